@@ -1,0 +1,100 @@
+#include "cox/types.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define COUNTER_BITS 48
+#define COUNTER_MAX (((uint64_t)1 << COUNTER_BITS) - 1)
+#define DIGITS_MIN 6
+#define DIGITS_MAX 10 /* 48 bits at 5 a digit */
+
+static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz"; /* Crockford: no i l o u */
+
+void cox_task_id_format(cox_task_id id, char text[COX_TASK_ID_TEXT_MAX])
+{
+    char counter[DIGITS_MAX + 1];
+    char *p = counter + DIGITS_MAX;
+    uint64_t rest = id & COUNTER_MAX;
+
+    *p = '\0';
+    for (int n = 0; n < DIGITS_MIN || rest > 0; n++, rest >>= 5)
+        *--p = digits[rest & 31];
+    snprintf(text, COX_TASK_ID_TEXT_MAX, "t%u-%s", (unsigned)(id >> COUNTER_BITS), p);
+}
+
+/* A task has one text: other cases, missing or extra zeros are refused by comparing with what format gives.
+ */
+enum cox_err cox_task_id_parse(struct cox_slice text, cox_task_id *ret_id)
+{
+    char canonical[COX_TASK_ID_TEXT_MAX];
+    uint64_t shard = 0;
+    uint64_t counter = 0;
+    size_t i = 1;
+
+    if (text.len >= COX_TASK_ID_TEXT_MAX || text.len < 1)
+        return COX_ERR_INVALID;
+    for (; i < text.len && text.data[i] >= '0' && text.data[i] <= '9'; i++)
+        shard = shard * 10 + (uint64_t)(text.data[i] - '0');
+    for (i++; i < text.len; i++) {
+        const char *digit = text.data[i] ? strchr(digits, text.data[i]) : NULL;
+        if (!digit || counter > COUNTER_MAX >> 5)
+            return COX_ERR_INVALID;
+        counter = counter << 5 | (uint64_t)(digit - digits);
+    }
+    if (shard > UINT16_MAX || counter == 0)
+        return COX_ERR_INVALID;
+    cox_task_id id = shard << COUNTER_BITS | counter;
+
+    cox_task_id_format(id, canonical);
+    if (!cox_slice_is(text, canonical))
+        return COX_ERR_INVALID;
+    *ret_id = id;
+    return COX_OK;
+}
+
+#define CODE_NAME(name) #name,
+static const char *const code_texts[] = { COX_CODE_TABLE(CODE_NAME) };
+#undef CODE_NAME
+
+const char *cox_code_text(enum cox_code c)
+{
+    if (c == COX_CODE_NONE)
+        return "";
+    return (unsigned)c < COX_CODE_NR ? code_texts[c] : "INTERNAL";
+}
+
+bool cox_code_parse(struct cox_slice text, enum cox_code *ret)
+{
+    for (int i = COX_CODE_NONE + 1; i < COX_CODE_NR; i++) {
+        if (cox_slice_is(text, cox_code_text((enum cox_code)i))) {
+            *ret = (enum cox_code)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *const task_texts[COX_TASK_STATUS_NR] = {
+    "", "PENDING", "RUNNING", "WAITING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED",
+};
+static const char *const step_texts[COX_STEP_STATUS_NR] = {
+    "", "BLOCKED", "READY", "RUNNING", "WAITING", "SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED",
+};
+static const char *const attempt_texts[COX_ATTEMPT_STATUS_NR] = {
+    "", "ASSIGNED", "RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "LOST", "CANCELLED",
+};
+
+const char *cox_task_status_text(enum cox_task_status s)
+{
+    return (unsigned)s < COX_TASK_STATUS_NR ? task_texts[s] : "";
+}
+
+const char *cox_step_status_text(enum cox_step_status s)
+{
+    return (unsigned)s < COX_STEP_STATUS_NR ? step_texts[s] : "";
+}
+
+const char *cox_attempt_status_text(enum cox_attempt_status s)
+{
+    return (unsigned)s < COX_ATTEMPT_STATUS_NR ? attempt_texts[s] : "";
+}

@@ -37,13 +37,6 @@ struct cox_payload {
     uint64_t size;          /* bytes of JSON, either kind */
 };
 
-/* Names one attempt of one step. */
-struct cox_ref {
-    cox_task_id task;
-    uint32_t step;
-    struct cox_token token;
-};
-
 /* ---------------------------------------------------------------- inputs */
 
 enum cox_input_kind {

@@ -23,6 +23,17 @@ static inline bool cox_token_eq(struct cox_token a, struct cox_token b)
     return a.epoch == b.epoch && a.counter == b.counter;
 }
 
+/* Names one attempt of one step. */
+struct cox_ref {
+    cox_task_id task;
+    uint32_t step;
+    struct cox_token token;
+};
+static inline bool cox_ref_eq(struct cox_ref a, struct cox_ref b)
+{
+    return a.task == b.task && a.step == b.step && cox_token_eq(a.token, b.token);
+}
+
 /* Time as pure parts see it. `mono_ns` never goes back (timeouts, backoff); `wall_ms` is Unix time, clamped
  * by the driver so that it never goes back either (deadlines, records, what people see). */
 struct cox_now {

@@ -32,15 +32,15 @@
 
 struct cox_agent;
 
-#define COX_AGENT_PREFETCH_SLOT_MAX 128u       /* attempts held ready a slot, at most */
-#define COX_AGENT_PREFETCH_MAX 4096u           /* and in all */
-#define COX_AGENT_KEPT_LEN_MAX (64u << 20)     /* unanswered results, bytes; beyond, no new credit */
-#define COX_AGENT_WELCOME_LIMIT_MS 10000       /* a stream without Welcome is given up after this */
+#define COX_AGENT_PREFETCH_SLOT_MAX 128u   /* attempts held ready a slot, at most */
+#define COX_AGENT_PREFETCH_MAX 4096u       /* and in all */
+#define COX_AGENT_KEPT_LEN_MAX (64u << 20) /* unanswered results, bytes; beyond, no new credit */
+#define COX_AGENT_WELCOME_LIMIT_MS 10000   /* a stream without Welcome is given up after this */
 #define COX_AGENT_DIAL_BACKOFF_MS 100
 #define COX_AGENT_DIAL_BACKOFF_MAX_MS 5000
-#define COX_AGENT_LINGER_MS 100                /* after DRAINING: assignments still under way come back */
-#define COX_AGENT_ANSWER_LIMIT_MS 10000        /* how much longer than its drain a worker waits for answers */
-#define COX_AGENT_DRAIN_TIMEOUT_MS 30000       /* defaults of cox-worker's flags */
+#define COX_AGENT_LINGER_MS 100          /* after DRAINING: assignments still under way come back */
+#define COX_AGENT_ANSWER_LIMIT_MS 10000  /* how much longer than its drain a worker waits for answers */
+#define COX_AGENT_DRAIN_TIMEOUT_MS 30000 /* defaults of cox-worker's flags */
 #define COX_AGENT_ORPHAN_TIMEOUT_MS (10 * 60 * 1000LL)
 
 struct cox_agent_config {
@@ -57,7 +57,7 @@ struct cox_agent_config {
 /* ---------------------------------------------------------------- inputs */
 
 enum cox_agent_input_kind {
-    COX_AGENT_TURN,          /* the turn ends, or a wake-up time has come */
+    COX_AGENT_TURN, /* the turn ends, or a wake-up time has come */
     /* the stream */
     COX_AGENT_STREAM_OPEN,   /* after DIAL: messages may be sent */
     COX_AGENT_STREAM_CLOSED, /* after DIAL or later, whoever ended it; exactly once a DIAL */
@@ -67,20 +67,20 @@ enum cox_agent_input_kind {
     COX_AGENT_CANCEL,
     COX_AGENT_ASSIGN,
     COX_AGENT_LOG_WANTED,
-    COX_AGENT_DRAIN,         /* take nothing new, finish what runs however long that takes, leave */
-    COX_AGENT_RECONNECT,     /* leave this stream, dial again at once */
+    COX_AGENT_DRAIN,     /* take nothing new, finish what runs however long that takes, leave */
+    COX_AGENT_RECONNECT, /* leave this stream, dial again at once */
     /* from the slots and the host */
-    COX_AGENT_SLOT_ENDED,    /* exactly once a START, also after KILL */
-    COX_AGENT_SHUTDOWN       /* SIGTERM: as DRAIN within drain_timeout_ms; a second one: without waiting */
+    COX_AGENT_SLOT_ENDED, /* exactly once a START, also after KILL */
+    COX_AGENT_SHUTDOWN    /* SIGTERM: as DRAIN within drain_timeout_ms; a second one: without waiting */
 };
 
 /* What to run. The agent reads ref, timeout_ms and resources; the rest passes through. */
 struct cox_agent_assign {
     struct cox_ref ref;
-    uint32_t attempt;               /* 1 for the first */
-    uint64_t timeout_ms;            /* 0: no limit */
+    uint32_t attempt;    /* 1 for the first */
+    uint64_t timeout_ms; /* 0: no limit */
     struct cox_resources resources;
-    struct cox_slice task_id;       /* as users know it */
+    struct cox_slice task_id; /* as users know it */
     struct cox_slice step_name;
     struct cox_slice handler;
     struct cox_slice spec_json;
@@ -92,7 +92,7 @@ struct cox_agent_result {
     enum cox_attempt_status status; /* SLOT_ENDED: SUCCEEDED or FAILED; SEND_RESULT: any of the four */
     enum cox_code code;             /* NONE if and only if SUCCEEDED */
     struct cox_slice message;
-    struct cox_slice output;        /* JSON; empty: null */
+    struct cox_slice output; /* JSON; empty: null */
     bool has_exit_code;
     int32_t exit_code;
     uint64_t cpu_us;
@@ -105,10 +105,10 @@ struct cox_agent_input {
     enum cox_agent_input_kind kind;
     union {
         struct {
-            size_t room_len;        /* bytes of results that may be emitted now; SIZE_MAX: all */
+            size_t room_len; /* bytes of results that may be emitted now; SIZE_MAX: all */
         } turn;
         struct {
-            bool superseded;        /* a newer stream of the same worker id won: do not fight for it */
+            bool superseded; /* a newer stream of the same worker id won: do not fight for it */
         } closed;
         struct {
             uint64_t shard_uid;
@@ -116,7 +116,7 @@ struct cox_agent_input {
             uint32_t lost_ms;
         } welcome;
         struct cox_agent_assign assign;
-        struct cox_ref ref;         /* ANSWER, CANCEL */
+        struct cox_ref ref; /* ANSWER, CANCEL */
         struct {
             struct cox_ref ref;
             bool wanted;
@@ -132,9 +132,9 @@ struct cox_agent_input {
 
 enum cox_agent_action_kind {
     /* to the slots; from any step */
-    COX_AGENT_START,         /* slot, assign */
-    COX_AGENT_KILL,          /* slot; SLOT_ENDED is still expected. At most once a START */
-    COX_AGENT_LOG,           /* slot, wanted: send, or stop sending, the attempt's log */
+    COX_AGENT_START, /* slot, assign */
+    COX_AGENT_KILL,  /* slot; SLOT_ENDED is still expected. At most once a START */
+    COX_AGENT_LOG,   /* slot, wanted: send, or stop sending, the attempt's log */
     /* to the orchestrator; from TURN only */
     COX_AGENT_SEND_HELLO,
     COX_AGENT_SEND_STARTED,  /* ref */
@@ -145,27 +145,27 @@ enum cox_agent_action_kind {
     COX_AGENT_SEND_DRAINING,
     COX_AGENT_SEND_BEAT,
     /* to the driver; from TURN only */
-    COX_AGENT_DIAL,          /* address: open a stream there */
-    COX_AGENT_HANG_UP,       /* end the stream; why: text for people */
-    COX_AGENT_EXIT           /* why; the last action ever. The stream may still be open */
+    COX_AGENT_DIAL,    /* address: open a stream there */
+    COX_AGENT_HANG_UP, /* end the stream; why: text for people */
+    COX_AGENT_EXIT     /* why; the last action ever. The stream may still be open */
 };
 
 struct cox_agent_action {
     enum cox_agent_action_kind kind;
-    uint32_t slot;                        /* START KILL LOG */
-    uint32_t address;                     /* DIAL */
-    bool wanted;                          /* LOG */
-    struct cox_ref ref;                   /* START KILL LOG SEND_STARTED RESULT RETURNED LOG_END */
+    uint32_t slot;      /* START KILL LOG */
+    uint32_t address;   /* DIAL */
+    bool wanted;        /* LOG */
+    struct cox_ref ref; /* START KILL LOG SEND_STARTED RESULT RETURNED LOG_END */
     union {
         const struct cox_agent_assign *assign;
         const struct cox_agent_result *result;
         struct {
-            uint64_t shard_uid;           /* 0: new */
-            const struct cox_ref *holds;  /* holds[n_holds], oldest kind first: ended, running, queued */
+            uint64_t shard_uid;          /* 0: new */
+            const struct cox_ref *holds; /* holds[n_holds], oldest kind first: ended, running, queued */
             size_t n_holds;
         } hello;
         uint64_t granted;
-        const char *why;                  /* static */
+        const char *why; /* static */
     } u;
 };
 
@@ -193,7 +193,7 @@ enum cox_agent_stream {
     COX_AGENT_DIALLING, /* DIAL emitted */
     COX_AGENT_GREETING, /* open; Welcome awaited */
     COX_AGENT_UP,
-    COX_AGENT_LEAVING   /* HANG_UP emitted */
+    COX_AGENT_LEAVING /* HANG_UP emitted */
 };
 struct cox_agent_stats {
     enum cox_agent_stream stream;

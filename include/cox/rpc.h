@@ -7,9 +7,8 @@
  *   cox_rpc_init();
  *   struct cox_rpc_loop *loop = cox_rpc_loop_create();
  *   struct cox_rpc_server *server;
- *   err = cox_rpc_server_create(loop, &(struct cox_rpc_server_config){ .address = "127.0.0.1:0", ... }, &server);
- *   while (!stop) {
- *       cox_rpc_loop_run_once(loop, next_timer_ns, 256);
+ *   err = cox_rpc_server_create(loop, &(struct cox_rpc_server_config){ .address = "127.0.0.1:0", ... },
+ * &server); while (!stop) { cox_rpc_loop_run_once(loop, next_timer_ns, 256);
  *       ...                                          drain rings, fire timers, flush outboxes
  *   }
  *   cox_rpc_server_destroy(server);
@@ -36,8 +35,8 @@ struct cox_rpc_call;
 
 /* ---- process ---------------------------------------------------------------------------------------- */
 
-/* Once, before any other function and before the program's own threads. The library's threads start with all
- * signals blocked, so that signals reach the caller's threads only. */
+/* Once, before any other function. The library's threads start with all signals blocked; it may later start
+ * more from the loop's thread, with that thread's mask, so handlers must suit any thread. */
 void cox_rpc_init(void);
 
 /* After the last loop is destroyed; waits for the library's threads. Leaving main without it may abort. */
@@ -98,19 +97,19 @@ struct cox_rpc_violation {
  * Everything in it is borrowed for the call, unless from cox_rpc_error_copy. */
 struct cox_rpc_error {
     enum cox_rpc_status status;
-    const char *message;    /* for people; NULL means empty; cut at COX_ERROR_MESSAGE_LEN_MAX bytes */
-    const char *reason;     /* ErrorInfo.reason, UPPER_SNAKE, for programs; its domain is "coxswain"; or NULL */
+    const char *message; /* for people; NULL means empty; cut at COX_ERROR_MESSAGE_LEN_MAX bytes */
+    const char *reason;  /* ErrorInfo.reason, UPPER_SNAKE, for programs; its domain is "coxswain"; or NULL */
     int64_t retry_delay_ms; /* RetryInfo; 0 means none */
     const struct cox_rpc_violation *violations;
-    size_t n_violations;    /* at most COX_VIOLATIONS_MAX are sent */
+    size_t n_violations; /* at most COX_VIOLATIONS_MAX are sent */
 };
 
 /* A deep copy in one allocation, freed by cox_rpc_error_free (NULL is allowed). */
 struct cox_rpc_error *cox_rpc_error_copy(const struct cox_rpc_error *error);
 void cox_rpc_error_free(struct cox_rpc_error *error);
 
-const char *cox_rpc_status_text(enum cox_rpc_status status);       /* "NOT_FOUND"; other values "UNKNOWN" */
-enum cox_rpc_status cox_rpc_status_from_err(enum cox_err err);     /* STALE is ABORTED, FULL RESOURCE_EXHAUSTED */
+const char *cox_rpc_status_text(enum cox_rpc_status status);   /* "NOT_FOUND"; other values "UNKNOWN" */
+enum cox_rpc_status cox_rpc_status_from_err(enum cox_err err); /* STALE is ABORTED, FULL RESOURCE_EXHAUSTED */
 enum cox_err cox_rpc_status_to_err(enum cox_rpc_status status);
 
 /* ---- calls, both sides ------------------------------------------------------------------------------ */
@@ -120,7 +119,7 @@ enum cox_err cox_rpc_status_to_err(enum cox_rpc_status status);
  * A call is valid from its first callback (server) or from cox_rpc_call_start (client) until on_closed has
  * returned; on_closed is the last callback and comes exactly once, whoever ended the call and however. */
 struct cox_rpc_handlers {
-    /* Server: a call has come; no message yet. Client: the server has taken the call. */
+    /* Server: a call has come; no message yet. Client: the server has answered, be it to refuse. */
     void (*on_open)(struct cox_rpc_call *call, void *user);
     /* One message, in order. On a server whose method takes one message, exactly once, or not at all. */
     void (*on_message)(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user);
@@ -173,8 +172,8 @@ struct cox_rpc_method {
     struct cox_rpc_handlers handlers;
 };
 
-/* A service. Methods that it declares and the table lacks are answered UNIMPLEMENTED, as are those of services
- * without an entry and unknown paths, each with a message that tells the three apart. */
+/* A service. Methods that it declares and the table lacks are answered UNIMPLEMENTED, as are those of
+ * services without an entry and unknown paths, each with a message that tells the three apart. */
 struct cox_rpc_service {
     const ProtobufCServiceDescriptor *descriptor; /* &coxswain__v1__task_service__descriptor */
     const struct cox_rpc_method *methods;
@@ -194,8 +193,8 @@ struct cox_rpc_server_config {
 };
 
 /* Starts to listen. Health (Check, Watch) and reflection (v1, v1alpha) are served beside `services`.
- * Errors: COX_ERR_UNAVAILABLE when the address cannot be bound, COX_ERR_INVALID for a table that names a method
- * its descriptor lacks. */
+ * Errors: COX_ERR_UNAVAILABLE when the address cannot be bound, COX_ERR_INVALID for a table that names a
+ * method its descriptor lacks. */
 COX_MUST_CHECK enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop,
                                                   const struct cox_rpc_server_config *config,
                                                   struct cox_rpc_server **ret_server);
@@ -205,15 +204,17 @@ size_t cox_rpc_server_calls(const struct cox_rpc_server *server); /* live now, h
 /* What health says of the server and of each of its services; NOT_SERVING at first. Watchers are told. */
 void cox_rpc_server_set_serving(struct cox_rpc_server *server, bool serving);
 
-/* Takes no new messages and no new calls until resumed: for a caller whose own queues are full. Messages being
- * read already (one a call) and up to 64 new calls may still come. Idempotent. */
+/* Takes no new messages and no new calls until resumed: for a caller whose own queues are full. Messages
+ * being read already (one a call) and up to 64 new calls may still come. Idempotent. */
 void cox_rpc_server_pause_reads(struct cox_rpc_server *server);
 void cox_rpc_server_resume_reads(struct cox_rpc_server *server);
 
-/* Stops listening and tells peers to go elsewhere; live calls go on. Watch cox_rpc_server_calls, then destroy. */
+/* Stops listening and tells peers to go elsewhere; live calls go on. Watch cox_rpc_server_calls, then
+ * destroy. */
 void cox_rpc_server_drain(struct cox_rpc_server *server);
 
-/* Cancels what is live and runs the loop (the on_closed of every call comes) until all is gone. NULL is allowed. */
+/* Cancels what is live and runs the loop (the on_closed of every call comes) until all is gone. NULL is
+ * allowed. */
 void cox_rpc_server_destroy(struct cox_rpc_server *server);
 
 /* Answers of a server. Each ends the call once queued messages have left; what is sent after is refused.
@@ -234,13 +235,13 @@ struct cox_rpc_metadata {
 
 /* Copied. Zeroes mean the defaults. */
 struct cox_rpc_channel_config {
-    const char *target; /* "127.0.0.1:7600", "dns:///host:port", "unix:/path" */
+    const char *target;                      /* "127.0.0.1:7600", "dns:///host:port", "unix:/path" */
     const struct cox_rpc_metadata *metadata; /* sent with each call; for example authorization */
     size_t n_metadata;
-    bool own_connection;             /* do not share a connection with equal channels (load generators) */
+    bool own_connection;              /* do not share a connection with equal channels (load generators) */
     int64_t reconnect_backoff_ms;     /* first pause between connection attempts. 0: 100 */
     int64_t reconnect_backoff_max_ms; /* 0: 2,000 */
-    size_t message_len_max;          /* as in the server's configuration */
+    size_t message_len_max;           /* as in the server's configuration */
 };
 
 /* Connects when first used. Never fails; a bad target fails its calls. */
@@ -267,14 +268,17 @@ struct cox_rpc_call_config {
     size_t outbox_len_max; /* 0: COX_OUTBOX_LEN_MAX */
 };
 
-/* Starts a call of any kind; send with cox_rpc_send. A method that takes one message: send it, then half-close. */
-struct cox_rpc_call *cox_rpc_call_start(struct cox_rpc_channel *channel, const struct cox_rpc_call_config *config);
+/* Starts a call of any kind; send with cox_rpc_send. A method that takes one message: send it, then
+ * half-close. */
+struct cox_rpc_call *cox_rpc_call_start(struct cox_rpc_channel *channel,
+                                        const struct cox_rpc_call_config *config);
 
 /* Says that no more messages will be sent, once the queued ones have left. */
 void cox_rpc_half_close(struct cox_rpc_call *call);
 
 /* One request, one answer. `response` is NULL unless status->status is COX_RPC_OK; both borrowed. */
-typedef void cox_rpc_on_response(const ProtobufCMessage *response, const struct cox_rpc_error *status, void *user);
+typedef void cox_rpc_on_response(const ProtobufCMessage *response, const struct cox_rpc_error *status,
+                                 void *user);
 
 /* Fails at once (by callback) while the server cannot be reached; timeout_ms 0: no limit.
  * Returns the call, for cox_rpc_cancel; valid until the callback. Cheaper than a call of four callbacks. */
@@ -286,8 +290,9 @@ struct cox_rpc_call *cox_rpc_unary(struct cox_rpc_channel *channel, const Protob
  *   ret_response  [out] on COX_OK; freed by protobuf_c_message_free_unpacked(response, NULL)
  *   ret_error     [out] on any other; freed by cox_rpc_error_free; may be NULL
  * Returns cox_rpc_status_to_err of the status. */
-enum cox_err cox_rpc_unary_blocking(struct cox_rpc_channel *channel, const ProtobufCServiceDescriptor *service,
-                                    const char *method, const ProtobufCMessage *request, int64_t timeout_ms,
+enum cox_err cox_rpc_unary_blocking(struct cox_rpc_channel *channel,
+                                    const ProtobufCServiceDescriptor *service, const char *method,
+                                    const ProtobufCMessage *request, int64_t timeout_ms,
                                     ProtobufCMessage **ret_response, struct cox_rpc_error **ret_error);
 
 #endif

@@ -6,7 +6,7 @@ import re
 # other parts' folders, and a trailing "*" for everything below. "libc" is every header not named here.
 BASE = ["cox/base/*", "cox/types.h", "cox/limits.h"]
 PURE_LIBC = ["assert.h", "inttypes.h", "limits.h", "stdalign.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"]
-PROGRAM = [*BASE, "libc", "cox/task.h", "cox/image.h", "cox/wire.h", "cox/rpc.h", "cox/json.h", "cox/json/*",
+PROGRAM = [*BASE, "libc", "cox/agent.h", "cox/task.h", "cox/image.h", "cox/wire.h", "cox/rpc.h", "cox/json.h", "cox/json/*",
            "cox/wire/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto", "jq",
            "seccomp"]
 PARTS = {

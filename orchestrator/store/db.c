@@ -1,0 +1,261 @@
+#include "db.h"
+
+#include "cox/base/alloc.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/random.h>
+
+void store_bind_bytes(sqlite3_stmt *st, int at, struct cox_slice s)
+{
+    /* A NULL pointer would bind NULL, not the empty blob. */
+    (void)sqlite3_bind_blob64(st, at, s.len > 0 ? (const void *)s.data : "", s.len, SQLITE_STATIC);
+}
+
+struct cox_slice store_column_bytes(sqlite3_stmt *st, int at)
+{
+    const void *data = sqlite3_column_blob(st, at);
+
+    return cox_slice(data, (size_t)sqlite3_column_bytes(st, at));
+}
+
+enum cox_err store_db_failed(struct store_db *db, const char *doing, struct cox_buf *error)
+{
+    int code = db->sql ? sqlite3_extended_errcode(db->sql) : SQLITE_NOMEM;
+    int sys = db->sql ? sqlite3_system_errno(db->sql) : 0;
+
+    cox_buf_printf(error, "%s: %s: %s (SQLite code %d", db->path, doing,
+                   db->sql ? sqlite3_errmsg(db->sql) : "out of memory", code);
+    if (sys != 0)
+        cox_buf_printf(error, ", errno %d: %s", sys, strerrordesc_np(sys) ? strerrordesc_np(sys) : "?");
+    cox_buf_append_str(error, ")");
+    switch (code & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return COX_ERR_CORRUPT;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return COX_ERR_UNAVAILABLE;
+    default:
+        return COX_ERR_IO;
+    }
+}
+
+enum cox_err store_db_prepare(struct store_db *db, const char *text, sqlite3_stmt **ret,
+                              struct cox_buf *error)
+{
+    if (sqlite3_prepare_v3(db->sql, text, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL) != SQLITE_OK)
+        return store_db_failed(db, text, error);
+    return COX_OK;
+}
+
+enum cox_err store_db_exec(struct store_db *db, const char *text, const char *doing, struct cox_buf *error)
+{
+    if (sqlite3_exec(db->sql, text, NULL, NULL, NULL) != SQLITE_OK)
+        return store_db_failed(db, doing, error);
+    return COX_OK;
+}
+
+enum cox_err store_db_run(struct store_db *db, sqlite3_stmt *st, const char *doing, struct cox_buf *error)
+{
+    enum cox_err err = COX_OK;
+
+    if (sqlite3_step(st) != SQLITE_DONE)
+        err = store_db_failed(db, doing, error);
+    (void)sqlite3_reset(st);
+    return err;
+}
+
+/* One integer out of the database; the statement is used once. */
+static enum cox_err query_int(struct store_db *db, const char *text, int64_t *ret, struct cox_buf *error)
+{
+    sqlite3_stmt *st = NULL;
+    enum cox_err err = store_db_prepare(db, text, &st, error);
+
+    if (err != COX_OK)
+        return err;
+    if (sqlite3_step(st) == SQLITE_ROW)
+        *ret = sqlite3_column_int64(st, 0);
+    else
+        err = store_db_failed(db, text, error);
+    (void)sqlite3_finalize(st);
+    return err;
+}
+
+/* The order matters: the page size before the file has pages, the lock before the journal mode (so that no
+ * wal-index file is ever made). secure_delete is off because Debian turns it on, and it would write every
+ * page of a truncated log once more. */
+static enum cox_err set_pragmas(struct store_db *db, const struct store_db_spec *spec, struct cox_buf *error)
+{
+    char *text = cox_asprintf("PRAGMA page_size = 16384;"
+                              "PRAGMA locking_mode = EXCLUSIVE;"
+                              "PRAGMA journal_mode = %s;"
+                              "PRAGMA synchronous = %s;"
+                              "PRAGMA secure_delete = OFF;"
+                              "PRAGMA temp_store = MEMORY;"
+                              "PRAGMA cache_size = -%d;",
+                              db->in_memory ? "OFF" : "WAL", db->in_memory ? "OFF" : spec->synchronous,
+                              spec->cache_kib);
+    enum cox_err err = store_db_exec(db, text, "opening", error);
+
+    cox_free(text);
+    return err;
+}
+
+static uint64_t random_uid(void)
+{
+    uint64_t uid = 0;
+
+    while (uid == 0)
+        if (getrandom(&uid, sizeof(uid), 0) != (ssize_t)sizeof(uid))
+            uid = 0;
+    return uid;
+}
+
+static enum cox_err create_schema(struct store_db *db, const struct store_db_spec *spec,
+                                  struct store_identity *identity, struct cox_buf *error)
+{
+    if (identity->uid == 0)
+        identity->uid = random_uid();
+    char *text = cox_asprintf("BEGIN IMMEDIATE;"
+                              "%s"
+                              "CREATE TABLE identity(one INTEGER PRIMARY KEY CHECK (one = 1),"
+                              " shard INTEGER NOT NULL, uid INTEGER NOT NULL);"
+                              "INSERT INTO identity VALUES(1, %" PRIu32 ", %" PRId64 ");"
+                              "PRAGMA application_id = %d;"
+                              "PRAGMA user_version = %d;"
+                              "COMMIT;",
+                              spec->schema, identity->shard, (int64_t)identity->uid, spec->application_id,
+                              STORE_DB_FORMAT);
+    enum cox_err err = store_db_exec(db, text, "making the tables", error);
+
+    cox_free(text);
+    return err;
+}
+
+static enum cox_err check_format(struct store_db *db, const struct store_db_spec *spec,
+                                 int64_t application_id, struct cox_buf *error)
+{
+    int64_t format = 0;
+    enum cox_err err = query_int(db, "PRAGMA user_version", &format, error);
+
+    if (err != COX_OK)
+        return err;
+    if (application_id != spec->application_id) {
+        cox_buf_printf(error, "%s: this is not a %s of Coxswain; give coxd a directory of its own", db->path,
+                       spec->name);
+        return COX_ERR_INVALID;
+    }
+    if (format > STORE_DB_FORMAT) {
+        cox_buf_printf(error,
+                       "%s: a newer coxd made it (format %" PRId64 ", this one knows %d); start that one",
+                       db->path, format, STORE_DB_FORMAT);
+        return COX_ERR_INVALID;
+    }
+    return COX_OK;
+}
+
+static enum cox_err check_identity(struct store_db *db, struct store_identity *identity,
+                                   struct cox_buf *error)
+{
+    int64_t shard = 0;
+    int64_t uid = 0;
+    enum cox_err err = query_int(db, "SELECT shard FROM identity", &shard, error);
+
+    if (err == COX_OK)
+        err = query_int(db, "SELECT uid FROM identity", &uid, error);
+    if (err != COX_OK)
+        return err;
+    if (shard != (int64_t)identity->shard) {
+        cox_buf_printf(error, "%s: belongs to shard %" PRId64 ", not to shard %" PRIu32, db->path, shard,
+                       identity->shard);
+        return COX_ERR_INVALID;
+    }
+    if (identity->uid != 0 && identity->uid != (uint64_t)uid) {
+        cox_buf_printf(error,
+                       "%s: does not belong to the log.db beside it; restore both files from the same backup",
+                       db->path);
+        return COX_ERR_INVALID;
+    }
+    identity->uid = (uint64_t)uid;
+    return COX_OK;
+}
+
+/* Instead of SQLite's own hook, which keeps the errors of a checkpoint to itself. */
+static int after_commit(void *user, sqlite3 *sql, const char *schema, int pages)
+{
+    struct store_db *db = user;
+
+    if (pages < db->checkpoint_pages)
+        return SQLITE_OK;
+    return sqlite3_wal_checkpoint_v2(sql, schema, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
+/* What an earlier process left in the write-ahead log is written and synced anew before anything builds on
+ * it. Had a sync failed there, the kernel may hold those pages as clean though they never reached the disk,
+ * and the next sync would say nothing about them. */
+static enum cox_err fold(struct store_db *db, struct cox_buf *error)
+{
+    if (db->in_memory)
+        return COX_OK;
+    if (sqlite3_wal_checkpoint_v2(db->sql, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
+        return store_db_failed(db, "folding the write-ahead log", error);
+    (void)sqlite3_wal_hook(db->sql, after_commit, db);
+    return COX_OK;
+}
+
+/* A file is new when it has no tables: the transaction that makes them also sets the header. */
+static enum cox_err open_contents(struct store_db *db, const struct store_db_spec *spec,
+                                  struct store_identity *identity, struct cox_buf *error)
+{
+    int64_t application_id = 0;
+    int64_t tables = 0;
+    enum cox_err err = query_int(db, "PRAGMA application_id", &application_id, error);
+
+    if (err == COX_OK)
+        err = query_int(db, "SELECT count(*) FROM sqlite_schema", &tables, error);
+    if (err != COX_OK)
+        return err;
+    if (application_id != 0 || tables != 0) {
+        err = check_format(db, spec, application_id, error);
+        return err == COX_OK ? check_identity(db, identity, error) : err;
+    }
+    return create_schema(db, spec, identity, error);
+}
+
+enum cox_err store_db_open(struct store_db *db, const struct store_db_spec *spec,
+                           struct store_identity *identity, struct cox_buf *error)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    enum cox_err err = COX_OK;
+
+    *db = (struct store_db){ .in_memory = !spec->dir, .checkpoint_pages = spec->checkpoint_pages };
+    db->path = spec->dir ? cox_asprintf("%s/%s", spec->dir, spec->name) : cox_strdup(spec->name);
+    if (sqlite3_open_v2(db->in_memory ? ":memory:" : db->path, &db->sql, flags, spec->vfs) != SQLITE_OK) {
+        err = store_db_failed(db, "opening", error);
+        goto fail;
+    }
+    err = set_pragmas(db, spec, error);
+    if (err == COX_OK)
+        err = open_contents(db, spec, identity, error);
+    if (err == COX_OK)
+        err = fold(db, error);
+    if (err == COX_OK)
+        return COX_OK;
+fail:
+    store_db_close(db, false);
+    return err;
+}
+
+void store_db_close(struct store_db *db, bool clean)
+{
+    if (db->sql) {
+        if (!clean)
+            (void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        int rc = sqlite3_close(db->sql);
+
+        COX_ASSERT(rc == SQLITE_OK); /* a statement was not finalised */
+    }
+    cox_free(db->path);
+    *db = (struct store_db){ 0 };
+}

@@ -1,0 +1,244 @@
+#include "state_sqlite.h"
+
+#include "codec/row.h"
+
+#include "cox/base/units.h"
+
+#include <inttypes.h>
+
+#define APPLICATION_ID 0x436f7873 /* "Coxs" */
+#define CHECKPOINT_PAGES 4000
+#define CACHE_KIB 65536
+
+static const char *const statements[STATE_STATEMENT_NR] = {
+    [STATE_BEGIN] = "BEGIN",
+    [STATE_COMMIT] = "COMMIT",
+    [STATE_SAVE] = "INSERT INTO entity(kind, id, sub, applied_seq, crc, d) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
+                   " ON CONFLICT DO UPDATE SET applied_seq = ?4, crc = ?5, d = ?6",
+    [STATE_FORGET] = "DELETE FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
+    [STATE_ARCHIVE] = "REPLACE INTO archive(id, crc, d) VALUES(?1, ?2, ?3)",
+    [STATE_PUT_PAYLOAD] = "INSERT INTO payload(hash, crc, created_ms, d) VALUES(?1, ?2, ?3, ?4)"
+                          " ON CONFLICT DO NOTHING",
+    [STATE_READ_ARCHIVE] = "SELECT crc, d FROM archive WHERE id = ?1",
+    [STATE_READ_PAYLOAD] = "SELECT crc, d FROM payload WHERE hash = ?1",
+    [STATE_COVER] = "UPDATE covered SET seq = ?1",
+};
+
+static enum cox_err load_covered(struct store_state *state, struct cox_buf *error)
+{
+    sqlite3_stmt *st = NULL;
+    enum cox_err err = store_db_prepare(&state->db, "SELECT seq FROM covered", &st, error);
+
+    if (err != COX_OK)
+        return err;
+    if (sqlite3_step(st) == SQLITE_ROW)
+        state->covered_seq = store_column_u64(st, 0);
+    else
+        err = store_db_failed(&state->db, "reading what the state covers", error);
+    (void)sqlite3_finalize(st);
+    return err;
+}
+
+enum cox_err store_state_open(struct store_state *state, const char *dir, const char *vfs,
+                              struct store_identity *identity, struct cox_buf *error)
+{
+    const struct store_db_spec spec = {
+        .dir = dir,
+        .name = "state.db",
+        .vfs = vfs,
+        .synchronous = "NORMAL",
+        .application_id = APPLICATION_ID,
+        .checkpoint_pages = CHECKPOINT_PAGES,
+        .cache_kib = CACHE_KIB,
+        .schema = "CREATE TABLE entity(kind INTEGER NOT NULL, id INTEGER NOT NULL, sub INTEGER NOT NULL,"
+                  " applied_seq INTEGER NOT NULL, crc INTEGER NOT NULL, d BLOB NOT NULL,"
+                  " PRIMARY KEY(kind, id, sub)) WITHOUT ROWID;"
+                  "CREATE TABLE payload(hash BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL,"
+                  " created_ms INTEGER NOT NULL, d BLOB NOT NULL);"
+                  "CREATE TABLE archive(id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, d BLOB NOT NULL);"
+                  "CREATE TABLE covered(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL);"
+                  "INSERT INTO covered VALUES(1, 0);",
+    };
+
+    *state = (struct store_state){ 0 };
+    enum cox_err err = store_db_open(&state->db, &spec, identity, error);
+
+    if (err != COX_OK)
+        return err;
+    for (size_t i = 0; i < STATE_STATEMENT_NR && err == COX_OK; i++)
+        err = store_db_prepare(&state->db, statements[i], &state->st[i], error);
+    if (err == COX_OK)
+        err = load_covered(state, error);
+    if (err != COX_OK)
+        store_state_close(state, false);
+    return err;
+}
+
+void store_state_close(struct store_state *state, bool clean)
+{
+    for (size_t i = 0; i < STATE_STATEMENT_NR; i++)
+        (void)sqlite3_finalize(state->st[i]);
+    store_db_close(&state->db, clean);
+    *state = (struct store_state){ 0 };
+}
+
+enum cox_err store_state_begin(struct store_state *state, struct cox_buf *error)
+{
+    return store_db_run(&state->db, state->st[STATE_BEGIN], "beginning a transaction", error);
+}
+
+enum cox_err store_state_commit(struct store_state *state, struct cox_buf *error)
+{
+    return store_db_run(&state->db, state->st[STATE_COMMIT], "committing", error);
+}
+
+static void bind_hash(sqlite3_stmt *st, int at, const struct cox_hash *hash)
+{
+    store_bind_bytes(st, at, cox_slice(hash->b, sizeof(hash->b)));
+}
+
+static void bind_key(sqlite3_stmt *st, struct cox_entity_key key)
+{
+    (void)sqlite3_bind_int(st, 1, key.kind);
+    store_bind_u64(st, 2, key.id);
+    (void)sqlite3_bind_int64(st, 3, key.sub);
+}
+
+static void bind_blob(sqlite3_stmt *st, int at_crc, int at, struct cox_slice s)
+{
+    (void)sqlite3_bind_int64(st, at_crc, store_crc(s));
+    store_bind_bytes(st, at, s);
+}
+
+/* Runs a read whose row is (crc, d). */
+static enum cox_err read_blob(struct store_state *state, sqlite3_stmt *st, struct cox_buf *ret,
+                              enum cox_err *ret_answer, struct cox_buf *error)
+{
+    enum cox_err err = COX_OK;
+    int rc = sqlite3_step(st);
+
+    cox_buf_clear(ret);
+    if (rc == SQLITE_ROW) {
+        struct cox_slice s = store_column_bytes(st, 1);
+
+        *ret_answer = (uint32_t)sqlite3_column_int64(st, 0) == store_crc(s) ? COX_OK : COX_ERR_CORRUPT;
+        if (*ret_answer == COX_OK)
+            cox_buf_append_slice(ret, s);
+    } else if (rc == SQLITE_DONE) {
+        *ret_answer = COX_ERR_NOT_FOUND;
+    } else {
+        err = store_db_failed(&state->db, "reading", error);
+    }
+    (void)sqlite3_reset(st);
+    return err;
+}
+
+enum cox_err store_state_apply(struct store_state *state, struct cox_store_request *req,
+                               enum cox_err *ret_answer, struct cox_buf *error)
+{
+    struct cox_slice bytes = cox_buf_slice(&req->bytes);
+    sqlite3_stmt *st;
+
+    *ret_answer = COX_OK;
+    switch (req->op) {
+    case COX_STORE_SAVE:
+        st = state->st[STATE_SAVE];
+        bind_key(st, req->key);
+        store_bind_u64(st, 4, req->seq);
+        bind_blob(st, 5, 6, bytes);
+        return store_db_run(&state->db, st, "saving an entity", error);
+    case COX_STORE_FORGET:
+        st = state->st[STATE_FORGET];
+        bind_key(st, req->key);
+        return store_db_run(&state->db, st, "forgetting an entity", error);
+    case COX_STORE_ARCHIVE:
+        st = state->st[STATE_ARCHIVE];
+        store_bind_u64(st, 1, req->id);
+        bind_blob(st, 2, 3, bytes);
+        return store_db_run(&state->db, st, "archiving a task", error);
+    case COX_STORE_PUT_PAYLOAD:
+        st = state->st[STATE_PUT_PAYLOAD];
+        bind_hash(st, 1, &req->hash);
+        bind_blob(st, 2, 4, bytes);
+        (void)sqlite3_bind_int64(st, 3, cox_clock_wall_ms());
+        return store_db_run(&state->db, st, "storing a payload", error);
+    case COX_STORE_READ_ARCHIVE:
+        st = state->st[STATE_READ_ARCHIVE];
+        store_bind_u64(st, 1, req->id);
+        return read_blob(state, st, &req->bytes, ret_answer, error);
+    case COX_STORE_READ_PAYLOAD:
+        st = state->st[STATE_READ_PAYLOAD];
+        bind_hash(st, 1, &req->hash);
+        return read_blob(state, st, &req->bytes, ret_answer, error);
+    case COX_STORE_TRUNCATE:
+        break;
+    }
+    COX_ASSERT(!"a request that is not the state's");
+    return COX_ERR_INTERNAL;
+}
+
+/* The write-ahead log of the database is one file, so the sync of its newest commit covers all commits before
+ * it; those that are no longer in it were synced when they were copied back. That is cheaper than copying
+ * everything back now. */
+enum cox_err store_state_sync(struct store_state *state, uint64_t seq, struct cox_buf *error)
+{
+    static const char doing[] = "syncing the state";
+    enum cox_err err = COX_OK;
+
+    if (seq < state->covered_seq)
+        seq = state->covered_seq;
+    if (!state->db.in_memory)
+        err = store_db_exec(&state->db, "PRAGMA synchronous = FULL", doing, error);
+    if (err == COX_OK) {
+        store_bind_u64(state->st[STATE_COVER], 1, seq);
+        err = store_db_run(&state->db, state->st[STATE_COVER], doing, error);
+    }
+    if (err == COX_OK && !state->db.in_memory)
+        err = store_db_exec(&state->db, "PRAGMA synchronous = NORMAL", doing, error);
+    if (err == COX_OK)
+        state->covered_seq = seq;
+    return err;
+}
+
+static enum cox_err scan_entity(struct store_state *state, sqlite3_stmt *st, uint64_t *applied_seq,
+                                const struct cox_store_recovery *r, struct cox_buf *error)
+{
+    struct cox_entity_key key = {
+        .kind = (uint8_t)sqlite3_column_int(st, 0),
+        .id = store_column_u64(st, 1),
+        .sub = (uint32_t)sqlite3_column_int64(st, 2),
+    };
+    uint64_t seq = store_column_u64(st, 3);
+    struct cox_slice bytes = store_column_bytes(st, 5);
+    const char *why = "its checksum does not match";
+    enum cox_err err = COX_ERR_CORRUPT;
+
+    if ((uint32_t)sqlite3_column_int64(st, 4) == store_crc(bytes)) {
+        why = "it was not accepted";
+        err = r->entity(r->user, key, seq, bytes);
+    }
+    if (err != COX_OK)
+        cox_buf_printf(error, "%s: entity (%u, %" PRIu64 ", %" PRIu32 "): %s", state->db.path, key.kind,
+                       key.id, key.sub, why);
+    else if (seq > *applied_seq)
+        *applied_seq = seq;
+    return err;
+}
+
+enum cox_err store_state_scan(struct store_state *state, const struct cox_store_recovery *r,
+                              uint64_t *ret_applied_seq, struct cox_buf *error)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = SQLITE_DONE;
+    enum cox_err err = store_db_prepare(
+        &state->db, "SELECT kind, id, sub, applied_seq, crc, d FROM entity ORDER BY kind, id, sub", &st,
+        error);
+
+    *ret_applied_seq = 0;
+    while (err == COX_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        err = scan_entity(state, st, ret_applied_seq, r, error);
+    if (err == COX_OK && rc != SQLITE_DONE)
+        err = store_db_failed(&state->db, "reading the entities", error);
+    (void)sqlite3_finalize(st);
+    return err;
+}

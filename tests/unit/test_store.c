@@ -1,0 +1,732 @@
+/* The store over real files: what goes in comes out, in order, after a reopening, and what is damaged is
+ * said. */
+#include "cox/base/alloc.h"
+#include "cox/base/rng.h"
+#include "cox/store.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* One store, its directory, and what wakes the test that waits for it. */
+struct fixture {
+    char dir[64];
+    char *data_dir;
+    const char *uri;
+    struct cox_store *store;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool woken;
+    struct cox_buf error;
+    struct cox_buf log;      /* recovered records */
+    struct cox_buf entities; /* recovered, as text */
+    uint64_t last_seq;
+};
+
+static void on_wake(void *user)
+{
+    struct fixture *f = user;
+
+    pthread_mutex_lock(&f->mutex);
+    f->woken = true;
+    pthread_cond_signal(&f->cond);
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static void wait_for_wake(struct fixture *f)
+{
+    pthread_mutex_lock(&f->mutex);
+    while (!f->woken)
+        pthread_cond_wait(&f->cond, &f->mutex);
+    f->woken = false;
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static void on_fatal(void *user, const char *what)
+{
+    (void)user;
+    fprintf(stderr, "fatal: %s\n", what);
+    abort();
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = COX_NEW(struct fixture);
+
+    strcpy(f->dir, "/tmp/cox-test-store-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    f->data_dir = cox_asprintf("%s/data", f->dir);
+    f->uri = "sqlite";
+    pthread_mutex_init(&f->mutex, NULL);
+    pthread_cond_init(&f->cond, NULL);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    static const char *const names[] = { "lock", "log.db", "log.db-wal", "state.db", "state.db-wal" };
+    struct fixture *f = *state;
+
+    cox_store_close(f->store);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char *path = cox_asprintf("%s/%s", f->data_dir, names[i]);
+
+        (void)unlink(path);
+        cox_free(path);
+    }
+    (void)rmdir(f->data_dir);
+    assert_int_equal(rmdir(f->dir), 0);
+    cox_free(f->data_dir);
+    cox_buf_fini(&f->error);
+    cox_buf_fini(&f->log);
+    cox_buf_fini(&f->entities);
+    pthread_cond_destroy(&f->cond);
+    pthread_mutex_destroy(&f->mutex);
+    cox_free(f);
+    return 0;
+}
+
+static enum cox_err on_entity(void *user, struct cox_entity_key key, uint64_t applied_seq,
+                              struct cox_slice bytes)
+{
+    struct fixture *f = user;
+
+    assert_int_equal(f->log.len, 0); /* entities come first */
+    cox_buf_printf(&f->entities, "%u/%" PRIu64 "/%" PRIu32 "@%" PRIu64 "=%.*s ", key.kind, key.id, key.sub,
+                   applied_seq, (int)bytes.len, (const char *)bytes.data);
+    return COX_OK;
+}
+
+static enum cox_err on_batch(void *user, uint64_t first_seq, uint32_t n, struct cox_slice records)
+{
+    struct fixture *f = user;
+
+    assert_true(f->last_seq == 0 || first_seq == f->last_seq + 1);
+    f->last_seq = first_seq + n - 1;
+    cox_buf_append_slice(&f->log, records);
+    return COX_OK;
+}
+
+static enum cox_err try_open(struct fixture *f, uint32_t shard)
+{
+    const struct cox_store_config config = {
+        .uri = f->uri,
+        .data_dir = f->data_dir,
+        .shard = shard,
+        .wake = on_wake,
+        .on_fatal = on_fatal,
+        .user = f,
+    };
+
+    cox_buf_clear(&f->error);
+    return cox_store_open(&config, &f->store, &f->error);
+}
+
+static enum cox_err try_recover(struct fixture *f, uint64_t *ret_last_seq)
+{
+    const struct cox_store_recovery r = { .entity = on_entity, .batch = on_batch, .user = f };
+
+    cox_buf_clear(&f->log);
+    cox_buf_clear(&f->entities);
+    cox_buf_clear(&f->error);
+    f->last_seq = 0;
+    return cox_store_recover(f->store, &r, ret_last_seq, &f->error);
+}
+
+/* Opens, recovers and starts; gives the last sequence number. */
+static uint64_t start(struct fixture *f)
+{
+    uint64_t last_seq = 0;
+
+    if (try_open(f, 0) != COX_OK || try_recover(f, &last_seq) != COX_OK)
+        fail_msg("%s", cox_buf_cstr(&f->error));
+    assert_int_equal(cox_store_start(f->store), COX_OK);
+    return last_seq;
+}
+
+static void stop(struct fixture *f)
+{
+    cox_store_close(f->store);
+    f->store = NULL;
+}
+
+static void assert_text(struct cox_buf *b, const char *text)
+{
+    assert_string_equal(cox_buf_cstr(b), text);
+}
+
+static void assert_says(struct fixture *f, const char *part)
+{
+    if (!strstr(cox_buf_cstr(&f->error), part))
+        fail_msg("\"%s\" does not say \"%s\"", cox_buf_cstr(&f->error), part);
+}
+
+static void append(struct fixture *f, uint64_t first_seq, uint32_t n, const char *records)
+{
+    struct cox_buf b = { 0 };
+
+    cox_buf_append_str(&b, records);
+    assert_true(cox_store_append(f->store, first_seq, n, &b));
+    assert_null(b.data);
+}
+
+static void wait_durable(struct fixture *f, uint64_t seq)
+{
+    while (cox_store_durable_seq(f->store) < seq)
+        wait_for_wake(f);
+}
+
+static void request(struct fixture *f, struct cox_store_request req, const char *bytes)
+{
+    if (bytes)
+        cox_buf_append_str(&req.bytes, bytes);
+    assert_true(cox_store_request(f->store, &req));
+    assert_null(req.bytes.data);
+}
+
+static struct cox_store_event next_event(struct fixture *f)
+{
+    struct cox_store_event e;
+
+    while (!cox_store_poll(f->store, &e))
+        wait_for_wake(f);
+    return e;
+}
+
+static void expect_event(struct fixture *f, enum cox_store_op op, uint64_t ticket, enum cox_err err,
+                         const char *bytes)
+{
+    struct cox_store_event e = next_event(f);
+
+    assert_int_equal(e.op, op);
+    assert_int_equal(e.ticket, ticket);
+    assert_int_equal(e.err, err);
+    assert_text(&e.bytes, bytes);
+    cox_buf_fini(&e.bytes);
+}
+
+/* Damages or inspects a closed database from outside. */
+static void sql(struct fixture *f, const char *name, const char *text)
+{
+    char *path = cox_asprintf("%s/%s", f->data_dir, name);
+    sqlite3 *db = NULL;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", text, sqlite3_errmsg(db));
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    cox_free(path);
+}
+
+/* ---- the log ---- */
+
+static void test_a_new_store_is_empty(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+
+    assert_int_equal(start(f), 0);
+    assert_int_equal(cox_store_durable_seq(f->store), 0);
+    assert_true(cox_store_uid(f->store) != 0);
+    assert_int_equal(stat(f->data_dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+}
+
+static void test_appended_records_are_recovered_in_order(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    uint64_t uid = cox_store_uid(f->store);
+
+    append(f, 1, 2, "one two ");
+    append(f, 3, 1, "three ");
+    wait_durable(f, 3);
+    append(f, 4, 1, "four ");
+    stop(f); /* commits what was handed over */
+
+    assert_int_equal(start(f), 4);
+    assert_true(cox_store_uid(f->store) == uid);
+    assert_int_equal(cox_store_durable_seq(f->store), 4);
+    assert_text(&f->log, "one two three four ");
+    append(f, 5, 1, "five ");
+    stop(f);
+    assert_int_equal(start(f), 5);
+    assert_text(&f->log, "one two three four five ");
+}
+
+static void test_empty_records_are_records(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    append(f, 1, 7, "");
+    stop(f);
+    assert_int_equal(start(f), 7);
+    assert_text(&f->log, "");
+}
+
+static void test_what_waits_is_one_commit(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_stats stats;
+    uint64_t last_seq = 0;
+
+    /* The threads are not started yet: to the ring that is a very slow disk. */
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_OK);
+    for (uint64_t seq = 1; seq <= 100; seq++)
+        append(f, seq, 1, "x");
+    assert_int_equal(cox_store_append_room(f->store), 1024 - 100);
+    assert_int_equal(cox_store_durable_seq(f->store), 0);
+    assert_int_equal(cox_store_start(f->store), COX_OK);
+    wait_durable(f, 100);
+    cox_store_stats(f->store, &stats);
+    assert_int_equal(stats.commits, 1);
+    assert_int_equal(stats.records, 100);
+    assert_true(stats.log_bytes >= 100);
+    assert_true(stats.log_file_bytes > 0 && stats.state_file_bytes > 0);
+}
+
+static void test_a_full_ring_refuses_and_keeps_the_records(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_buf b = { 0 };
+    uint64_t last_seq = 0;
+    uint64_t seq = 1;
+
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_OK);
+    while (cox_store_append_room(f->store) > 0)
+        append(f, seq++, 1, "x");
+    assert_int_equal(seq, 1025);
+    cox_buf_append_str(&b, "y");
+    assert_false(cox_store_append(f->store, seq, 1, &b));
+    assert_text(&b, "y");
+    assert_int_equal(cox_store_start(f->store), COX_OK);
+    wait_durable(f, seq - 1);
+    assert_true(cox_store_append(f->store, seq, 1, &b));
+    stop(f);
+    assert_int_equal(start(f), seq);
+}
+
+static void test_bytes_waiting_are_bounded_too(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_buf b = { 0 };
+    uint64_t last_seq = 0;
+    uint64_t seq = 1;
+
+    f->uri = "memory";
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_OK);
+    for (;; seq++) {
+        memset(cox_buf_extend(&b, 32u << 20), 0, 32u << 20);
+        if (!cox_store_append(f->store, seq, 1, &b))
+            break;
+    }
+    assert_int_equal(seq, 9); /* eight times 32 MiB */
+    assert_int_equal(b.len, 32u << 20);
+    assert_int_equal(cox_store_append_room(f->store), 0);
+    cox_buf_fini(&b);
+}
+
+/* ---- truncation ---- */
+
+static void test_truncation_drops_whole_rows_and_keeps_the_place(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    append(f, 1, 2, "a b ");
+    wait_durable(f, 2);
+    append(f, 3, 2, "c d ");
+    wait_durable(f, 4);
+    request(f, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .ticket = 7, .seq = 3 }, NULL);
+    expect_event(f, COX_STORE_TRUNCATE, 7, COX_OK, "");
+    stop(f);
+
+    assert_int_equal(start(f), 4); /* record 3 shares its row with 4 */
+    assert_text(&f->log, "c d ");
+    request(f, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .ticket = 8, .seq = 4 }, NULL);
+    expect_event(f, COX_STORE_TRUNCATE, 8, COX_OK, "");
+    stop(f);
+
+    assert_int_equal(start(f), 4); /* nothing is left but the place */
+    assert_text(&f->log, "");
+    append(f, 5, 1, "e ");
+    stop(f);
+    assert_int_equal(start(f), 5);
+    assert_text(&f->log, "e ");
+}
+
+static void test_a_long_log_is_dropped_in_steps(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_buf b = { 0 };
+
+    start(f);
+    for (uint64_t seq = 1; seq <= 200; seq++) {
+        memset(cox_buf_extend(&b, 100000), 'x', 100000);
+        assert_true(cox_store_append(f->store, seq, 1, &b));
+        wait_durable(f, seq);
+    }
+    request(f, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .seq = 199 }, NULL);
+    append(f, 201, 1, "y");
+    expect_event(f, COX_STORE_TRUNCATE, 0, COX_OK, "");
+    stop(f);
+    assert_int_equal(start(f), 201);
+    assert_int_equal(f->log.len, 100001);
+}
+
+/* ---- the state ---- */
+
+static void test_entities_are_saved_replaced_and_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_request save = { .op = COX_STORE_SAVE,
+                                      .key = { .kind = 1, .id = UINT64_MAX, .sub = 3 } };
+    struct cox_store_request forget = { .op = COX_STORE_FORGET, .key = { .kind = 1, .id = 5, .sub = 0 } };
+
+    start(f);
+    append(f, 1, 9, "records");
+    save.seq = 4;
+    request(f, save, "old");
+    save.seq = 9;
+    request(f, save, "new");
+    save.key.kind = 255;
+    save.key.sub = UINT32_MAX;
+    request(f, save, "other");
+    save.key = forget.key;
+    request(f, save, "gone");
+    request(f, forget, NULL);
+    request(f, forget, NULL); /* forgetting twice is no error */
+    stop(f);
+    start(f);
+    assert_text(&f->entities, "1/18446744073709551615/3@9=new 255/18446744073709551615/4294967295@9=other ");
+}
+
+static void test_reads_see_what_was_handed_over_before(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_request put = { .op = COX_STORE_PUT_PAYLOAD, .hash = { { 1, 2, 3 } } };
+    struct cox_store_request get = { .op = COX_STORE_READ_PAYLOAD, .ticket = 2, .hash = { { 1, 2, 3 } } };
+    struct cox_store_request archive = { .op = COX_STORE_ARCHIVE, .ticket = 3, .id = 99 };
+    struct cox_store_request read = { .op = COX_STORE_READ_ARCHIVE, .ticket = 4, .id = 99 };
+
+    start(f);
+    request(f, get, NULL);
+    request(f, put, "payload");
+    request(f, put, "not stored again");
+    request(f, get, NULL);
+    request(f, archive, "first");
+    request(f, archive, "second");
+    request(f, read, NULL);
+    read.id = 100;
+    request(f, read, NULL);
+    expect_event(f, COX_STORE_READ_PAYLOAD, 2, COX_ERR_NOT_FOUND, "");
+    expect_event(f, COX_STORE_READ_PAYLOAD, 2, COX_OK, "payload");
+    expect_event(f, COX_STORE_ARCHIVE, 3, COX_OK, "");
+    expect_event(f, COX_STORE_ARCHIVE, 3, COX_OK, "");
+    expect_event(f, COX_STORE_READ_ARCHIVE, 4, COX_OK, "second");
+    expect_event(f, COX_STORE_READ_ARCHIVE, 4, COX_ERR_NOT_FOUND, "");
+    stop(f);
+
+    start(f);
+    read.id = 99;
+    request(f, read, NULL);
+    request(f, get, NULL);
+    expect_event(f, COX_STORE_READ_ARCHIVE, 4, COX_OK, "second");
+    expect_event(f, COX_STORE_READ_PAYLOAD, 2, COX_OK, "payload");
+}
+
+static void test_a_save_waits_for_its_records(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_request save = { .op = COX_STORE_SAVE, .seq = 1, .key = { .kind = 1 } };
+    struct cox_store_request archive = { .op = COX_STORE_ARCHIVE };
+
+    start(f);
+    append(f, 1, 1, "record");
+    request(f, save, "entity");
+    request(f, archive, "task");
+    expect_event(f, COX_STORE_ARCHIVE, 0, COX_OK, "");
+    assert_int_equal(cox_store_durable_seq(f->store), 1);
+}
+
+static void test_values_longer_than_a_page(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_request req = { .op = COX_STORE_ARCHIVE, .id = 1 };
+    struct cox_store_event e;
+
+    start(f);
+    for (size_t i = 0; i < 1u << 20; i++)
+        cox_put_u8(&req.bytes, (uint8_t)(i * 7));
+    assert_true(cox_store_request(f->store, &req));
+    expect_event(f, COX_STORE_ARCHIVE, 0, COX_OK, "");
+    request(f, (struct cox_store_request){ .op = COX_STORE_READ_ARCHIVE, .id = 1 }, NULL);
+    e = next_event(f);
+    assert_int_equal(e.err, COX_OK);
+    assert_int_equal(e.bytes.len, 1u << 20);
+    for (size_t i = 0; i < e.bytes.len; i++)
+        if (e.bytes.data[i] != (uint8_t)(i * 7))
+            fail_msg("byte %zu", i);
+    cox_buf_fini(&e.bytes);
+}
+
+static void test_events_have_room_or_the_request_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_request read = { .op = COX_STORE_READ_ARCHIVE, .id = 1 };
+    struct cox_store_event e;
+    size_t n = 0;
+
+    start(f);
+    while (cox_store_request(f->store, &read))
+        n++;
+    assert_int_equal(n, 1024);
+    for (; n > 0; n--)
+        e = next_event(f);
+    assert_int_equal(e.err, COX_ERR_NOT_FOUND);
+    assert_false(cox_store_poll(f->store, &e));
+    assert_true(cox_store_request(f->store, &read));
+}
+
+static void test_memory_forgets_at_close(void **state)
+{
+    struct fixture *f = *state;
+
+    f->uri = "memory";
+    start(f);
+    append(f, 1, 1, "x");
+    request(f, (struct cox_store_request){ .op = COX_STORE_ARCHIVE, .id = 1, .seq = 1 }, "task");
+    expect_event(f, COX_STORE_ARCHIVE, 0, COX_OK, "");
+    request(f, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .seq = 1 }, NULL);
+    expect_event(f, COX_STORE_TRUNCATE, 0, COX_OK, "");
+    stop(f);
+    assert_int_equal(start(f), 0);
+    assert_int_equal(access(f->data_dir, F_OK), -1);
+}
+
+/* ---- refusals ---- */
+
+static void test_a_second_process_is_locked_out(void **state)
+{
+    struct fixture *f = *state;
+    int ready[2];
+    int status;
+    char c;
+
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        bool ok = try_open(f, 0) == COX_OK && write(ready[1], "x", 1) == 1;
+
+        while (ok)
+            (void)pause();
+        _exit(1);
+    }
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    char *expected = cox_asprintf("another coxd (pid %ld) holds %s", (long)pid, f->data_dir);
+
+    assert_int_equal(try_open(f, 0), COX_ERR_UNAVAILABLE);
+    assert_text(&f->error, expected);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(start(f), 0); /* the lock went with its holder */
+    (void)close(ready[0]);
+    (void)close(ready[1]);
+    cox_free(expected);
+}
+
+static void test_a_damaged_row_is_named(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t last_seq;
+
+    start(f);
+    append(f, 1, 3, "abc");
+    wait_durable(f, 3);
+    append(f, 4, 2, "de");
+    stop(f);
+    sql(f, "log.db", "UPDATE log SET d = CAST(substr(d, 1, 25) || x'00' AS BLOB) WHERE last_seq = 5");
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_ERR_CORRUPT);
+    assert_says(f, "log.db: row 5 of table log: its checksum does not match");
+}
+
+static void test_a_missing_row_is_named(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t last_seq;
+
+    start(f);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        append(f, seq, 1, "x");
+        wait_durable(f, seq);
+    }
+    stop(f);
+    sql(f, "log.db", "DELETE FROM log WHERE last_seq = 1");
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_ERR_CORRUPT);
+    assert_says(f, "row 2 of table log: begins at 2, after 0: rows are missing");
+}
+
+static void test_a_damaged_entity_is_named(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t last_seq;
+
+    start(f);
+    request(f, (struct cox_store_request){ .op = COX_STORE_SAVE, .key = { 2, 77, 5 } }, "entity");
+    stop(f);
+    sql(f, "state.db", "UPDATE entity SET d = x'00'");
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_ERR_CORRUPT);
+    assert_says(f, "state.db: entity (2, 77, 5): its checksum does not match");
+}
+
+static void test_a_damaged_archive_is_an_answer(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    request(f, (struct cox_store_request){ .op = COX_STORE_ARCHIVE, .id = 1 }, "task");
+    stop(f);
+    sql(f, "state.db", "UPDATE archive SET d = x'00'");
+    start(f);
+    request(f, (struct cox_store_request){ .op = COX_STORE_READ_ARCHIVE, .id = 1 }, NULL);
+    expect_event(f, COX_STORE_READ_ARCHIVE, 0, COX_ERR_CORRUPT, "");
+}
+
+static void test_a_newer_format_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    stop(f);
+    sql(f, "log.db", "PRAGMA user_version = 2");
+    assert_int_equal(try_open(f, 0), COX_ERR_INVALID);
+    assert_says(f, "log.db: a newer coxd made it (format 2, this one knows 1)");
+}
+
+static void test_another_shards_directory_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    stop(f);
+    assert_int_equal(try_open(f, 1), COX_ERR_INVALID);
+    assert_says(f, "belongs to shard 0, not to shard 1");
+}
+
+static void test_files_that_do_not_belong_together_are_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    append(f, 1, 1, "x");
+    request(f, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .seq = 1 }, NULL);
+    expect_event(f, COX_STORE_TRUNCATE, 0, COX_OK, "");
+    stop(f);
+    sql(f, "state.db", "UPDATE covered SET seq = 0"); /* as an older backup has it */
+    assert_int_equal(try_open(f, 0), COX_ERR_CORRUPT);
+    assert_says(f, "restore both files from the same backup");
+    sql(f, "state.db", "UPDATE identity SET uid = uid + 1");
+    assert_int_equal(try_open(f, 0), COX_ERR_INVALID);
+    assert_says(f, "does not belong to the log.db beside it");
+}
+
+static void test_state_ahead_of_the_log_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t last_seq;
+
+    start(f);
+    append(f, 1, 2, "xy");
+    request(f, (struct cox_store_request){ .op = COX_STORE_SAVE, .seq = 2 }, "entity");
+    stop(f);
+    sql(f, "log.db", "DELETE FROM log"); /* as an older backup has it */
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_ERR_CORRUPT);
+    assert_says(f, "an entity has applied record 2");
+}
+
+static void test_foreign_files_and_unknown_stores_are_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    f->uri = "granite";
+    assert_int_equal(try_open(f, 0), COX_ERR_INVALID);
+    assert_says(f, "store \"granite\": not known");
+    f->uri = "sqlite";
+    start(f);
+    stop(f);
+    sql(f, "log.db", "PRAGMA application_id = 5");
+    assert_int_equal(try_open(f, 0), COX_ERR_INVALID);
+    assert_says(f, "is not a log.db of Coxswain");
+}
+
+static void test_the_directory_cannot_be_made(void **state)
+{
+    struct fixture *f = *state;
+    char *data_dir = f->data_dir;
+
+    f->data_dir = cox_asprintf("%s/not/there", f->dir);
+    assert_int_equal(try_open(f, 0), COX_ERR_IO);
+    assert_says(f, "cannot make the data directory");
+    assert_says(f, "No such file or directory");
+    cox_free(f->data_dir);
+    f->data_dir = data_dir;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_new_store_is_empty),
+        TEST(appended_records_are_recovered_in_order),
+        TEST(empty_records_are_records),
+        TEST(what_waits_is_one_commit),
+        TEST(a_full_ring_refuses_and_keeps_the_records),
+        TEST(bytes_waiting_are_bounded_too),
+        TEST(truncation_drops_whole_rows_and_keeps_the_place),
+        TEST(a_long_log_is_dropped_in_steps),
+        TEST(entities_are_saved_replaced_and_forgotten),
+        TEST(reads_see_what_was_handed_over_before),
+        TEST(a_save_waits_for_its_records),
+        TEST(values_longer_than_a_page),
+        TEST(events_have_room_or_the_request_is_refused),
+        TEST(memory_forgets_at_close),
+        TEST(a_second_process_is_locked_out),
+        TEST(a_damaged_row_is_named),
+        TEST(a_missing_row_is_named),
+        TEST(a_damaged_entity_is_named),
+        TEST(a_damaged_archive_is_an_answer),
+        TEST(a_newer_format_is_refused),
+        TEST(another_shards_directory_is_refused),
+        TEST(files_that_do_not_belong_together_are_refused),
+        TEST(state_ahead_of_the_log_is_refused),
+        TEST(foreign_files_and_unknown_stores_are_refused),
+        TEST(the_directory_cannot_be_made),
+    };
+
+    return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}

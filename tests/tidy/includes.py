@@ -24,13 +24,13 @@ PARTS = {
     "orchestrator/store": ["libc", *BASE, "cox/store.h", "cox/store/*", "sqlite", "pq", "curl", "zlib", "crypto"],
     "orchestrator/inference": ["libc", *BASE, "cox/json.h", "cox/json/*", "cox/inference.h", "jansson", "event",
                                "curl", "zlib", "crypto"],
-    "orchestrator/fleet": ["libc", "cox/*", "proto", "protobuf-c"],
+    "orchestrator/fleet": ["libc", "cox/*", "proto", "protobuf-c", "orchestrator"],
     "orchestrator/api": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "event", "zlib", "crypto",
-                         "orchestrator/fleet"],
+                         "orchestrator", "orchestrator/fleet"],
     "worker": PROGRAM,
     "cli": PROGRAM,
     "tests": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto",
-              "sqlite", "cmocka", "tests", "lib", "orchestrator", "worker", "cli"],
+              "sqlite", "cmocka", "tests*", "lib*", "orchestrator*", "worker*", "cli*"],
 }
 LIBRARIES = {
     "event": r"event2/.*|ev(ent|http|dns|util)\.h",
@@ -85,7 +85,7 @@ def why_not(part, header, target):
         public = target[len("include/"):]
         return None if allows(rules, public) else f"{part} may not use {public}"
     owner = part_of(target)
-    if owner == part or owner in rules or target.split("/")[0] in rules:
+    if owner == part or (owner and allows(rules, owner)):
         return None
     return f"{part} may not look inside {owner or os.path.dirname(target)} ({target})"
 

@@ -13,32 +13,32 @@
 #define COX_EXPR_LEN_MAX 16384u
 #define COX_EXPR_DEPTH_MAX 64u
 #define COX_JSON_DEPTH_MAX 64u
-#define COX_VIOLATIONS_MAX 20u     /* reported a document; the rest are counted */
-#define COX_ATTEMPTS_MAX 1000u     /* retry.max_attempts */
+#define COX_VIOLATIONS_MAX 20u /* reported a document; the rest are counted */
+#define COX_ATTEMPTS_MAX 1000u /* retry.max_attempts */
 #define COX_IDEMPOTENCY_KEY_LEN_MAX 255u
 #define COX_IDEMPOTENCY_HOLD_MS (24 * 3600 * 1000LL)
 
 /* values */
-#define COX_INLINE_PAYLOAD_LEN_MAX 4096u     /* rule 11: kept in the record and the step page */
-#define COX_INLINE_VALUE_LEN_MAX (64u << 10) /* shown inline to users; above: {"$blob"} */
-#define COX_LOGGED_PAYLOAD_LEN_MAX (1u << 20)/* rule 11: larger ones go to the blob store first */
-#define COX_STDIO_TAIL_LEN_MAX (64u << 10)   /* of stdout and of stderr, in a run step's output */
-#define COX_LOG_LEN_MAX (16u << 20)          /* an attempt's live log kept on its worker */
+#define COX_INLINE_PAYLOAD_LEN_MAX 4096u      /* rule 11: kept in the record and the step page */
+#define COX_INLINE_VALUE_LEN_MAX (64u << 10)  /* shown inline to users; above: {"$blob"} */
+#define COX_LOGGED_PAYLOAD_LEN_MAX (1u << 20) /* rule 11: larger ones go to the blob store first */
+#define COX_STDIO_TAIL_LEN_MAX (64u << 10)    /* of stdout and of stderr, in a run step's output */
+#define COX_LOG_LEN_MAX (16u << 20)           /* an attempt's live log kept on its worker */
 #define COX_ERROR_MESSAGE_LEN_MAX 1024u
 
 /* wire */
-#define COX_MESSAGE_LEN_MAX (16u << 20)      /* one gRPC message */
-#define COX_OUTBOX_LEN_MAX (32u << 20)       /* bytes queued to one peer before it is cut off */
-#define COX_BATCH_TASKS_MAX 1000u            /* SubmitTasks, BatchGetTasks */
+#define COX_MESSAGE_LEN_MAX (16u << 20) /* one gRPC message */
+#define COX_OUTBOX_LEN_MAX (32u << 20)  /* bytes queued to one peer before it is cut off */
+#define COX_BATCH_TASKS_MAX 1000u       /* SubmitTasks, BatchGetTasks */
 #define COX_WORKER_ID_LEN_MAX 128u
 #define COX_WORKER_SLOTS_MAX 65536u
 #define COX_WORKER_LABELS_MAX 64u
 #define COX_WORKER_HANDLERS_MAX 1024u
 
 /* engine */
-#define COX_PAGE_STEPS 256u                  /* steps in one step page */
+#define COX_PAGE_STEPS 256u /* steps in one step page */
 #define COX_LINK_STEPS_PER_TURN 1000u
-#define COX_LOSSES_MAX 10u                   /* worker losses a step survives (TASK_FORMAT rule 3) */
+#define COX_LOSSES_MAX 10u /* worker losses a step survives (TASK_FORMAT rule 3) */
 #define COX_CLASSES_MAX 65536u
 #define COX_LIVE_TASKS_MAX 20000000u
 #define COX_LIVE_STEPS_MAX 100000000u
@@ -47,11 +47,11 @@
 #define COX_BEAT_MS 2500
 #define COX_LOST_MS 8000
 #define COX_ADOPTION_MS 60000
-#define COX_START_REPORT_MS 20               /* a step that runs longer is reported as started */
-#define COX_START_LIMIT_MS 30000             /* an assigned step not reported in this time is taken back */
-#define COX_TIMEOUT_GRACE_MS 10000           /* the engine's own timeout fires this much after the worker's */
-#define COX_PREFETCH_MS 20                   /* worth of work a worker may hold ready beyond its slots */
-#define COX_PREFETCH_HOLD_MS 200             /* a prefetched step that waits longer is given back */
+#define COX_START_REPORT_MS 20     /* a step that runs longer is reported as started */
+#define COX_START_LIMIT_MS 30000   /* an assigned step not reported in this time is taken back */
+#define COX_TIMEOUT_GRACE_MS 10000 /* the engine's own timeout fires this much after the worker's */
+#define COX_PREFETCH_MS 20         /* worth of work a worker may hold ready beyond its slots */
+#define COX_PREFETCH_HOLD_MS 200   /* a prefetched step that waits longer is given back */
 #define COX_TIMEOUT_DEFAULT_MS (10 * 60 * 1000LL)
 
 #endif

@@ -55,9 +55,9 @@ enum cox_task_status {
 };
 enum cox_step_status {
     COX_STEP_NONE = 0,
-    COX_STEP_BLOCKED,   /* waits for dependencies */
-    COX_STEP_READY,     /* waits for a worker, or backs off */
-    COX_STEP_RUNNING,   /* an attempt is assigned */
+    COX_STEP_BLOCKED, /* waits for dependencies */
+    COX_STEP_READY,   /* waits for a worker, or backs off */
+    COX_STEP_RUNNING, /* an attempt is assigned */
     COX_STEP_WAITING,
     COX_STEP_SUCCEEDED,
     COX_STEP_FAILED,
@@ -86,18 +86,20 @@ static inline bool cox_step_status_final(enum cox_step_status s)
 }
 
 /* Why a step failed: the closed list of TASK_FORMAT rule 3. Values are in the log: append only. */
+/* clang-format off */
 #define COX_CODE_TABLE(X)                                                                     \
     X(NONE) X(EXIT_NONZERO) X(TIMEOUT) X(WORKER_LOST) X(PREEMPTED) X(CANCELLED)               \
     X(OUTPUT_INVALID) X(OUTPUT_TOO_LARGE) X(INPUT_INVALID) X(BUDGET_EXHAUSTED)                \
     X(CONTEXT_LENGTH) X(MODEL_ERROR) X(UNAVAILABLE) X(RESOURCE_EXHAUSTED) X(DENIED)           \
     X(EXPIRED) X(INTERNAL)
+/* clang-format on */
 #define COX_CODE_ENUM(name) COX_CODE_##name,
 enum cox_code { COX_CODE_TABLE(COX_CODE_ENUM) COX_CODE_NR };
 #undef COX_CODE_ENUM
 const char *cox_code_text(enum cox_code c); /* "EXIT_NONZERO"; NONE gives "" */
 bool cox_code_parse(struct cox_slice text, enum cox_code *ret);
 
-const char *cox_task_status_text(enum cox_task_status s);       /* "RUNNING" */
+const char *cox_task_status_text(enum cox_task_status s); /* "RUNNING" */
 const char *cox_step_status_text(enum cox_step_status s);
 const char *cox_attempt_status_text(enum cox_attempt_status s);
 

@@ -14,14 +14,14 @@
 
 #define COX_ALLOC_FN __attribute__((malloc, returns_nonnull, warn_unused_result))
 
-void *cox_alloc(size_t size) COX_ALLOC_FN;                  /* uninitialised; size 0 gives 1 byte */
-void *cox_calloc(size_t n, size_t size) COX_ALLOC_FN;       /* zeroed; n * size is overflow-checked */
-void *cox_realloc(void *p, size_t n, size_t size)           /* n * size is overflow-checked */
+void *cox_alloc(size_t size) COX_ALLOC_FN;            /* uninitialised; size 0 gives 1 byte */
+void *cox_calloc(size_t n, size_t size) COX_ALLOC_FN; /* zeroed; n * size is overflow-checked */
+void *cox_realloc(void *p, size_t n, size_t size)     /* n * size is overflow-checked */
     __attribute__((returns_nonnull, warn_unused_result));
 char *cox_strdup(const char *s) COX_ALLOC_FN;
-char *cox_strndup(const char *s, size_t len) COX_ALLOC_FN;  /* copies len bytes, adds NUL */
+char *cox_strndup(const char *s, size_t len) COX_ALLOC_FN; /* copies len bytes, adds NUL */
 char *cox_asprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2))) COX_ALLOC_FN;
-void cox_free(void *p);                                     /* NULL is allowed */
+void cox_free(void *p); /* NULL is allowed */
 
 #define COX_NEW(type) ((type *)cox_calloc(1, sizeof(type)))
 

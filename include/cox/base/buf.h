@@ -33,15 +33,15 @@ struct cox_buf {
     size_t cap;
 };
 
-void cox_buf_fini(struct cox_buf *b);                      /* frees; the buffer is empty and reusable */
-void cox_buf_clear(struct cox_buf *b);                     /* len = 0, keeps the memory */
-void cox_buf_reserve(struct cox_buf *b, size_t extra);     /* room for `extra` more bytes */
-uint8_t *cox_buf_extend(struct cox_buf *b, size_t n);      /* grows len by n, returns the new bytes */
+void cox_buf_fini(struct cox_buf *b);                  /* frees; the buffer is empty and reusable */
+void cox_buf_clear(struct cox_buf *b);                 /* len = 0, keeps the memory */
+void cox_buf_reserve(struct cox_buf *b, size_t extra); /* room for `extra` more bytes */
+uint8_t *cox_buf_extend(struct cox_buf *b, size_t n);  /* grows len by n, returns the new bytes */
 void cox_buf_append(struct cox_buf *b, const void *data, size_t len);
 void cox_buf_append_slice(struct cox_buf *b, struct cox_slice s);
 void cox_buf_append_str(struct cox_buf *b, const char *s);
 void cox_buf_printf(struct cox_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-const char *cox_buf_cstr(struct cox_buf *b);               /* ensures a NUL after len; borrowed */
+const char *cox_buf_cstr(struct cox_buf *b); /* ensures a NUL after len; borrowed */
 struct cox_slice cox_buf_slice(const struct cox_buf *b);
 
 void cox_put_u8(struct cox_buf *b, uint8_t v);
@@ -49,8 +49,8 @@ void cox_put_u16(struct cox_buf *b, uint16_t v);
 void cox_put_u32(struct cox_buf *b, uint32_t v);
 void cox_put_u64(struct cox_buf *b, uint64_t v);
 void cox_put_i64(struct cox_buf *b, int64_t v);
-void cox_put_bytes(struct cox_buf *b, struct cox_slice s); /* u32 length, then the bytes */
-void cox_set_u32(struct cox_buf *b, size_t at, uint32_t v);/* overwrites 4 bytes already written */
+void cox_put_bytes(struct cox_buf *b, struct cox_slice s);  /* u32 length, then the bytes */
+void cox_set_u32(struct cox_buf *b, size_t at, uint32_t v); /* overwrites 4 bytes already written */
 
 struct cox_reader {
     const uint8_t *p;
@@ -65,7 +65,7 @@ uint16_t cox_get_u16(struct cox_reader *r);
 uint32_t cox_get_u32(struct cox_reader *r);
 uint64_t cox_get_u64(struct cox_reader *r);
 int64_t cox_get_i64(struct cox_reader *r);
-struct cox_slice cox_get_bytes(struct cox_reader *r);      /* borrowed from the reader's slice */
+struct cox_slice cox_get_bytes(struct cox_reader *r); /* borrowed from the reader's slice */
 struct cox_slice cox_get_raw(struct cox_reader *r, size_t len);
 
 #endif

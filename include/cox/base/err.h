@@ -7,21 +7,21 @@
 #ifndef COX_BASE_ERR_H
 #define COX_BASE_ERR_H
 
-#define COX_ERR_TABLE(X)                                                            \
-    X(OK, "ok")                                                                     \
-    X(INVALID, "invalid argument")                                                  \
-    X(NOT_FOUND, "not found")                                                       \
-    X(EXISTS, "already exists")                                                     \
-    X(FULL, "limit reached")                                                        \
-    X(DENIED, "not allowed")                                                        \
-    X(UNAVAILABLE, "unavailable")                                                   \
-    X(STALE, "superseded by a newer attempt or session")                            \
-    X(TIMEOUT, "deadline exceeded")                                                 \
-    X(CANCELLED, "cancelled")                                                       \
-    X(CORRUPT, "stored data is damaged")                                            \
-    X(IO, "input/output error")                                                     \
-    X(UNIMPLEMENTED, "not implemented")                                             \
-    X(AGAIN, "try again")                                                           \
+#define COX_ERR_TABLE(X)                                                                                     \
+    X(OK, "ok")                                                                                              \
+    X(INVALID, "invalid argument")                                                                           \
+    X(NOT_FOUND, "not found")                                                                                \
+    X(EXISTS, "already exists")                                                                              \
+    X(FULL, "limit reached")                                                                                 \
+    X(DENIED, "not allowed")                                                                                 \
+    X(UNAVAILABLE, "unavailable")                                                                            \
+    X(STALE, "superseded by a newer attempt or session")                                                     \
+    X(TIMEOUT, "deadline exceeded")                                                                          \
+    X(CANCELLED, "cancelled")                                                                                \
+    X(CORRUPT, "stored data is damaged")                                                                     \
+    X(IO, "input/output error")                                                                              \
+    X(UNIMPLEMENTED, "not implemented")                                                                      \
+    X(AGAIN, "try again")                                                                                    \
     X(INTERNAL, "internal error")
 
 #define COX_ERR_ENUM(name, text) COX_ERR_##name,

@@ -35,9 +35,9 @@ static inline bool cox_heap_has(const struct cox_heap_node *n)
 {
     return n->index != COX_HEAP_OUT;
 }
-void cox_heap_fini(struct cox_heap *h);                                  /* zeroed is valid; nodes are the caller's */
+void cox_heap_fini(struct cox_heap *h); /* zeroed is valid; nodes are the caller's */
 void cox_heap_set(struct cox_heap *h, struct cox_heap_node *n, uint64_t key); /* inserts or moves */
-void cox_heap_remove(struct cox_heap *h, struct cox_heap_node *n);       /* harmless when outside */
-struct cox_heap_node *cox_heap_min(const struct cox_heap *h);            /* NULL when empty */
+void cox_heap_remove(struct cox_heap *h, struct cox_heap_node *n);            /* harmless when outside */
+struct cox_heap_node *cox_heap_min(const struct cox_heap *h);                 /* NULL when empty */
 
 #endif

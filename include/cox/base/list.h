@@ -40,8 +40,8 @@ static inline void cox_list_push_front(struct cox_list *head, struct cox_list *n
 }
 
 /* Safe against removal of `it` itself inside the loop. */
-#define COX_LIST_FOR_EACH(it, head)                                                          \
-    for (struct cox_list *it = (head)->next, *it##_next = it->next; it != (head);            \
+#define COX_LIST_FOR_EACH(it, head)                                                                          \
+    for (struct cox_list *it = (head)->next, *it##_next = it->next; it != (head);                            \
          it = it##_next, it##_next = it->next)
 
 #endif

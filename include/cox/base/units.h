@@ -14,8 +14,8 @@
 COX_MUST_CHECK enum cox_err cox_parse_duration_ms(struct cox_slice s, int64_t *ret_ms);
 COX_MUST_CHECK enum cox_err cox_parse_size(struct cox_slice s, int64_t *ret_bytes);
 COX_MUST_CHECK enum cox_err cox_parse_cpu_milli(struct cox_slice s, int64_t *ret_milli);
-void cox_put_duration(struct cox_buf *b, int64_t ms);   /* human: "1.5s", "2m3s", "1h2m" */
-void cox_put_time(struct cox_buf *b, int64_t unix_ms);  /* "2026-01-02T03:04:05.678Z" */
+void cox_put_duration(struct cox_buf *b, int64_t ms);  /* human: "1.5s", "2m3s", "1h2m" */
+void cox_put_time(struct cox_buf *b, int64_t unix_ms); /* "2026-01-02T03:04:05.678Z" */
 COX_MUST_CHECK enum cox_err cox_parse_time(struct cox_slice s, int64_t *ret_unix_ms);
 
 /* True when s is well-formed UTF-8 (no surrogates, no overlong forms). */

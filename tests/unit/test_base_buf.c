@@ -118,6 +118,12 @@ static void text_grows_as_needed(void **state)
     assert_int_equal(strspn(cox_buf_cstr(&b), "y"), 9990);
     cox_buf_fini(&b);
     assert_int_equal(b.cap, 0);
+    for (int len = 0; len < 300; len++) { /* the text that just fits, and the one that just does not */
+        cox_buf_printf(&b, "%.*s", len, long_text);
+        assert_int_equal(b.len, len);
+        assert_int_equal(strspn(cox_buf_cstr(&b), "y"), len);
+        cox_buf_fini(&b);
+    }
 }
 
 static int sign(int x)

@@ -55,6 +55,11 @@ static void agrees_with_a_scan(void **state)
             check_seeded(heap.len == model_len, seed);
             check_seeded(cox_heap_has(&it->node) == (it->set_at != 0), seed);
         }
+        for (struct item *min; seed % 2 == 0 && (min = model_min(items));) {
+            check_seeded(cox_heap_min(&heap) == &min->node, seed);
+            cox_heap_remove(&heap, &min->node);
+            min->set_at = 0;
+        }
         cox_heap_fini(&heap);
         for (size_t i = 0; i < NODES; i++)
             check_seeded(!cox_heap_has(&items[i].node), seed);

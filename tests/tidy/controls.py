@@ -16,7 +16,7 @@ GOOD = {
     "worker/slot.c": "/* system(1) */\nconst char *s = \"atoi(\";\nint x = a->random(3);\n" + LONG.replace("    x++;\n", "", 10),
     **{f"{d}/README.md": "[x](#here) [y](https://example.com) `[z](no)`\n" for d in
        ("include", "orchestrator", "orchestrator/engine", "lib", "lib/rpc", "worker", "tests", "tests/unit")},
-    "tests/unit/test_x.c": "#include <cmocka.h>\n",
+    "tests/unit/test_x.c": "#include <cmocka.h>\n#include \"grpc/health/v1/health.pb-c.h\"\n",
 }
 # check, file, text put there (None: the file is removed), what the only complaint must contain
 FAULTS = [

@@ -32,11 +32,11 @@ PARTS = {
     "tests": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto",
               "sqlite", "cmocka", "tests*", "lib*", "orchestrator*", "worker*", "cli*"],
 }
-LIBRARIES = {
+LIBRARIES = {  # the first that fits
+    "proto": r".*\.pb-c\.h",
     "event": r"event2/.*|ev(ent|http|dns|util)\.h",
     "grpc": r"grpc(\+\+|pp)?/.*",
     "protobuf-c": r"protobuf-c/.*",
-    "proto": r".*\.pb-c\.h",
     "curl": r"curl/.*",
     "sqlite": r"sqlite3(ext)?\.h",
     "pq": r"(postgresql/)?libpq.*",

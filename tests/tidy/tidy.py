@@ -139,7 +139,7 @@ def check_format(root, files):
     places = re.findall(r"^(\S+?):(\d+):\d+: (?:warning|error): ", done.stderr.decode(), flags=re.M)
     for name in sorted({place[0] for place in places}):
         at = sorted({int(line) for n, line in places if n == name})
-        yield f"{name}:{at[0]}: not as .clang-format says, here and in {len(at) - 1} more lines (scripts/tidy --fix)"
+        yield f"{name}:{at[0]}: not as .clang-format says, on {len(at)} lines from here on (scripts/tidy --fix)"
     if done.returncode != 0 and not places:
         yield f"{tool}: {done.stderr.decode().strip()}"
 

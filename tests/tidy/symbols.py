@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Is the engine pure? Reads what its library leaves undefined against a list of what it may call.
+"""Is a library pure? Reads what it leaves undefined against a list of what it may call.
 
-usage: symbols.py CC ENGINE.a ALLOWED.a...   (cox_* symbols of the allowed archives may be used)
+usage: symbols.py [--also REGEX] CC LIBRARY.a ALLOWED.a...
+
+It may use cox_* symbols of the allowed archives, and what REGEX matches whole.
 
 A pure library has no clock, no random numbers, no input or output, no threads, no memory of its own making:
 whatever it would take from the machine is an input instead. Exits 1 with one line a forbidden symbol. Each run
@@ -32,10 +34,10 @@ def symbols(paths):
     return defined, undefined - defined
 
 
-def forbidden(paths, offered):
+def forbidden(paths, offered, also):
     _, undefined = symbols(paths)
     return sorted(s for s in undefined
-                  if s not in ALLOWED and not COMPILER.fullmatch(s)
+                  if s not in ALLOWED and not COMPILER.fullmatch(s) and not re.fullmatch(also, s)
                   and (s not in offered or IMPURE.fullmatch(s)))
 
 
@@ -47,18 +49,18 @@ def planted_object(cc, folder):
     return target
 
 
-def main(cc, engine, *allowed):
-    defined, undefined = symbols([engine])
-    if not defined and not undefined:
-        print(f"{engine} is empty")
+def main(also, cc, library, *allowed):
+    defined, _ = symbols([library])
+    if not defined:
+        print(f"{library} is empty")
         return 1
     offered, _ = symbols(allowed)
     offered = {s for s in offered if s.startswith("cox_")}
-    bad = forbidden([engine], offered)
+    bad = forbidden([library], offered, also)
     for symbol in bad:
-        print(f"{os.path.basename(engine)} uses {symbol}, which no pure code may")
+        print(f"{os.path.basename(library)} uses {symbol}, which no pure code may")
     with tempfile.TemporaryDirectory() as folder:
-        found = forbidden([engine, planted_object(cc, folder)], offered)
+        found = forbidden([library, planted_object(cc, folder)], offered, also)
     if "time" not in set(found) - set(bad):
         print("negative control: a planted call of time() was not found")
         return 1
@@ -66,6 +68,9 @@ def main(cc, engine, *allowed):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4:
+    regex, args = "", sys.argv[1:]
+    if args[:1] == ["--also"]:
+        regex, args = args[1], args[2:]
+    if len(args) < 3:
         sys.exit(__doc__)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(regex, *args))

@@ -1,0 +1,405 @@
+/* apply(): how a record changes durable state. The same code runs live and in replay; it draws no random
+ * number, reads no clock and takes no decision. Each entity is changed only by records after its own
+ * applied_seq, so replay over a checkpoint of any age ends in the same state. */
+#include "state.h"
+
+#include <string.h>
+
+static char *text_of(struct cox_slice s)
+{
+    return s.len > 0 ? cox_strndup((const char *)s.data, s.len) : NULL;
+}
+
+static void set_text(char **at, struct cox_slice s)
+{
+    char *old = *at;
+    *at = text_of(s);
+    cox_free(old);
+}
+
+static void set_value(struct value **at, const struct cox_payload *p)
+{
+    struct value *old = *at;
+    *at = value_make(p);
+    cox_free(old);
+}
+
+static struct past_attempt *history_push(struct step *s)
+{
+    struct history *h = s->history;
+    if (h == NULL || h->n == h->cap) {
+        uint32_t cap = h == NULL ? 2 : h->cap * 2;
+        h = cox_realloc(h, 1, sizeof *h + cap * sizeof h->items[0]);
+        if (s->history == NULL)
+            h->n = 0;
+        h->cap = cap;
+        s->history = h;
+    }
+    return &h->items[h->n++];
+}
+
+/* Moves the step's last attempt into its history, ended as the record says. */
+static void attempt_to_history(struct step *s, const struct record *r, enum cox_attempt_status status,
+                               enum cox_code code, struct cox_slice message)
+{
+    struct past_attempt *p = history_push(s);
+    *p = (struct past_attempt){
+        .number = s->n_attempts,
+        .worker = s->worker,
+        .started_wall_ms = s->started_wall_ms,
+        .finished_wall_ms = r->wall_ms,
+        .cpu_us = s->cpu_us,
+        .message = text_of(message),
+        .exit_code = s->exit_code,
+        .has_exit_code = (s->flags & STEP_HAS_EXIT) != 0,
+        .fallback = (s->flags & STEP_IN_FALLBACK) != 0,
+        .status = (uint8_t)status,
+        .code = (uint8_t)code,
+    };
+}
+
+static void page_assigned(struct cox_task *t, struct step *s, const struct record *r)
+{
+    s->token = r->u.assigned.token;
+    s->worker = r->u.assigned.worker;
+    s->started_wall_ms = r->wall_ms;
+    s->finished_wall_ms = 0;
+    s->ready_wall_ms = 0;
+    s->cpu_us = 0;
+    s->exit_code = 0;
+    s->flags &= (uint8_t)~STEP_HAS_EXIT;
+    s->n_attempts++;
+    s->n_tries++;
+    s->attempt_status = COX_ATTEMPT_ASSIGNED;
+    step_move(t, s, COX_STEP_RUNNING);
+}
+
+static void page_unassigned(struct cox_task *t, struct step *s, const struct record *r)
+{
+    s->token = (struct cox_token){ 0, 0 };
+    s->n_tries--;
+    if (r->u.unassigned.returned)
+        s->n_attempts--;
+    else
+        attempt_to_history(s, r, COX_ATTEMPT_LOST, COX_CODE_WORKER_LOST,
+                           cox_slice_str("the worker came back without it"));
+    step_move(t, s, COX_STEP_READY);
+}
+
+static void page_failed_with(struct step *s, enum cox_code code, struct cox_slice message)
+{
+    s->code = (uint8_t)code;
+    set_text(&s->message, message);
+}
+
+static void page_ended(struct cox_task *t, struct step *s, const struct record *r)
+{
+    const struct record_ended *en = &r->u.ended;
+    s->cpu_us = en->cpu_us;
+    s->exit_code = en->exit_code;
+    s->flags = (uint8_t)(en->has_exit_code ? s->flags | STEP_HAS_EXIT : s->flags & ~STEP_HAS_EXIT);
+    s->attempt_status = (uint8_t)en->status;
+    s->finished_wall_ms = r->wall_ms;
+    page_failed_with(s, en->code, en->message);
+    switch (en->next) {
+    case NEXT_DONE:
+        set_value(&s->output, &en->output);
+        step_move(t, s, COX_STEP_SUCCEEDED);
+        break;
+    case NEXT_REQUEUE:
+        s->n_losses++;
+        s->n_tries--;
+        attempt_to_history(s, r, en->status, en->code, en->message);
+        step_move(t, s, COX_STEP_READY);
+        break;
+    case NEXT_RETRY:
+        s->ready_wall_ms = en->retry_wall_ms;
+        attempt_to_history(s, r, en->status, en->code, en->message);
+        step_move(t, s, COX_STEP_READY);
+        break;
+    case NEXT_FALLBACK:
+        attempt_to_history(s, r, en->status, en->code, en->message);
+        s->flags |= STEP_IN_FALLBACK;
+        s->n_tries = 0;
+        step_move(t, s, COX_STEP_READY);
+        break;
+    case NEXT_FAIL:
+        set_value(&s->output, &en->output);
+        step_move(t, s, COX_STEP_FAILED);
+        break;
+    case NEXT_CANCEL:
+        step_move(t, s, COX_STEP_CANCELLED);
+        break;
+    }
+}
+
+static void apply_page(struct cox_task *t, struct step *s, const struct record *r)
+{
+    switch (r->type) {
+    case RECORD_STEP_OPENED:
+        s->flags |= STEP_OPEN;
+        break;
+    case RECORD_STEP_SKIPPED:
+        s->finished_wall_ms = r->wall_ms;
+        step_move(t, s, COX_STEP_SKIPPED);
+        break;
+    case RECORD_STEP_REFUSED:
+        page_failed_with(s, r->u.refused.code, r->u.refused.message);
+        s->finished_wall_ms = r->wall_ms;
+        if (r->u.refused.next == NEXT_FALLBACK) {
+            s->flags |= STEP_IN_FALLBACK;
+            s->n_tries = 0;
+            step_move(t, s, COX_STEP_READY);
+        } else {
+            step_move(t, s, COX_STEP_FAILED);
+        }
+        break;
+    case RECORD_ASSIGNED:
+        page_assigned(t, s, r);
+        break;
+    case RECORD_UNASSIGNED:
+        page_unassigned(t, s, r);
+        break;
+    case RECORD_ATTEMPT_ENDED:
+        page_ended(t, s, r);
+        break;
+    default:
+        COX_ASSERT(!"not a step's record");
+    }
+}
+
+/* The task's first error is a fact of its header. True when the header changed. */
+static bool header_step_failed(struct cox_task *t, const struct record *r, enum cox_code code,
+                               struct cox_slice message)
+{
+    struct cox_image_step step;
+    cox_image_step(&t->image, r->step, &step);
+    if (t->code != COX_CODE_NONE || step.allow_failure)
+        return false;
+    t->code = code;
+    t->error_step = r->step;
+    set_text(&t->message, message);
+    return true;
+}
+
+static bool apply_header(struct cox_task *t, const struct record *r)
+{
+    switch (r->type) {
+    case RECORD_ASSIGNED:
+        if (t->status != COX_TASK_PENDING)
+            return false;
+        t->status = COX_TASK_RUNNING;
+        t->started_wall_ms = r->wall_ms;
+        return true;
+    case RECORD_ATTEMPT_ENDED:
+        return r->u.ended.next == NEXT_FAIL && header_step_failed(t, r, r->u.ended.code, r->u.ended.message);
+    case RECORD_STEP_REFUSED:
+        return r->u.refused.next == NEXT_FAIL &&
+               header_step_failed(t, r, r->u.refused.code, r->u.refused.message);
+    case RECORD_TASK_STOPPING:
+        t->stopping = r->u.stopping.into;
+        if (t->code == COX_CODE_NONE) {
+            t->code = r->u.stopping.code;
+            set_text(&t->message, r->u.stopping.message);
+        }
+        return true;
+    case RECORD_TASK_FINISHED:
+        t->status = r->u.finished.status;
+        t->finished_wall_ms = r->wall_ms;
+        t->code = r->u.finished.code;
+        set_text(&t->message, r->u.finished.message);
+        set_value(&t->outputs, &r->u.finished.outputs);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void apply_stopping_to_pages(struct cox_engine *e, struct cox_task *t, uint64_t seq)
+{
+    for (uint32_t no = 0; no < t->n_pages; no++) {
+        struct page *p = task_page(e, t, no);
+        if (p->entity.applied_seq >= seq)
+            continue;
+        for (uint32_t i = 0; i < p->n_steps; i++) {
+            struct step *s = &p->steps[i];
+            if (!cox_step_status_final((enum cox_step_status)s->status) && s->status != COX_STEP_RUNNING)
+                step_move(t, s, COX_STEP_CANCELLED);
+        }
+        entity_touch(e, &p->entity, seq);
+    }
+}
+
+static size_t key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key)
+{
+    cox_buf_append_slice(b, tenant);
+    cox_put_u8(b, 0);
+    cox_buf_append_slice(b, key);
+    return b->len;
+}
+
+static void apply_key(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    struct cox_buf text = { 0 };
+    key_text(&text, r->u.submitted.tenant, r->u.submitted.key);
+    struct idem_key *known = cox_mapb_get(&e->keys, cox_buf_slice(&text));
+    if (known != NULL && known->entity.applied_seq >= seq) {
+        cox_buf_fini(&text);
+        return;
+    }
+    if (known != NULL) { /* an expired key used again before its expiry was recorded cannot be: see keys */
+        cox_mapb_remove(&e->keys, cox_buf_slice(&text));
+        cox_list_remove(&known->in_keys);
+        entity_forget(e, &known->entity);
+        cox_free(known->map_key);
+        cox_free(known);
+    }
+    struct idem_key *k = COX_NEW(struct idem_key);
+    entity_init(&k->entity, ENTITY_KEY, r->task, 0);
+    k->map_key_len = text.len;
+    k->map_key = (char *)text.data; /* the buffer's memory is the key's from here on */
+    k->document = r->u.submitted.document;
+    k->wall_ms = r->wall_ms;
+    cox_mapb_set(&e->keys, cox_slice(k->map_key, k->map_key_len), k);
+    cox_list_push_back(&e->key_list, &k->in_keys);
+    entity_touch(e, &k->entity, seq);
+}
+
+static void apply_submitted(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    uint64_t counter = r->task & 0xffffffffffffULL;
+    if (e->meta.entity.applied_seq < seq) {
+        if (counter > e->meta.last_task_counter)
+            e->meta.last_task_counter = counter;
+        entity_touch(e, &e->meta.entity, seq);
+    }
+    if (r->u.submitted.key.len > 0)
+        apply_key(e, seq, r);
+    struct cox_task *t = cox_map64_get(&e->tasks, r->task);
+    if (t == NULL)
+        t = task_create(e, r->task);
+    if (t->has_header && t->entity.applied_seq >= seq)
+        return;
+    t->tenant = cox_strndup((const char *)r->u.submitted.tenant.data, r->u.submitted.tenant.len);
+    t->key = text_of(r->u.submitted.key);
+    t->document = r->u.submitted.document;
+    t->image_bytes = cox_alloc(r->u.submitted.image.len);
+    memcpy(t->image_bytes, r->u.submitted.image.data, r->u.submitted.image.len);
+    t->image.bytes = cox_slice(t->image_bytes, r->u.submitted.image.len);
+    t->status = COX_TASK_PENDING;
+    t->created_wall_ms = r->wall_ms;
+    task_init_header(t);
+    entity_touch(e, &t->entity, seq);
+}
+
+static void apply_worker_named(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    if (e->meta.entity.applied_seq < seq) {
+        if (r->u.worker.ref > e->meta.last_worker_ref)
+            e->meta.last_worker_ref = r->u.worker.ref;
+        entity_touch(e, &e->meta.entity, seq);
+    }
+    if (worker_by_ref(e, r->u.worker.ref) == NULL)
+        entity_touch(e, &worker_make(e, r->u.worker.ref, r->u.worker.id)->entity, seq);
+}
+
+static void apply_key_expired(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    COX_LIST_FOR_EACH (it, &e->key_list) { /* the oldest expire first: found at or near the head */
+        struct idem_key *k = COX_CONTAINER_OF(it, struct idem_key, in_keys);
+        if (k->entity.id != r->task)
+            continue;
+        if (k->entity.applied_seq < seq) {
+            cox_mapb_remove(&e->keys, cox_slice(k->map_key, k->map_key_len));
+            cox_list_remove(&k->in_keys);
+            entity_forget(e, &k->entity);
+            cox_free(k->map_key);
+            cox_free(k);
+        }
+        return;
+    }
+}
+
+/* A record of a task that is not known: the task was archived and forgotten by a checkpoint that this log
+ * still reaches behind. */
+static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, r->task);
+    if (t == NULL || !t->has_header)
+        return;
+    switch (r->type) {
+    case RECORD_STEP_OPENED:
+    case RECORD_STEP_SKIPPED:
+    case RECORD_STEP_REFUSED:
+    case RECORD_ASSIGNED:
+    case RECORD_ATTEMPT_ENDED:
+    case RECORD_UNASSIGNED: {
+        COX_ASSERT(r->step < t->image.n_steps);
+        struct step *s = task_step_make(e, t, r->step);
+        struct page *p = step_page(s);
+        if (p->entity.applied_seq < seq) {
+            apply_page(t, s, r);
+            entity_touch(e, &p->entity, seq);
+        }
+        break;
+    }
+    case RECORD_TASK_STOPPING:
+        apply_stopping_to_pages(e, t, seq);
+        break;
+    case RECORD_TASK_ARCHIVED:
+        task_destroy(e, t);
+        return;
+    default:
+        break;
+    }
+    if (t->entity.applied_seq < seq && apply_header(t, r))
+        entity_touch(e, &t->entity, seq);
+}
+
+void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    switch (r->type) {
+    case RECORD_EPOCH:
+        if (e->meta.entity.applied_seq < seq) {
+            e->meta.epoch = r->u.epoch;
+            entity_touch(e, &e->meta.entity, seq);
+        }
+        break;
+    case RECORD_TASK_SUBMITTED:
+        apply_submitted(e, seq, r);
+        break;
+    case RECORD_WORKER_NAMED:
+        apply_worker_named(e, seq, r);
+        break;
+    case RECORD_KEY_EXPIRED:
+        apply_key_expired(e, seq, r);
+        break;
+    case RECORD_PAYLOAD:
+        if (!e->live) /* the state may not have it: recovered() hands it over again */
+            payload_replayed(e, r);
+        break;
+    case RECORD_STEP_OPENED:
+    case RECORD_STEP_SKIPPED:
+    case RECORD_STEP_REFUSED:
+    case RECORD_ASSIGNED:
+    case RECORD_ATTEMPT_ENDED:
+    case RECORD_UNASSIGNED:
+    case RECORD_TASK_STOPPING:
+    case RECORD_TASK_FINISHED:
+    case RECORD_TASK_ARCHIVED:
+        apply_to_task(e, seq, r);
+        break;
+    case RECORD_TYPE_END:
+        COX_ASSERT(!"not a record");
+    }
+}
+
+uint64_t emit(struct cox_engine *e, const struct record *r)
+{
+    uint64_t seq = ++e->seq;
+    if (e->fx->n_records++ == 0)
+        e->fx->first_seq = seq;
+    record_encode(&e->fx->records, r);
+    apply(e, seq, r);
+    return seq;
+}

@@ -1,0 +1,321 @@
+/* Attempts: one step with one worker, from `assigned` to its end. */
+#include "state.h"
+
+#include <string.h>
+
+static struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w)
+{
+    struct attempt *a = e->free_attempts;
+    if (a != NULL)
+        e->free_attempts = (struct attempt *)(void *)a->task;
+    else
+        a = cox_alloc(sizeof *a);
+    memset(a, 0, sizeof *a);
+    a->task = t;
+    a->step_index = step;
+    a->step = task_step(t, step);
+    a->step->attempt = a;
+    a->worker = w;
+    a->assigned_mono_ns = e->now.mono_ns;
+    cox_list_init(&a->in_unstarted);
+    cox_heap_node_init(&a->timer.node);
+    a->timer.kind = TIMER_ATTEMPT;
+    cox_list_push_back(&w->attempts, &a->in_worker);
+    w->n_attempts++;
+    e->stats.n_running++;
+    return a;
+}
+
+void attempt_release(struct cox_engine *e, struct attempt *a)
+{
+    timer_clear(e, &a->timer);
+    cox_list_remove(&a->in_unstarted);
+    cox_list_remove(&a->in_worker);
+    a->worker->n_attempts--;
+    e->stats.n_running--;
+    resources_give(&a->worker->used, &a->cls->resources);
+    placement_worker_changed(e, a->worker);
+    a->step->attempt = NULL;
+    a->task = (struct cox_task *)(void *)e->free_attempts;
+    e->free_attempts = a;
+}
+
+static struct cox_ref attempt_ref(const struct attempt *a)
+{
+    return (struct cox_ref){ a->task->id, a->step_index, a->step->token };
+}
+
+void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
+                    struct class *cls, struct cox_slice spec)
+{
+    struct record r = { .type = RECORD_ASSIGNED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
+    r.u.assigned.token = (struct cox_token){ e->meta.epoch, ++e->next_token };
+    r.u.assigned.worker = w->ref;
+    emit(e, &r);
+    struct attempt *a = attempt_new(e, t, step, w);
+    a->cls = cls;
+    cox_list_push_back(&e->unstarted, &a->in_unstarted);
+    resources_take(&w->used, &cls->resources);
+    w->taken++;
+    e->stats.attempts_assigned++;
+
+    struct cox_image_step doc;
+    struct cox_image_call call;
+    cox_image_step(&t->image, step, &doc);
+    step_call(t, step, a->step, &call);
+    struct cox_action *out = act(e, COX_ACT_ASSIGN);
+    out->u.assign = (struct cox_act_assign){ .session = w->session,
+                                             .ref = attempt_ref(a),
+                                             .attempt = a->step->n_attempts,
+                                             .fallback = (a->step->flags & STEP_IN_FALLBACK) != 0,
+                                             .step_name = doc.name,
+                                             .handler = cox_slice(cls->handler, cls->handler_len),
+                                             .spec_json = spec,
+                                             .timeout_ms = call.timeout_ms,
+                                             .resources = cls->resources };
+    changed(e, t, step);
+}
+
+/* After replay: the step is RUNNING, its worker is expected back. */
+struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w)
+{
+    struct attempt *a = attempt_new(e, t, step, w);
+    struct cox_image_call call;
+    step_call(t, step, a->step, &call);
+    a->cls = t->classes[call.class_index];
+    resources_take(&w->used, &a->cls->resources);
+    return a;
+}
+
+/* ---- what comes after an end ---- */
+
+/* Backoff before try n + 1: initial * multiplier^(n-1), at most max; then half of it plus a random part of
+ * the other half ("equal jitter": spreads a herd, keeps a floor). Integers throughout. */
+static int64_t backoff_ms(struct cox_engine *e, const struct cox_image_call *call, uint32_t n_tries)
+{
+    int64_t ms = call->initial_backoff_ms;
+    for (uint32_t i = 1; i < n_tries && ms < call->max_backoff_ms; i++)
+        ms = ms > INT64_MAX / 1000000 ? call->max_backoff_ms : ms * call->multiplier_milli / 1000;
+    if (ms > call->max_backoff_ms)
+        ms = call->max_backoff_ms;
+    if (ms <= 1)
+        return ms;
+    return ms - (int64_t)cox_rng_below(&e->rng, (uint64_t)ms / 2 + 1);
+}
+
+/* Order of TASK_FORMAT rule 3: losses have a limit of their own; then retry, then fallback, then FAILED. */
+static enum record_next decide_next(struct cox_engine *e, const struct attempt *a, struct record_ended *en)
+{
+    const struct step *s = a->step;
+    struct cox_image_step doc;
+    struct cox_image_call call;
+    if (en->status == COX_ATTEMPT_SUCCEEDED)
+        return NEXT_DONE;
+    if (a->task->stopping != COX_TASK_NONE || a->cancelling)
+        return NEXT_CANCEL;
+    cox_image_step(&a->task->image, a->step_index, &doc);
+    step_call(a->task, a->step_index, s, &call);
+    bool lost = en->code == COX_CODE_WORKER_LOST || en->code == COX_CODE_PREEMPTED;
+    if (lost && s->n_losses + 1u < COX_LOSSES_MAX)
+        return NEXT_REQUEUE;
+    if (!lost && s->n_tries < call.max_attempts && call.retry_on & 1u << en->code) {
+        en->retry_wall_ms = e->now.wall_ms + backoff_ms(e, &call, s->n_tries);
+        return NEXT_RETRY;
+    }
+    if (doc.fallback != COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK))
+        return NEXT_FALLBACK;
+    return NEXT_FAIL;
+}
+
+void payload_keep(struct cox_engine *e, const struct cox_payload *p)
+{
+    struct record r = { .type = RECORD_PAYLOAD };
+    r.u.payload.hash = p->hash;
+    r.u.payload.bytes = p->bytes;
+    emit(e, &r);
+    struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
+    a->u.payload.hash = p->hash;
+    a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, p->bytes.data, p->bytes.len), p->bytes.len);
+}
+
+static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_ended *en)
+{
+    struct cox_task *t = a->task;
+    uint32_t step = a->step_index;
+    en->token = a->step->token;
+    en->next = decide_next(e, a, en);
+    bool keeps_output = en->next == NEXT_DONE || en->next == NEXT_FAIL;
+    if (!keeps_output)
+        en->output.kind = COX_PAYLOAD_NONE;
+    if (en->output.kind == COX_PAYLOAD_STORED)
+        payload_keep(e, &en->output);
+    attempt_release(e, a);
+    struct record r = {
+        .type = RECORD_ATTEMPT_ENDED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms
+    };
+    r.u.ended = *en;
+    emit(e, &r);
+    if (cox_step_status_final((enum cox_step_status)task_step(t, step)->status))
+        step_settle(e, t, step);
+    else
+        step_make_ready(e, t, step);
+    settle_all(e);
+}
+
+/* ---- results ---- */
+
+static struct attempt *attempt_find(const struct cox_engine *e, struct cox_ref ref, enum cox_answer *ret_why)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, ref.task);
+    if (t == NULL || ref.step >= t->image.n_steps) {
+        *ret_why = COX_ANSWER_UNKNOWN;
+        return NULL;
+    }
+    if (t->pages[ref.step / COX_PAGE_STEPS] == NULL) {
+        *ret_why = COX_ANSWER_STALE;
+        return NULL;
+    }
+    struct step *s = task_step(t, ref.step);
+    if (ref.token.counter != 0 && cox_token_eq(s->token, ref.token)) {
+        *ret_why = COX_ANSWER_DUPLICATE;
+        return s->attempt;
+    }
+    *ret_why = COX_ANSWER_STALE;
+    return NULL;
+}
+
+static void answer(struct cox_engine *e, uint32_t session, struct cox_ref ref, enum cox_answer kind)
+{
+    struct cox_action *a = act(e, COX_ACT_ANSWER);
+    a->u.attempt.session = session;
+    a->u.attempt.ref = ref;
+    a->u.attempt.answer = kind;
+}
+
+void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
+{
+    enum cox_answer why;
+    struct attempt *a = attempt_find(e, in->ref, &why);
+    if (a == NULL) {
+        if (why != COX_ANSWER_DUPLICATE)
+            e->stats.results_stale++;
+        answer(e, in->session, in->ref, why);
+        return;
+    }
+    struct record_ended en = { .status = in->status,
+                               .code = in->code,
+                               .message = in->message,
+                               .output = in->output,
+                               .has_exit_code = in->has_exit_code,
+                               .exit_code = in->exit_code,
+                               .cpu_us = in->cpu_us };
+    if (en.message.len > COX_ERROR_MESSAGE_LEN_MAX * 4)
+        en.message.len = COX_ERROR_MESSAGE_LEN_MAX * 4;
+    attempt_end(e, a, &en);
+    answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
+}
+
+void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref)
+{
+    enum cox_answer why;
+    struct attempt *a = attempt_find(e, ref, &why);
+    if (a == NULL || a->started || a->worker->session != session)
+        return;
+    a->started = true;
+    cox_list_remove(&a->in_unstarted);
+    struct cox_image_call call;
+    step_call(a->task, a->step_index, a->step, &call);
+    if (call.timeout_ms > 0 && !a->cancelling)
+        timer_set(e, &a->timer, e->now.mono_ns + (call.timeout_ms + COX_TIMEOUT_GRACE_MS) * NS_PER_MS);
+    changed(e, a->task, a->step_index);
+}
+
+void attempt_withdraw(struct cox_engine *e, struct attempt *a, bool returned)
+{
+    struct cox_task *t = a->task;
+    uint32_t step = a->step_index;
+    if (t->stopping != COX_TASK_NONE) { /* nothing will run it again */
+        struct record_ended en = { .status = COX_ATTEMPT_CANCELLED, .code = COX_CODE_CANCELLED };
+        attempt_end(e, a, &en);
+        return;
+    }
+    struct record r = { .type = RECORD_UNASSIGNED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
+    r.u.unassigned.token = a->step->token;
+    r.u.unassigned.returned = returned;
+    attempt_release(e, a);
+    emit(e, &r);
+    step_make_ready(e, t, step);
+}
+
+void attempt_returned(struct cox_engine *e, uint32_t session, struct cox_ref ref)
+{
+    enum cox_answer why;
+    struct attempt *a = attempt_find(e, ref, &why);
+    if (a != NULL && a->worker->session == session && !a->started)
+        attempt_withdraw(e, a, true);
+}
+
+void attempt_lost(struct cox_engine *e, struct attempt *a)
+{
+    static const char text[] = "the worker was lost";
+    struct record_ended en = { .status = COX_ATTEMPT_LOST,
+                               .code = COX_CODE_WORKER_LOST,
+                               .message = { (const uint8_t *)text, sizeof text - 1 } };
+    e->stats.attempts_lost++;
+    attempt_end(e, a, &en);
+}
+
+/* ---- stopping ---- */
+
+static void send_cancel(struct cox_engine *e, uint32_t session, struct cox_ref ref)
+{
+    struct cox_action *out = act(e, COX_ACT_CANCEL);
+    out->u.attempt.session = session;
+    out->u.attempt.ref = ref;
+}
+
+void attempt_cancel(struct cox_engine *e, struct attempt *a)
+{
+    if (a->cancelling)
+        return;
+    a->cancelling = true;
+    cox_list_remove(&a->in_unstarted);
+    timer_set(e, &a->timer, e->now.mono_ns + COX_START_LIMIT_MS * NS_PER_MS);
+    if (a->worker->session != 0)
+        send_cancel(e, a->worker->session, attempt_ref(a));
+    changed(e, a->task, a->step_index);
+}
+
+/* The worker should have reported by now: a timeout it missed, or a cancel it did not confirm. */
+void attempt_timer(struct cox_engine *e, struct attempt *a)
+{
+    struct record_ended en = { 0 };
+    if (a->worker->session != 0 && !a->cancelling)
+        send_cancel(e, a->worker->session, attempt_ref(a));
+    if (a->cancelling) {
+        en.status = COX_ATTEMPT_CANCELLED;
+        en.code = COX_CODE_CANCELLED;
+        en.message = cox_slice_str("the worker did not confirm in time");
+    } else {
+        en.status = COX_ATTEMPT_TIMED_OUT;
+        en.code = COX_CODE_TIMEOUT;
+        en.message = cox_slice_str("still running after its timeout; its worker did not stop it");
+    }
+    attempt_end(e, a, &en);
+}
+
+/* Assigned, its worker beats, but it was never reported as started: the worker does not have it. The list
+ * is in order of assignment and the limit is one constant, so only its head needs a look. */
+void attempts_check_unstarted(struct cox_engine *e)
+{
+    while (!cox_list_empty(&e->unstarted)) {
+        struct attempt *a = COX_CONTAINER_OF(e->unstarted.next, struct attempt, in_unstarted);
+        if (e->now.mono_ns - a->assigned_mono_ns < COX_START_LIMIT_MS * NS_PER_MS)
+            return;
+        cox_list_remove(&a->in_unstarted);
+        if (a->worker->session == 0)
+            continue; /* the worker's own liveness decides */
+        send_cancel(e, a->worker->session, attempt_ref(a));
+        attempt_lost(e, a);
+    }
+}

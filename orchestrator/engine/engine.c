@@ -1,0 +1,439 @@
+/* The engine's door: one input in, records and actions out. Everything else in this folder is reached from
+ * the one switch below. */
+#include "state.h"
+
+#include <string.h>
+
+/* ---- life ---- */
+
+struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
+{
+    struct cox_engine *e = COX_NEW(struct cox_engine);
+    e->config = *config;
+    cox_rng_init(&e->rng, config->seed);
+    entity_init(&e->meta.entity, ENTITY_META, 0, 0);
+    struct cox_list *lists[] = { &e->task_list, &e->linking,    &e->available,        &e->active,
+                                 &e->parked,    &e->unstarted,  &e->key_list,         &e->dirty,
+                                 &e->saving,    &e->tombstones, &e->tombstones_saving };
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        cox_list_init(lists[i]);
+    return e;
+}
+
+static void free_tombstones(struct cox_list *list)
+{
+    while (!cox_list_empty(list)) {
+        struct tombstone *ts = COX_CONTAINER_OF(list->next, struct tombstone, in_tombstones);
+        cox_list_remove(&ts->in_tombstones);
+        cox_free(ts);
+    }
+}
+
+static void free_attempts(struct cox_engine *e)
+{
+    for (uint32_t ref = 0; ref < e->n_workers_cap; ref++) {
+        struct worker *w = e->workers[ref];
+        while (w != NULL && !cox_list_empty(&w->attempts))
+            attempt_release(e, COX_CONTAINER_OF(w->attempts.next, struct attempt, in_worker));
+    }
+    while (e->free_attempts != NULL) {
+        struct attempt *a = e->free_attempts;
+        e->free_attempts = (struct attempt *)(void *)a->task;
+        cox_free(a);
+    }
+}
+
+static void free_evaluations(struct cox_engine *e)
+{
+    size_t it = 0;
+    uint64_t ticket;
+    void *ev;
+    while (cox_map64_next(&e->evaluations, &it, &ticket, &ev))
+        cox_free(ev);
+    cox_map64_fini(&e->evaluations);
+}
+
+static void free_keys(struct cox_engine *e)
+{
+    while (!cox_list_empty(&e->key_list)) {
+        struct idem_key *k = COX_CONTAINER_OF(e->key_list.next, struct idem_key, in_keys);
+        cox_list_remove(&k->in_keys);
+        cox_list_remove(&k->entity.in_dirty);
+        cox_free(k->map_key);
+        cox_free(k);
+    }
+    cox_mapb_fini(&e->keys);
+}
+
+void cox_engine_destroy(struct cox_engine *e)
+{
+    if (e == NULL)
+        return;
+    free_attempts(e);
+    free_evaluations(e);
+    while (!cox_list_empty(&e->task_list))
+        task_destroy(e, COX_CONTAINER_OF(e->task_list.next, struct cox_task, in_tasks));
+    free_keys(e);
+    for (uint32_t ref = 0; ref < e->n_workers_cap; ref++) {
+        if (e->workers[ref] != NULL)
+            cox_list_remove(&e->workers[ref]->entity.in_dirty);
+        worker_destroy(e->workers[ref]);
+    }
+    free_tombstones(&e->tombstones);
+    free_tombstones(&e->tombstones_saving);
+    cox_free(e->workers);
+    cox_free(e->classes);
+    cox_free(e->settled);
+    cox_map64_fini(&e->tasks);
+    cox_map64_fini(&e->sessions);
+    cox_mapb_fini(&e->workers_by_id);
+    cox_mapb_fini(&e->classes_by_key);
+    cox_heap_fini(&e->timers);
+    cox_buf_fini(&e->replayed_payloads);
+    cox_free(e);
+}
+
+void cox_effects_reset(struct cox_effects *fx)
+{
+    cox_buf_clear(&fx->records);
+    fx->n_records = 0;
+    fx->first_seq = 0;
+    fx->n_actions = 0;
+    cox_arena_reset(&fx->arena);
+}
+
+void cox_effects_fini(struct cox_effects *fx)
+{
+    cox_buf_fini(&fx->records);
+    cox_free(fx->actions);
+    cox_arena_fini(&fx->arena);
+    memset(fx, 0, sizeof *fx);
+}
+
+/* ---- actions and timers ---- */
+
+struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind)
+{
+    struct cox_effects *fx = e->fx;
+    if (fx->n_actions == fx->cap_actions) {
+        fx->cap_actions = fx->cap_actions == 0 ? 64 : fx->cap_actions * 2;
+        fx->actions = cox_realloc(fx->actions, fx->cap_actions, sizeof fx->actions[0]);
+    }
+    struct cox_action *a = &fx->actions[fx->n_actions++];
+    a->kind = kind;
+    a->after_seq = e->seq;
+    memset(&a->u, 0, sizeof a->u);
+    return a;
+}
+
+void changed(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    if (t->n_watchers == 0)
+        return;
+    struct cox_action *a = act(e, COX_ACT_CHANGED);
+    a->u.changed.task = t->id;
+    a->u.changed.step = step;
+    a->u.changed.seq = e->seq;
+    a->u.changed.final = step == COX_IMAGE_NONE && cox_task_status_final(t->status);
+}
+
+void timer_set(struct cox_engine *e, struct timer *t, int64_t mono_ns)
+{
+    cox_heap_set(&e->timers, &t->node, mono_ns > 0 ? (uint64_t)mono_ns : 0);
+}
+
+void timer_clear(struct cox_engine *e, struct timer *t)
+{
+    cox_heap_remove(&e->timers, &t->node);
+}
+
+static void deadline_passed(struct cox_engine *e, struct cox_task *t)
+{
+    if (e->now.wall_ms < t->created_wall_ms + t->doc.deadline_ms)
+        task_arm_deadline(e, t); /* the wall clock stood still meanwhile */
+    else
+        task_stop(e, t, COX_TASK_FAILED, COX_CODE_TIMEOUT, "the task's budget.timeout has passed");
+}
+
+static void backoff_over(struct cox_engine *e, struct backoff *b)
+{
+    struct cox_task *t = b->task;
+    uint32_t step = b->step;
+    cox_free(b);
+    task_step(t, step)->backoff = NULL;
+    step_place(e, t, step);
+}
+
+static void timer_fire(struct cox_engine *e, struct timer *t)
+{
+    switch (t->kind) {
+    case TIMER_BACKOFF:
+        backoff_over(e, COX_CONTAINER_OF(t, struct backoff, timer));
+        break;
+    case TIMER_ATTEMPT:
+        attempt_timer(e, COX_CONTAINER_OF(t, struct attempt, timer));
+        break;
+    case TIMER_DEADLINE:
+        deadline_passed(e, COX_CONTAINER_OF(t, struct cox_task, deadline));
+        break;
+    case TIMER_WORKER:
+        worker_timer(e, COX_CONTAINER_OF(t, struct worker, liveness));
+        break;
+    }
+}
+
+#define TIMERS_PER_STEP 1000
+
+static void timers_run(struct cox_engine *e)
+{
+    for (int n = 0; n < TIMERS_PER_STEP; n++) {
+        struct cox_heap_node *node = cox_heap_min(&e->timers);
+        if (node == NULL || node->key > (uint64_t)e->now.mono_ns)
+            break;
+        cox_heap_remove(&e->timers, node);
+        timer_fire(e, COX_CONTAINER_OF(node, struct timer, node));
+    }
+    attempts_check_unstarted(e);
+    keys_expire(e);
+}
+
+static int64_t next_wake(const struct cox_engine *e)
+{
+    int64_t wake = INT64_MAX;
+    const struct cox_heap_node *node = cox_heap_min(&e->timers);
+    if (!cox_list_empty(&e->linking))
+        return e->now.mono_ns;
+    if (node != NULL)
+        wake = (int64_t)node->key;
+    if (!cox_list_empty(&e->unstarted)) {
+        const struct attempt *a = COX_CONTAINER_OF(e->unstarted.next, struct attempt, in_unstarted);
+        int64_t at = a->assigned_mono_ns + COX_START_LIMIT_MS * NS_PER_MS;
+        wake = at < wake ? at : wake;
+    }
+    if (!cox_list_empty(&e->key_list)) {
+        const struct idem_key *k = COX_CONTAINER_OF(e->key_list.next, struct idem_key, in_keys);
+        int64_t left_ms = k->wall_ms + COX_IDEMPOTENCY_HOLD_MS - e->now.wall_ms;
+        int64_t at = e->now.mono_ns + (left_ms > 0 ? left_ms : 0) * NS_PER_MS;
+        wake = at < wake ? at : wake;
+    }
+    return wake;
+}
+
+/* ---- inputs ---- */
+
+static void task_watch(struct cox_engine *e, cox_task_id id, bool on)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, id);
+    if (t != NULL && on)
+        t->n_watchers++;
+    else if (t != NULL && t->n_watchers > 0)
+        t->n_watchers--;
+}
+
+static void evaluated(struct cox_engine *e, const struct cox_in_evaluated *in)
+{
+    struct evaluation *ev = cox_map64_remove(&e->evaluations, in->ticket);
+    if (ev == NULL)
+        return;
+    struct cox_task *t = ev->task;
+    t->n_evaluations--;
+    if (ev->step != COX_IMAGE_NONE)
+        step_evaluated(e, ev, in);
+    else
+        task_finish_evaluated(e, t, in);
+    settle_all(e);
+    if (t->archived)
+        task_archived(e, t);
+    cox_free(ev);
+}
+
+static void session_input(struct cox_engine *e, const struct cox_input *in, struct worker *w)
+{
+    if (w == NULL)
+        return; /* a session that was closed meanwhile */
+    worker_seen(e, w);
+    switch (in->kind) {
+    case COX_IN_DETACH:
+        worker_detach(e, w);
+        break;
+    case COX_IN_CREDIT:
+        worker_credit(e, w, in->u.credit.granted);
+        break;
+    case COX_IN_DRAINING:
+        worker_draining(e, w);
+        break;
+    default:
+        break;
+    }
+}
+
+static void handle(struct cox_engine *e, const struct cox_input *in)
+{
+    struct cox_task *t;
+    switch (in->kind) {
+    case COX_IN_TIMER:
+        timers_run(e);
+        break;
+    case COX_IN_SUBMIT:
+        task_submit(e, &in->u.submit);
+        break;
+    case COX_IN_CANCEL:
+        task_cancel(e, &in->u.cancel);
+        break;
+    case COX_IN_WATCH:
+    case COX_IN_UNWATCH:
+        task_watch(e, in->u.task.task, in->kind == COX_IN_WATCH);
+        break;
+    case COX_IN_ATTACH:
+        worker_attach(e, &in->u.attach);
+        break;
+    case COX_IN_DETACH:
+    case COX_IN_BEAT:
+    case COX_IN_DRAINING:
+        session_input(e, in, worker_by_session(e, in->u.session.session));
+        break;
+    case COX_IN_CREDIT:
+        session_input(e, in, worker_by_session(e, in->u.credit.session));
+        break;
+    case COX_IN_STARTED:
+        attempt_started(e, in->u.attempt.session, in->u.attempt.ref);
+        break;
+    case COX_IN_RETURNED:
+        attempt_returned(e, in->u.attempt.session, in->u.attempt.ref);
+        break;
+    case COX_IN_RESULT:
+        attempt_result(e, &in->u.result);
+        break;
+    case COX_IN_EVALUATED:
+        evaluated(e, &in->u.evaluated);
+        break;
+    case COX_IN_ARCHIVED:
+        t = cox_map64_get(&e->tasks, in->u.task.task);
+        if (t != NULL)
+            task_archived(e, t);
+        break;
+    case COX_IN_CHECKPOINT:
+        checkpoint_slice(e, in->u.checkpoint.max_bytes);
+        break;
+    case COX_IN_NR:
+        break;
+    }
+}
+
+void cox_engine_step(struct cox_engine *e, const struct cox_input *in, struct cox_effects *fx)
+{
+    COX_ASSERT(e->live);
+    e->fx = fx;
+    if (in->now.mono_ns > e->now.mono_ns)
+        e->now.mono_ns = in->now.mono_ns;
+    if (in->now.wall_ms > e->now.wall_ms)
+        e->now.wall_ms = in->now.wall_ms;
+    handle(e, in);
+    settle_all(e);
+    task_link_some(e);
+    placement_dispatch(e);
+    fx->wake_mono_ns = next_wake(e);
+    e->fx = NULL;
+}
+
+/* ---- recovery ---- */
+
+enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_t n, struct cox_slice records)
+{
+    COX_ASSERT(!e->live);
+    struct cox_reader in = cox_reader(records);
+    struct record r;
+    uint32_t seen = 0;
+    while (record_decode(&in, &r)) {
+        struct cox_image image;
+        if (r.type == RECORD_TASK_SUBMITTED && cox_image_open(&image, r.u.submitted.image) != COX_OK)
+            return COX_ERR_CORRUPT;
+        e->seq = first_seq + seen++;
+        apply(e, e->seq, &r);
+    }
+    return in.bad || seen != n ? COX_ERR_CORRUPT : COX_OK;
+}
+
+void payload_replayed(struct cox_engine *e, const struct record *r)
+{
+    cox_buf_append(&e->replayed_payloads, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
+    cox_put_bytes(&e->replayed_payloads, r->u.payload.bytes);
+}
+
+static void hand_over_payloads(struct cox_engine *e)
+{
+    struct cox_reader in = cox_reader(cox_buf_slice(&e->replayed_payloads));
+    while (cox_reader_left(&in) > 0) {
+        struct cox_slice hash = cox_get_raw(&in, sizeof(struct cox_hash));
+        struct cox_slice bytes = cox_get_bytes(&in);
+        struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
+        memcpy(a->u.payload.hash.b, hash.data, sizeof a->u.payload.hash.b);
+        a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
+    }
+    cox_buf_fini(&e->replayed_payloads);
+}
+
+/* Attempts of the log, with the workers that are expected back. */
+static void restore_attempts(struct cox_engine *e, struct cox_task *t)
+{
+    for (uint32_t no = 0; no < t->n_pages; no++) {
+        struct page *p = t->pages[no];
+        for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
+            struct step *s = &p->steps[i];
+            if (s->status != COX_STEP_RUNNING)
+                continue;
+            struct worker *w = worker_by_ref(e, s->worker);
+            COX_ASSERT(w != NULL); /* named before its first assignment */
+            attempt_restore(e, t, step_index(s), w);
+            worker_watch_liveness(e, w);
+        }
+    }
+}
+
+static void derive_task(struct cox_engine *e, struct cox_task *t)
+{
+    task_count_statuses(t);
+    e->n_live_steps += t->image.n_steps;
+    if (cox_task_status_final(t->status)) {
+        t->link_next = t->image.n_steps;
+        task_archive(e, t);
+        return;
+    }
+    task_link(e, t, t->image.n_steps);
+    restore_attempts(e, t);
+    settle_all(e);
+    task_arm_deadline(e, t);
+    task_maybe_finish(e, t);
+}
+
+enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint64_t last_seq,
+                                  struct cox_effects *fx)
+{
+    if (e->seq > last_seq && last_seq != 0)
+        return COX_ERR_CORRUPT;
+    e->seq = last_seq;
+    e->now = now;
+    e->fx = fx;
+    e->live = true;
+    struct record r = { .type = RECORD_EPOCH, .wall_ms = now.wall_ms };
+    r.u.epoch = e->meta.epoch + 1;
+    emit(e, &r);
+    e->adoption_until_ns = now.mono_ns + COX_ADOPTION_MS * NS_PER_MS;
+    hand_over_payloads(e);
+    COX_LIST_FOR_EACH (it, &e->task_list) {
+        struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
+        if (!t->has_header) /* pages of a task whose header a checkpoint has forgotten */
+            task_destroy(e, t);
+        else
+            derive_task(e, t);
+    }
+    placement_dispatch(e);
+    fx->wake_mono_ns = next_wake(e);
+    e->fx = NULL;
+    return COX_OK;
+}
+
+uint64_t cox_engine_seq(const struct cox_engine *e)
+{
+    return e->seq;
+}

@@ -1,0 +1,541 @@
+/* Entities: how durable state is saved, loaded, archived and forgotten.
+ *
+ * A checkpoint takes the list of changed entities as it stands (`saving`) and writes them out in slices over
+ * many turns. An entity that changes meanwhile is saved with the change; its applied_seq says so. When the
+ * list is empty, everything up to the sequence at which the checkpoint began is covered, and the log may be
+ * truncated there. What is removed leaves a tombstone until a checkpoint has passed it on. */
+#include "state.h"
+
+#include <string.h>
+
+void entity_init(struct entity *en, enum entity_kind kind, uint64_t id, uint32_t sub)
+{
+    cox_list_init(&en->in_dirty);
+    en->applied_seq = 0;
+    en->kind = (uint8_t)kind;
+    en->id = id;
+    en->sub = sub;
+}
+
+void entity_touch(struct cox_engine *e, struct entity *en, uint64_t seq)
+{
+    en->applied_seq = seq;
+    if (cox_list_empty(&en->in_dirty))
+        cox_list_push_back(&e->dirty, &en->in_dirty);
+}
+
+void entity_forget(struct cox_engine *e, struct entity *en)
+{
+    cox_list_remove(&en->in_dirty);
+    struct tombstone *ts = COX_NEW(struct tombstone);
+    ts->key = (struct cox_entity_key){ en->kind, en->id, en->sub };
+    cox_list_push_back(&e->tombstones, &ts->in_tombstones);
+}
+
+/* ---- encoding: every entity begins with its format version ---- */
+
+#define ENTITY_VERSION 1
+
+static void put_text(struct cox_buf *b, const char *s)
+{
+    cox_put_bytes(b, cox_slice_str(s));
+}
+
+static char *get_text(struct cox_reader *r)
+{
+    struct cox_slice s = cox_get_bytes(r);
+    return s.len > 0 ? cox_strndup((const char *)s.data, s.len) : NULL;
+}
+
+static void put_value(struct cox_buf *b, const struct value *v)
+{
+    static const struct cox_payload none = { .kind = COX_PAYLOAD_NONE };
+    payload_encode(b, v != NULL ? &v->payload : &none);
+}
+
+static struct value *get_value(struct cox_reader *r)
+{
+    struct cox_payload p;
+    payload_decode(r, &p);
+    return value_make(&p);
+}
+
+void header_encode(struct cox_buf *b, const struct cox_task *t)
+{
+    cox_put_u8(b, ENTITY_VERSION);
+    put_text(b, t->tenant);
+    put_text(b, t->key);
+    cox_buf_append(b, t->document.b, sizeof t->document.b);
+    cox_put_u8(b, (uint8_t)t->status);
+    cox_put_u8(b, (uint8_t)t->stopping);
+    cox_put_u8(b, (uint8_t)t->code);
+    cox_put_i64(b, t->created_wall_ms);
+    cox_put_i64(b, t->started_wall_ms);
+    cox_put_i64(b, t->finished_wall_ms);
+    put_text(b, t->message);
+    cox_put_u32(b, t->error_step);
+    put_value(b, t->outputs);
+    cox_put_bytes(b, t->image.bytes);
+}
+
+enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
+{
+    struct cox_reader r = cox_reader(bytes);
+    if (cox_get_u8(&r) != ENTITY_VERSION)
+        return COX_ERR_CORRUPT;
+    t->tenant = get_text(&r);
+    t->key = get_text(&r);
+    struct cox_slice hash = cox_get_raw(&r, sizeof t->document.b);
+    if (hash.len == sizeof t->document.b)
+        memcpy(t->document.b, hash.data, hash.len);
+    t->status = (enum cox_task_status)cox_get_u8(&r);
+    t->stopping = (enum cox_task_status)cox_get_u8(&r);
+    t->code = (enum cox_code)cox_get_u8(&r);
+    t->created_wall_ms = cox_get_i64(&r);
+    t->started_wall_ms = cox_get_i64(&r);
+    t->finished_wall_ms = cox_get_i64(&r);
+    t->message = get_text(&r);
+    t->error_step = cox_get_u32(&r);
+    t->outputs = get_value(&r);
+    struct cox_slice image = cox_get_bytes(&r);
+    if (r.bad || t->status >= COX_TASK_STATUS_NR || t->stopping >= COX_TASK_STATUS_NR ||
+        t->code >= COX_CODE_NR || t->tenant == NULL)
+        return COX_ERR_CORRUPT;
+    t->image_bytes = cox_alloc(image.len);
+    memcpy(t->image_bytes, image.data, image.len);
+    t->image.bytes = cox_slice(t->image_bytes, image.len);
+    struct cox_image check;
+    return cox_image_open(&check, t->image.bytes);
+}
+
+static void past_encode(struct cox_buf *b, const struct past_attempt *p)
+{
+    cox_put_u32(b, p->number);
+    cox_put_u32(b, p->worker);
+    cox_put_i64(b, p->started_wall_ms);
+    cox_put_i64(b, p->finished_wall_ms);
+    cox_put_u64(b, p->cpu_us);
+    put_text(b, p->message);
+    cox_put_u32(b, (uint32_t)p->exit_code);
+    cox_put_u8(b, p->has_exit_code);
+    cox_put_u8(b, p->fallback);
+    cox_put_u8(b, p->status);
+    cox_put_u8(b, p->code);
+}
+
+static void past_decode(struct cox_reader *r, struct past_attempt *p)
+{
+    p->number = cox_get_u32(r);
+    p->worker = cox_get_u32(r);
+    p->started_wall_ms = cox_get_i64(r);
+    p->finished_wall_ms = cox_get_i64(r);
+    p->cpu_us = cox_get_u64(r);
+    p->message = get_text(r);
+    p->exit_code = (int32_t)cox_get_u32(r);
+    p->has_exit_code = cox_get_u8(r) != 0;
+    p->fallback = cox_get_u8(r) != 0;
+    p->status = cox_get_u8(r);
+    p->code = cox_get_u8(r);
+    if (p->status >= COX_ATTEMPT_STATUS_NR || p->code >= COX_CODE_NR)
+        r->bad = true;
+}
+
+#define STEP_DURABLE_FLAGS (STEP_OPEN | STEP_IN_FALLBACK | STEP_HAS_EXIT)
+
+/* Most steps of a large task have nothing to say yet: a byte in the page marks those that do. */
+static bool step_untouched(const struct step *s)
+{
+    return s->n_attempts == 0 && s->history == NULL && s->code == COX_CODE_NONE && s->token.counter == 0 &&
+           s->finished_wall_ms == 0;
+}
+
+static void step_encode(struct cox_buf *b, const struct step *s)
+{
+    /* READY is BLOCKED with nothing left to wait for: derived, so the two are one on disk */
+    cox_put_u8(b, s->status == COX_STEP_READY ? COX_STEP_BLOCKED : s->status);
+    cox_put_u8(b, (uint8_t)(s->flags & STEP_DURABLE_FLAGS));
+    cox_put_u16(b, s->n_attempts);
+    if (step_untouched(s))
+        return;
+    cox_put_u64(b, s->token.epoch);
+    cox_put_u64(b, s->token.counter);
+    cox_put_i64(b, s->started_wall_ms);
+    cox_put_i64(b, s->finished_wall_ms);
+    cox_put_i64(b, s->ready_wall_ms);
+    cox_put_u64(b, s->cpu_us);
+    cox_put_u32(b, s->worker);
+    cox_put_u32(b, (uint32_t)s->exit_code);
+    cox_put_u16(b, s->n_tries);
+    cox_put_u8(b, s->attempt_status);
+    cox_put_u8(b, s->code);
+    cox_put_u8(b, s->n_losses);
+    put_text(b, s->message);
+    put_value(b, s->output);
+    uint32_t n = s->history != NULL ? s->history->n : 0;
+    cox_put_u32(b, n);
+    for (uint32_t i = 0; i < n; i++)
+        past_encode(b, &s->history->items[i]);
+}
+
+static void step_decode(struct cox_reader *r, struct step *s, bool touched)
+{
+    s->status = cox_get_u8(r);
+    s->flags = cox_get_u8(r) & STEP_DURABLE_FLAGS;
+    s->n_attempts = cox_get_u16(r);
+    if (s->status >= COX_STEP_STATUS_NR)
+        r->bad = true;
+    if (!touched || r->bad)
+        return;
+    s->token.epoch = cox_get_u64(r);
+    s->token.counter = cox_get_u64(r);
+    s->started_wall_ms = cox_get_i64(r);
+    s->finished_wall_ms = cox_get_i64(r);
+    s->ready_wall_ms = cox_get_i64(r);
+    s->cpu_us = cox_get_u64(r);
+    s->worker = cox_get_u32(r);
+    s->exit_code = (int32_t)cox_get_u32(r);
+    s->n_tries = cox_get_u16(r);
+    s->attempt_status = cox_get_u8(r);
+    s->code = cox_get_u8(r);
+    s->n_losses = cox_get_u8(r);
+    s->message = get_text(r);
+    s->output = get_value(r);
+    uint32_t n = cox_get_u32(r);
+    if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > UINT16_MAX)
+        r->bad = true;
+    if (r->bad || n == 0)
+        return;
+    s->history = cox_calloc(1, sizeof *s->history + n * sizeof s->history->items[0]);
+    s->history->cap = n;
+    for (uint32_t i = 0; i < n && !r->bad; i++, s->history->n++)
+        past_decode(r, &s->history->items[i]);
+}
+
+void page_encode(struct cox_buf *b, const struct page *p)
+{
+    cox_put_u8(b, ENTITY_VERSION);
+    cox_put_u32(b, p->n_steps);
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        cox_put_u8(b, !step_untouched(&p->steps[i]));
+        step_encode(b, &p->steps[i]);
+    }
+}
+
+enum cox_err page_decode(struct page *p, struct cox_slice bytes)
+{
+    struct cox_reader r = cox_reader(bytes);
+    if (cox_get_u8(&r) != ENTITY_VERSION || cox_get_u32(&r) != p->n_steps)
+        return COX_ERR_CORRUPT;
+    for (uint32_t i = 0; i < p->n_steps && !r.bad; i++) {
+        bool touched = cox_get_u8(&r) != 0;
+        step_decode(&r, &p->steps[i], touched);
+    }
+    return r.bad || cox_reader_left(&r) != 0 ? COX_ERR_CORRUPT : COX_OK;
+}
+
+void key_encode(struct cox_buf *b, const struct idem_key *k)
+{
+    cox_put_u8(b, ENTITY_VERSION);
+    cox_put_bytes(b, cox_slice(k->map_key, k->map_key_len));
+    cox_buf_append(b, k->document.b, sizeof k->document.b);
+    cox_put_i64(b, k->wall_ms);
+}
+
+void worker_encode(struct cox_buf *b, const struct worker *w)
+{
+    cox_put_u8(b, ENTITY_VERSION);
+    put_text(b, w->id);
+}
+
+void meta_encode(struct cox_buf *b, const struct meta *m)
+{
+    cox_put_u8(b, ENTITY_VERSION);
+    cox_put_u64(b, m->epoch);
+    cox_put_u64(b, m->last_task_counter);
+    cox_put_u32(b, m->last_worker_ref);
+}
+
+static void entity_encode(struct cox_buf *b, const struct entity *en)
+{
+    switch ((enum entity_kind)en->kind) {
+    case ENTITY_META:
+        meta_encode(b, COX_CONTAINER_OF(en, struct meta, entity));
+        break;
+    case ENTITY_WORKER:
+        worker_encode(b, COX_CONTAINER_OF(en, struct worker, entity));
+        break;
+    case ENTITY_KEY:
+        key_encode(b, COX_CONTAINER_OF(en, struct idem_key, entity));
+        break;
+    case ENTITY_TASK:
+        header_encode(b, COX_CONTAINER_OF(en, struct cox_task, entity));
+        break;
+    case ENTITY_PAGE:
+        page_encode(b, COX_CONTAINER_OF(en, struct page, entity));
+        break;
+    }
+}
+
+/* ---- checkpoints ---- */
+
+static void checkpoint_begin(struct cox_engine *e)
+{
+    e->checkpointing = true;
+    e->checkpoint_seq = e->seq;
+    struct {
+        struct cox_list *from, *to;
+    } moves[] = { { &e->dirty, &e->saving }, { &e->tombstones, &e->tombstones_saving } };
+    for (size_t i = 0; i < 2; i++) {
+        while (!cox_list_empty(moves[i].from)) {
+            struct cox_list *n = moves[i].from->next;
+            cox_list_remove(n);
+            cox_list_push_back(moves[i].to, n);
+        }
+    }
+}
+
+static size_t checkpoint_save(struct cox_engine *e, struct cox_buf *scratch)
+{
+    struct entity *en = COX_CONTAINER_OF(e->saving.next, struct entity, in_dirty);
+    cox_list_remove(&en->in_dirty);
+    cox_buf_clear(scratch);
+    entity_encode(scratch, en);
+    struct cox_action *a = act(e, COX_ACT_SAVE);
+    a->u.save.key = (struct cox_entity_key){ en->kind, en->id, en->sub };
+    a->u.save.applied_seq = en->applied_seq;
+    a->u.save.bytes = cox_slice(cox_arena_dup(&e->fx->arena, scratch->data, scratch->len), scratch->len);
+    return scratch->len + sizeof *a;
+}
+
+static size_t checkpoint_forget(struct cox_engine *e)
+{
+    struct tombstone *ts = COX_CONTAINER_OF(e->tombstones_saving.next, struct tombstone, in_tombstones);
+    cox_list_remove(&ts->in_tombstones);
+    struct cox_action *a = act(e, COX_ACT_FORGET);
+    a->u.save.key = ts->key;
+    a->u.save.applied_seq = e->checkpoint_seq;
+    cox_free(ts);
+    return sizeof *a;
+}
+
+void checkpoint_slice(struct cox_engine *e, size_t max_bytes)
+{
+    if (!e->checkpointing)
+        checkpoint_begin(e);
+    struct cox_buf scratch = { 0 };
+    size_t used = 0;
+    while (used < max_bytes && !cox_list_empty(&e->tombstones_saving))
+        used += checkpoint_forget(e);
+    while (used < max_bytes && !cox_list_empty(&e->saving))
+        used += checkpoint_save(e, &scratch);
+    cox_buf_fini(&scratch);
+    if (cox_list_empty(&e->saving) && cox_list_empty(&e->tombstones_saving)) {
+        act(e, COX_ACT_TRUNCATE)->u.truncate.seq = e->checkpoint_seq;
+        e->checkpointing = false;
+    }
+}
+
+/* ---- loading ---- */
+
+static enum cox_err load_key(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
+{
+    struct cox_reader r = cox_reader(bytes);
+    if (cox_get_u8(&r) != ENTITY_VERSION)
+        return COX_ERR_CORRUPT;
+    struct cox_slice text = cox_get_bytes(&r);
+    struct cox_slice hash = cox_get_raw(&r, sizeof(struct cox_hash));
+    int64_t wall_ms = cox_get_i64(&r);
+    if (r.bad || cox_mapb_get(&e->keys, text) != NULL)
+        return COX_ERR_CORRUPT;
+    struct idem_key *k = COX_NEW(struct idem_key);
+    entity_init(&k->entity, ENTITY_KEY, id, 0);
+    k->entity.applied_seq = seq;
+    k->map_key = cox_strndup((const char *)text.data, text.len);
+    k->map_key_len = text.len;
+    memcpy(k->document.b, hash.data, sizeof k->document.b);
+    k->wall_ms = wall_ms;
+    cox_mapb_set(&e->keys, cox_slice(k->map_key, k->map_key_len), k);
+    cox_list_push_back(&e->key_list, &k->in_keys); /* ids rise with age: loaded oldest first */
+    return COX_OK;
+}
+
+static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_slice bytes)
+{
+    struct cox_reader r = cox_reader(bytes);
+    if (cox_get_u8(&r) != ENTITY_VERSION)
+        return COX_ERR_CORRUPT;
+    e->meta.epoch = cox_get_u64(&r);
+    e->meta.last_task_counter = cox_get_u64(&r);
+    e->meta.last_worker_ref = cox_get_u32(&r);
+    e->meta.entity.applied_seq = seq;
+    return r.bad ? COX_ERR_CORRUPT : COX_OK;
+}
+
+static enum cox_err load_worker(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
+{
+    struct cox_reader r = cox_reader(bytes);
+    if (cox_get_u8(&r) != ENTITY_VERSION)
+        return COX_ERR_CORRUPT;
+    struct cox_slice name = cox_get_bytes(&r);
+    if (r.bad || name.len == 0 || id == 0 || id > UINT32_MAX || worker_by_ref(e, (uint32_t)id) != NULL)
+        return COX_ERR_CORRUPT;
+    worker_make(e, (uint32_t)id, name)->entity.applied_seq = seq;
+    return COX_OK;
+}
+
+static enum cox_err load_task(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
+{
+    if (cox_map64_get(&e->tasks, id) != NULL)
+        return COX_ERR_CORRUPT;
+    struct cox_task *t = task_create(e, id);
+    t->entity.applied_seq = seq;
+    enum cox_err err = header_decode(t, bytes);
+    if (err == COX_OK)
+        task_init_header(t);
+    return err;
+}
+
+/* A page may be in the state before its header is: then it waits as raw bytes' worth of steps. */
+static enum cox_err load_page(struct cox_engine *e, uint64_t id, uint32_t sub, uint64_t seq,
+                              struct cox_slice bytes)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, id);
+    if (t == NULL)
+        t = task_create(e, id);
+    struct cox_reader r = cox_reader(bytes);
+    cox_get_u8(&r);
+    uint32_t n_steps = cox_get_u32(&r);
+    if (r.bad || n_steps == 0 || n_steps > COX_PAGE_STEPS || sub > COX_TASK_STEPS_MAX / COX_PAGE_STEPS)
+        return COX_ERR_CORRUPT;
+    if (!t->has_header && sub >= t->n_pages) {
+        t->pages = cox_realloc(t->pages, sub + 1, sizeof t->pages[0]);
+        for (; t->n_pages <= sub; t->n_pages++)
+            t->pages[t->n_pages] = NULL;
+    }
+    if (sub >= t->n_pages || t->pages[sub] != NULL)
+        return COX_ERR_CORRUPT;
+    struct page *p = page_create(t, sub, n_steps);
+    p->entity.applied_seq = seq;
+    return page_decode(p, bytes);
+}
+
+enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, uint64_t applied_seq,
+                             struct cox_slice bytes)
+{
+    COX_ASSERT(!e->live);
+    switch ((enum entity_kind)key.kind) {
+    case ENTITY_META:
+        return load_meta(e, applied_seq, bytes);
+    case ENTITY_WORKER:
+        return load_worker(e, key.id, applied_seq, bytes);
+    case ENTITY_KEY:
+        return load_key(e, key.id, applied_seq, bytes);
+    case ENTITY_TASK:
+        return load_task(e, key.id, applied_seq, bytes);
+    case ENTITY_PAGE:
+        return load_page(e, key.id, key.sub, applied_seq, bytes);
+    }
+    return COX_ERR_CORRUPT;
+}
+
+/* ---- the archive: header, pages, and the names of the workers they mention ---- */
+
+static void freeze_worker(const struct cox_engine *e, uint32_t ref, struct cox_map64 *seen,
+                          struct cox_buf *names, uint32_t *n)
+{
+    const struct worker *w = ref != 0 ? worker_by_ref(e, ref) : NULL;
+    if (w == NULL || cox_map64_get(seen, ref) != NULL)
+        return;
+    cox_map64_set(seen, ref, (void *)w);
+    cox_put_u32(names, ref);
+    put_text(names, w->id);
+    (*n)++;
+}
+
+void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct cox_buf *out)
+{
+    struct cox_map64 seen = { 0 };
+    struct cox_buf names = { 0 };
+    uint32_t n_names = 0;
+    cox_put_u8(out, ENTITY_VERSION);
+    cox_put_u64(out, t->id);
+    size_t at = out->len;
+    cox_put_u32(out, 0);
+    header_encode(out, t);
+    cox_set_u32(out, at, (uint32_t)(out->len - at - 4));
+    cox_put_u32(out, t->n_pages);
+    for (uint32_t no = 0; no < t->n_pages; no++) {
+        const struct page *p = t->pages[no];
+        at = out->len;
+        cox_put_u32(out, 0);
+        page_encode(out, p);
+        cox_set_u32(out, at, (uint32_t)(out->len - at - 4));
+        for (uint32_t i = 0; i < p->n_steps; i++) {
+            const struct step *s = &p->steps[i];
+            freeze_worker(e, s->worker, &seen, &names, &n_names);
+            for (uint32_t k = 0; s->history != NULL && k < s->history->n; k++)
+                freeze_worker(e, s->history->items[k].worker, &seen, &names, &n_names);
+        }
+    }
+    cox_put_u32(out, n_names);
+    cox_buf_append(out, names.data, names.len);
+    cox_buf_fini(&names);
+    cox_map64_fini(&seen);
+}
+
+static enum cox_err thaw_pages(struct cox_task *t, struct cox_reader *r)
+{
+    if (cox_get_u32(r) != t->n_pages)
+        return COX_ERR_CORRUPT;
+    for (uint32_t no = 0; no < t->n_pages; no++) {
+        uint32_t left = t->image.n_steps - no * COX_PAGE_STEPS;
+        struct page *p = page_create(t, no, left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS);
+        enum cox_err err = page_decode(p, cox_get_bytes(r));
+        if (err != COX_OK)
+            return err;
+    }
+    return COX_OK;
+}
+
+static enum cox_err thaw_names(struct cox_task *t, struct cox_reader *r)
+{
+    uint32_t n = cox_get_u32(r);
+    t->worker_names = cox_calloc(1, sizeof *t->worker_names);
+    for (uint32_t i = 0; i < n && !r->bad; i++) {
+        uint32_t ref = cox_get_u32(r);
+        char *name = get_text(r);
+        if (name == NULL || ref == 0) {
+            cox_free(name);
+            return COX_ERR_CORRUPT;
+        }
+        cox_free(cox_map64_set(t->worker_names, ref, name));
+    }
+    return r->bad ? COX_ERR_CORRUPT : COX_OK;
+}
+
+enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
+{
+    struct cox_reader r = cox_reader(archived);
+    if (cox_get_u8(&r) != ENTITY_VERSION)
+        return COX_ERR_CORRUPT;
+    struct cox_task *t = task_create(NULL, cox_get_u64(&r));
+    enum cox_err err = header_decode(t, cox_get_bytes(&r));
+    if (err == COX_OK) {
+        task_init_header(t);
+        err = thaw_pages(t, &r);
+    }
+    if (err == COX_OK)
+        err = thaw_names(t, &r);
+    if (err != COX_OK) {
+        task_destroy(NULL, t);
+        return err;
+    }
+    task_count_statuses(t);
+    *ret = t;
+    return COX_OK;
+}
+
+void cox_task_free(struct cox_task *t)
+{
+    task_destroy(NULL, t);
+}

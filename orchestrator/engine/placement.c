@@ -1,0 +1,280 @@
+/* Placement: classes of steps with the same shape, and workers with room.
+ *
+ * Steps of one class (handler, resources, requirements) wait in one queue, by priority, then in order of
+ * becoming ready. A class is `active` while it has ready steps and may find a worker, `parked` when none fits
+ * now; a worker that gains room brings the parked classes back that it may serve. Workers with credit stand
+ * in one line; who got a step goes to its end, which spreads work evenly. A dispatch allocates nothing. */
+#include "state.h"
+
+#include <string.h>
+
+/* ---- classes ---- */
+
+static char *own(struct cox_slice s)
+{
+    return cox_strndup((const char *)s.data, s.len);
+}
+
+static void class_requirements(struct class *c, const struct cox_image *img, uint32_t index, uint32_t n)
+{
+    c->n_requires = n;
+    c->requires = cox_calloc(n > 0 ? n : 1, sizeof c->requires[0]);
+    for (uint32_t i = 0; i < n; i++) {
+        struct cox_slice label, value;
+        cox_image_require(img, index, i, &label, &value, &c->requires[i].negated);
+        c->requires[i].label = own(label);
+        c->requires[i].value = own(value);
+    }
+}
+
+static uint32_t class_free_index(struct cox_engine *e)
+{
+    for (uint32_t i = 0; i < e->n_classes_cap; i++)
+        if (e->classes[i] == NULL)
+            return i;
+    uint32_t old = e->n_classes_cap;
+    e->n_classes_cap = old == 0 ? 64 : old * 2;
+    e->classes = cox_realloc(e->classes, e->n_classes_cap, sizeof e->classes[0]);
+    memset(e->classes + old, 0, (e->n_classes_cap - old) * sizeof e->classes[0]);
+    return old;
+}
+
+static bool worker_eligible(const struct worker *w, const struct class *c)
+{
+    return c->index / 64 < w->n_eligible_words && (w->eligible[c->index / 64] >> (c->index % 64) & 1) != 0;
+}
+
+static void worker_set_eligible(struct worker *w, struct class *c, bool on)
+{
+    if (worker_eligible(w, c) == on)
+        return;
+    size_t word = c->index / 64;
+    if (word >= w->n_eligible_words) {
+        w->eligible = cox_realloc(w->eligible, word + 1, sizeof w->eligible[0]);
+        memset(w->eligible + w->n_eligible_words, 0,
+               (word + 1 - w->n_eligible_words) * sizeof w->eligible[0]);
+        w->n_eligible_words = word + 1;
+    }
+    w->eligible[word] ^= 1ULL << (c->index % 64);
+    c->n_eligible += on ? 1 : (uint32_t)-1;
+}
+
+struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, uint32_t index)
+{
+    struct cox_image_class doc;
+    cox_image_class(img, index, &doc);
+    struct class *c = cox_mapb_get(&e->classes_by_key, doc.key);
+    if (c != NULL) {
+        c->n_users++;
+        return c;
+    }
+    c = COX_NEW(struct class);
+    c->n_users = 1;
+    c->index = class_free_index(e);
+    e->classes[c->index] = c;
+    c->key = cox_slice(own(doc.key), doc.key.len);
+    c->handler = own(doc.handler);
+    c->handler_len = doc.handler.len;
+    c->resources = doc.resources;
+    class_requirements(c, img, index, doc.n_requires);
+    cox_list_init(&c->in_active);
+    cox_mapb_set(&e->classes_by_key, c->key, c);
+    for (uint32_t ref = 1; ref <= e->meta.last_worker_ref; ref++) {
+        struct worker *w = worker_by_ref(e, ref);
+        if (w != NULL && w->session != 0)
+            worker_set_eligible(w, c, class_fits(c, w));
+    }
+    return c;
+}
+
+void class_release(struct cox_engine *e, struct class *c)
+{
+    if (c == NULL || --c->n_users > 0)
+        return;
+    COX_ASSERT(c->n_ready == 0);
+    for (uint32_t ref = 1; ref <= e->meta.last_worker_ref && c->n_eligible > 0; ref++) {
+        struct worker *w = worker_by_ref(e, ref);
+        if (w != NULL)
+            worker_set_eligible(w, c, false);
+    }
+    cox_mapb_remove(&e->classes_by_key, c->key);
+    e->classes[c->index] = NULL;
+    cox_list_remove(&c->in_active);
+    for (uint32_t i = 0; i < c->n_requires; i++) {
+        cox_free(c->requires[i].label);
+        cox_free(c->requires[i].value);
+    }
+    for (uint32_t i = 0; i < c->n_bands; i++)
+        cox_free(c->bands[i]);
+    cox_free(c->bands);
+    cox_free(c->requires);
+    cox_free((void *)(uintptr_t)c->key.data);
+    cox_free(c->handler);
+    cox_free(c);
+}
+
+static bool labels_satisfy(const struct requirement *r, const struct worker *w)
+{
+    bool equal = false;
+    for (size_t i = 0; i < w->n_labels && !equal; i++)
+        equal = cox_slice_is(w->labels[i].name, r->label) && cox_slice_is(w->labels[i].value, r->value);
+    return equal != r->negated;
+}
+
+bool class_fits(const struct class *c, const struct worker *w)
+{
+    bool offers = false;
+    for (size_t i = 0; i < w->n_handlers && !offers; i++)
+        offers = cox_slice_eq(w->handlers[i], cox_slice(c->handler, c->handler_len));
+    for (uint32_t i = 0; i < c->n_requires && offers; i++)
+        offers = labels_satisfy(&c->requires[i], w);
+    return offers && c->resources.cpu_milli <= w->resources.cpu_milli &&
+           c->resources.memory_bytes <= w->resources.memory_bytes &&
+           c->resources.disk_bytes <= w->resources.disk_bytes;
+}
+
+/* ---- queues ---- */
+
+static struct band *class_band(struct class *c, int32_t priority)
+{
+    uint32_t at = 0;
+    while (at < c->n_bands && c->bands[at]->priority > priority)
+        at++;
+    if (at < c->n_bands && c->bands[at]->priority == priority)
+        return c->bands[at];
+    c->bands = cox_realloc(c->bands, c->n_bands + 1, sizeof c->bands[0]);
+    memmove(c->bands + at + 1, c->bands + at, (c->n_bands - at) * sizeof c->bands[0]);
+    c->n_bands++;
+    c->bands[at] = COX_NEW(struct band);
+    cox_list_init(&c->bands[at]->steps);
+    c->bands[at]->priority = priority;
+    return c->bands[at];
+}
+
+void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority)
+{
+    cox_list_push_back(&class_band(c, priority)->steps, &s->in_queue);
+    e->stats.n_ready++;
+    if (c->n_ready++ == 0)
+        cox_list_push_back(&e->active, &c->in_active);
+}
+
+void class_dequeue(struct cox_engine *e, struct class *c, struct step *s)
+{
+    cox_list_remove(&s->in_queue);
+    e->stats.n_ready--;
+    if (--c->n_ready == 0)
+        cox_list_remove(&c->in_active);
+}
+
+static struct step *class_first(const struct class *c)
+{
+    for (uint32_t i = 0; i < c->n_bands; i++)
+        if (!cox_list_empty(&c->bands[i]->steps))
+            return COX_CONTAINER_OF(c->bands[i]->steps.next, struct step, in_queue);
+    return NULL;
+}
+
+/* ---- workers' room ---- */
+
+void resources_take(struct cox_resources *used, const struct cox_resources *r)
+{
+    used->cpu_milli += r->cpu_milli;
+    used->memory_bytes += r->memory_bytes;
+    used->disk_bytes += r->disk_bytes;
+}
+
+void resources_give(struct cox_resources *used, const struct cox_resources *r)
+{
+    used->cpu_milli -= r->cpu_milli;
+    used->memory_bytes -= r->memory_bytes;
+    used->disk_bytes -= r->disk_bytes;
+}
+
+static bool worker_has_room(const struct worker *w, const struct class *c)
+{
+    return c->resources.cpu_milli <= w->resources.cpu_milli - w->used.cpu_milli &&
+           c->resources.memory_bytes <= w->resources.memory_bytes - w->used.memory_bytes &&
+           c->resources.disk_bytes <= w->resources.disk_bytes - w->used.disk_bytes;
+}
+
+static bool worker_available(const struct worker *w)
+{
+    return w->session != 0 && !w->draining && w->granted > w->taken;
+}
+
+void placement_worker_changed(struct cox_engine *e, struct worker *w)
+{
+    if (!worker_available(w)) {
+        cox_list_remove(&w->in_available);
+        return;
+    }
+    if (cox_list_empty(&w->in_available))
+        cox_list_push_back(&e->available, &w->in_available);
+    COX_LIST_FOR_EACH (it, &e->parked) {
+        struct class *c = COX_CONTAINER_OF(it, struct class, in_active);
+        if (worker_eligible(w, c)) {
+            cox_list_remove(&c->in_active);
+            cox_list_push_back(&e->active, &c->in_active);
+        }
+    }
+}
+
+void placement_worker_classes(struct cox_engine *e, struct worker *w)
+{
+    for (uint32_t i = 0; i < e->n_classes_cap; i++)
+        if (e->classes[i] != NULL)
+            worker_set_eligible(w, e->classes[i], class_fits(e->classes[i], w));
+}
+
+void placement_worker_gone(struct cox_engine *e, struct worker *w)
+{
+    cox_list_remove(&w->in_available);
+    for (uint32_t i = 0; i < e->n_classes_cap; i++)
+        if (e->classes[i] != NULL)
+            worker_set_eligible(w, e->classes[i], false);
+}
+
+static struct worker *pick_worker(struct cox_engine *e, const struct class *c)
+{
+    if (c->n_eligible == 0)
+        return NULL;
+    COX_LIST_FOR_EACH (it, &e->available) {
+        struct worker *w = COX_CONTAINER_OF(it, struct worker, in_available);
+        if (worker_eligible(w, c) && worker_has_room(w, c))
+            return w;
+    }
+    return NULL;
+}
+
+static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
+{
+    struct step *s = class_first(c);
+    struct cox_task *t = step_page(s)->task;
+    uint32_t step = step_index(s);
+    class_dequeue(e, c, s);
+    struct cox_slice spec;
+    if (!step_spec(e, t, step, &spec)) {
+        settle_all(e); /* refused: its dependants may be ready or skipped now */
+        return;
+    }
+    attempt_assign(e, t, step, w, c, spec);
+    cox_list_remove(&w->in_available);
+    if (worker_available(w))
+        cox_list_push_back(&e->available, &w->in_available);
+}
+
+void placement_dispatch(struct cox_engine *e)
+{
+    while (!cox_list_empty(&e->active)) { /* classes take turns, a step each */
+        struct class *c = COX_CONTAINER_OF(e->active.next, struct class, in_active);
+        struct worker *w = pick_worker(e, c);
+        cox_list_remove(&c->in_active);
+        if (w == NULL) {
+            cox_list_push_back(&e->parked, &c->in_active);
+            continue;
+        }
+        cox_list_push_back(&e->active, &c->in_active);
+        dispatch_to(e, c, w);
+    }
+}

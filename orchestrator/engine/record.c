@@ -1,0 +1,242 @@
+#include "record.h"
+
+#include <string.h>
+
+static void put_token(struct cox_buf *b, struct cox_token t)
+{
+    cox_put_u64(b, t.epoch);
+    cox_put_u64(b, t.counter);
+}
+
+static struct cox_token get_token(struct cox_reader *r)
+{
+    struct cox_token t;
+    t.epoch = cox_get_u64(r);
+    t.counter = cox_get_u64(r);
+    return t;
+}
+
+void payload_encode(struct cox_buf *b, const struct cox_payload *p)
+{
+    cox_put_u8(b, (uint8_t)p->kind);
+    if (p->kind == COX_PAYLOAD_INLINE) {
+        cox_put_bytes(b, p->bytes);
+    } else if (p->kind == COX_PAYLOAD_STORED) {
+        cox_buf_append(b, p->hash.b, sizeof p->hash.b);
+        cox_put_u64(b, p->size);
+    }
+}
+
+static void get_hash(struct cox_reader *r, struct cox_hash *ret)
+{
+    struct cox_slice s = cox_get_raw(r, sizeof ret->b);
+    memset(ret, 0, sizeof *ret);
+    if (s.len == sizeof ret->b)
+        memcpy(ret->b, s.data, s.len);
+}
+
+void payload_decode(struct cox_reader *r, struct cox_payload *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    switch (cox_get_u8(r)) {
+    case COX_PAYLOAD_NONE:
+        break;
+    case COX_PAYLOAD_INLINE:
+        ret->kind = COX_PAYLOAD_INLINE;
+        ret->bytes = cox_get_bytes(r);
+        ret->size = ret->bytes.len;
+        break;
+    case COX_PAYLOAD_STORED:
+        ret->kind = COX_PAYLOAD_STORED;
+        get_hash(r, &ret->hash);
+        ret->size = cox_get_u64(r);
+        break;
+    default:
+        r->bad = true;
+    }
+}
+
+static void encode_ended(struct cox_buf *b, const struct record_ended *e)
+{
+    put_token(b, e->token);
+    cox_put_u8(b, (uint8_t)e->status);
+    cox_put_u8(b, (uint8_t)e->code);
+    cox_put_u8(b, (uint8_t)e->next);
+    cox_put_u8(b, e->has_exit_code);
+    cox_put_u32(b, (uint32_t)e->exit_code);
+    cox_put_u64(b, e->cpu_us);
+    cox_put_i64(b, e->retry_wall_ms);
+    cox_put_bytes(b, e->message);
+    payload_encode(b, &e->output);
+}
+
+static void decode_ended(struct cox_reader *r, struct record_ended *e)
+{
+    e->token = get_token(r);
+    e->status = (enum cox_attempt_status)cox_get_u8(r);
+    e->code = (enum cox_code)cox_get_u8(r);
+    e->next = (enum record_next)cox_get_u8(r);
+    e->has_exit_code = cox_get_u8(r) != 0;
+    e->exit_code = (int32_t)cox_get_u32(r);
+    e->cpu_us = cox_get_u64(r);
+    e->retry_wall_ms = cox_get_i64(r);
+    e->message = cox_get_bytes(r);
+    payload_decode(r, &e->output);
+    if (e->status >= COX_ATTEMPT_STATUS_NR || e->code >= COX_CODE_NR || e->next > NEXT_CANCEL)
+        r->bad = true;
+}
+
+static void encode_body(struct cox_buf *b, const struct record *r)
+{
+    switch (r->type) {
+    case RECORD_EPOCH:
+        cox_put_u64(b, r->u.epoch);
+        break;
+    case RECORD_TASK_SUBMITTED:
+        cox_put_bytes(b, r->u.submitted.tenant);
+        cox_put_bytes(b, r->u.submitted.key);
+        cox_buf_append(b, r->u.submitted.document.b, sizeof r->u.submitted.document.b);
+        cox_put_bytes(b, r->u.submitted.image);
+        break;
+    case RECORD_STEP_REFUSED:
+        cox_put_u8(b, (uint8_t)r->u.refused.next);
+        cox_put_u8(b, (uint8_t)r->u.refused.code);
+        cox_put_bytes(b, r->u.refused.message);
+        break;
+    case RECORD_ASSIGNED:
+        put_token(b, r->u.assigned.token);
+        cox_put_u32(b, r->u.assigned.worker);
+        break;
+    case RECORD_ATTEMPT_ENDED:
+        encode_ended(b, &r->u.ended);
+        break;
+    case RECORD_UNASSIGNED:
+        put_token(b, r->u.unassigned.token);
+        cox_put_u8(b, r->u.unassigned.returned);
+        break;
+    case RECORD_WORKER_NAMED:
+        cox_put_u32(b, r->u.worker.ref);
+        cox_put_bytes(b, r->u.worker.id);
+        break;
+    case RECORD_TASK_STOPPING:
+        cox_put_u8(b, (uint8_t)r->u.stopping.into);
+        cox_put_u8(b, (uint8_t)r->u.stopping.code);
+        cox_put_bytes(b, r->u.stopping.message);
+        break;
+    case RECORD_TASK_FINISHED:
+        cox_put_u8(b, (uint8_t)r->u.finished.status);
+        cox_put_u8(b, (uint8_t)r->u.finished.code);
+        cox_put_bytes(b, r->u.finished.message);
+        payload_encode(b, &r->u.finished.outputs);
+        break;
+    case RECORD_PAYLOAD:
+        cox_buf_append(b, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
+        cox_put_bytes(b, r->u.payload.bytes);
+        break;
+    case RECORD_STEP_OPENED:
+    case RECORD_STEP_SKIPPED:
+    case RECORD_TASK_ARCHIVED:
+    case RECORD_KEY_EXPIRED:
+    case RECORD_TYPE_END:
+        break;
+    }
+}
+
+void record_encode(struct cox_buf *b, const struct record *r)
+{
+    cox_put_u8(b, (uint8_t)r->type);
+    size_t len_at = b->len;
+    cox_put_u32(b, 0);
+    size_t body_at = b->len;
+    cox_put_u64(b, r->task);
+    cox_put_u32(b, r->step);
+    cox_put_i64(b, r->wall_ms);
+    encode_body(b, r);
+    COX_ASSERT(b->len - body_at <= UINT32_MAX);
+    cox_set_u32(b, len_at, (uint32_t)(b->len - body_at));
+}
+
+static void decode_body(struct cox_reader *in, struct record *r)
+{
+    switch (r->type) {
+    case RECORD_EPOCH:
+        r->u.epoch = cox_get_u64(in);
+        break;
+    case RECORD_TASK_SUBMITTED:
+        r->u.submitted.tenant = cox_get_bytes(in);
+        r->u.submitted.key = cox_get_bytes(in);
+        get_hash(in, &r->u.submitted.document);
+        r->u.submitted.image = cox_get_bytes(in);
+        break;
+    case RECORD_STEP_REFUSED:
+        r->u.refused.next = (enum record_next)cox_get_u8(in);
+        r->u.refused.code = (enum cox_code)cox_get_u8(in);
+        r->u.refused.message = cox_get_bytes(in);
+        if (r->u.refused.code >= COX_CODE_NR)
+            in->bad = true;
+        break;
+    case RECORD_ASSIGNED:
+        r->u.assigned.token = get_token(in);
+        r->u.assigned.worker = cox_get_u32(in);
+        break;
+    case RECORD_ATTEMPT_ENDED:
+        decode_ended(in, &r->u.ended);
+        break;
+    case RECORD_UNASSIGNED:
+        r->u.unassigned.token = get_token(in);
+        r->u.unassigned.returned = cox_get_u8(in) != 0;
+        break;
+    case RECORD_WORKER_NAMED:
+        r->u.worker.ref = cox_get_u32(in);
+        r->u.worker.id = cox_get_bytes(in);
+        break;
+    case RECORD_TASK_STOPPING:
+        r->u.stopping.into = (enum cox_task_status)cox_get_u8(in);
+        r->u.stopping.code = (enum cox_code)cox_get_u8(in);
+        r->u.stopping.message = cox_get_bytes(in);
+        if (r->u.stopping.code >= COX_CODE_NR || r->u.stopping.into >= COX_TASK_STATUS_NR)
+            in->bad = true;
+        break;
+    case RECORD_TASK_FINISHED:
+        r->u.finished.status = (enum cox_task_status)cox_get_u8(in);
+        r->u.finished.code = (enum cox_code)cox_get_u8(in);
+        r->u.finished.message = cox_get_bytes(in);
+        payload_decode(in, &r->u.finished.outputs);
+        if (r->u.finished.code >= COX_CODE_NR || r->u.finished.status >= COX_TASK_STATUS_NR)
+            in->bad = true;
+        break;
+    case RECORD_PAYLOAD:
+        get_hash(in, &r->u.payload.hash);
+        r->u.payload.bytes = cox_get_bytes(in);
+        break;
+    case RECORD_STEP_OPENED:
+    case RECORD_STEP_SKIPPED:
+    case RECORD_TASK_ARCHIVED:
+    case RECORD_KEY_EXPIRED:
+    case RECORD_TYPE_END:
+        break;
+    }
+}
+
+bool record_decode(struct cox_reader *in, struct record *ret)
+{
+    if (in->bad || cox_reader_left(in) == 0)
+        return false;
+    memset(ret, 0, sizeof *ret);
+    uint8_t type = cox_get_u8(in);
+    uint32_t len = cox_get_u32(in);
+    struct cox_slice raw = cox_get_raw(in, len);
+    if (in->bad || type == 0 || type >= RECORD_TYPE_END) {
+        in->bad = true;
+        return false;
+    }
+    struct cox_reader body = cox_reader(raw);
+    ret->type = (enum record_type)type;
+    ret->task = cox_get_u64(&body);
+    ret->step = cox_get_u32(&body);
+    ret->wall_ms = cox_get_i64(&body);
+    decode_body(&body, ret);
+    if (body.bad)
+        in->bad = true;
+    return !in->bad;
+}

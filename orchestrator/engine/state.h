@@ -1,0 +1,417 @@
+/* The engine's state. Private to orchestrator/engine.
+ *
+ *   struct cox_engine ── tasks ── pages ── steps          durable: changed by apply() only
+ *        │                          └ attempt, backoff    derived: rebuilt after replay, never logged
+ *        ├── workers ── attempts                          derived, but for names (entity WORKER)
+ *        ├── classes ── queues of READY steps             derived
+ *        └── keys (idempotency), meta                     durable
+ *
+ * Entities (task header, step page, key, worker, meta) carry applied_seq: the last record that changed them.
+ * apply(entity, record) reads only those two, so each may be checkpointed at its own moment.
+ */
+#ifndef ENGINE_STATE_H
+#define ENGINE_STATE_H
+
+#include "cox/base/alloc.h"
+#include "cox/base/heap.h"
+#include "cox/base/list.h"
+#include "cox/base/map.h"
+#include "cox/base/rng.h"
+#include "cox/engine.h"
+#include "record.h"
+
+enum entity_kind { /* values are in state.db */
+                   ENTITY_META = 1,
+                   ENTITY_WORKER = 2,
+                   ENTITY_KEY = 3,
+                   ENTITY_TASK = 4,
+                   ENTITY_PAGE = 5
+};
+
+struct entity {
+    struct cox_list in_dirty; /* engine's dirty or saving list; self-linked when saved */
+    uint64_t applied_seq;
+    uint64_t id;
+    uint32_t sub;
+    uint8_t kind;
+};
+
+/* One timer of the engine's heap. */
+enum timer_kind { TIMER_BACKOFF, TIMER_ATTEMPT, TIMER_DEADLINE, TIMER_WORKER };
+struct timer {
+    struct cox_heap_node node;
+    enum timer_kind kind;
+};
+
+/* An owned payload: NULL pointer is COX_PAYLOAD_NONE. */
+struct value {
+    struct cox_payload payload; /* INLINE bytes point behind the struct */
+};
+
+/* An attempt that is over but not the step's last. */
+struct past_attempt {
+    uint32_t number;
+    uint32_t worker;
+    int64_t started_wall_ms, finished_wall_ms;
+    uint64_t cpu_us;
+    char *message;
+    int32_t exit_code;
+    bool has_exit_code;
+    bool fallback;
+    uint8_t status;
+    uint8_t code;
+};
+struct history {
+    uint32_t n;
+    uint32_t cap;
+    struct past_attempt items[];
+};
+
+enum step_flag {
+    STEP_OPEN = 1,        /* durable: its condition was found true */
+    STEP_IN_FALLBACK = 2, /* durable: attempts from here on are the fallback's */
+    STEP_HAS_EXIT = 4,    /* durable: exit_code is of the last attempt */
+    STEP_EVALUATING = 8   /* derived: an EVALUATE action is out */
+};
+
+struct step {
+    /* durable */
+    struct cox_token token;  /* of the last attempt; {0,0} before the first and after a withdrawn one */
+    int64_t started_wall_ms; /* of the last attempt */
+    int64_t finished_wall_ms;
+    int64_t ready_wall_ms; /* backoff ends; 0: no backoff */
+    uint64_t cpu_us;       /* of the last attempt */
+    struct value *output;
+    char *message;           /* of the last failure, NULL when none */
+    struct history *history; /* earlier attempts, NULL when none */
+    uint32_t worker;         /* of the last attempt */
+    int32_t exit_code;
+    uint16_t n_attempts;    /* given so far */
+    uint16_t n_tries;       /* of them, charged to the present call's `retry` */
+    uint8_t status;         /* enum cox_step_status */
+    uint8_t attempt_status; /* enum cox_attempt_status of the last attempt */
+    uint8_t code;           /* enum cox_code of the last failure */
+    uint8_t n_losses;
+    uint8_t flags; /* enum step_flag */
+    /* derived */
+    uint8_t index;            /* within its page */
+    uint32_t n_waiting;       /* dependencies not final */
+    struct cox_list in_queue; /* class queue while READY and placeable */
+    struct attempt *attempt;  /* while RUNNING */
+    struct backoff *backoff;  /* while READY and backing off */
+    struct cox_buf *spec;     /* evaluated off-thread: kept until the step is final */
+};
+
+struct page {
+    struct entity entity;
+    struct cox_task *task;
+    uint32_t n_steps;
+    struct step steps[];
+};
+
+struct cox_task {
+    struct entity entity; /* id = task id */
+    bool has_header;      /* false: a page came before its header (recovery only) */
+    /* durable header */
+    cox_task_id id;
+    char *tenant;
+    char *key; /* idempotency key, NULL when none */
+    struct cox_hash document;
+    uint8_t *image_bytes;
+    struct cox_image image;
+    enum cox_task_status status;
+    enum cox_task_status stopping; /* NONE, or the status it is being stopped into */
+    int64_t created_wall_ms, started_wall_ms, finished_wall_ms;
+    enum cox_code code; /* the first error */
+    char *message;
+    uint32_t error_step;
+    struct value *outputs;
+    struct page **pages; /* n_pages, made on first use */
+    uint32_t n_pages;
+    /* derived */
+    struct cox_image_task doc;
+    struct class **classes; /* by the image's class index */
+    struct cox_list in_tasks, in_linking;
+    uint32_t link_next;                       /* steps before this one are linked */
+    uint32_t n_by_status[COX_STEP_STATUS_NR]; /* NONE counts as BLOCKED */
+    uint32_t n_evaluations;                   /* EVALUATE actions out */
+    uint32_t n_watchers;
+    bool outputs_evaluating, archived;
+    struct timer deadline;
+    struct cox_map64 *worker_names; /* thawed tasks only: worker ref -> id */
+};
+
+struct attempt {
+    struct cox_task *task;
+    struct step *step;
+    uint32_t step_index;
+    struct worker *worker;
+    struct class *cls;
+    struct cox_list in_worker;
+    struct cox_list in_unstarted; /* order of assignment, until STARTED */
+    int64_t assigned_mono_ns;
+    struct timer timer;  /* timeout + grace once started; or the limit of a cancel */
+    uint32_t holds_mark; /* session that listed it in Hello */
+    bool started, cancelling;
+};
+
+struct backoff {
+    struct timer timer;
+    struct cox_task *task;
+    uint32_t step;
+};
+
+struct evaluation {
+    uint64_t ticket;
+    struct cox_task *task;
+    uint32_t step; /* COX_IMAGE_NONE: outputs */
+    bool is_condition;
+};
+
+struct requirement {
+    char *label, *value;
+    bool negated;
+};
+
+#define PRIORITY_BANDS 201 /* -100..100 */
+struct band {
+    struct cox_list steps;
+    int32_t priority;
+};
+struct class
+{
+    uint32_t index;       /* bit in worker bitmaps */
+    uint32_t n_users;     /* tasks */
+    struct cox_slice key; /* owned */
+    char *handler;
+    size_t handler_len;
+    struct cox_resources resources;
+    struct requirement *requires;
+    uint32_t n_requires;
+    struct band **bands; /* highest priority first */
+    uint32_t n_bands;
+    uint32_t n_ready;
+    uint32_t n_eligible;       /* attached workers that fit */
+    struct cox_list in_active; /* engine's active or parked list while n_ready > 0 */
+};
+
+struct worker {
+    struct entity entity; /* id = ref */
+    /* durable */
+    uint32_t ref;
+    char *id;
+    /* derived */
+    char *boot_id; /* NULL: not attached since this engine began */
+    char *version;
+    uint32_t session; /* 0: disconnected */
+    uint32_t slots;
+    struct cox_resources resources, used;
+    struct cox_label *labels; /* owned copies */
+    size_t n_labels;
+    struct cox_slice *handlers;
+    size_t n_handlers;
+    uint64_t granted, taken; /* credit, cumulative on the session */
+    bool draining;
+    int64_t last_seen_mono_ns, attached_wall_ms;
+    struct cox_list attempts;
+    uint32_t n_attempts;
+    struct cox_list in_available; /* attached, not draining, credit left */
+    struct timer liveness;
+    uint64_t *eligible; /* bitmap by class index */
+    size_t n_eligible_words;
+};
+
+struct idem_key {
+    struct entity entity; /* id = task id */
+    char *map_key;        /* tenant, NUL, key */
+    size_t map_key_len;
+    struct cox_hash document;
+    int64_t wall_ms;
+    struct cox_list in_keys; /* by age */
+};
+
+struct meta {
+    struct entity entity;
+    uint64_t epoch;
+    uint64_t last_task_counter;
+    uint32_t last_worker_ref;
+};
+
+struct tombstone {
+    struct cox_list in_tombstones;
+    struct cox_entity_key key;
+};
+
+struct settled { /* a step that became final: its dependants are to be looked at */
+    struct cox_task *task;
+    uint32_t step;
+};
+
+struct cox_engine {
+    struct cox_engine_config config;
+    uint64_t seq;
+    bool live; /* false during load and replay */
+    struct cox_now now;
+    struct cox_effects *fx; /* of the step in progress */
+    struct cox_rng rng;
+    struct meta meta;
+    uint64_t next_token;
+
+    struct cox_map64 tasks;    /* id -> cox_task */
+    struct cox_list task_list; /* by id */
+    struct cox_list linking;
+    uint64_t n_live_steps;
+    struct settled *settled; /* work list of the step in progress */
+    size_t n_settled, cap_settled;
+
+    struct cox_mapb workers_by_id;
+    struct worker **workers; /* by ref; index 0 unused */
+    size_t n_workers_cap;
+    struct cox_map64 sessions; /* session -> worker */
+    struct cox_list available;
+    uint64_t n_attached;
+    int64_t adoption_until_ns;
+    int64_t loss_suspended_until_ns;
+
+    struct cox_mapb classes_by_key;
+    struct class **classes; /* by index, with holes */
+    uint32_t n_classes_cap;
+    struct cox_list active, parked;
+
+    struct cox_heap timers;
+    struct cox_list unstarted;
+    struct attempt *free_attempts; /* pool, linked through `task` */
+
+    struct cox_mapb keys;
+    struct cox_list key_list;
+
+    struct cox_map64 evaluations;
+    uint64_t next_ticket;
+
+    struct cox_buf replayed_payloads; /* hash, u32 length, bytes: until recovered() */
+
+    struct cox_list dirty, saving, tombstones, tombstones_saving;
+    bool checkpointing;
+    uint64_t checkpoint_seq;
+
+    struct cox_engine_stats stats;
+};
+
+/* ---- entity.c ---- */
+void entity_init(struct entity *en, enum entity_kind kind, uint64_t id, uint32_t sub);
+void entity_touch(struct cox_engine *e, struct entity *en, uint64_t seq);
+void entity_forget(struct cox_engine *e, struct entity *en); /* unlinks, leaves a tombstone */
+void checkpoint_slice(struct cox_engine *e, size_t max_bytes);
+void header_encode(struct cox_buf *b, const struct cox_task *t);
+void page_encode(struct cox_buf *b, const struct page *p);
+void key_encode(struct cox_buf *b, const struct idem_key *k);
+void worker_encode(struct cox_buf *b, const struct worker *w);
+void meta_encode(struct cox_buf *b, const struct meta *m);
+COX_MUST_CHECK enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes);
+COX_MUST_CHECK enum cox_err page_decode(struct page *p, struct cox_slice bytes);
+void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct cox_buf *out);
+
+/* ---- apply.c: the only writer of durable state ---- */
+void apply(struct cox_engine *e, uint64_t seq, const struct record *r);
+void payload_replayed(struct cox_engine *e, const struct record *r);
+/* Encodes, numbers and applies a record. Returns its sequence number. */
+uint64_t emit(struct cox_engine *e, const struct record *r);
+
+/* ---- task.c ---- */
+struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub without header */
+void task_init_header(struct cox_task *t);                          /* after image_bytes was set */
+void task_destroy(struct cox_engine *e, struct cox_task *t);        /* e may be NULL (thawed) */
+void task_count_statuses(struct cox_task *t);                       /* n_by_status from the pages */
+struct page *page_create(struct cox_task *t, uint32_t no, uint32_t n_steps);
+struct page *task_page(struct cox_engine *e, struct cox_task *t, uint32_t no);
+struct step *task_step(const struct cox_task *t, uint32_t step); /* its page must exist */
+struct step *task_step_make(struct cox_engine *e, struct cox_task *t, uint32_t step);
+enum cox_step_status task_step_status(const struct cox_task *t, uint32_t step);
+uint32_t step_index(const struct step *s);
+struct page *step_page(const struct step *s);
+void task_submit(struct cox_engine *e, const struct cox_in_submit *in);
+void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in);
+void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,
+               const char *message);
+void task_link(struct cox_engine *e, struct cox_task *t, uint32_t n_max);
+void task_link_some(struct cox_engine *e);
+void task_arm_deadline(struct cox_engine *e, struct cox_task *t);
+void task_maybe_finish(struct cox_engine *e, struct cox_task *t);
+void task_finish_evaluated(struct cox_engine *e, struct cox_task *t, const struct cox_in_evaluated *in);
+void task_archive(struct cox_engine *e, struct cox_task *t);
+void task_archived(struct cox_engine *e, struct cox_task *t);
+void keys_expire(struct cox_engine *e);
+
+/* ---- step.c ---- */
+void step_move(struct cox_task *t, struct step *s, enum cox_step_status to);
+void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step); /* it became final */
+void settle_all(struct cox_engine *e);
+void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step); /* dependencies are final */
+void step_skip(struct cox_engine *e, struct cox_task *t, uint32_t step);
+void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step);
+void step_place(struct cox_engine *e, struct cox_task *t,
+                uint32_t step); /* READY, no backoff left: queue it */
+void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum cox_code code,
+                 struct cox_slice message);
+void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct cox_in_evaluated *in);
+void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s); /* leaves queue and backoff */
+void step_call(const struct cox_task *t, uint32_t step, const struct step *s, struct cox_image_call *ret);
+/* The spec for an attempt, evaluated now when it is small; false: the step was refused. */
+bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice *ret);
+bool step_deps_ok(const struct cox_task *t, uint32_t step, bool *ret_failure);
+void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
+                    bool is_condition);
+bool template_is_large(const struct cox_task *t, uint32_t template_index);
+void eval_env_init(struct cox_eval_env *env, struct cox_task *t, uint32_t step);
+void payload_keep(struct cox_engine *e, const struct cox_payload *p); /* record and action for a STORED one */
+struct value *value_make(const struct cox_payload *p);
+
+/* ---- attempt.c ---- */
+void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
+                    struct class *cls, struct cox_slice spec);
+struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w);
+void attempt_result(struct cox_engine *e, const struct cox_in_result *in);
+void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref);
+void attempt_returned(struct cox_engine *e, uint32_t session, struct cox_ref ref);
+void attempt_withdraw(struct cox_engine *e, struct attempt *a, bool returned); /* no charge */
+void attempt_lost(struct cox_engine *e, struct attempt *a);                    /* charged to losses */
+void attempt_cancel(struct cox_engine *e, struct attempt *a);
+void attempt_timer(struct cox_engine *e, struct attempt *a);
+void attempts_check_unstarted(struct cox_engine *e);
+void attempt_release(struct cox_engine *e, struct attempt *a); /* derived state only */
+
+/* ---- placement.c ---- */
+struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, uint32_t index);
+void class_release(struct cox_engine *e, struct class *c);
+void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority);
+void class_dequeue(struct cox_engine *e, struct class *c, struct step *s);
+bool class_fits(const struct class *c, const struct worker *w);
+void placement_worker_changed(struct cox_engine *e, struct worker *w); /* credit, resources, session */
+void placement_worker_classes(struct cox_engine *e, struct worker *w); /* labels or handlers are new */
+void placement_worker_gone(struct cox_engine *e, struct worker *w);
+void placement_dispatch(struct cox_engine *e);
+void resources_take(struct cox_resources *used, const struct cox_resources *r);
+void resources_give(struct cox_resources *used, const struct cox_resources *r);
+
+/* ---- fleet.c ---- */
+struct worker *worker_make(struct cox_engine *e, uint32_t ref, struct cox_slice id);
+void worker_destroy(struct worker *w);
+struct worker *worker_by_ref(const struct cox_engine *e, uint32_t ref);
+struct worker *worker_by_session(const struct cox_engine *e, uint32_t session);
+void worker_attach(struct cox_engine *e, const struct cox_in_attach *in);
+void worker_detach(struct cox_engine *e, struct worker *w);
+void worker_seen(struct cox_engine *e, struct worker *w);
+void worker_credit(struct cox_engine *e, struct worker *w, uint64_t granted);
+void worker_draining(struct cox_engine *e, struct worker *w);
+void worker_timer(struct cox_engine *e, struct worker *w);
+void worker_watch_liveness(struct cox_engine *e, struct worker *w);
+
+/* ---- engine.c ---- */
+struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind); /* after_seq = now's last */
+void changed(struct cox_engine *e, struct cox_task *t, uint32_t step);
+void timer_set(struct cox_engine *e, struct timer *t, int64_t mono_ns);
+void timer_clear(struct cox_engine *e, struct timer *t);
+
+#define NS_PER_MS 1000000LL
+
+#endif

@@ -23,6 +23,14 @@ grpc_byte_buffer *rpc_pack(const ProtobufCMessage *message, size_t *ret_len)
 
 /* ---- text ---- */
 
+/* Most text is short and ASCII: one pass finds its end and what needs a closer look. */
+static bool text_ok(const char *text)
+{
+    while ((signed char)*text > 0)
+        text++;
+    return *text == '\0' || cox_utf8_ok(cox_slice_str(text));
+}
+
 static bool message_text_ok(const ProtobufCMessage *message, unsigned depth);
 
 static bool value_text_ok(const ProtobufCFieldDescriptor *field, const void *member, unsigned depth)
@@ -33,7 +41,7 @@ static bool value_text_ok(const ProtobufCFieldDescriptor *field, const void *mem
     }
     const char *text = *(const char *const *)member;
 
-    return !text || cox_utf8_ok(cox_slice_str(text));
+    return !text || text_ok(text);
 }
 
 static bool field_text_ok(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *message,

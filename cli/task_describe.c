@@ -1,0 +1,133 @@
+#include "task.h"
+#include "verbs.h"
+
+#include "cox/json.h"
+#include "cox/wire.h"
+
+#include <string.h>
+
+const struct cli_option cli_task_describe_options[] = { { 0 } };
+const char cli_task_describe_help[] =
+    "As JSON: the task as `task get` has it, but `steps` is the list of steps (the counts are in "
+    "`step_counts`).\n\n"
+    "Examples:\n"
+    "  cox task describe t0-00000k\n"
+    "  cox task describe t0-00000k scan\n"
+    "  cox task describe t0-00000k -o json | jq '.steps[] | {address, status}'\n";
+
+static void print_structured(const struct cli *cli, const Coxswain__V1__DescribeTaskResponse *d)
+{
+    struct cox_buf task = { 0 }, out = { 0 };
+    struct cox_slice counts = cox_slice_str("null");
+
+    cox_wire_put_json(&task, &d->task->base);
+    struct cox_json_walk w = cox_json_walk(cox_buf_slice(&task));
+
+    cox_put_u8(&out, '{');
+    while (cox_json_next(&w)) {
+        if (cox_slice_is(w.key, "\"steps\"")) {
+            counts = w.value;
+            continue;
+        }
+        cox_buf_append_slice(&out, w.key);
+        cox_put_u8(&out, ':');
+        cox_buf_append_slice(&out, w.value);
+        cox_put_u8(&out, ',');
+    }
+    cox_buf_append_str(&out, "\"step_counts\":");
+    cox_buf_append_slice(&out, counts);
+    cox_buf_append_str(&out, ",\"steps\":[");
+    for (size_t i = 0; i < d->n_steps; i++) {
+        cox_buf_append_str(&out, i > 0 ? "," : "");
+        cox_wire_put_json(&out, &d->steps[i]->base);
+    }
+    cox_buf_append_str(&out, "]}");
+    cli_print_json(cli, cox_buf_slice(&out));
+    cox_buf_fini(&task);
+    cox_buf_fini(&out);
+}
+
+static void add_step(struct cli_table *table, const Coxswain__V1__Step *step)
+{
+    const Coxswain__V1__Attempt *first = step->n_attempts > 0 ? step->attempts[0] : NULL;
+    const Coxswain__V1__Attempt *last = step->n_attempts > 0 ? step->attempts[step->n_attempts - 1] : NULL;
+    const char *status = cox_wire_enum_text(&coxswain__v1__step_status__descriptor, (int)step->status);
+    struct cox_buf attempts = { 0 }, duration = { 0 }, reason = { 0 };
+
+    cox_buf_printf(&attempts, "%zu", step->n_attempts);
+    if (first)
+        cli_put_between(&duration, first->started_at, last->finished_at);
+    if (step->error && *step->error->code)
+        cox_buf_printf(&reason, "%s: %s", step->error->code, step->error->message);
+    else if (*step->via)
+        cox_buf_printf(&reason, "via %s", step->via);
+    else
+        cox_buf_append_str(&reason, step->reason);
+    const char *cells[] = { cli_step_name(step),
+                            step->kind,
+                            status,
+                            cox_buf_cstr(&attempts),
+                            last ? last->worker : "",
+                            cox_buf_cstr(&duration),
+                            cox_buf_cstr(&reason) };
+
+    cli_table_row(table, 7, cells);
+    cox_buf_fini(&attempts);
+    cox_buf_fini(&duration);
+    cox_buf_fini(&reason);
+}
+
+static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse *d)
+{
+    static const char *const heading[] = { "STEP",   "KIND",     "STATUS", "ATTEMPTS",
+                                           "WORKER", "DURATION", "REASON" };
+    struct cli_table table = { 0 };
+    struct cox_buf failures = { 0 };
+
+    cli_print_task(cli, d->task);
+    if (d->task->error && *d->task->error->code) {
+        cox_buf_printf(&failures, "error: %s: ", d->task->error->code);
+        cli_put_safe(&failures, cox_slice_str(d->task->error->message));
+        printf("%s\n", cox_buf_cstr(&failures));
+        cox_buf_clear(&failures);
+    }
+    fputc('\n', stdout);
+    cli_table_row(&table, 7, heading);
+    for (size_t i = 0; i < d->n_steps; i++) {
+        add_step(&table, d->steps[i]);
+        if (d->steps[i]->status == COXSWAIN__V1__STEP_STATUS__STEP_STATUS_FAILED) {
+            cox_put_u8(&failures, '\n');
+            cli_put_failure(cli, &failures, d->task->id, d->steps[i]);
+        }
+    }
+    cli_table_print(&table, stdout);
+    fwrite(failures.data, 1, failures.len, stdout);
+    cox_buf_fini(&failures);
+}
+
+enum cli_exit cli_task_describe(struct cli *cli)
+{
+    Coxswain__V1__DescribeTaskRequest request = COXSWAIN__V1__DESCRIBE_TASK_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+
+    request.id = (char *)(uintptr_t)cli->args[0];
+    if (cli->n_args > 1)
+        request.step = (char *)(uintptr_t)cli->args[1];
+    enum cli_exit code = cli_call(cli, &coxswain__v1__task_service__descriptor, "DescribeTask", &request.base,
+                                  true, &response);
+
+    if (code)
+        return code;
+    const Coxswain__V1__DescribeTaskResponse *d = (const Coxswain__V1__DescribeTaskResponse *)response;
+
+    if (cli_structured(cli)) {
+        print_structured(cli, d);
+    } else if (cli->format == CLI_NAME) {
+        for (size_t i = 0; i < d->n_steps; i++)
+            printf("%s\n", d->steps[i]->address);
+    } else {
+        print_text(cli, d);
+    }
+    protobuf_c_message_free_unpacked(response, NULL);
+    return CLI_OK;
+}

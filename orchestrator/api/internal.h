@@ -1,0 +1,143 @@
+/* Shared by the files of this folder. */
+#ifndef COX_ORCHESTRATOR_API_INTERNAL_H
+#define COX_ORCHESTRATOR_API_INTERNAL_H
+
+#include "api.h"
+
+#include "cox/base/heap.h"
+#include "cox/base/map.h"
+
+#include "coxswain/v1/fleet_service.pb-c.h"
+#include "coxswain/v1/task_service.pb-c.h"
+
+#define COX_API_SERVICES 7
+
+struct cox_api {
+    struct cox_driver *driver;
+    struct cox_fleet *fleet;
+    struct cox_rpc_service services[COX_API_SERVICES];
+    size_t n_services;
+    struct cox_map64 watched; /* task id -> struct watched */
+    struct cox_list dirty;    /* struct cox_watcher with something to say at the turn's end */
+    struct cox_heap waits;    /* cox_op.wait by time */
+    struct cox_list ops;      /* every cox_op with a call */
+    bool draining;
+};
+
+/* ---- op.c: what is under way for a call ---- */
+
+/* Embedded first in each kind. It lives until its own code frees it, which may be long after the call has
+ * closed, when answers are on their way to it. */
+struct cox_op {
+    struct cox_api *api;
+    struct cox_rpc_call *call;          /* NULL once the call has closed or been answered */
+    void (*on_gone)(struct cox_op *op); /* the caller has left: give up what can be given up */
+    void (*on_time)(struct cox_op *op); /* the wait has run out */
+    void (*on_room)(struct cox_op *op); /* streams: the outbox is empty again */
+    bool endless;                       /* a stream: ended when the server stops */
+    struct cox_list node;
+    struct cox_heap_node wait;
+};
+void cox_op_init(struct cox_op *op, struct cox_api *a, struct cox_rpc_call *call);
+void cox_op_wait(struct cox_op *op, int64_t until_mono_ns);
+void cox_op_unwait(struct cox_op *op);
+void cox_op_fini(struct cox_op *op); /* leaves the call, unanswered if it was */
+/* Answers; harmless when the caller has left. The op is apart from the call then, but not freed. */
+void cox_op_reply(struct cox_op *op, const ProtobufCMessage *message);
+void cox_op_finish(struct cox_op *op);
+void cox_op_fail(struct cox_op *op, const struct cox_rpc_error *error);
+void cox_op_failf(struct cox_op *op, enum cox_rpc_status status, const char *reason, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+void cox_api_on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *status, void *user);
+void cox_api_on_drained(struct cox_rpc_call *call, void *user);
+
+/* Fails a call that has no op. */
+void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const char *reason, const char *fmt,
+                   ...) __attribute__((format(printf, 4, 5)));
+
+/* ---- watched.c: who wants to hear of a task's changes ---- */
+
+struct cox_watcher {
+    struct cox_list node;  /* among those of the task */
+    struct cox_list dirty; /* in api->dirty */
+    cox_task_id task;      /* 0: not watching */
+    /* In the turn of the change; the engine's state is the turn's last. It must not free a watcher. */
+    void (*on_changed)(struct cox_watcher *w, uint32_t step, uint64_t seq, bool final);
+    void (*on_turn)(struct cox_watcher *w); /* after cox_watcher_mark, at the end of that turn */
+};
+void cox_watcher_init(struct cox_watcher *w);
+void cox_watcher_start(struct cox_api *a, struct cox_watcher *w, cox_task_id task);
+void cox_watcher_stop(struct cox_api *a, struct cox_watcher *w); /* harmless when not watching */
+void cox_watcher_mark(struct cox_api *a, struct cox_watcher *w);
+void cox_watched_fini(struct cox_api *a);
+
+/* ---- view.c: messages from views, in an arena ---- */
+
+struct cox_reading;
+
+/* A stored value that a message shows: fetched after the view and before the message leaves. */
+struct cox_wanted {
+    struct cox_wanted *next;
+    struct cox_fetch fetch;
+    struct cox_reading *reading;
+    char **ret_text;                /* where it goes, as text */
+    ProtobufCBinaryData *ret_bytes; /* or as bytes */
+};
+struct cox_shown {
+    struct cox_arena *arena;
+    struct cox_wanted *wanted;
+    size_t len; /* bytes of values shown, fetched ones included */
+};
+Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
+                                  bool with_values);
+Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
+                                  uint32_t step, bool with_values);
+char *cox_show_text(struct cox_arena *a, struct cox_slice s);
+char *cox_show_id(struct cox_arena *a, cox_task_id id);
+Google__Protobuf__Timestamp *cox_show_time(struct cox_arena *a, int64_t wall_ms); /* NULL for 0 */
+void cox_show_payload(struct cox_shown *sh, const struct cox_payload *p, ProtobufCBinaryData *ret);
+
+/* ---- reading.c: one read of one task ---- */
+
+struct cox_reading {
+    struct cox_op op;
+    struct cox_arena arena;
+    struct cox_shown shown;
+    cox_task_id task;
+    struct cox_slice step_name;        /* in the arena */
+    const ProtobufCMessage *message;   /* made by `build` */
+    const struct cox_rpc_error *error; /* or this, in the arena */
+    /* `e` is NULL for a task from the archive. Sets message or error. */
+    void (*build)(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t);
+    struct cox_hold hold;
+    struct cox_fetch archive;
+    size_t n_missing;
+    void (*then)(struct cox_reading *r);
+};
+struct cox_reading *cox_reading_create(struct cox_api *a, struct cox_rpc_call *call, const char *id);
+void cox_reading_start(struct cox_reading *r); /* looks the task up, builds, replies, frees */
+void cox_reading_fail(struct cox_reading *r, enum cox_rpc_status status, const char *reason, const char *fmt,
+                      ...) __attribute__((format(printf, 4, 5)));
+/* The same fetching and sending for others: `then` is called when every wanted value is in place. */
+void cox_reading_fetch(struct cox_reading *r, void (*then)(struct cox_reading *r));
+
+/* Parses, or fails the call NOT_FOUND and returns 0. */
+cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text);
+
+/* ---- the methods ---- */
+typedef void cox_api_method(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user);
+cox_api_method cox_api_submit_task, cox_api_submit_tasks;     /* submit.c */
+cox_api_method cox_api_get_task, cox_api_batch_get_tasks;     /* get.c */
+cox_api_method cox_api_describe_task, cox_api_get_output;     /* describe.c */
+cox_api_method cox_api_watch_task;                            /* watch.c */
+cox_api_method cox_api_get_logs;                              /* logs.c */
+cox_api_method cox_api_cancel_task;                           /* cancel.c */
+cox_api_method cox_api_list_workers, cox_api_describe_worker; /* workers.c */
+
+/* What a REPLY goes to: the request number is its address. */
+struct cox_requested {
+    void (*on_reply)(struct cox_requested *q, const struct cox_act_reply *reply);
+};
+
+#endif

@@ -1,0 +1,344 @@
+/* GetLogs. A running attempt's log lives on its worker and is relayed piece by piece; of an ended one the
+ * tails in the step's recorded output are what is left. Following goes from attempt to attempt until the step
+ * ends.
+ *
+ * Pieces are relayed as they come (they name their attempt, so they need not wait for the log of records). A
+ * reader that is too slow loses pieces and is told so by `reset`.
+ */
+#include "internal.h"
+
+#include "cox/base/alloc.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#define SLOW_LEN ((size_t)1 << 20)
+#define QUIET_NS 300000000LL /* not following: what a worker has sent by then is what it had */
+
+struct logs {
+    struct cox_op op;
+    struct cox_watcher watcher;
+    struct cox_log_reader reader;
+    struct cox_hold hold;
+    struct cox_fetch fetch; /* of the task from the archive, or of the recorded output */
+    struct cox_arena arena; /* the step's name; the recorded output until it is sent */
+    char *step_name;
+    cox_task_id task;
+    uint32_t wanted;  /* attempt; 0: the newest */
+    uint32_t attempt; /* now or last shown */
+    uint32_t relayed; /* attempt whose last piece came, or whose record was shown */
+    bool follow;
+    bool lost;                 /* pieces: say so with the next one */
+    bool busy;                 /* the hold or the fetch is under way */
+    bool over;                 /* once `busy` ends */
+    struct cox_payload output; /* to be shown */
+};
+
+static struct logs *logs_of(struct cox_op *op)
+{
+    return COX_CONTAINER_OF(op, struct logs, op);
+}
+
+static void advance(struct logs *l);
+
+static void free_if_over(struct logs *l)
+{
+    if (l->op.call || l->busy)
+        return;
+    cox_fleet_log_stop(l->op.api->fleet, &l->reader);
+    cox_watcher_stop(l->op.api, &l->watcher);
+    cox_op_fini(&l->op);
+    cox_arena_fini(&l->arena);
+    cox_free(l);
+}
+
+static void end(struct logs *l)
+{
+    cox_op_finish(&l->op);
+    free_if_over(l);
+}
+
+static void send_piece(struct logs *l, Coxswain__V1__LogStream stream, const void *data, size_t len,
+                       bool reset)
+{
+    Coxswain__V1__GetLogsResponse m = COXSWAIN__V1__GET_LOGS_RESPONSE__INIT;
+
+    if (!l->op.call || (len == 0 && !reset))
+        return;
+    m.attempt = l->attempt;
+    m.stream = stream;
+    m.data.data = (uint8_t *)(uintptr_t)data; /* only read */
+    m.data.len = len;
+    m.reset = reset || l->lost;
+    l->lost = cox_rpc_outbox_len(l->op.call) > SLOW_LEN || cox_rpc_send(l->op.call, &m.base) == COX_ERR_FULL;
+}
+
+/* ---- recorded output ---- */
+
+static void send_text(struct logs *l, const json_t *output, const char *name, Coxswain__V1__LogStream stream)
+{
+    const json_t *text = json_object_get(output, name);
+
+    if (json_is_string(text))
+        send_piece(l, stream, json_string_value(text), json_string_length(text), false);
+}
+
+static void send_recorded(struct logs *l, struct cox_slice bytes)
+{
+    json_t *output = json_loadb((const char *)bytes.data, bytes.len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+
+    send_text(l, output, "stdout", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_STDOUT);
+    send_text(l, output, "stderr", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_STDERR);
+    json_decref(output);
+}
+
+static void recorded_done(struct logs *l)
+{
+    l->busy = false;
+    l->relayed = l->attempt;
+    if (l->over)
+        end(l);
+    else if (l->op.call)
+        advance(l);
+    else
+        free_if_over(l);
+}
+
+static void on_output(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
+{
+    struct logs *l = COX_CONTAINER_OF(f, struct logs, fetch);
+
+    if (!err)
+        send_recorded(l, cox_buf_slice(bytes));
+    recorded_done(l);
+}
+
+static void on_durable(struct cox_hold *h)
+{
+    struct logs *l = COX_CONTAINER_OF(h, struct logs, hold);
+
+    if (l->output.kind == COX_PAYLOAD_STORED && l->op.call) {
+        l->fetch = (struct cox_fetch){ .hash = l->output.hash, .fn = on_output };
+        cox_driver_fetch(l->op.api->driver, &l->fetch);
+        return;
+    }
+    if (l->output.kind == COX_PAYLOAD_INLINE)
+        send_recorded(l, l->output.bytes);
+    recorded_done(l);
+}
+
+/* `over`: there is nothing to wait for after it. */
+static void show_recorded(struct logs *l, const struct cox_step_view *step, bool over, bool durable)
+{
+    l->output = step->output;
+    l->output.bytes = cox_slice(cox_show_text(&l->arena, step->output.bytes), step->output.bytes.len);
+    l->over = over;
+    l->busy = true;
+    if (durable)
+        on_durable(&l->hold);
+    else
+        cox_driver_hold(l->op.api->driver, &l->hold, on_durable);
+}
+
+/* ---- live pieces ---- */
+
+static uint32_t session_of(struct cox_api *a, struct cox_slice worker_id)
+{
+    struct cox_worker_view v;
+    size_t it = 0;
+
+    while (cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v)) {
+        if (cox_slice_eq(v.worker_id, worker_id))
+            return v.session;
+    }
+    return 0;
+}
+
+static void on_chunk(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chunk)
+{
+    struct logs *l = COX_CONTAINER_OF(r, struct logs, reader);
+
+    if (!chunk) { /* the worker is away; what it had recorded comes with the result */
+        l->lost = true;
+        if (!l->follow)
+            end(l);
+        return;
+    }
+    send_piece(l, chunk->stream, chunk->data.data, chunk->data.len, chunk->reset);
+    if (!chunk->end) {
+        if (!l->follow)
+            cox_op_wait(&l->op, cox_driver_now(l->op.api->driver).mono_ns + QUIET_NS);
+        return;
+    }
+    l->relayed = l->attempt;
+    if (l->follow)
+        advance(l);
+    else
+        end(l);
+}
+
+static void relay(struct logs *l, const struct cox_attempt_view *attempt)
+{
+    struct cox_api *a = l->op.api;
+    uint32_t session;
+
+    if (l->reader.session || l->relayed == attempt->number)
+        return;
+    session = session_of(a, attempt->worker_id);
+    l->reader.ref = attempt->ref;
+    l->reader.on_chunk = on_chunk;
+    bool started = session && cox_fleet_log_start(a->fleet, session, &l->reader);
+
+    if (l->follow)
+        return;
+    if (started)
+        cox_op_wait(&l->op, cox_driver_now(a->driver).mono_ns + QUIET_NS);
+    else
+        end(l);
+}
+
+/* ---- from state to state ---- */
+
+static void choose(struct logs *l, const struct cox_engine *e, const struct cox_task *t, uint32_t index,
+                   const struct cox_step_view *step)
+{
+    struct cox_attempt_view attempt;
+    uint32_t number = l->wanted ? l->wanted : step->n_attempts;
+    bool final = cox_step_status_final(step->status);
+
+    if (number == 0 || number > step->n_attempts) {
+        if (final && l->wanted)
+            cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_ATTEMPT", "step %s has no attempt %u, only %u",
+                         l->step_name, l->wanted, step->n_attempts);
+        if (final || !l->follow)
+            end(l);
+        return;
+    }
+    cox_attempt_view(e, t, index, number - 1, &attempt);
+    if (l->attempt && l->attempt != number)
+        l->lost = true; /* another attempt: what follows does not continue */
+    l->attempt = number;
+    if (attempt.status < COX_ATTEMPT_SUCCEEDED) {
+        relay(l, &attempt);
+        return;
+    }
+    bool over = l->wanted || !l->follow || final;
+
+    cox_fleet_log_stop(l->op.api->fleet, &l->reader);
+    if (l->relayed != number && number == step->n_attempts && final)
+        show_recorded(l, step, over, !e);
+    else if (over)
+        end(l);
+}
+
+static void look(struct logs *l, const struct cox_engine *e, const struct cox_task *t)
+{
+    struct cox_task_view task;
+    struct cox_step_view step;
+    char id[COX_TASK_ID_TEXT_MAX];
+
+    cox_task_view(t, &task);
+    uint32_t index = cox_image_find_step(task.image, cox_slice_str(l->step_name));
+
+    if (index == COX_IMAGE_NONE) {
+        cox_task_id_format(l->task, id);
+        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id, l->step_name);
+        free_if_over(l);
+        return;
+    }
+    cox_step_view(e, t, index, &step);
+    choose(l, e, t, index, &step);
+}
+
+static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
+{
+    struct logs *l = COX_CONTAINER_OF(f, struct logs, fetch);
+    struct cox_task *task;
+    char id[COX_TASK_ID_TEXT_MAX];
+
+    l->busy = false;
+    cox_task_id_format(l->task, id);
+    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
+        if (l->op.call)
+            look(l, NULL, task);
+        else
+            free_if_over(l);
+        cox_task_free(task);
+        return;
+    }
+    cox_op_failf(&l->op, err == COX_ERR_NOT_FOUND ? COX_RPC_NOT_FOUND : COX_RPC_DATA_LOSS, "NO_TASK",
+                 err == COX_ERR_NOT_FOUND ? "no task %s" : "task %s cannot be read", id);
+    free_if_over(l);
+}
+
+static void advance(struct logs *l)
+{
+    const struct cox_engine *e = cox_driver_engine(l->op.api->driver);
+    const struct cox_task *task;
+
+    if (l->busy || !l->op.call)
+        return;
+    task = cox_engine_find(e, l->task);
+    if (task) {
+        look(l, e, task);
+        return;
+    }
+    l->busy = true;
+    l->fetch = (struct cox_fetch){ .task = l->task, .fn = on_archive };
+    cox_driver_fetch(l->op.api->driver, &l->fetch);
+}
+
+/* Looking is left to the turn's end, where a call may end without a list being walked. */
+static void on_changed(struct cox_watcher *w, uint32_t step, uint64_t seq, bool final)
+{
+    struct logs *l = COX_CONTAINER_OF(w, struct logs, watcher);
+
+    (void)step, (void)seq, (void) final;
+    cox_watcher_mark(l->op.api, w);
+}
+
+static void on_turn(struct cox_watcher *w)
+{
+    advance(COX_CONTAINER_OF(w, struct logs, watcher));
+}
+
+static void on_gone(struct cox_op *op)
+{
+    struct logs *l = logs_of(op);
+
+    cox_fleet_log_stop(op->api->fleet, &l->reader);
+    cox_watcher_stop(op->api, &l->watcher);
+    free_if_over(l);
+}
+
+static void on_time(struct cox_op *op)
+{
+    end(logs_of(op));
+}
+
+void cox_api_get_logs(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__GetLogsRequest *m = (const Coxswain__V1__GetLogsRequest *)message;
+    cox_task_id task = cox_api_task_id(call, m->id);
+    struct cox_api *a = user;
+
+    if (!task)
+        return;
+    struct logs *l = COX_NEW(struct logs);
+
+    cox_op_init(&l->op, a, call);
+    l->op.on_gone = on_gone;
+    l->op.on_time = on_time;
+    l->op.endless = true;
+    l->task = task;
+    l->wanted = m->attempt;
+    l->follow = m->follow;
+    l->step_name = cox_arena_dup(&l->arena, m->step, strlen(m->step));
+    cox_list_init(&l->reader.node);
+    l->watcher.on_changed = on_changed;
+    l->watcher.on_turn = on_turn;
+    cox_watcher_init(&l->watcher);
+    if (l->follow)
+        cox_watcher_start(a, &l->watcher, task);
+    advance(l);
+}

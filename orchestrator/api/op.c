@@ -1,0 +1,125 @@
+/* What is under way for a call, and its end, whichever side brings it. */
+#include "internal.h"
+
+#include "cox/base/alloc.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void cox_op_init(struct cox_op *op, struct cox_api *a, struct cox_rpc_call *call)
+{
+    op->api = a;
+    op->call = call;
+    cox_heap_node_init(&op->wait);
+    cox_list_init(&op->node);
+    cox_list_push_back(&a->ops, &op->node);
+    cox_rpc_call_set_user(call, op);
+}
+
+void cox_op_wait(struct cox_op *op, int64_t until_mono_ns)
+{
+    cox_heap_set(&op->api->waits, &op->wait, (uint64_t)until_mono_ns);
+}
+
+void cox_op_unwait(struct cox_op *op)
+{
+    cox_heap_remove(&op->api->waits, &op->wait);
+}
+
+/* The call goes on without us: its on_closed finds no op. */
+static struct cox_rpc_call *part(struct cox_op *op)
+{
+    struct cox_rpc_call *call = op->call;
+
+    cox_op_unwait(op);
+    cox_list_remove(&op->node);
+    if (call)
+        cox_rpc_call_set_user(call, NULL);
+    op->call = NULL;
+    return call;
+}
+
+void cox_op_fini(struct cox_op *op)
+{
+    part(op);
+}
+
+void cox_op_reply(struct cox_op *op, const ProtobufCMessage *message)
+{
+    struct cox_rpc_call *call = part(op);
+
+    if (call)
+        cox_rpc_reply(call, message);
+}
+
+void cox_op_finish(struct cox_op *op)
+{
+    struct cox_rpc_call *call = part(op);
+
+    if (call)
+        cox_rpc_finish(call);
+}
+
+void cox_op_fail(struct cox_op *op, const struct cox_rpc_error *error)
+{
+    struct cox_rpc_call *call = part(op);
+
+    if (call)
+        cox_rpc_fail(call, error);
+}
+
+void cox_op_failf(struct cox_op *op, enum cox_rpc_status status, const char *reason, const char *fmt, ...)
+{
+    char text[COX_ERROR_MESSAGE_LEN_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    cox_op_fail(op, &(struct cox_rpc_error){ .status = status, .reason = reason, .message = text });
+}
+
+void cox_api_on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *status, void *user)
+{
+    struct cox_op *op = cox_rpc_call_user(call);
+
+    (void)status, (void)user;
+    if (!op)
+        return;
+    part(op);
+    op->on_gone(op);
+}
+
+void cox_api_on_drained(struct cox_rpc_call *call, void *user)
+{
+    struct cox_op *op = cox_rpc_call_user(call);
+
+    (void)user;
+    if (op && op->on_room)
+        op->on_room(op);
+}
+
+void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const char *reason, const char *fmt,
+                   ...)
+{
+    char text[COX_ERROR_MESSAGE_LEN_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    cox_rpc_fail(call, &(struct cox_rpc_error){ .status = status, .reason = reason, .message = text });
+}
+
+cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text)
+{
+    cox_task_id id;
+
+    if (cox_task_id_parse(cox_slice_str(text), &id) == COX_OK)
+        return id;
+    if (*text == '\0')
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "NO_ID", "id: empty; expected one such as t0-00000k");
+    else
+        cox_call_fail(call, COX_RPC_NOT_FOUND, "NO_TASK", "no task %s", text);
+    return 0;
+}

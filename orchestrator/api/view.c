@@ -1,0 +1,383 @@
+/* Messages that users read, made from the engine's views, in an arena. */
+#include "internal.h"
+
+#include "../sha256.h"
+
+#include "cox/base/units.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAMES_MAX 5 /* of steps in a reason */
+#define REASON_LEN_MAX 512
+
+char *cox_show_text(struct cox_arena *a, struct cox_slice s)
+{
+    return s.len > 0 ? cox_arena_dup(a, s.data, s.len) : (char *)(uintptr_t)protobuf_c_empty_string;
+}
+
+char *cox_show_id(struct cox_arena *a, cox_task_id id)
+{
+    char *text = cox_arena_alloc(a, COX_TASK_ID_TEXT_MAX);
+
+    cox_task_id_format(id, text);
+    return text;
+}
+
+Google__Protobuf__Timestamp *cox_show_time(struct cox_arena *a, int64_t wall_ms)
+{
+    if (wall_ms == 0)
+        return NULL;
+    Google__Protobuf__Timestamp *t = cox_arena_alloc(a, sizeof(*t));
+
+    google__protobuf__timestamp__init(t);
+    t->seconds = wall_ms / 1000;
+    t->nanos = (int32_t)(wall_ms % 1000) * 1000000;
+    return t;
+}
+
+/* ---- values ---- */
+
+static char *blob(struct cox_arena *a, const struct cox_hash *hash, uint64_t size)
+{
+    char name[COX_HASH_TEXT_MAX];
+    size_t cap = COX_HASH_TEXT_MAX + 48;
+    char *text = cox_arena_alloc(a, cap);
+
+    cox_hash_format(hash, name);
+    snprintf(text, cap, "{\"$blob\":\"%s\",\"size\":%llu}", name, (unsigned long long)size);
+    return text;
+}
+
+static struct cox_wanted *want(struct cox_shown *sh, const struct cox_payload *p)
+{
+    struct cox_wanted *w = cox_arena_alloc(sh->arena, sizeof(*w));
+
+    memset(w, 0, sizeof(*w));
+    w->fetch.hash = p->hash;
+    w->next = sh->wanted;
+    sh->wanted = w;
+    sh->len += p->size;
+    return w;
+}
+
+/* Shown among other things: whole up to a bound, by name beyond. */
+static void show_value(struct cox_shown *sh, const struct cox_payload *p, const char *none, char **ret)
+{
+    switch (p->kind) {
+    case COX_PAYLOAD_NONE:
+        *ret = (char *)(uintptr_t)none;
+        break;
+    case COX_PAYLOAD_INLINE:
+        *ret = cox_show_text(sh->arena, p->bytes);
+        sh->len += p->bytes.len;
+        break;
+    case COX_PAYLOAD_STORED:
+        *ret = blob(sh->arena, &p->hash, p->size);
+        if (p->size <= COX_INLINE_VALUE_LEN_MAX && sh->len + p->size <= COX_MESSAGE_LEN_MAX / 2)
+            want(sh, p)->ret_text = ret;
+        break;
+    }
+}
+
+/* Asked for by itself: whole. */
+void cox_show_payload(struct cox_shown *sh, const struct cox_payload *p, ProtobufCBinaryData *ret)
+{
+    struct cox_slice bytes = p->kind == COX_PAYLOAD_INLINE ? p->bytes : cox_slice_str("null");
+
+    ret->data = (uint8_t *)cox_show_text(sh->arena, bytes);
+    ret->len = bytes.len;
+    if (p->kind == COX_PAYLOAD_STORED)
+        want(sh, p)->ret_bytes = ret;
+}
+
+static Coxswain__V1__Error *show_error(struct cox_arena *a, enum cox_code code, struct cox_slice message)
+{
+    if (code == COX_CODE_NONE)
+        return NULL;
+    Coxswain__V1__Error *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__error__init(m);
+    m->code = (char *)(uintptr_t)cox_code_text(code);
+    m->message = cox_show_text(a, message);
+    return m;
+}
+
+/* ---- tasks ---- */
+
+static void show_labels(struct cox_arena *a, const struct cox_image *img, Coxswain__V1__Task *m)
+{
+    m->n_labels = img->n_labels;
+    m->labels = cox_arena_alloc(a, (img->n_labels + 1) * sizeof(*m->labels));
+    for (uint32_t i = 0; i < img->n_labels; i++) {
+        Coxswain__V1__Task__LabelsEntry *entry = cox_arena_alloc(a, sizeof(*entry));
+        struct cox_slice name, value;
+        cox_image_label(img, i, &name, &value);
+        coxswain__v1__task__labels_entry__init(entry);
+        entry->key = cox_show_text(a, name);
+        entry->value = cox_show_text(a, value);
+        m->labels[i] = entry;
+    }
+}
+
+static Coxswain__V1__StepCounts *show_counts(struct cox_arena *a, const struct cox_task_view *v)
+{
+    Coxswain__V1__StepCounts *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__step_counts__init(m);
+    m->by_status = cox_arena_alloc(a, COX_STEP_STATUS_NR * sizeof(*m->by_status));
+    for (int i = 1; i < COX_STEP_STATUS_NR; i++) {
+        if (v->n_steps_by_status[i] == 0)
+            continue;
+        Coxswain__V1__StepCounts__ByStatusEntry *entry = cox_arena_alloc(a, sizeof(*entry));
+        coxswain__v1__step_counts__by_status_entry__init(entry);
+        entry->key = (char *)(uintptr_t)cox_step_status_text((enum cox_step_status)i);
+        entry->value = v->n_steps_by_status[i];
+        m->by_status[m->n_by_status++] = entry;
+        m->total += entry->value;
+    }
+    return m;
+}
+
+static Coxswain__V1__Usage *show_usage(struct cox_arena *a, uint64_t cpu_us)
+{
+    Coxswain__V1__Usage *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__usage__init(m);
+    m->cpu_seconds = (double)cpu_us / 1e6;
+    m->cost = cox_arena_alloc(a, sizeof(*m->cost));
+    coxswain__v1__money__init(m->cost);
+    return m;
+}
+
+static struct cox_slice step_name(const struct cox_image *img, uint32_t step)
+{
+    struct cox_image_step s;
+
+    cox_image_step(img, step, &s);
+    return s.name;
+}
+
+Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
+                                  bool with_values)
+{
+    struct cox_arena *a = sh->arena;
+    Coxswain__V1__Task *m = cox_arena_alloc(a, sizeof(*m));
+    struct cox_image_task task;
+    struct cox_task_view v;
+
+    cox_task_view(t, &v);
+    cox_image_task(v.image, &task);
+    coxswain__v1__task__init(m);
+    m->id = cox_show_id(a, v.id);
+    m->name = cox_show_text(a, task.name);
+    m->tenant = cox_show_text(a, v.tenant);
+    m->status = (Coxswain__V1__TaskStatus)v.status;
+    show_labels(a, v.image, m);
+    m->created_at = cox_show_time(a, v.created_wall_ms);
+    m->started_at = cox_show_time(a, v.started_wall_ms);
+    m->finished_at = cox_show_time(a, v.finished_wall_ms);
+    m->error = show_error(a, v.code, v.message);
+    if (m->error && v.error_step != COX_IMAGE_NONE)
+        m->error->step = cox_show_text(a, step_name(v.image, v.error_step));
+    m->steps = show_counts(a, &v);
+    m->usage = show_usage(a, v.cpu_us);
+    m->as_of_seq = e ? cox_engine_seq(e) : 0;
+    if (with_values) {
+        m->inputs_json = cox_show_text(a, task.inputs_json);
+        sh->len += task.inputs_json.len;
+        if (v.status == COX_TASK_SUCCEEDED)
+            show_value(sh, &v.outputs, "{}", &m->outputs_json);
+    }
+    return m;
+}
+
+/* ---- steps ---- */
+
+struct text {
+    char *at;
+    size_t len;
+};
+
+static void put(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct text *t, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    int n = vsnprintf(t->at + t->len, REASON_LEN_MAX - t->len, fmt, args);
+    va_end(args);
+    t->len += (size_t)n;
+    if (t->len >= REASON_LEN_MAX)
+        t->len = REASON_LEN_MAX - 1;
+}
+
+#define SLICE(s) (int)(s).len, (const char *)(s).data
+
+static void put_waits_for(struct text *out, const struct cox_engine *e, const struct cox_task *t,
+                          const struct cox_image *img, uint32_t step)
+{
+    struct cox_image_step s;
+    uint32_t n = 0;
+
+    cox_image_step(img, step, &s);
+    put(out, "waits for ");
+    for (uint32_t i = 0; i < s.n_needs; i++) {
+        struct cox_step_view need;
+        uint32_t index = cox_image_need(img, step, i);
+        cox_step_view(e, t, index, &need);
+        if (cox_step_status_final(need.status))
+            continue;
+        struct cox_slice name = step_name(img, index);
+        if (n < NAMES_MAX)
+            put(out, "%s%.*s", n ? ", " : "", SLICE(name));
+        n++;
+    }
+    if (n > NAMES_MAX)
+        put(out, " and %u more", n - NAMES_MAX);
+}
+
+static void put_no_worker(struct text *out, const struct cox_image *img, uint32_t step, bool fallback)
+{
+    struct cox_image_step s;
+    struct cox_image_call call;
+    struct cox_image_class cls;
+
+    cox_image_step(img, step, &s);
+    cox_image_call(img, fallback && s.fallback != COX_IMAGE_NONE ? s.fallback : s.call, &call);
+    cox_image_class(img, call.class_index, &cls);
+    put(out, "no attached worker offers %.*s", SLICE(cls.handler));
+    for (uint32_t i = 0; i < cls.n_requires; i++) {
+        struct cox_slice label, value;
+        bool negated;
+        cox_image_require(img, call.class_index, i, &label, &value, &negated);
+        put(out, "%s%.*s %s %.*s", i ? ", " : " where ", SLICE(label), negated ? "!=" : "==", SLICE(value));
+    }
+    if (cls.resources.cpu_milli)
+        put(out, ", cpu %lld.%03lld", (long long)cls.resources.cpu_milli / 1000,
+            (long long)cls.resources.cpu_milli % 1000);
+    if (cls.resources.memory_bytes)
+        put(out, ", memory %lldMi", (long long)(cls.resources.memory_bytes >> 20));
+    if (cls.resources.disk_bytes)
+        put(out, ", disk %lldMi", (long long)(cls.resources.disk_bytes >> 20));
+}
+
+static void put_backoff(struct text *out, const struct cox_step_view *v)
+{
+    struct cox_buf time = { 0 };
+
+    cox_put_time(&time, v->ready_wall_ms);
+    put(out, "tries again at %s", cox_buf_cstr(&time));
+    if (v->code != COX_CODE_NONE)
+        put(out, " after %s", cox_code_text(v->code));
+    cox_buf_fini(&time);
+}
+
+static char *show_reason(struct cox_arena *a, const struct cox_engine *e, const struct cox_task *t,
+                         const struct cox_image *img, uint32_t step, const struct cox_step_view *v)
+{
+    struct text out = { NULL, 0 };
+
+    if (v->reason == COX_REASON_NONE)
+        return (char *)(uintptr_t)protobuf_c_empty_string;
+    out.at = cox_arena_alloc(a, REASON_LEN_MAX);
+    switch (v->reason) {
+    case COX_REASON_NONE:
+        break;
+    case COX_REASON_DEPENDENCIES:
+        put_waits_for(&out, e, t, img, step);
+        break;
+    case COX_REASON_BACKOFF:
+        put_backoff(&out, v);
+        break;
+    case COX_REASON_NO_WORKER:
+        put_no_worker(&out, img, step, v->via_fallback);
+        break;
+    case COX_REASON_NO_CAPACITY:
+        put(&out, "every worker that fits is busy");
+        break;
+    case COX_REASON_EVALUATING:
+        put(&out, "its input is being computed");
+        break;
+    case COX_REASON_WORKER_AWAY:
+        put(&out, "its worker is disconnected; waiting for it to come back");
+        break;
+    case COX_REASON_CANCELLING:
+        put(&out, "told to stop");
+        break;
+    }
+    return out.at;
+}
+
+static Coxswain__V1__Attempt *show_attempt(struct cox_arena *a, const struct cox_attempt_view *v)
+{
+    Coxswain__V1__Attempt *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__attempt__init(m);
+    m->number = v->number;
+    m->worker = cox_show_text(a, v->worker_id);
+    m->status = (Coxswain__V1__AttemptStatus)v->status;
+    m->started_at = cox_show_time(a, v->started_wall_ms);
+    m->finished_at = cox_show_time(a, v->finished_wall_ms);
+    if (v->has_exit_code) {
+        m->exit_code = cox_arena_alloc(a, sizeof(*m->exit_code));
+        google__protobuf__int32_value__init(m->exit_code);
+        m->exit_code->value = v->exit_code;
+    }
+    m->error = show_error(a, v->code, v->message);
+    m->cpu_seconds = (double)v->cpu_us / 1e6;
+    m->fallback = v->fallback;
+    return m;
+}
+
+static char *show_address(struct cox_arena *a, cox_task_id task, struct cox_slice name)
+{
+    char *text = cox_arena_alloc(a, COX_TASK_ID_TEXT_MAX + 1 + name.len + 1);
+    size_t len;
+
+    cox_task_id_format(task, text);
+    len = strlen(text);
+    text[len++] = '/';
+    if (name.len > 0)
+        memcpy(text + len, name.data, name.len);
+    text[len + name.len] = '\0';
+    return text;
+}
+
+Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
+                                  uint32_t step, bool with_values)
+{
+    struct cox_arena *a = sh->arena;
+    Coxswain__V1__Step *m = cox_arena_alloc(a, sizeof(*m));
+    struct cox_task_view task;
+    struct cox_step_view v;
+    struct cox_image_step s;
+
+    cox_task_view(t, &task);
+    cox_step_view(e, t, step, &v);
+    cox_image_step(task.image, step, &s);
+    coxswain__v1__step__init(m);
+    m->address = show_address(a, task.id, s.name);
+    m->kind = (char *)(uintptr_t)cox_step_kind_text(s.kind);
+    m->status = (Coxswain__V1__StepStatus)v.status;
+    m->reason = show_reason(a, e, t, task.image, step, &v);
+    m->n_attempts = v.n_attempts;
+    m->attempts = cox_arena_alloc(a, (v.n_attempts + 1) * sizeof(*m->attempts));
+    for (uint32_t i = 0; i < v.n_attempts; i++) {
+        struct cox_attempt_view attempt;
+        cox_attempt_view(e, t, step, i, &attempt);
+        m->attempts[i] = show_attempt(a, &attempt);
+    }
+    if (v.status == COX_STEP_FAILED || v.status == COX_STEP_CANCELLED)
+        m->error = show_error(a, v.code, v.message);
+    if (v.via_fallback)
+        m->via = (char *)(uintptr_t) "fallback";
+    m->n_needs = s.n_needs;
+    m->needs = cox_arena_alloc(a, (s.n_needs + 1) * sizeof(*m->needs));
+    for (uint32_t i = 0; i < s.n_needs; i++)
+        m->needs[i] = cox_show_text(a, step_name(task.image, cox_image_need(task.image, step, i)));
+    if (with_values)
+        show_value(sh, &v.output, "", &m->output_json);
+    return m;
+}

@@ -1,0 +1,266 @@
+/* WatchTask: a snapshot, then what changes, turn by turn, until the task has ended.
+ *
+ * No history is kept, so a resume is a snapshot with `reset`. So is what a slow reader gets once it has
+ * caught up: it is told that it missed something instead of being buffered for. The changes of a turn are
+ * told as the steps are at its end, each step once, the task itself with the last of them.
+ */
+#include "internal.h"
+
+#include "cox/base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOW_LEN ((size_t)1 << 20) /* not yet read: what follows is not queued but told as a reset later */
+
+struct change {
+    uint32_t step;
+    uint64_t seq;
+};
+
+struct watch {
+    struct cox_op op;
+    struct cox_watcher watcher;
+    struct cox_fetch archive;
+    cox_task_id task;
+    struct change *changes; /* of this turn */
+    size_t n_changes;
+    size_t cap_changes;
+    size_t n_pending; /* batches and fetches that will come back to us */
+    bool final;       /* seen in this turn */
+    bool lagging;
+    bool resetting; /* of the snapshot under way */
+};
+
+/* Messages that may leave together. */
+struct batch {
+    struct cox_hold hold;
+    struct watch *watch;
+    struct cox_arena arena;
+    Coxswain__V1__WatchTaskResponse *messages;
+    size_t n_messages;
+    bool last;
+};
+
+static struct watch *watch_of(struct cox_op *op)
+{
+    return COX_CONTAINER_OF(op, struct watch, op);
+}
+
+static void free_if_over(struct watch *w)
+{
+    if (w->op.call || w->n_pending > 0)
+        return;
+    cox_watcher_stop(w->op.api, &w->watcher);
+    cox_op_fini(&w->op);
+    cox_free(w->changes);
+    cox_free(w);
+}
+
+/* ---- sending ---- */
+
+static void send_all(struct watch *w, const struct batch *b)
+{
+    for (size_t i = 0; i < b->n_messages && w->op.call && !w->lagging; i++) {
+        const Coxswain__V1__WatchTaskResponse *m = &b->messages[i];
+        if (cox_rpc_outbox_len(w->op.call) > SLOW_LEN || cox_rpc_send(w->op.call, &m->base) == COX_ERR_FULL)
+            w->lagging = true;
+    }
+    if (b->last && !w->lagging)
+        cox_op_finish(&w->op);
+}
+
+static void on_durable(struct cox_hold *h)
+{
+    struct batch *b = COX_CONTAINER_OF(h, struct batch, hold);
+    struct watch *w = b->watch;
+
+    send_all(w, b);
+    cox_arena_fini(&b->arena);
+    cox_free(b);
+    w->n_pending--;
+    free_if_over(w);
+}
+
+static struct batch *batch_create(struct watch *w, size_t n_messages)
+{
+    struct batch *b = COX_NEW(struct batch);
+
+    b->watch = w;
+    b->messages = cox_arena_alloc(&b->arena, n_messages * sizeof(*b->messages));
+    b->n_messages = n_messages;
+    for (size_t i = 0; i < n_messages; i++)
+        coxswain__v1__watch_task_response__init(&b->messages[i]);
+    w->n_pending++;
+    return b;
+}
+
+/* ---- snapshots ---- */
+
+static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
+{
+    struct watch *w = COX_CONTAINER_OF(f, struct watch, archive);
+    char id[COX_TASK_ID_TEXT_MAX];
+    struct cox_task *task;
+
+    cox_task_id_format(w->task, id);
+    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
+        struct batch *b = batch_create(w, 1);
+        struct cox_shown shown = { .arena = &b->arena };
+        b->messages[0].task = cox_show_task(&shown, NULL, task, true);
+        b->messages[0].reset = w->resetting;
+        b->last = true;
+        cox_task_free(task);
+        w->n_pending--;
+        on_durable(&b->hold);
+        return;
+    }
+    w->n_pending--;
+    if (err == COX_ERR_NOT_FOUND)
+        cox_op_failf(&w->op, COX_RPC_NOT_FOUND, "NO_TASK", "no task %s", id);
+    else
+        cox_op_failf(&w->op, COX_RPC_DATA_LOSS, "TASK_UNREADABLE", "task %s cannot be read: %s", id,
+                     cox_err_text(err));
+    free_if_over(w);
+}
+
+static void snapshot(struct watch *w, bool reset)
+{
+    struct cox_driver *d = w->op.api->driver;
+    const struct cox_engine *e = cox_driver_engine(d);
+    const struct cox_task *task = cox_engine_find(e, w->task);
+    struct cox_task_view v;
+
+    w->resetting = reset;
+    if (!task) {
+        w->archive.task = w->task;
+        w->archive.fn = on_archive;
+        w->n_pending++;
+        cox_driver_fetch(d, &w->archive);
+        return;
+    }
+    struct batch *b = batch_create(w, 1);
+    struct cox_shown shown = { .arena = &b->arena };
+
+    cox_task_view(task, &v);
+    b->messages[0].seq = cox_engine_seq(e);
+    b->messages[0].reset = reset;
+    b->messages[0].task = cox_show_task(&shown, e, task, true);
+    b->last = cox_task_status_final(v.status);
+    cox_driver_hold(d, &b->hold, on_durable);
+    if (!b->last && !w->watcher.task)
+        cox_watcher_start(w->op.api, &w->watcher, w->task);
+}
+
+/* ---- changes ---- */
+
+static void on_changed(struct cox_watcher *watcher, uint32_t step, uint64_t seq, bool final)
+{
+    struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
+
+    if (w->n_changes == w->cap_changes) {
+        w->cap_changes = w->cap_changes ? w->cap_changes * 2 : 16;
+        w->changes = cox_realloc(w->changes, w->cap_changes, sizeof(*w->changes));
+    }
+    w->changes[w->n_changes++] = (struct change){ step, seq };
+    w->final = w->final || final;
+    cox_watcher_mark(w->op.api, watcher);
+}
+
+static int by_step(const void *a, const void *b)
+{
+    const struct change *x = a, *y = b;
+
+    if (x->step != y->step)
+        return x->step < y->step ? -1 : 1;
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct change *x = a, *y = b;
+
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    return x->step < y->step ? -1 : x->step > y->step; /* the task itself comes last */
+}
+
+/* Each step once, with its last change; in the order of these. */
+static size_t changes_merge(struct change *c, size_t n)
+{
+    size_t n_kept = 0;
+
+    qsort(c, n, sizeof(*c), by_step);
+    for (size_t i = 0; i < n; i++) {
+        if (n_kept > 0 && c[n_kept - 1].step == c[i].step)
+            n_kept--;
+        c[n_kept++] = c[i];
+    }
+    qsort(c, n_kept, sizeof(*c), by_seq);
+    return n_kept;
+}
+
+static void on_turn(struct cox_watcher *watcher)
+{
+    struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
+    struct cox_driver *d = w->op.api->driver;
+    const struct cox_engine *e = cox_driver_engine(d);
+    const struct cox_task *task = cox_engine_find(e, w->task);
+    size_t n = changes_merge(w->changes, w->n_changes);
+
+    w->n_changes = 0;
+    if (!task || w->lagging)
+        return; /* lagging: a snapshot follows */
+    struct batch *b = batch_create(w, n);
+    struct cox_shown shown = { .arena = &b->arena };
+
+    for (size_t i = 0; i < n; i++) {
+        b->messages[i].seq = w->changes[i].seq;
+        if (w->changes[i].step != COX_IMAGE_NONE)
+            b->messages[i].step = cox_show_step(&shown, e, task, w->changes[i].step, false);
+    }
+    b->messages[n - 1].task = cox_show_task(&shown, e, task, w->final);
+    b->last = w->final;
+    cox_driver_hold(d, &b->hold, on_durable);
+}
+
+/* ---- the call ---- */
+
+static void on_gone(struct cox_op *op)
+{
+    struct watch *w = watch_of(op);
+
+    cox_watcher_stop(op->api, &w->watcher);
+    free_if_over(w);
+}
+
+static void on_room(struct cox_op *op)
+{
+    struct watch *w = watch_of(op);
+
+    if (!w->lagging)
+        return;
+    w->lagging = false;
+    w->final = false;
+    snapshot(w, true);
+}
+
+void cox_api_watch_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__WatchTaskRequest *m = (const Coxswain__V1__WatchTaskRequest *)message;
+    cox_task_id task = cox_api_task_id(call, m->id);
+
+    if (!task)
+        return;
+    struct watch *w = COX_NEW(struct watch);
+
+    cox_op_init(&w->op, user, call);
+    w->op.on_gone = on_gone;
+    w->op.on_room = on_room;
+    w->op.endless = true;
+    w->task = task;
+    w->watcher.on_changed = on_changed;
+    w->watcher.on_turn = on_turn;
+    cox_watcher_init(&w->watcher);
+    snapshot(w, m->after_seq > 0);
+}

@@ -1,0 +1,103 @@
+/* ListWorkers and DescribeWorker. What is attached is no durable state, so nothing is held. */
+#include "internal.h"
+
+#include <string.h>
+
+#define PAGE_DEFAULT 1000u
+#define PAGE_MAX 10000u
+
+static Coxswain__V1__WorkerState state_of(const struct cox_worker_view *v)
+{
+    if (v->session == 0)
+        return COXSWAIN__V1__WORKER_STATE__WORKER_STATE_DISCONNECTED;
+    return v->draining ? COXSWAIN__V1__WORKER_STATE__WORKER_STATE_DRAINING
+                       : COXSWAIN__V1__WORKER_STATE__WORKER_STATE_ATTACHED;
+}
+
+static void show_labels(struct cox_arena *a, const struct cox_worker_view *v, Coxswain__V1__Worker *m)
+{
+    m->n_labels = v->n_labels;
+    m->labels = cox_arena_alloc(a, (v->n_labels + 1) * sizeof(*m->labels));
+    for (size_t i = 0; i < v->n_labels; i++) {
+        Coxswain__V1__Worker__LabelsEntry *entry = cox_arena_alloc(a, sizeof(*entry));
+        coxswain__v1__worker__labels_entry__init(entry);
+        entry->key = cox_show_text(a, v->labels[i].name);
+        entry->value = cox_show_text(a, v->labels[i].value);
+        m->labels[i] = entry;
+    }
+}
+
+static Coxswain__V1__Worker *show_worker(struct cox_api *api, struct cox_arena *a,
+                                         const struct cox_worker_view *v)
+{
+    Coxswain__V1__Worker *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__worker__init(m);
+    m->id = cox_show_text(a, v->worker_id);
+    m->boot_id = cox_show_text(a, v->boot_id);
+    m->version = cox_show_text(a, v->version);
+    m->state = state_of(v);
+    m->slots = v->slots;
+    m->assigned = v->assigned;
+    m->free_credit = v->free_credit > UINT32_MAX ? UINT32_MAX : (uint32_t)v->free_credit;
+    show_labels(a, v, m);
+    m->n_handlers = v->n_handlers;
+    m->handlers = cox_arena_alloc(a, (v->n_handlers + 1) * sizeof(*m->handlers));
+    for (size_t i = 0; i < v->n_handlers; i++)
+        m->handlers[i] = cox_show_text(a, v->handlers[i]);
+    m->resources = cox_arena_alloc(a, sizeof(*m->resources));
+    coxswain__v1__resources__init(m->resources);
+    m->resources->cpu_milli = v->resources.cpu_milli;
+    m->resources->memory_bytes = v->resources.memory_bytes;
+    m->resources->disk_bytes = v->resources.disk_bytes;
+    m->attached_at = cox_show_time(a, v->attached_wall_ms);
+    m->peer = cox_show_text(a, cox_slice_str(cox_fleet_peer(api->fleet, v->session)));
+    return m;
+}
+
+void cox_api_list_workers(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__ListWorkersRequest *m = (const Coxswain__V1__ListWorkersRequest *)message;
+    Coxswain__V1__ListWorkersResponse answer = COXSWAIN__V1__LIST_WORKERS_RESPONSE__INIT;
+    struct cox_slice after = cox_slice_str(m->page_token);
+    uint32_t page = m->page_size == 0 ? PAGE_DEFAULT : m->page_size;
+    struct cox_api *a = user;
+    struct cox_arena arena = { 0 };
+    struct cox_worker_view v;
+    size_t it = 0;
+
+    if (page > PAGE_MAX)
+        page = PAGE_MAX;
+    answer.workers = cox_arena_alloc(&arena, page * sizeof(*answer.workers));
+    while (cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v)) {
+        if (after.len > 0 && cox_slice_cmp(v.worker_id, after) <= 0)
+            continue;
+        if (answer.n_workers == page) {
+            answer.next_page_token = answer.workers[page - 1]->id;
+            break;
+        }
+        answer.workers[answer.n_workers++] = show_worker(a, &arena, &v);
+    }
+    cox_rpc_reply(call, &answer.base);
+    cox_arena_fini(&arena);
+}
+
+void cox_api_describe_worker(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__DescribeWorkerRequest *m = (const Coxswain__V1__DescribeWorkerRequest *)message;
+    Coxswain__V1__DescribeWorkerResponse answer = COXSWAIN__V1__DESCRIBE_WORKER_RESPONSE__INIT;
+    struct cox_api *a = user;
+    struct cox_arena arena = { 0 };
+    struct cox_worker_view v;
+    size_t it = 0;
+
+    while (!answer.worker && cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v)) {
+        if (cox_slice_is(v.worker_id, m->id))
+            answer.worker = show_worker(a, &arena, &v);
+    }
+    if (answer.worker)
+        cox_rpc_reply(call, &answer.base);
+    else
+        cox_call_fail(call, COX_RPC_NOT_FOUND, "NO_WORKER", "no worker %s", m->id);
+    cox_arena_fini(&arena);
+}

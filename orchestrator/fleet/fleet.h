@@ -1,0 +1,51 @@
+/* The fleet: Attach sessions of workers, between protobuf and the engine's inputs and actions.
+ *
+ * A session has a number that the engine knows it by; the number's low bits are its place in a table, so an
+ * action finds its session by one load. What the engine says to a worker in a turn leaves as one message.
+ * Thread: the engine's.
+ */
+#ifndef COX_ORCHESTRATOR_FLEET_H
+#define COX_ORCHESTRATOR_FLEET_H
+
+#include "../driver.h"
+
+#include "cox/rpc.h"
+
+#include "coxswain/v1/worker_service.pb-c.h"
+
+struct cox_fleet;
+
+struct cox_fleet *cox_fleet_create(void);
+void cox_fleet_destroy(struct cox_fleet *f); /* after its server; NULL is allowed */
+void cox_fleet_start(struct cox_fleet *f, struct cox_driver *d);
+
+/* WorkerService, for the server's table; lives as long as the fleet. */
+const struct cox_rpc_service *cox_fleet_service(struct cox_fleet *f);
+
+/* ASSIGN CANCEL ANSWER CLOSE; others are ignored. Slices must live until the flush. */
+void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a);
+void cox_fleet_flush(struct cox_fleet *f);
+
+/* Tells every worker to leave and dial again, and refuses new streams. */
+void cox_fleet_drain(struct cox_fleet *f);
+
+/* "ipv4:10.0.0.7:41000", or "" when the session is gone. */
+const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session);
+
+/* ---- logs of running attempts ---- */
+
+struct cox_log_reader {
+    struct cox_list node;
+    struct cox_ref ref;
+    /* A piece came; the last one has `end`. NULL: the session is gone, or never knew the attempt. The reader
+     * is unlinked before the last call. */
+    void (*on_chunk)(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chunk);
+    uint32_t session; /* 0: not linked */
+    bool restarted;   /* the next piece starts anew */
+};
+
+/* Asks the worker of a session for the log, from its beginning. False: no such session. */
+bool cox_fleet_log_start(struct cox_fleet *f, uint32_t session, struct cox_log_reader *r);
+void cox_fleet_log_stop(struct cox_fleet *f, struct cox_log_reader *r); /* harmless when not linked */
+
+#endif

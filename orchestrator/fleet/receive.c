@@ -1,0 +1,398 @@
+/* What workers say, turned into the engine's inputs, in the order of the message's fields. */
+#include "session.h"
+
+#include "../json_check.h"
+#include "../sha256.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HANDLER_LEN_MAX 128u
+
+static const char *wrong(struct cox_session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static const char *wrong(struct cox_session *s, const char *fmt, ...)
+{
+    char *text = cox_arena_alloc(&s->fleet->arena, COX_ERROR_MESSAGE_LEN_MAX);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, COX_ERROR_MESSAGE_LEN_MAX, fmt, args);
+    va_end(args);
+    return text;
+}
+
+bool cox_ref_read(const Coxswain__V1__AttemptRef *m, struct cox_ref *ret)
+{
+    if (!m || !m->token || m->task == 0)
+        return false;
+    *ret =
+        (struct cox_ref){ .task = m->task, .step = m->step, .token = { m->token->epoch, m->token->counter } };
+    return true;
+}
+
+static void feed(struct cox_session *s, enum cox_input_kind kind)
+{
+    cox_driver_step(s->fleet->driver, &(struct cox_input){ .kind = kind, .u.session.session = s->number });
+}
+
+/* ---- hello ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    const struct cox_label *x = a, *y = b;
+
+    return cox_slice_cmp(x->name, y->name);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return cox_slice_cmp(*(const struct cox_slice *)a, *(const struct cox_slice *)b);
+}
+
+static const char *check_text(struct cox_session *s, const char *field, const char *text, size_t len_max)
+{
+    size_t len = strlen(text);
+
+    if (len == 0)
+        return wrong(s, "hello.%s: empty", field);
+    if (len > len_max)
+        return wrong(s, "hello.%s: %zu bytes, at most %zu", field, len, len_max);
+    return NULL;
+}
+
+static const char *read_labels(struct cox_session *s, const Coxswain__V1__Hello *h, struct cox_in_attach *in)
+{
+    if (h->n_labels > COX_WORKER_LABELS_MAX)
+        return wrong(s, "hello.labels: %zu, at most %u", h->n_labels, COX_WORKER_LABELS_MAX);
+    struct cox_label *labels = cox_arena_alloc(&s->fleet->arena, (h->n_labels + 1) * sizeof(*labels));
+
+    for (size_t i = 0; i < h->n_labels; i++) {
+        labels[i] =
+            (struct cox_label){ cox_slice_str(h->labels[i]->key), cox_slice_str(h->labels[i]->value) };
+        if (labels[i].name.len == 0)
+            return wrong(s, "hello.labels: a label without a name");
+        if (labels[i].name.len > COX_LABEL_LEN_MAX || labels[i].value.len > COX_LABEL_LEN_MAX)
+            return wrong(s, "hello.labels: a name or value of more than %u bytes", COX_LABEL_LEN_MAX);
+    }
+    qsort(labels, h->n_labels, sizeof(*labels), by_name);
+    for (size_t i = 1; i < h->n_labels; i++) {
+        if (cox_slice_eq(labels[i - 1].name, labels[i].name))
+            return wrong(s, "hello.labels: \"%s\" is there twice", (const char *)labels[i].name.data);
+    }
+    in->labels = labels;
+    in->n_labels = h->n_labels;
+    return NULL;
+}
+
+static const char *read_handlers(struct cox_session *s, const Coxswain__V1__Hello *h,
+                                 struct cox_in_attach *in)
+{
+    if (h->n_handlers == 0 || h->n_handlers > COX_WORKER_HANDLERS_MAX)
+        return wrong(s, "hello.handlers: %zu, expected 1 to %u", h->n_handlers, COX_WORKER_HANDLERS_MAX);
+    struct cox_slice *handlers = cox_arena_alloc(&s->fleet->arena, h->n_handlers * sizeof(*handlers));
+    size_t n = 0;
+
+    for (size_t i = 0; i < h->n_handlers; i++) {
+        handlers[i] = cox_slice_str(h->handlers[i]);
+        if (handlers[i].len == 0 || handlers[i].len > HANDLER_LEN_MAX)
+            return wrong(s, "hello.handlers[%zu]: %zu bytes, expected 1 to %u", i, handlers[i].len,
+                         HANDLER_LEN_MAX);
+    }
+    qsort(handlers, h->n_handlers, sizeof(*handlers), by_text);
+    for (size_t i = 0; i < h->n_handlers; i++) {
+        if (n == 0 || !cox_slice_eq(handlers[n - 1], handlers[i]))
+            handlers[n++] = handlers[i];
+    }
+    in->handlers = handlers;
+    in->n_handlers = n;
+    return NULL;
+}
+
+static const char *read_holds(struct cox_session *s, const Coxswain__V1__Hello *h, struct cox_in_attach *in)
+{
+    if (h->shard_uid != cox_driver_uid(s->fleet->driver))
+        return NULL;
+    struct cox_ref *holds = cox_arena_alloc(&s->fleet->arena, (h->n_holds + 1) * sizeof(*holds));
+
+    for (size_t i = 0; i < h->n_holds; i++) {
+        if (!cox_ref_read(h->holds[i], &holds[i]))
+            return wrong(s, "hello.holds[%zu]: no task or no token", i);
+    }
+    in->holds = holds;
+    in->n_holds = h->n_holds;
+    return NULL;
+}
+
+static const char *read_resources(struct cox_session *s, const Coxswain__V1__Hello *h,
+                                  struct cox_in_attach *in)
+{
+    const Coxswain__V1__Resources *r = h->resources;
+
+    if (!r)
+        return NULL;
+    if (r->cpu_milli < 0 || r->memory_bytes < 0 || r->disk_bytes < 0)
+        return wrong(s, "hello.resources: a negative amount");
+    in->resources = (struct cox_resources){ r->cpu_milli, r->memory_bytes, r->disk_bytes };
+    return NULL;
+}
+
+static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hello *h)
+{
+    struct cox_input in = { .kind = COX_IN_ATTACH };
+    const char *bad;
+
+    if ((bad = check_text(s, "worker_id", h->worker_id, COX_WORKER_ID_LEN_MAX)) ||
+        (bad = check_text(s, "boot_id", h->boot_id, COX_WORKER_ID_LEN_MAX)))
+        return bad;
+    if (strlen(h->version) > COX_WORKER_ID_LEN_MAX)
+        return wrong(s, "hello.version: more than %u bytes", COX_WORKER_ID_LEN_MAX);
+    if (h->slots == 0 || h->slots > COX_WORKER_SLOTS_MAX)
+        return wrong(s, "hello.slots: %u, expected 1 to %u", h->slots, COX_WORKER_SLOTS_MAX);
+    if ((bad = read_labels(s, h, &in.u.attach)) || (bad = read_handlers(s, h, &in.u.attach)) ||
+        (bad = read_resources(s, h, &in.u.attach)) || (bad = read_holds(s, h, &in.u.attach)))
+        return bad;
+    s->worker_id = cox_strdup(h->worker_id);
+    s->attached = true;
+    in.u.attach.session = s->number;
+    in.u.attach.worker_id = cox_slice_str(h->worker_id);
+    in.u.attach.boot_id = cox_slice_str(h->boot_id);
+    in.u.attach.version = cox_slice_str(h->version);
+    in.u.attach.slots = h->slots;
+    cox_session_send_welcome(s, cox_driver_uid(s->fleet->driver));
+    cox_driver_step(s->fleet->driver, &in);
+    cox_log(COX_LOG_INFO, "worker attached", "worker", s->worker_id, "session", COX_LOG_NUM(s->number),
+            "slots", COX_LOG_NUM(h->slots), "holds", COX_LOG_NUM(in.u.attach.n_holds), "peer",
+            cox_rpc_call_peer(s->call), NULL);
+    return NULL;
+}
+
+/* ---- results ---- */
+
+/* A result whose output is checked and hashed on the compile thread. Owns all that `in` refers to. */
+struct large_result {
+    struct cox_work work;
+    struct cox_session *session;
+    struct cox_input in;
+    struct cox_buf output;
+    char *message;
+    const char *wrong;
+    size_t wrong_at;
+};
+
+static enum cox_code code_of(enum cox_attempt_status status, const char *text)
+{
+    enum cox_code code;
+
+    if (status == COX_ATTEMPT_SUCCEEDED)
+        return COX_CODE_NONE;
+    if (text && cox_code_parse(cox_slice_str(text), &code))
+        return code;
+    if (status == COX_ATTEMPT_TIMED_OUT)
+        return COX_CODE_TIMEOUT;
+    return status == COX_ATTEMPT_CANCELLED ? COX_CODE_CANCELLED : COX_CODE_INTERNAL;
+}
+
+/* What a worker calls a success without a valid output is none. */
+static void fail_output(struct cox_in_result *r, enum cox_code code, struct cox_slice message)
+{
+    r->output = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
+    if (r->status != COX_ATTEMPT_SUCCEEDED)
+        return;
+    r->status = COX_ATTEMPT_FAILED;
+    r->code = code;
+    r->message = message;
+}
+
+static struct cox_slice output_message(char text[COX_ERROR_MESSAGE_LEN_MAX], const char *what, size_t at)
+{
+    int len = snprintf(text, COX_ERROR_MESSAGE_LEN_MAX, "the output is not JSON: %s, at byte %zu", what, at);
+
+    return cox_slice(text, (size_t)len);
+}
+
+static void large_work(struct cox_work *w)
+{
+    struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
+
+    l->wrong = cox_json_check(cox_buf_slice(&l->output), &l->wrong_at);
+    if (!l->wrong)
+        l->in.u.result.output.hash = cox_sha256(cox_buf_slice(&l->output));
+}
+
+static void large_done(struct cox_work *w)
+{
+    struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
+    struct cox_session *s = l->session;
+    char text[COX_ERROR_MESSAGE_LEN_MAX];
+
+    if (l->wrong)
+        fail_output(&l->in.u.result, COX_CODE_OUTPUT_INVALID, output_message(text, l->wrong, l->wrong_at));
+    cox_driver_step(s->fleet->driver, &l->in);
+    s->n_working--;
+    cox_session_release(s);
+    cox_buf_fini(&l->output);
+    cox_free(l->message);
+    cox_free(l);
+}
+
+static void large_start(struct cox_session *s, const struct cox_input *in)
+{
+    struct large_result *l = COX_NEW(struct large_result);
+    struct cox_in_result *r = &l->in.u.result;
+
+    l->in = *in;
+    l->session = s;
+    cox_buf_append_slice(&l->output, r->output.bytes);
+    r->output.bytes = cox_buf_slice(&l->output);
+    r->output.kind = COX_PAYLOAD_STORED;
+    l->message = cox_strndup((const char *)r->message.data, r->message.len);
+    r->message.data = (const uint8_t *)l->message;
+    l->work = (struct cox_work){ .work = large_work, .done = large_done, .len = l->output.len };
+    s->n_working++;
+    cox_compile_submit(cox_driver_compile(s->fleet->driver), &l->work);
+}
+
+static struct cox_slice cut_message(const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len > COX_ERROR_MESSAGE_LEN_MAX) {
+        len = COX_ERROR_MESSAGE_LEN_MAX;
+        while (len > 0 && ((uint8_t)text[len] & 0xc0) == 0x80) /* not inside a character */
+            len--;
+    }
+    return cox_slice(text, len);
+}
+
+static void receive_output(struct cox_session *s, const Coxswain__V1__Result *m, struct cox_input *in)
+{
+    struct cox_in_result *r = &in->u.result;
+    char text[COX_ERROR_MESSAGE_LEN_MAX];
+    size_t at, len = m->output_json.len;
+    const char *bad;
+
+    if (len > 0)
+        r->output = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE,
+                                          .bytes = cox_slice(m->output_json.data, len),
+                                          .size = len };
+    if (len > COX_LOGGED_PAYLOAD_LEN_MAX) {
+        int n = snprintf(text, sizeof(text), "the output has %zu bytes; at most %u fit", len,
+                         COX_LOGGED_PAYLOAD_LEN_MAX);
+        fail_output(r, COX_CODE_OUTPUT_TOO_LARGE, cox_slice(text, (size_t)n));
+    } else if (len > COX_INLINE_PAYLOAD_LEN_MAX) {
+        large_start(s, in);
+        return;
+    } else if (len > 0 && (bad = cox_json_check(r->output.bytes, &at))) {
+        fail_output(r, COX_CODE_OUTPUT_INVALID, output_message(text, bad, at));
+    }
+    cox_driver_step(s->fleet->driver, in);
+}
+
+static const char *receive_result(struct cox_session *s, const Coxswain__V1__Result *m, size_t i)
+{
+    struct cox_input in;
+    struct cox_in_result *r = &in.u.result;
+
+    in.kind = COX_IN_RESULT;
+    memset(r, 0, sizeof(*r));
+    if (!cox_ref_read(m->ref, &r->ref))
+        return wrong(s, "results[%zu].ref: no task or no token", i);
+    r->status = (enum cox_attempt_status)m->status;
+    if (r->status < COX_ATTEMPT_SUCCEEDED || r->status >= COX_ATTEMPT_STATUS_NR ||
+        r->status == COX_ATTEMPT_LOST)
+        return wrong(s, "results[%zu].status: %d is not how a worker ends an attempt", i, (int)m->status);
+    r->session = s->number;
+    r->code = code_of(r->status, m->error ? m->error->code : NULL);
+    if (r->status != COX_ATTEMPT_SUCCEEDED && m->error)
+        r->message = cut_message(m->error->message);
+    r->has_exit_code = m->exit_code != NULL;
+    r->exit_code = m->exit_code ? m->exit_code->value : 0;
+    r->cpu_us = m->cpu_us;
+    r->run_us = m->run_us;
+    receive_output(s, m, &in);
+    return NULL;
+}
+
+/* ---- the rest ---- */
+
+static const char *receive_refs(struct cox_session *s, enum cox_input_kind kind, const char *field,
+                                Coxswain__V1__AttemptRef **refs, size_t n)
+{
+    struct cox_input in = { .kind = kind };
+
+    in.u.attempt.session = s->number;
+    for (size_t i = 0; i < n; i++) {
+        if (!cox_ref_read(refs[i], &in.u.attempt.ref))
+            return wrong(s, "%s[%zu]: no task or no token", field, i);
+        cox_driver_step(s->fleet->driver, &in);
+    }
+    return NULL;
+}
+
+static const char *receive_credit(struct cox_session *s, const Coxswain__V1__Credit *credit)
+{
+    struct cox_input in = { .kind = COX_IN_CREDIT };
+
+    if (credit->granted < s->granted)
+        return wrong(s, "credit.granted: %llu after %llu; it never falls",
+                     (unsigned long long)credit->granted, (unsigned long long)s->granted);
+    s->granted = credit->granted;
+    in.u.credit.session = s->number;
+    in.u.credit.granted = credit->granted;
+    cox_driver_step(s->fleet->driver, &in);
+    return NULL;
+}
+
+/* A reader that is told may leave; it must not start or stop another. */
+static void receive_log(struct cox_session *s, const Coxswain__V1__LogChunk *m)
+{
+    struct cox_ref ref;
+
+    if (!cox_ref_read(m->ref, &ref))
+        return;
+    COX_LIST_FOR_EACH (it, &s->readers) {
+        struct cox_log_reader *r = COX_CONTAINER_OF(it, struct cox_log_reader, node);
+        Coxswain__V1__LogChunk chunk = *m;
+
+        if (!cox_token_eq(r->ref.token, ref.token))
+            continue;
+        chunk.reset = chunk.reset || r->restarted;
+        r->restarted = false;
+        if (chunk.end) {
+            cox_list_remove(&r->node);
+            r->session = 0;
+        }
+        r->on_chunk(r, &chunk);
+    }
+}
+
+const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__AttachRequest *m)
+{
+    const char *bad;
+
+    if (!m->hello != s->attached)
+        return s->attached ? "hello: sent twice" : "hello: missing in the first message";
+    if (m->hello && (bad = receive_hello(s, m->hello)))
+        return bad;
+    feed(s, COX_IN_BEAT);
+    if ((bad = receive_refs(s, COX_IN_STARTED, "started", m->started, m->n_started)))
+        return bad;
+    for (size_t i = 0; i < m->n_results; i++) {
+        if ((bad = receive_result(s, m->results[i], i)))
+            return bad;
+    }
+    if ((bad = receive_refs(s, COX_IN_RETURNED, "returned", m->returned, m->n_returned)))
+        return bad;
+    if (m->credit && (bad = receive_credit(s, m->credit)))
+        return bad;
+    for (size_t i = 0; i < m->n_logs; i++)
+        receive_log(s, m->logs[i]);
+    if (m->draining)
+        feed(s, COX_IN_DRAINING);
+    return NULL;
+}

@@ -1,0 +1,256 @@
+/* What the engine says to workers: collected over a turn, sent as one message a worker. */
+#include "session.h"
+
+#include "cox/base/alloc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FLUSH_LEN ((size_t)1 << 20) /* send earlier than at the turn's end beyond this */
+
+typedef Coxswain__V1__AttachResponse Response;
+
+/* An AttemptRef and its token, made together. */
+struct ref_message {
+    Coxswain__V1__AttemptRef ref;
+    Coxswain__V1__Token token;
+};
+
+static void ref_fill(struct ref_message *m, const struct cox_ref *ref)
+{
+    coxswain__v1__attempt_ref__init(&m->ref);
+    coxswain__v1__token__init(&m->token);
+    m->ref.task = ref->task;
+    m->ref.step = ref->step;
+    m->ref.token = &m->token;
+    m->token.epoch = ref->token.epoch;
+    m->token.counter = ref->token.counter;
+}
+
+static void out_add(struct cox_session *s, struct cox_outgoing *out, void *message, size_t len)
+{
+    if (out->len == out->cap) {
+        out->cap = out->cap ? out->cap * 2 : 16;
+        out->items = cox_realloc(out->items, out->cap, sizeof(*out->items));
+    }
+    out->items[out->len++] = message;
+    s->out_len += len;
+    if (s->dirty.next == &s->dirty)
+        cox_list_push_back(&s->fleet->dirty, &s->dirty);
+    if (s->out_len > FLUSH_LEN)
+        cox_session_flush(s);
+}
+
+void cox_session_outgoing_fini(struct cox_session *s)
+{
+    cox_free(s->answers.items);
+    cox_free(s->cancels.items);
+    cox_free(s->assigns.items);
+    cox_free(s->logs_wanted.items);
+}
+
+static void send_message(struct cox_session *s, const Response *m)
+{
+    if (cox_rpc_send(s->call, &m->base) == COX_ERR_FULL)
+        cox_rpc_cancel(s->call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
+                                                         .reason = "SLOW_READER",
+                                                         .message = "the worker does not read" });
+}
+
+void cox_session_flush(struct cox_session *s)
+{
+    Response m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+
+    if (s->dirty.next == &s->dirty)
+        return;
+    m.n_answers = s->answers.len;
+    m.answers = (Coxswain__V1__Answer **)s->answers.items;
+    m.n_cancels = s->cancels.len;
+    m.cancels = (Coxswain__V1__AttemptRef **)s->cancels.items;
+    m.n_assigns = s->assigns.len;
+    m.assigns = (Coxswain__V1__Assign **)s->assigns.items;
+    m.n_logs_wanted = s->logs_wanted.len;
+    m.logs_wanted = (Coxswain__V1__LogWanted **)s->logs_wanted.items;
+    if (!s->dead && s->call)
+        send_message(s, &m);
+    s->answers.len = s->cancels.len = s->assigns.len = s->logs_wanted.len = 0;
+    s->out_len = 0;
+    cox_list_remove(&s->dirty);
+}
+
+void cox_fleet_flush(struct cox_fleet *f)
+{
+    while (!cox_list_empty(&f->dirty))
+        cox_session_flush(COX_CONTAINER_OF(f->dirty.next, struct cox_session, dirty));
+    cox_arena_reset(&f->arena);
+}
+
+void cox_session_send_welcome(struct cox_session *s, uint64_t shard_uid)
+{
+    Response m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__Welcome welcome = COXSWAIN__V1__WELCOME__INIT;
+
+    welcome.shard_uid = shard_uid;
+    welcome.beat_ms = COX_BEAT_MS;
+    welcome.lost_ms = COX_LOST_MS;
+    m.welcome = &welcome;
+    send_message(s, &m);
+}
+
+void cox_session_want_log(struct cox_session *s, const struct cox_ref *ref, bool wanted)
+{
+    struct {
+        Coxswain__V1__LogWanted wanted;
+        struct ref_message ref;
+    } *m = cox_arena_alloc(&s->fleet->arena, sizeof(*m));
+
+    coxswain__v1__log_wanted__init(&m->wanted);
+    ref_fill(&m->ref, ref);
+    m->wanted.ref = &m->ref.ref;
+    m->wanted.wanted = wanted;
+    out_add(s, &s->logs_wanted, m, 64);
+}
+
+/* ---- the engine's actions ---- */
+
+struct assign_message {
+    Coxswain__V1__Assign assign;
+    struct ref_message ref;
+    Coxswain__V1__Resources resources;
+};
+
+static char *text(struct cox_fleet *f, struct cox_slice s)
+{
+    return cox_arena_dup(&f->arena, s.data, s.len);
+}
+
+static const char *task_text(struct cox_fleet *f, cox_task_id task)
+{
+    if (f->named != task) {
+        cox_task_id_format(task, f->named_text);
+        f->named = task;
+    }
+    return f->named_text;
+}
+
+/* Names a step for ever, also towards other services: the shard's identity keeps two installations apart. */
+static char *idempotency_key(struct cox_fleet *f, const char *task, struct cox_slice step)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t task_len = strlen(task);
+    char *key = cox_arena_alloc(&f->arena, 16 + 1 + task_len + 1 + step.len + 1);
+    uint64_t uid = cox_driver_uid(f->driver);
+    char *p = key;
+
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *p++ = digits[uid >> shift & 15];
+    *p++ = '-';
+    memcpy(p, task, task_len);
+    p += task_len;
+    *p++ = '/';
+    if (step.len > 0)
+        memcpy(p, step.data, step.len);
+    p[step.len] = '\0';
+    return key;
+}
+
+static void assign(struct cox_session *s, const struct cox_act_assign *a)
+{
+    struct cox_fleet *f = s->fleet;
+    struct assign_message *m = cox_arena_alloc(&f->arena, sizeof(*m));
+    const char *task = task_text(f, a->ref.task);
+
+    coxswain__v1__assign__init(&m->assign);
+    ref_fill(&m->ref, &a->ref);
+    m->assign.ref = &m->ref.ref;
+    m->assign.task_id = text(f, cox_slice_str(task));
+    m->assign.step_name = text(f, a->step_name);
+    m->assign.attempt = a->attempt;
+    m->assign.handler = text(f, a->handler);
+    m->assign.spec_json.data = (uint8_t *)(uintptr_t)a->spec_json.data; /* only read */
+    m->assign.spec_json.len = a->spec_json.len;
+    m->assign.timeout_ms = (uint64_t)a->timeout_ms;
+    m->assign.idempotency_key = idempotency_key(f, task, a->step_name);
+    if (a->resources.cpu_milli || a->resources.memory_bytes || a->resources.disk_bytes) {
+        coxswain__v1__resources__init(&m->resources);
+        m->resources.cpu_milli = a->resources.cpu_milli;
+        m->resources.memory_bytes = a->resources.memory_bytes;
+        m->resources.disk_bytes = a->resources.disk_bytes;
+        m->assign.resources = &m->resources;
+    }
+    out_add(s, &s->assigns, m, 256 + a->spec_json.len);
+}
+
+static void answer(struct cox_session *s, const struct cox_ref *ref, enum cox_answer kind)
+{
+    struct {
+        Coxswain__V1__Answer answer;
+        struct ref_message ref;
+    } *m = cox_arena_alloc(&s->fleet->arena, sizeof(*m));
+
+    coxswain__v1__answer__init(&m->answer);
+    ref_fill(&m->ref, ref);
+    m->answer.ref = &m->ref.ref;
+    m->answer.kind = (Coxswain__V1__AnswerKind)kind;
+    out_add(s, &s->answers, m, 48);
+}
+
+static void cancel(struct cox_session *s, const struct cox_ref *ref)
+{
+    struct ref_message *m = cox_arena_alloc(&s->fleet->arena, sizeof(*m));
+
+    ref_fill(m, ref);
+    out_add(s, &s->cancels, m, 48);
+}
+
+static void close_by_engine(struct cox_session *s, enum cox_err err, const char *message)
+{
+    if (err == COX_ERR_STALE)
+        cox_session_close(s, COX_RPC_ABORTED, "SUPERSEDED", "a newer stream of the same worker has won");
+    else if (err == COX_ERR_TIMEOUT)
+        cox_session_close(s, COX_RPC_UNAVAILABLE, "SILENT", message ? message : "silent for too long");
+    else
+        cox_session_close(s, COX_RPC_INVALID_ARGUMENT, "PROTOCOL", message ? message : "refused");
+}
+
+void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a)
+{
+    struct cox_session *s;
+
+    switch (a->kind) {
+    case COX_ACT_ASSIGN:
+        if ((s = cox_session_find(f, a->u.assign.session)) && !s->dead)
+            assign(s, &a->u.assign);
+        break;
+    case COX_ACT_CANCEL:
+        if ((s = cox_session_find(f, a->u.attempt.session)) && !s->dead)
+            cancel(s, &a->u.attempt.ref);
+        break;
+    case COX_ACT_ANSWER:
+        if ((s = cox_session_find(f, a->u.attempt.session)) && !s->dead)
+            answer(s, &a->u.attempt.ref, a->u.attempt.answer);
+        break;
+    case COX_ACT_CLOSE:
+        if ((s = cox_session_find(f, a->u.close.session)))
+            close_by_engine(s, a->u.close.err, a->u.close.message);
+        break;
+    default:
+        break;
+    }
+}
+
+void cox_fleet_drain(struct cox_fleet *f)
+{
+    Response m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+
+    f->draining = true;
+    m.reconnect = true;
+    for (uint32_t i = 0; i <= f->mask; i++) {
+        struct cox_session *s = f->table[i];
+        if (!s || s->dead)
+            continue;
+        cox_session_flush(s);
+        if (s->attached)
+            send_message(s, &m);
+    }
+}

@@ -1,0 +1,330 @@
+/* coxd: puts the parts together, runs the loop, and takes them apart again.
+ *
+ * Threads: this one (gRPC's completion queue, the engine, everything in fleet/ and api/), the compile thread,
+ * the store's, one that waits for signals, and gRPC's own. */
+#include "api/api.h"
+#include "config.h"
+#include "coxd_config.h"
+#include "driver.h"
+#include "fleet/fleet.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/units.h"
+#include "cox/rpc.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EVENTS_A_TURN 256
+#define DRAIN_NS 2000000000LL       /* for peers to leave by themselves */
+#define CHECKPOINT_NS 60000000000LL /* the last one; without it the next start replays more */
+#define NS_PER_MS 1000000LL
+
+struct coxd {
+    struct cox_config config;
+    struct cox_rpc_loop *loop;
+    struct cox_driver *driver;
+    struct cox_fleet *fleet;
+    struct cox_api *api;
+    struct cox_rpc_server *server;
+    struct cox_rpc_service *services;
+    bool paused;
+    pthread_t signal_thread;
+    atomic_int signalled; /* 0, or the signal */
+    atomic_bool leaving;  /* the signal thread's work is over */
+};
+
+/* ---- signals ---- */
+
+static void signals_of_ours(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+}
+
+/* The first asks to stop in order; a second one does not want to wait: the log has everything. */
+static void *wait_for_signals(void *arg)
+{
+    struct coxd *c = arg;
+    sigset_t set;
+    int sig;
+
+    signals_of_ours(&set);
+    while (sigwait(&set, &sig) == 0 && !atomic_load(&c->leaving)) {
+        if (atomic_exchange(&c->signalled, sig) != 0)
+            _exit(128 + sig);
+        cox_rpc_loop_wake(c->loop);
+    }
+    return NULL;
+}
+
+static void signals_block(void)
+{
+    sigset_t set;
+
+    signals_of_ours(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void signals_start(struct coxd *c)
+{
+    COX_ASSERT(pthread_create(&c->signal_thread, NULL, wait_for_signals, c) == 0);
+}
+
+static void signals_stop(struct coxd *c)
+{
+    atomic_store(&c->leaving, true);
+    pthread_kill(c->signal_thread, SIGTERM);
+    pthread_join(c->signal_thread, NULL);
+}
+
+/* ---- the driver's hooks ---- */
+
+static void wake(void *user)
+{
+    struct coxd *c = user;
+
+    cox_rpc_loop_wake(c->loop);
+}
+
+static void on_action(void *user, const struct cox_action *a)
+{
+    struct coxd *c = user;
+
+    if (a->kind == COX_ACT_REPLY)
+        cox_api_act(c->api, a);
+    else
+        cox_fleet_act(c->fleet, a);
+}
+
+static void on_changed(void *user, const struct cox_action *a)
+{
+    struct coxd *c = user;
+
+    cox_api_changed(c->api, a);
+}
+
+static void on_turn(void *user)
+{
+    struct coxd *c = user;
+
+    cox_api_turn(c->api);
+}
+
+static void on_flush(void *user)
+{
+    struct coxd *c = user;
+
+    cox_fleet_flush(c->fleet);
+}
+
+/* ---- the loop ---- */
+
+/* While our queues are full, nothing is read; peers are held by flow control. */
+static void pressure(struct coxd *c)
+{
+    bool full = cox_driver_full(c->driver);
+
+    if (!c->server || full == c->paused)
+        return;
+    c->paused = full;
+    if (full)
+        cox_rpc_server_pause_reads(c->server);
+    else
+        cox_rpc_server_resume_reads(c->server);
+}
+
+static void turn(struct coxd *c, int64_t until_ns)
+{
+    int64_t driver_ns = cox_driver_wake_ns(c->driver);
+    int64_t api_ns = cox_api_wake_ns(c->api);
+
+    if (driver_ns < until_ns)
+        until_ns = driver_ns;
+    if (api_ns < until_ns)
+        until_ns = api_ns;
+    size_t n = cox_rpc_loop_run_once(c->loop, until_ns, EVENTS_A_TURN);
+
+    cox_driver_turn(c->driver, n);
+    pressure(c);
+}
+
+/* ---- beginning ---- */
+
+static enum cox_err start_driver(struct coxd *c)
+{
+    const struct cox_driver_config config = {
+        .store = c->config.store,
+        .data_dir = c->config.data_dir,
+        .seed = (uint64_t)cox_clock_mono_ns(),
+        .checkpoint_len = c->config.checkpoint_bytes,
+        .wake = wake,
+        .wake_user = c,
+    };
+    const struct cox_driver_hooks hooks = { c, on_action, on_changed, on_turn, on_flush };
+    struct cox_driver_recovery found;
+    struct cox_engine_stats stats;
+    struct cox_buf error = { 0 };
+    enum cox_err err = cox_driver_create(&config, &hooks, &c->driver, &found, &error);
+
+    if (err) {
+        cox_log(COX_LOG_ERROR, "cannot start", "why", error.len ? cox_buf_cstr(&error) : cox_err_text(err),
+                NULL);
+        cox_buf_fini(&error);
+        return err;
+    }
+    cox_fleet_start(c->fleet, c->driver);
+    cox_api_start(c->api, c->driver, c->fleet);
+    cox_engine_stats(cox_driver_engine(c->driver), &stats);
+    cox_log(COX_LOG_INFO, "recovered", "entities", COX_LOG_NUM(found.n_entities), "records",
+            COX_LOG_NUM(found.n_records), "last_seq", COX_LOG_NUM(found.last_seq), "tasks",
+            COX_LOG_NUM(stats.n_live_tasks), "steps", COX_LOG_NUM(stats.n_live_steps), "took_ms",
+            COX_LOG_NUM(found.took_ms), NULL);
+    while (!cox_driver_settled(c->driver)) /* the epoch's record, before anybody is heard */
+        turn(c, COX_RPC_FOREVER);
+    return COX_OK;
+}
+
+static enum cox_err start_server(struct coxd *c)
+{
+    size_t n;
+    const struct cox_rpc_service *api = cox_api_services(c->api, &n);
+    enum cox_err err;
+
+    c->services = cox_calloc(n + 1, sizeof(*c->services));
+    memcpy(c->services, api, n * sizeof(*c->services));
+    c->services[n] = *cox_fleet_service(c->fleet);
+    err = cox_rpc_server_create(c->loop,
+                                &(struct cox_rpc_server_config){
+                                    .address = c->config.grpc, .services = c->services, .n_services = n + 1 },
+                                &c->server);
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot listen", "grpc", c->config.grpc, "why", cox_err_text(err), NULL);
+    else
+        cox_rpc_server_set_serving(c->server, true);
+    return err;
+}
+
+static char *address(const struct coxd *c)
+{
+    const char *colon = strrchr(c->config.grpc, ':');
+
+    return cox_asprintf("%.*s:%d", (int)(colon - c->config.grpc), c->config.grpc,
+                        cox_rpc_server_port(c->server));
+}
+
+/* Whole or not at all: readers poll for it. */
+static enum cox_err write_ready_file(const struct coxd *c, const char *grpc)
+{
+    enum cox_err err = COX_ERR_IO;
+
+    if (!c->config.ready_file)
+        return COX_OK;
+    char *path = cox_asprintf("%s.%d", c->config.ready_file, (int)getpid());
+    FILE *f = fopen(path, "we");
+
+    if (f) {
+        fprintf(f, "{\"grpc\":\"%s\",\"http\":\"\",\"pid\":%d}\n", grpc, (int)getpid());
+        bool written = fflush(f) == 0 && !ferror(f);
+        if (fclose(f) == 0 && written && rename(path, c->config.ready_file) == 0)
+            err = COX_OK;
+    }
+    if (err) {
+        cox_log(COX_LOG_ERROR, "cannot write the ready file", "file", c->config.ready_file, "why",
+                strerror(errno), NULL);
+        unlink(path);
+    }
+    cox_free(path);
+    return err;
+}
+
+/* ---- end ---- */
+
+/* Peers are told and have a moment to leave; then what the engine knows is saved, so that the next start is
+ * quick. What cannot be saved in time is in the log. */
+static void stop(struct coxd *c)
+{
+    cox_log(COX_LOG_INFO, "stopping", "signal", strsignal(atomic_load(&c->signalled)), NULL);
+    cox_rpc_server_set_serving(c->server, false);
+    cox_api_drain(c->api);
+    cox_fleet_drain(c->fleet);
+    cox_rpc_server_drain(c->server);
+    int64_t until_ns = cox_clock_mono_ns() + DRAIN_NS;
+
+    while (cox_rpc_server_calls(c->server) > 0 && cox_clock_mono_ns() < until_ns)
+        turn(c, until_ns);
+    cox_rpc_server_destroy(c->server);
+    c->server = NULL;
+    until_ns = cox_clock_mono_ns() + CHECKPOINT_NS;
+    cox_driver_checkpoint(c->driver);
+    while ((!cox_driver_settled(c->driver) || cox_driver_checkpointing(c->driver)) &&
+           cox_clock_mono_ns() < until_ns)
+        turn(c, until_ns);
+    cox_log(COX_LOG_INFO, "stopped", NULL);
+}
+
+static int run(struct coxd *c)
+{
+    int code = EXIT_FAILURE;
+
+    c->loop = cox_rpc_loop_create();
+    c->fleet = cox_fleet_create();
+    c->api = cox_api_create();
+    signals_start(c);
+    if (start_driver(c) || start_server(c))
+        goto out;
+    char *grpc = address(c);
+    enum cox_err err = write_ready_file(c, grpc);
+
+    if (!err)
+        cox_log(COX_LOG_INFO, "serving", "grpc", grpc, "store", c->config.store, NULL);
+    cox_free(grpc);
+    if (err)
+        goto out;
+    while (!atomic_load(&c->signalled))
+        turn(c, COX_RPC_FOREVER);
+    stop(c);
+    code = EXIT_SUCCESS;
+out:
+    cox_rpc_server_destroy(c->server);
+    cox_driver_destroy(c->driver);
+    cox_api_destroy(c->api);
+    cox_fleet_destroy(c->fleet);
+    signals_stop(c);
+    cox_rpc_loop_destroy(c->loop);
+    cox_free(c->services);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static struct coxd c;
+
+    switch (cox_config_read(&c.config, argc, argv, stderr)) {
+    case COX_CONFIG_HELP:
+        cox_config_help(stdout);
+        return EXIT_SUCCESS;
+    case COX_CONFIG_VERSION:
+        printf("coxd %s\n", COXD_VERSION);
+        return EXIT_SUCCESS;
+    case COX_CONFIG_WRONG:
+        return 2;
+    case COX_CONFIG_RUN:
+        break;
+    }
+    cox_log_init(c.config.log_level, c.config.log_format);
+    signals_block();
+    cox_rpc_init();
+    int code = run(&c);
+
+    cox_rpc_fini();
+    return code;
+}

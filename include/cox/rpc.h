@@ -144,7 +144,7 @@ enum cox_err cox_rpc_send(struct cox_rpc_call *call, const ProtobufCMessage *mes
 size_t cox_rpc_outbox_len(const struct cox_rpc_call *call);
 
 /* Stops taking messages from the peer, who is soon held by flow control; one message that is already being
- * read may still come. Both are idempotent. */
+ * read may still come. On a client the server's status waits behind the messages not taken. Idempotent. */
 void cox_rpc_pause_reads(struct cox_rpc_call *call);
 void cox_rpc_resume_reads(struct cox_rpc_call *call);
 

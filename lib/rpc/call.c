@@ -266,14 +266,17 @@ void rpc_call_read(struct cox_rpc_call *call)
 
 static void refuse_message(struct cox_rpc_call *call, enum cox_err err)
 {
-    struct cox_buf text = { 0 };
     struct cox_rpc_error error = { .status = COX_RPC_INVALID_ARGUMENT, .reason = "MALFORMED_MESSAGE" };
+    const char *format = "the message is not a well-formed %s";
+    struct cox_buf text = { 0 };
 
-    if (err == COX_ERR_FULL)
-        error = (struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED, .reason = "MESSAGE_TOO_LARGE" };
-    else if (!call->server)
+    if (!call->server)
         error.status = COX_RPC_INTERNAL;
-    cox_buf_printf(&text, "the message is not a well-formed %s", call->in->name);
+    if (err == COX_ERR_FULL) {
+        error = (struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED, .reason = "MESSAGE_TOO_LARGE" };
+        format = "the %s is too large once decoded";
+    }
+    cox_buf_printf(&text, format, call->in->name);
     error.message = cox_buf_cstr(&text);
     if (call->server)
         cox_rpc_fail(call, &error);

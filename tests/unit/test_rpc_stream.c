@@ -387,6 +387,27 @@ static void test_a_draining_server_lets_live_calls_end(void **state)
     assert_int_equal(cox_rpc_server_calls(f->server), 0);
 }
 
+/* Eight million empty AttemptRefs: 16 MiB on the wire, a gigabyte in memory. */
+static void test_a_message_that_explodes_when_decoded_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    Coxswain__V1__AttachRequest request = COXSWAIN__V1__ATTACH_REQUEST__INIT;
+    size_t len = COX_MESSAGE_LEN_MAX - 1;
+    uint8_t *bytes = cox_calloc(1, len);
+    ProtobufCMessageUnknownField refs = { 2, PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED, len, bytes };
+
+    for (size_t i = 1; i + 1 < len; i += 2)
+        bytes[i] = 2 << 3 | PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED;
+    request.base.n_unknown_fields = 1;
+    request.base.unknown_fields = &refs;
+    assert_int_equal(cox_rpc_send(client.call, &request.base), COX_OK);
+    cox_free(bytes);
+    RUN_UNTIL(f, client.n_closed && served.n_closed);
+    assert_int_equal(client.status, COX_RPC_RESOURCE_EXHAUSTED);
+    assert_string_equal(client.message, "the coxswain.v1.AttachRequest is too large once decoded");
+    assert_int_equal(served.n_received, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -401,6 +422,7 @@ int main(void)
         TEST(test_client_that_vanishes_is_not_a_half_close),
         TEST(test_stream_up_and_one_answer),
         TEST(test_destroying_a_server_ends_a_hundred_live_streams),
+        TEST(test_a_message_that_explodes_when_decoded_is_refused),
         TEST(test_a_draining_server_lets_live_calls_end),
     };
 

@@ -1,10 +1,14 @@
 #include "cli.h"
 
+#include "cox/base/units.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define SAME_PRESS_NS 300000000LL
 
 /* Why a thread: waking a loop is not allowed in a signal handler, and a flag alone would be seen late. */
 static pthread_t waiter;
@@ -27,7 +31,12 @@ static void *wait_for_signal(void *loop)
     sigwait(&set, &number);
     atomic_store(&interrupted, true);
     cox_rpc_loop_wake(loop);
-    sigwait(&set, &number);
+    /* A terminal or a parent may send one Ctrl-C twice; only a later one means "at once". */
+    int64_t first_ns = cox_clock_mono_ns();
+
+    do
+        sigwait(&set, &number);
+    while (cox_clock_mono_ns() - first_ns < SAME_PRESS_NS);
     _exit(CLI_INTERRUPTED);
 }
 

@@ -346,6 +346,8 @@ static void on_slot_ended(struct cox_agent *a, const struct cox_agent_input *in,
         a->n_running--;
         cox_heap_remove(&a->deadlines, &at->deadline);
         judge_killed(at, &result, &text);
+        if (at->log_wanted)
+            agent_log_end(a, at->assign.ref);
         finish(a, at, &result);
         cox_buf_fini(&text);
     }

@@ -1,0 +1,74 @@
+/* vfork, because a copy of the worker's page tables costs more than all the rest, and because fork would run
+ * gRPC's fork handlers. The child borrows the parent's memory while the calling thread waits: it makes system
+ * calls only, returns from nothing, and reports a failed execve by writing to the parent's variable. */
+#include "spawn.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void default_signals(void)
+{
+    /* Caught signals become default by execve; ignored ones would stay ignored. */
+    static const int ignored[] = { SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD };
+    const struct sigaction action = { .sa_handler = SIG_DFL };
+    sigset_t none;
+
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+        sigaction(ignored[i], &action, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Returns the errno that tells most: EACCES of a file that is there over ENOENT of those that are not. */
+static int exec_first(const struct spawn_args *args)
+{
+    int found = ENOENT;
+
+    for (char *const *path = args->paths; *path; path++) {
+        execve(*path, args->argv, args->envp);
+        if (errno == EACCES)
+            found = EACCES;
+        else if (errno != ENOENT && errno != ENOTDIR)
+            return errno;
+    }
+    return found;
+}
+
+static int become(const struct spawn_args *args, pid_t parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        return errno;
+    if (getppid() != parent)
+        return ECHILD; /* it died before the line above */
+    if (setsid() < 0 || chdir(args->dir) != 0)
+        return errno;
+    if (dup2(args->in, 0) < 0 || dup2(args->out, 1) < 0 || dup2(args->err, 2) < 0)
+        return errno;
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); /* ours are so already: this is for what we inherited */
+    default_signals();
+    return exec_first(args);
+}
+
+int spawn_process(const struct spawn_args *args, pid_t *ret_pid)
+{
+    volatile int failed = 0;
+    pid_t parent = getpid();
+    pid_t pid = vfork();
+
+    if (pid < 0)
+        return errno;
+    if (pid == 0) {
+        failed = become(args, parent);
+        _exit(127);
+    }
+    if (failed) {
+        waitpid(pid, NULL, 0);
+        return failed;
+    }
+    *ret_pid = pid;
+    return 0;
+}

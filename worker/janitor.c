@@ -1,0 +1,185 @@
+#include "janitor.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/err.h"
+#include "cox/base/list.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WAITING_MAX 256
+
+struct chore {
+    struct cox_list link;
+    char *path;
+};
+
+struct janitor {
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct cox_list chores;
+    int n_chores;
+    bool closing;
+};
+
+/* ---------------------------------------------------------------- removing */
+
+static bool is_dot(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static DIR *open_dir_at(int at, const char *name)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d;
+
+    if (fd < 0 && errno == EACCES && fchmodat(at, name, 0700, 0) == 0)
+        fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    d = fdopendir(fd);
+    if (!d)
+        close(fd);
+    return d;
+}
+
+/* Empties the directory `name` of `top`, moving the directories that it holds, unless empty, up to `top`:
+ * so the tree gets flat instead of the stack getting deep. */
+static void empty_dir(int top, const char *name, unsigned *n_moved)
+{
+    DIR *d = open_dir_at(top, name);
+    struct dirent *e;
+    char moved[32];
+
+    if (!d)
+        return;
+    fchmod(dirfd(d), 0700);
+    while ((e = readdir(d)) != NULL) {
+        if (is_dot(e->d_name) || unlinkat(dirfd(d), e->d_name, 0) == 0)
+            continue;
+        if (unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) == 0)
+            continue;
+        do
+            snprintf(moved, sizeof(moved), ".moved-%u", (*n_moved)++);
+        while (faccessat(top, moved, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+        if (renameat(dirfd(d), e->d_name, top, moved) != 0 && errno == EACCES &&
+            fchmodat(dirfd(d), e->d_name, 0700, 0) == 0)
+            (void)!renameat(dirfd(d), e->d_name, top, moved);
+    }
+    closedir(d);
+}
+
+/* One pass over `path`; true when it removed or moved anything, so that another may be of use. */
+static bool sweep(const char *path, unsigned *n_moved)
+{
+    DIR *d = open_dir_at(AT_FDCWD, path);
+    struct dirent *e;
+    bool progress = false;
+
+    if (!d)
+        return false;
+    fchmod(dirfd(d), 0700);
+    while ((e = readdir(d)) != NULL) {
+        unsigned before = *n_moved;
+
+        if (is_dot(e->d_name))
+            continue;
+        if (unlinkat(dirfd(d), e->d_name, 0) == 0) {
+            progress = true;
+            continue;
+        }
+        empty_dir(dirfd(d), e->d_name, n_moved);
+        progress |= unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) == 0 || *n_moved != before;
+    }
+    closedir(d);
+    return progress;
+}
+
+void janitor_remove_now(const char *path)
+{
+    unsigned n_moved = 0;
+
+    while (rmdir(path) != 0 && (errno == ENOTEMPTY || errno == EEXIST) && sweep(path, &n_moved))
+        ;
+}
+
+/* ---------------------------------------------------------------- the thread */
+
+static void *janitor_main(void *arg)
+{
+    struct janitor *j = arg;
+
+    pthread_mutex_lock(&j->mutex);
+    while (!j->closing || !cox_list_empty(&j->chores)) {
+        struct chore *c;
+
+        if (cox_list_empty(&j->chores)) {
+            pthread_cond_wait(&j->changed, &j->mutex);
+            continue;
+        }
+        c = COX_CONTAINER_OF(j->chores.next, struct chore, link);
+        cox_list_remove(&c->link);
+        pthread_mutex_unlock(&j->mutex);
+        janitor_remove_now(c->path);
+        cox_free(c->path);
+        cox_free(c);
+        pthread_mutex_lock(&j->mutex);
+        j->n_chores--;
+    }
+    pthread_mutex_unlock(&j->mutex);
+    return NULL;
+}
+
+struct janitor *janitor_create(void)
+{
+    struct janitor *j = COX_NEW(struct janitor);
+
+    cox_list_init(&j->chores);
+    pthread_mutex_init(&j->mutex, NULL);
+    pthread_cond_init(&j->changed, NULL);
+    COX_ASSERT(pthread_create(&j->thread, NULL, janitor_main, j) == 0);
+    return j;
+}
+
+void janitor_destroy(struct janitor *j)
+{
+    if (!j)
+        return;
+    pthread_mutex_lock(&j->mutex);
+    j->closing = true;
+    pthread_cond_signal(&j->changed);
+    pthread_mutex_unlock(&j->mutex);
+    pthread_join(j->thread, NULL);
+    pthread_cond_destroy(&j->changed);
+    pthread_mutex_destroy(&j->mutex);
+    cox_free(j);
+}
+
+void janitor_remove(struct janitor *j, const char *path)
+{
+    bool taken = false;
+
+    if (rmdir(path) == 0 || errno == ENOENT)
+        return;
+    pthread_mutex_lock(&j->mutex);
+    if (j->n_chores < WAITING_MAX) {
+        struct chore *c = COX_NEW(struct chore);
+
+        c->path = cox_strdup(path);
+        cox_list_push_back(&j->chores, &c->link);
+        j->n_chores++;
+        taken = true;
+        pthread_cond_signal(&j->changed);
+    }
+    pthread_mutex_unlock(&j->mutex);
+    if (!taken)
+        janitor_remove_now(path);
+}

@@ -1,0 +1,56 @@
+/* The slots of a worker: a thread that runs attempts, and two bounded rings to and from it.
+ *
+ * The owner (the session, on the gRPC loop's thread) starts and kills by slot number and takes replies when
+ * it is woken. Everything here but `on_reply` belongs to the owner's thread.
+ */
+#ifndef COX_WORKER_SLOTS_H
+#define COX_WORKER_SLOTS_H
+
+#include "tail.h"
+
+#include "cox/agent.h"
+
+struct slots;
+
+struct slots_config {
+    uint32_t n_slots;
+    const char *work_dir;         /* made when absent; stale directories of dead workers in it are removed */
+    const char *boot_id;          /* names this worker's own directory in it */
+    void (*on_reply)(void *user); /* a reply may be taken. Thread: the slots' */
+    void *user;
+};
+
+enum slots_reply_kind {
+    SLOTS_ENDED,   /* slot, result */
+    SLOTS_LOG,     /* ref, stream, bytes, dropped */
+    SLOTS_SHUTDOWN /* SIGTERM or SIGINT came */
+};
+struct slots_reply {
+    enum slots_reply_kind kind;
+    uint32_t slot;
+    struct cox_ref ref;
+    struct cox_agent_result result; /* its slices point into `bytes` */
+    enum livelog_stream stream;
+    bool dropped; /* pieces before this one */
+    struct cox_buf bytes;
+};
+
+#define SLOTS_LOGS_MAX 64 /* pieces of logs under way at once, all attempts together */
+
+/* Errors: COX_ERR_IO when the directory cannot be made; errno says why. Every signal must be blocked in the
+ * calling thread, and was in all threads before it. */
+COX_MUST_CHECK enum cox_err slots_create(const struct slots_config *config, struct slots **ret);
+
+/* Kills what runs, removes directories, waits for all of it. NULL is allowed. */
+void slots_destroy(struct slots *s);
+
+/* One START until the slot's ENDED was taken; `assign` is copied. */
+void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *assign);
+void slots_kill(struct slots *s, uint32_t slot);
+void slots_log(struct slots *s, uint32_t slot, bool wanted); /* under overload it may come to nothing */
+
+/* The next reply, or NULL; to be freed by slots_reply_free, which also makes room for more log. */
+struct slots_reply *slots_take(struct slots *s);
+void slots_reply_free(struct slots *s, struct slots_reply *reply);
+
+#endif

@@ -20,7 +20,6 @@ scenario_checks=0
 scenario_failed=0
 coxd_pid=
 coxd_grpc=127.0.0.1:0
-coxd_http=127.0.0.1:0
 declare -A worker_pids=()
 export NO_COLOR=1
 unset COX_TOKEN
@@ -128,16 +127,14 @@ json_string() { sed -n "s/.*\"$2\" *: *\"\([^\"]*\)\".*/\1/p" "$1" | head -n 1; 
 start_coxd() {
     local ready=$scenario_dir/coxd.ready
     rm -f "$ready"
-    "$COX_BUILD/coxd" --data-dir "$scenario_dir/data" --grpc "$coxd_grpc" --http "$coxd_http" \
-        --ready-file "$ready" "$@" >>"$scenario_dir/coxd.log" 2>&1 </dev/null &
+    "$COX_BUILD/coxd" --data-dir "$scenario_dir/data" --grpc "$coxd_grpc" --ready-file "$ready" "$@" \
+        >>"$scenario_dir/coxd.log" 2>&1 </dev/null &
     coxd_pid=$!
     if ! await_file "$ready" "$coxd_pid"; then
         not_ok "coxd starts" "$scenario_dir/coxd.log"
         exit 1
     fi
     coxd_grpc=$(json_string "$ready" grpc)
-    coxd_http=$(json_string "$ready" http)
-    coxd_http=${coxd_http:-127.0.0.1:0}
     export COX_ADDRESS=$coxd_grpc
 }
 

@@ -1,0 +1,158 @@
+/* Task documents in YAML: the core schema's values, what is refused and where, and the lines of paths. */
+#include "cli_yaml.h"
+
+#include "cox/json.h"
+#include "cox/limits.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void assert_gives(const char *yaml, const char *json)
+{
+    struct cli_yaml y = { 0 };
+
+    if (cli_yaml_parse(&y, cox_slice_str(yaml)))
+        fail_msg("%s\n%zu:%zu: %s", yaml, y.error_line, y.error_column, cox_buf_cstr(&y.error));
+    assert_string_equal(cox_buf_cstr(&y.json), json);
+    cli_yaml_fini(&y);
+}
+
+static void assert_refused(const char *yaml, size_t line, size_t column, const char *message)
+{
+    struct cli_yaml y = { 0 };
+
+    assert_int_equal(cli_yaml_parse(&y, cox_slice_str(yaml)), COX_ERR_INVALID);
+    assert_string_equal(cox_buf_cstr(&y.error), message);
+    assert_int_equal(y.error_line, line);
+    assert_int_equal(y.error_column, column);
+    cli_yaml_fini(&y);
+}
+
+static void test_plain_scalars_follow_the_core_schema(void **state)
+{
+    (void)state;
+    assert_gives("[~, null, Null, NULL, ]", "[null,null,null,null]");
+    assert_gives("a:\n", "{\"a\":null}");
+    assert_gives("[true, True, FALSE, yes, no, on, off, y, n]",
+                 "[true,true,false,\"yes\",\"no\",\"on\",\"off\",\"y\",\"n\"]");
+    assert_gives("[0, -1, +2, 007, 0o17, 0x1F, 123456789012345678901234567890]",
+                 "[0,-1,2,7,15,31,123456789012345678901234567890]");
+    assert_gives("[1.50, .5, 1., 1e3, -1.5E-3, 00.1]", "[1.50,0.5,1.0,1e3,-1.5E-3,0.1]");
+    assert_gives("[1.2.3, 1_000, 0b1, 12:30, -, 1e, 10m, 2001-01-01]",
+                 "[\"1.2.3\",\"1_000\",\"0b1\",\"12:30\",\"-\",\"1e\",\"10m\",\"2001-01-01\"]");
+}
+
+static void test_quoted_and_block_scalars_are_strings(void **state)
+{
+    (void)state;
+    assert_gives("['true', \"1\", 'it''s', \"tab\\t\"]", "[\"true\",\"1\",\"it's\",\"tab\\t\"]");
+    assert_gives("a: |\n  1\n  2\nb: >-\n  3\n  4\n", "{\"a\":\"1\\n2\\n\",\"b\":\"3 4\"}");
+    assert_gives("[!!str 1, !!int 2, !!float 1.5, !!null ~, !!bool true, ! 3]",
+                 "[\"1\",2,1.5,null,true,\"3\"]");
+}
+
+static void test_keys_are_names(void **state)
+{
+    (void)state;
+    assert_gives("{1: a, true: b, null: c, 'x y': d, on: e}",
+                 "{\"1\":\"a\",\"true\":\"b\",\"null\":\"c\",\"x y\":\"d\",\"on\":\"e\"}");
+}
+
+static void test_aliases_are_copies(void **state)
+{
+    (void)state;
+    assert_gives("a: &x {b: [1]}\nc: *x\nd: [*x, &x 2, *x]",
+                 "{\"a\":{\"b\":[1]},\"c\":{\"b\":[1]},\"d\":[{\"b\":[1]},2,2]}");
+}
+
+static void test_refusals_name_line_and_column(void **state)
+{
+    (void)state;
+    assert_refused("", 1, 1, "the document is empty");
+    assert_refused("# only words\n", 1, 1, "the document is empty");
+    assert_refused("a: 1\nb: 2\na: 3\n", 3, 1, "the key a was given before");
+    assert_refused("a:\n  <<: {b: 1}\n", 2, 3, "merge keys are not part of YAML 1.2");
+    assert_refused("a: !thing 1", 1, 4, "a tag that is not of the core schema");
+    assert_refused("a: !!int x", 1, 4,
+                   "a value that does not fit its tag, or a tag that is not of the core schema");
+    assert_refused("a: *b", 1, 4, "an alias of an anchor that was not defined before");
+    assert_refused("a: &b [1, *b]", 1, 11, "an alias inside of its own anchor");
+    assert_refused("[a]: 1", 1, 1, "a key must be a plain or quoted word");
+    assert_refused("--- 1\n--- 2\n", 2, 1, "a second document");
+    assert_refused("a: .inf", 1, 4, "infinity and not-a-number have no JSON form");
+    assert_refused("a: 0x10000000000000000", 1, 4, "an integer of more than 64 bits");
+    assert_refused("a: b: c", 1, 5, "mapping values are not allowed in this context");
+}
+
+static void test_bombs_are_refused(void **state)
+{
+    (void)state;
+    struct cox_buf b = { 0 };
+    struct cli_yaml y = { 0 };
+
+    /* Ten aliases of ten aliases of ...: 10^8 words from ten lines. */
+    cox_buf_append_str(&b, "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for (int i = 1; i < 8; i++) {
+        cox_buf_printf(&b, "a%d: &a%d [", i, i);
+        for (int k = 0; k < 10; k++)
+            cox_buf_printf(&b, "%s*a%d", k > 0 ? ", " : "", i - 1);
+        cox_buf_append_str(&b, "]\n");
+    }
+    assert_int_equal(cli_yaml_parse(&y, cox_buf_slice(&b)), COX_ERR_INVALID);
+    assert_string_equal(cox_buf_cstr(&y.error), "aliases make the document grow beyond 4 MiB here");
+    assert_true(y.json.cap < 4 * (size_t)COX_DOCUMENT_LEN_MAX);
+    cli_yaml_fini(&y);
+
+    cox_buf_clear(&b);
+    y = (struct cli_yaml){ 0 };
+    for (int i = 0; i < 1000; i++)
+        cox_put_u8(&b, '[');
+    assert_int_equal(cli_yaml_parse(&y, cox_buf_slice(&b)), COX_ERR_INVALID);
+    assert_string_equal(cox_buf_cstr(&y.error), "nested too deeply");
+    cli_yaml_fini(&y);
+    cox_buf_fini(&b);
+}
+
+static void test_paths_have_lines(void **state)
+{
+    (void)state;
+    struct cli_yaml y = { 0 };
+    static const char text[] = "api_version: v1\n"
+                               "steps:\n"
+                               "  scan:\n"
+                               "    run:\n"
+                               "      argv:\n"
+                               "        - ls\n"
+                               "        - -l\n"
+                               "    env: {A: 1,\n"
+                               "          B: 2}\n";
+
+    assert_int_equal(cli_yaml_parse(&y, cox_slice_str(text)), COX_OK);
+    assert_int_equal(cli_yaml_line(&y, ""), 1);
+    assert_int_equal(cli_yaml_line(&y, "steps"), 2);
+    assert_int_equal(cli_yaml_line(&y, "steps.scan.run.argv"), 5);
+    assert_int_equal(cli_yaml_line(&y, "steps.scan.run.argv[1]"), 7);
+    assert_int_equal(cli_yaml_line(&y, "steps.scan.env.B"), 9);
+    assert_int_equal(cli_yaml_line(&y, "steps.scan.run.argv[9].x"), 5); /* the nearest that is there */
+    assert_int_equal(cli_yaml_line(&y, "nothing.like.it"), 1);
+    cli_yaml_fini(&y);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plain_scalars_follow_the_core_schema),
+        cmocka_unit_test(test_quoted_and_block_scalars_are_strings),
+        cmocka_unit_test(test_keys_are_names),
+        cmocka_unit_test(test_aliases_are_copies),
+        cmocka_unit_test(test_refusals_name_line_and_column),
+        cmocka_unit_test(test_bombs_are_refused),
+        cmocka_unit_test(test_paths_have_lines),
+    };
+
+    return cmocka_run_group_tests_name("cli_yaml", tests, NULL, NULL);
+}

@@ -33,7 +33,7 @@ static void build_description(struct cox_reading *r, const struct cox_engine *e,
     m->task = cox_show_task(&r->shown, e, t, true);
     m->steps = cox_arena_alloc(&r->arena, (to - from + 1) * sizeof(*m->steps));
     for (uint32_t i = from; i < to; i++) {
-        m->steps[m->n_steps++] = cox_show_step(&r->shown, e, t, i, true);
+        m->steps[m->n_steps++] = cox_show_step(&r->shown, e, t, &v, i, true);
         r->shown.len += STEP_LEN;
         if (r->shown.len > DESCRIBED_LEN_MAX) {
             cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",

@@ -91,8 +91,9 @@ struct cox_shown {
 };
 Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
                                   bool with_values);
+/* `v` is the task's view: taking it costs a look at every step. */
 Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
-                                  uint32_t step, bool with_values);
+                                  const struct cox_task_view *v, uint32_t step, bool with_values);
 char *cox_show_text(struct cox_arena *a, struct cox_slice s);
 char *cox_show_id(struct cox_arena *a, cox_task_id id);
 Google__Protobuf__Timestamp *cox_show_time(struct cox_arena *a, int64_t wall_ms); /* NULL for 0 */

@@ -199,25 +199,46 @@ static void relay(struct logs *l, const struct cox_attempt_view *attempt)
 
 /* ---- from state to state ---- */
 
+/* The one asked for, or the newest. Their numbers rise, but may have gaps. */
+static bool find_attempt(const struct logs *l, const struct cox_engine *e, const struct cox_task *t,
+                         uint32_t index, uint32_t n_attempts, struct cox_attempt_view *ret, bool *ret_newest)
+{
+    for (uint32_t i = n_attempts; i-- > 0;) {
+        cox_attempt_view(e, t, index, i, ret);
+        *ret_newest = i == n_attempts - 1;
+        if (!l->wanted || ret->number == l->wanted)
+            return true;
+    }
+    return false;
+}
+
+/* Only the output of a step's last attempt is recorded. */
+static void no_more(struct logs *l, bool newest)
+{
+    if (!newest && l->relayed != l->attempt)
+        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "LOG_GONE", "the log of attempt %u of step %s is no longer kept",
+                     l->attempt, l->step_name);
+    end(l);
+}
+
 static void choose(struct logs *l, const struct cox_engine *e, const struct cox_task *t, uint32_t index,
                    const struct cox_step_view *step)
 {
     struct cox_attempt_view attempt;
-    uint32_t number = l->wanted ? l->wanted : step->n_attempts;
     bool final = cox_step_status_final(step->status);
+    bool newest;
 
-    if (number == 0 || number > step->n_attempts) {
+    if (!find_attempt(l, e, t, index, step->n_attempts, &attempt, &newest)) {
         if (final && l->wanted)
-            cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_ATTEMPT", "step %s has no attempt %u, only %u",
-                         l->step_name, l->wanted, step->n_attempts);
+            cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_ATTEMPT", "step %s has no attempt %u", l->step_name,
+                         l->wanted);
         if (final || !l->follow)
             end(l);
         return;
     }
-    cox_attempt_view(e, t, index, number - 1, &attempt);
-    if (l->attempt && l->attempt != number)
+    if (l->attempt && l->attempt != attempt.number)
         l->lost = true; /* another attempt: what follows does not continue */
-    l->attempt = number;
+    l->attempt = attempt.number;
     if (attempt.status < COX_ATTEMPT_SUCCEEDED) {
         relay(l, &attempt);
         return;
@@ -225,10 +246,10 @@ static void choose(struct logs *l, const struct cox_engine *e, const struct cox_
     bool over = l->wanted || !l->follow || final;
 
     cox_fleet_log_stop(l->op.api->fleet, &l->reader);
-    if (l->relayed != number && number == step->n_attempts && final)
+    if (l->relayed != attempt.number && newest && final)
         show_recorded(l, step, over, !e);
     else if (over)
-        end(l);
+        no_more(l, newest);
 }
 
 static void look(struct logs *l, const struct cox_engine *e, const struct cox_task *t)

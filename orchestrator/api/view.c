@@ -346,22 +346,20 @@ static char *show_address(struct cox_arena *a, cox_task_id task, struct cox_slic
 }
 
 Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
-                                  uint32_t step, bool with_values)
+                                  const struct cox_task_view *task, uint32_t step, bool with_values)
 {
     struct cox_arena *a = sh->arena;
     Coxswain__V1__Step *m = cox_arena_alloc(a, sizeof(*m));
-    struct cox_task_view task;
     struct cox_step_view v;
     struct cox_image_step s;
 
-    cox_task_view(t, &task);
     cox_step_view(e, t, step, &v);
-    cox_image_step(task.image, step, &s);
+    cox_image_step(task->image, step, &s);
     coxswain__v1__step__init(m);
-    m->address = show_address(a, task.id, s.name);
+    m->address = show_address(a, task->id, s.name);
     m->kind = (char *)(uintptr_t)cox_step_kind_text(s.kind);
     m->status = (Coxswain__V1__StepStatus)v.status;
-    m->reason = show_reason(a, e, t, task.image, step, &v);
+    m->reason = show_reason(a, e, t, task->image, step, &v);
     m->n_attempts = v.n_attempts;
     m->attempts = cox_arena_alloc(a, (v.n_attempts + 1) * sizeof(*m->attempts));
     for (uint32_t i = 0; i < v.n_attempts; i++) {
@@ -376,7 +374,7 @@ Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine 
     m->n_needs = s.n_needs;
     m->needs = cox_arena_alloc(a, (s.n_needs + 1) * sizeof(*m->needs));
     for (uint32_t i = 0; i < s.n_needs; i++)
-        m->needs[i] = cox_show_text(a, step_name(task.image, cox_image_need(task.image, step, i)));
+        m->needs[i] = cox_show_text(a, step_name(task->image, cox_image_need(task->image, step, i)));
     if (with_values)
         show_value(sh, &v.output, "", &m->output_json);
     return m;

@@ -213,11 +213,13 @@ static void on_turn(struct cox_watcher *watcher)
         return; /* lagging: a snapshot follows */
     struct batch *b = batch_create(w, n);
     struct cox_shown shown = { .arena = &b->arena };
+    struct cox_task_view v;
 
+    cox_task_view(task, &v);
     for (size_t i = 0; i < n; i++) {
         b->messages[i].seq = w->changes[i].seq;
         if (w->changes[i].step != COX_IMAGE_NONE)
-            b->messages[i].step = cox_show_step(&shown, e, task, w->changes[i].step, false);
+            b->messages[i].step = cox_show_step(&shown, e, task, &v, w->changes[i].step, false);
     }
     b->messages[n - 1].task = cox_show_task(&shown, e, task, w->final);
     b->last = w->final;

@@ -1,0 +1,542 @@
+/* The driver's turn, between an engine and a store that do what each test tells them. */
+#include "driver.h"
+
+#include "check.h"
+
+#include "cox/base/alloc.h"
+
+#include <string.h>
+
+#define ACTIONS_MAX 16
+
+/* ---- the engine: each input emits what was prepared for it ---- */
+
+struct cox_engine {
+    uint64_t seq;
+};
+
+static struct {
+    struct cox_engine engine;
+    uint32_t n_records;                     /* the next step emits so many */
+    struct cox_action actions[ACTIONS_MAX]; /* and these; after_seq is relative to the first record */
+    size_t n_actions;
+    enum cox_input_kind inputs[64];
+    size_t n_inputs;
+    int64_t wake_ns;
+} fake;
+
+static void emit(uint32_t n, struct cox_effects *fx)
+{
+    if (n > 0 && fx->n_records == 0)
+        fx->first_seq = fake.engine.seq + 1;
+    for (uint32_t i = 0; i < n; i++)
+        cox_put_u8(&fx->records, 1);
+    fx->n_records += n;
+    fake.engine.seq += n;
+}
+
+static void push(const struct cox_action *a, struct cox_effects *fx)
+{
+    if (fx->n_actions == fx->cap_actions) {
+        fx->cap_actions = fx->cap_actions * 2 + 4;
+        fx->actions = cox_realloc(fx->actions, fx->cap_actions, sizeof(*fx->actions));
+    }
+    fx->actions[fx->n_actions++] = *a;
+}
+
+struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
+{
+    (void)config;
+    return &fake.engine;
+}
+
+void cox_engine_destroy(struct cox_engine *e)
+{
+    (void)e;
+}
+
+enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, uint64_t seq,
+                             struct cox_slice b)
+{
+    (void)e, (void)key, (void)seq, (void)b;
+    return COX_OK;
+}
+
+enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first, uint32_t n, struct cox_slice b)
+{
+    (void)e, (void)first, (void)n, (void)b;
+    return COX_OK;
+}
+
+enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint64_t last,
+                                  struct cox_effects *fx)
+{
+    (void)e, (void)now;
+    fake.engine.seq = last;
+    emit(1, fx); /* the epoch */
+    fx->wake_mono_ns = fake.wake_ns;
+    return COX_OK;
+}
+
+void cox_engine_step(struct cox_engine *e, const struct cox_input *in, struct cox_effects *fx)
+{
+    (void)e;
+    fake.inputs[fake.n_inputs++] = in->kind;
+    emit(fake.n_records, fx);
+    for (size_t i = 0; i < fake.n_actions; i++) {
+        fake.actions[i].after_seq = fake.engine.seq;
+        push(&fake.actions[i], fx);
+    }
+    fake.n_records = 0;
+    fake.n_actions = 0;
+    fx->wake_mono_ns = fake.wake_ns;
+}
+
+uint64_t cox_engine_seq(const struct cox_engine *e)
+{
+    return e->seq;
+}
+
+void cox_effects_reset(struct cox_effects *fx)
+{
+    cox_buf_clear(&fx->records);
+    fx->n_records = 0;
+    fx->n_actions = 0;
+    cox_arena_reset(&fx->arena);
+}
+
+void cox_effects_fini(struct cox_effects *fx)
+{
+    cox_buf_fini(&fx->records);
+    cox_free(fx->actions);
+    cox_arena_fini(&fx->arena);
+}
+
+void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act)
+{
+    (void)d, (void)act;
+}
+
+/* ---- the store: commits when told ---- */
+
+struct cox_store {
+    uint64_t appended, durable;
+    size_t room;       /* batches the log takes */
+    size_t state_room; /* requests the state takes */
+    enum cox_store_op requests[64];
+    size_t n_requests;
+    struct cox_store_event events[8];
+    size_t n_events;
+};
+static struct cox_store store;
+
+enum cox_err cox_store_open(const struct cox_store_config *config, struct cox_store **ret,
+                            struct cox_buf *error)
+{
+    (void)config, (void)error;
+    *ret = &store;
+    return COX_OK;
+}
+
+uint64_t cox_store_uid(const struct cox_store *s)
+{
+    (void)s;
+    return 7;
+}
+
+enum cox_err cox_store_recover(struct cox_store *s, const struct cox_store_recovery *r, uint64_t *ret_last,
+                               struct cox_buf *error)
+{
+    (void)s, (void)r, (void)error;
+    *ret_last = 0;
+    return COX_OK;
+}
+
+enum cox_err cox_store_start(struct cox_store *s)
+{
+    (void)s;
+    return COX_OK;
+}
+
+bool cox_store_append(struct cox_store *s, uint64_t first, uint32_t n, struct cox_buf *records)
+{
+    if (s->room == 0)
+        return false;
+    assert_int_equal(first, s->appended + 1);
+    assert_int_equal(records->len, n);
+    s->room--;
+    s->appended += n;
+    cox_buf_fini(records);
+    return true;
+}
+
+uint64_t cox_store_durable_seq(const struct cox_store *s)
+{
+    return s->durable;
+}
+
+size_t cox_store_append_room(const struct cox_store *s)
+{
+    return s->room;
+}
+
+bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
+{
+    if (s->state_room == 0)
+        return false;
+    s->state_room--;
+    s->requests[s->n_requests++] = req->op;
+    if (req->op == COX_STORE_READ_ARCHIVE)
+        s->events[s->n_events++] = (struct cox_store_event){ req->op, req->ticket, req->id, COX_OK, { 0 } };
+    cox_buf_fini(&req->bytes);
+    return true;
+}
+
+bool cox_store_poll(struct cox_store *s, struct cox_store_event *ret)
+{
+    if (s->n_events == 0)
+        return false;
+    *ret = s->events[--s->n_events];
+    return true;
+}
+
+void cox_store_close(struct cox_store *s)
+{
+    (void)s;
+}
+
+/* ---- what the hooks saw ---- */
+
+static struct {
+    uint64_t released[64]; /* session of each action */
+    size_t n_released;
+    size_t n_changed, n_turns, n_flushes;
+} seen;
+
+static void on_action(void *user, const struct cox_action *a)
+{
+    (void)user;
+    seen.released[seen.n_released++] = a->u.assign.session;
+}
+
+static void on_changed(void *user, const struct cox_action *a)
+{
+    (void)user, (void)a;
+    seen.n_changed++;
+}
+
+static void on_turn(void *user)
+{
+    (void)user;
+    seen.n_turns++;
+}
+
+static void on_flush(void *user)
+{
+    (void)user;
+    seen.n_flushes++;
+}
+
+static void wake(void *user)
+{
+    (void)user;
+}
+
+static int setup(void **state)
+{
+    const struct cox_driver_config config = { .store = "memory", .checkpoint_len = 1000, .wake = wake };
+    const struct cox_driver_hooks hooks = { NULL, on_action, on_changed, on_turn, on_flush };
+    struct cox_driver_recovery found;
+    struct cox_buf error = { 0 };
+    struct cox_driver *d;
+
+    memset(&fake, 0, sizeof(fake));
+    memset(&store, 0, sizeof(store));
+    memset(&seen, 0, sizeof(seen));
+    fake.wake_ns = INT64_MAX;
+    store.room = store.state_room = 32;
+    assert_int_equal(cox_driver_create(&config, &hooks, &d, &found, &error), COX_OK);
+    cox_driver_turn(d, 1);
+    assert_false(cox_driver_settled(d));
+    store.durable = 1;
+    cox_driver_turn(d, 0);
+    assert_true(cox_driver_settled(d));
+    *state = d;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    cox_driver_destroy(*state);
+    return 0;
+}
+
+/* One input that makes `n_records` and an assignment to `session`. */
+static void feed(struct cox_driver *d, uint32_t n_records, uint32_t session)
+{
+    fake.n_records = n_records;
+    fake.actions[fake.n_actions++] =
+        (struct cox_action){ .kind = COX_ACT_ASSIGN, .u.assign = { .session = session } };
+    cox_driver_step(d, &(struct cox_input){ .kind = COX_IN_BEAT });
+}
+
+/* ---- the tests ---- */
+
+static void nothing_leaves_before_it_is_durable(void **state)
+{
+    struct cox_driver *d = *state;
+
+    feed(d, 2, 10);
+    feed(d, 1, 11);
+    cox_driver_turn(d, 1);
+    assert_int_equal(store.appended, 4); /* one batch for both */
+    assert_int_equal(store.room, 30);
+    assert_int_equal(seen.n_released, 0);
+    store.durable = 3;
+    cox_driver_turn(d, 0);
+    assert_int_equal(seen.n_released, 1);
+    assert_int_equal(seen.released[0], 10);
+    store.durable = 4;
+    cox_driver_turn(d, 0);
+    assert_int_equal(seen.n_released, 2);
+    assert_int_equal(seen.released[1], 11);
+    assert_true(cox_driver_settled(d));
+}
+
+static void what_needs_no_record_leaves_in_its_turn(void **state)
+{
+    struct cox_driver *d = *state;
+
+    feed(d, 0, 10);
+    cox_driver_turn(d, 1);
+    assert_int_equal(seen.n_released, 1);
+    assert_int_equal(store.room, 31);
+}
+
+static void but_not_before_what_came_earlier(void **state)
+{
+    struct cox_driver *d = *state;
+
+    feed(d, 1, 10);
+    cox_driver_turn(d, 1);
+    feed(d, 0, 11);
+    cox_driver_turn(d, 1);
+    assert_int_equal(seen.n_released, 0);
+    store.durable = 2;
+    cox_driver_turn(d, 0);
+    assert_int_equal(seen.released[0], 10);
+    assert_int_equal(seen.released[1], 11);
+}
+
+static void a_full_log_gathers_turns_and_says_so(void **state)
+{
+    struct cox_driver *d = *state;
+
+    store.room = 0;
+    feed(d, 1, 10);
+    cox_driver_turn(d, 1);
+    assert_true(cox_driver_full(d));
+    feed(d, 1, 11);
+    cox_driver_turn(d, 1);
+    assert_int_equal(store.appended, 1);
+    store.room = 8;
+    cox_driver_turn(d, 0);
+    assert_int_equal(store.appended, 3);
+    assert_int_equal(store.room, 7);
+    assert_false(cox_driver_full(d));
+    store.durable = 3;
+    cox_driver_turn(d, 0);
+    assert_int_equal(seen.n_released, 2);
+}
+
+static void a_full_state_holds_what_follows(void **state)
+{
+    struct cox_driver *d = *state;
+
+    store.state_room = 0;
+    fake.actions[fake.n_actions++] = (struct cox_action){ .kind = COX_ACT_PUT_PAYLOAD };
+    feed(d, 1, 10);
+    cox_driver_turn(d, 1);
+    store.durable = 2;
+    cox_driver_turn(d, 0);
+    assert_int_equal(seen.n_released, 0);
+    assert_true(cox_driver_full(d));
+    assert_true(cox_driver_wake_ns(d) < INT64_MAX);
+    store.state_room = 1;
+    cox_driver_turn(d, 0);
+    assert_int_equal(store.requests[0], COX_STORE_PUT_PAYLOAD);
+    assert_int_equal(seen.n_released, 1);
+}
+
+static int n_held;
+
+static void on_hold(struct cox_hold *h)
+{
+    (void)h;
+    n_held++;
+}
+
+static void a_read_waits_for_what_it_saw(void **state)
+{
+    struct cox_driver *d = *state;
+    struct cox_hold first, second;
+
+    n_held = 0;
+    cox_driver_hold(d, &first, on_hold);
+    feed(d, 1, 10);
+    cox_driver_hold(d, &second, on_hold);
+    assert_int_equal(n_held, 0);
+    cox_driver_turn(d, 1);
+    assert_int_equal(n_held, 1);
+    store.durable = 2;
+    cox_driver_turn(d, 0);
+    assert_int_equal(n_held, 2);
+    assert_int_equal(seen.n_released, 1);
+}
+
+/* A payload must be in the state before somebody who saw its name may read it. */
+static void a_read_waits_for_the_state(void **state)
+{
+    struct cox_driver *d = *state;
+    struct cox_hold hold;
+
+    n_held = 0;
+    store.state_room = 0;
+    fake.actions[fake.n_actions++] = (struct cox_action){ .kind = COX_ACT_PUT_PAYLOAD };
+    feed(d, 1, 10);
+    cox_driver_hold(d, &hold, on_hold);
+    cox_driver_turn(d, 1);
+    store.durable = 2;
+    cox_driver_turn(d, 0);
+    assert_int_equal(n_held, 0);
+    store.state_room = 1;
+    cox_driver_turn(d, 0);
+    assert_int_equal(n_held, 1);
+}
+
+static int n_fetched;
+
+static void on_fetched(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
+{
+    (void)f, (void)bytes;
+    assert_int_equal(err, COX_OK);
+    n_fetched++;
+}
+
+static void a_fetch_waits_for_room(void **state)
+{
+    struct cox_driver *d = *state;
+    struct cox_fetch fetch = { .task = 5, .fn = on_fetched };
+
+    n_fetched = 0;
+    store.state_room = 0;
+    cox_driver_fetch(d, &fetch);
+    cox_driver_turn(d, 0);
+    assert_true(cox_driver_full(d));
+    store.state_room = 1;
+    cox_driver_turn(d, 0); /* asks */
+    cox_driver_turn(d, 0); /* hears */
+    assert_int_equal(n_fetched, 1);
+    assert_false(cox_driver_full(d));
+}
+
+static void changes_are_told_at_the_turns_end(void **state)
+{
+    struct cox_driver *d = *state;
+
+    fake.n_records = 1;
+    fake.actions[fake.n_actions++] = (struct cox_action){ .kind = COX_ACT_CHANGED };
+    cox_driver_step(d, &(struct cox_input){ .kind = COX_IN_BEAT });
+    assert_int_equal(seen.n_changed, 0);
+    cox_driver_turn(d, 1);
+    assert_int_equal(seen.n_changed, 1);
+    store.durable = 2;
+    cox_driver_turn(d, 0);
+    assert_int_equal(seen.n_changed, 1); /* once */
+}
+
+static void a_due_timer_fires_once_there_is_quiet(void **state)
+{
+    struct cox_driver *d = *state;
+    size_t n = fake.n_inputs;
+
+    fake.wake_ns = 0;
+    feed(d, 0, 10); /* tells the driver of the wake-up */
+    fake.wake_ns = INT64_MAX;
+    cox_driver_turn(d, 1);
+    assert_int_equal(fake.n_inputs, n + 2);
+    assert_int_equal(fake.inputs[n + 1], COX_IN_TIMER);
+    assert_true(cox_driver_wake_ns(d) == INT64_MAX);
+}
+
+static void a_full_log_holds_timers(void **state)
+{
+    struct cox_driver *d = *state;
+
+    store.room = 0;
+    fake.wake_ns = 0;
+    feed(d, 1, 10);
+    fake.wake_ns = INT64_MAX;
+    size_t n = fake.n_inputs;
+
+    cox_driver_turn(d, 1);
+    assert_int_equal(fake.n_inputs, n);
+    store.room = 8;
+    cox_driver_turn(d, 0);
+    cox_driver_turn(d, 0);
+    assert_int_equal(fake.n_inputs, n + 1);
+}
+
+static void a_checkpoint_goes_on_until_the_log_is_cut(void **state)
+{
+    struct cox_driver *d = *state;
+
+    cox_driver_checkpoint(d);
+    fake.actions[fake.n_actions++] = (struct cox_action){ .kind = COX_ACT_SAVE };
+    cox_driver_turn(d, 0);
+    assert_int_equal(fake.inputs[fake.n_inputs - 1], COX_IN_CHECKPOINT);
+    assert_true(cox_driver_wake_ns(d) < INT64_MAX);
+    fake.actions[fake.n_actions++] = (struct cox_action){ .kind = COX_ACT_TRUNCATE };
+    cox_driver_turn(d, 0);
+    size_t n = fake.n_inputs;
+
+    assert_int_equal(store.requests[0], COX_STORE_SAVE);
+    assert_int_equal(store.requests[1], COX_STORE_TRUNCATE);
+    cox_driver_turn(d, 0);
+    assert_int_equal(fake.n_inputs, n); /* nothing more is asked for */
+    assert_true(cox_driver_checkpointing(d));
+    store.events[store.n_events++] = (struct cox_store_event){ .op = COX_STORE_TRUNCATE };
+    cox_driver_turn(d, 0);
+    assert_false(cox_driver_checkpointing(d));
+}
+
+static void a_checkpoint_begins_when_the_log_has_grown(void **state)
+{
+    struct cox_driver *d = *state;
+
+    feed(d, 999, 10);
+    cox_driver_turn(d, 1);
+    cox_driver_turn(d, 0);
+    assert_true(cox_driver_checkpointing(d));
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(nothing_leaves_before_it_is_durable),
+        TEST(what_needs_no_record_leaves_in_its_turn),
+        TEST(but_not_before_what_came_earlier),
+        TEST(a_full_log_gathers_turns_and_says_so),
+        TEST(a_full_state_holds_what_follows),
+        TEST(a_read_waits_for_what_it_saw),
+        TEST(a_read_waits_for_the_state),
+        TEST(a_fetch_waits_for_room),
+        TEST(changes_are_told_at_the_turns_end),
+        TEST(a_due_timer_fires_once_there_is_quiet),
+        TEST(a_full_log_holds_timers),
+        TEST(a_checkpoint_goes_on_until_the_log_is_cut),
+        TEST(a_checkpoint_begins_when_the_log_has_grown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -310,7 +310,7 @@ void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in)
 {
     struct cox_task *t = cox_map64_get(&e->tasks, in->task);
     if (t != NULL) {
-        char *reason = cox_asprintf("%.*s", (int)in->reason.len, (const char *)in->reason.data);
+        char *reason = cox_strndup((const char *)in->reason.data, in->reason.len);
         task_stop(e, t, COX_TASK_CANCELLED, COX_CODE_CANCELLED,
                   in->reason.len > 0 ? reason : "cancelled by request");
         cox_free(reason);

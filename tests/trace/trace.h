@@ -1,0 +1,84 @@
+/* Trace tests: what the engine does, told as a timeline.
+ *
+ * A test says what happens (submit, attach, result, time passing) and then what the engine must have written
+ * down and sent, line by line:
+ *
+ *     begin(t);
+ *     submit(t, "{...}");
+ *     attach(t, "w1", 2);
+ *     expect(t, "reply ok t0-000001",
+ *               "assign a#1 to w1: {\"argv\":[\"true\"]}");
+ *     succeed(t, "w1", "a", "1");
+ *     expect(t, "answer accepted to w1", "task SUCCEEDED {}");
+ *
+ * Every action is checked against the rule that it leaves after its records. At the end of each test the
+ * state is rebuilt three ways (replay from the first record, checkpoint alone, and a checkpoint taken half way
+ * plus the tail) and its hash must be the live one. The log is durable at once here; what happens when it is
+ * not is the simulator's business.
+ */
+#ifndef TRACE_H
+#define TRACE_H
+
+#include "cox/engine.h"
+
+struct trace;
+
+struct trace *trace_begin(void);
+void trace_end(struct trace *t); /* checks hashes and that nothing unexpected is left to expect */
+
+/* The text of an attempt's outcome as a worker reports it. */
+void submit(struct trace *t, const char *document_json);
+void submit_keyed(struct trace *t, const char *key, const char *document_json);
+void cancel(struct trace *t, uint32_t task_no, const char *reason);
+void after_ms(struct trace *t, int64_t ms); /* time passes; due timers fire, in their order */
+
+struct worker_spec {
+    const char *id;
+    const char *boot;      /* default "boot1" */
+    uint32_t slots;
+    uint32_t credit;       /* default: slots */
+    const char *handlers;  /* comma-separated, default "run" */
+    const char *labels;    /* "k=v,k=v" */
+    struct cox_resources resources;
+    const char *holds;     /* step names of task 1 it still has, comma-separated */
+};
+void attach(struct trace *t, const char *id, uint32_t slots);
+void attach_as(struct trace *t, const struct worker_spec *spec);
+void detach(struct trace *t, const char *id);
+void credit(struct trace *t, const char *id, uint64_t granted);
+void beat(struct trace *t, const char *id);
+void drain(struct trace *t, const char *id);
+
+/* Reports on the newest attempt of a step of task `task_no` (1 unless named otherwise). */
+void started(struct trace *t, const char *worker, const char *step);
+void returned(struct trace *t, const char *worker, const char *step);
+void succeed(struct trace *t, const char *worker, const char *step, const char *output_json);
+void fail(struct trace *t, const char *worker, const char *step, enum cox_code code);
+void cancelled(struct trace *t, const char *worker, const char *step);
+void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step, const char *output_json);
+/* Reports with a token of the test's own. */
+void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step, struct cox_token token);
+struct cox_token token_of(struct trace *t, uint32_t task_no, const char *step);
+
+/* A value too large to keep inline, made of `len` letters. */
+void succeed_large(struct trace *t, const char *worker, const char *step, size_t len);
+/* Answers the oldest EVALUATE still open, evaluating as the compile thread would. */
+void evaluate(struct trace *t);
+
+/* Kills the engine and recovers a new one from the log and the last checkpoint. Sessions are gone. */
+void crash(struct trace *t);
+void checkpoint(struct trace *t);
+void archived(struct trace *t, uint32_t task_no);
+
+/* What happened since the last expect(), in order, all of it. */
+void expect_lines(struct trace *t, const char *file, int line, const char *const *lines, size_t n);
+#define expect(t, ...)                                                                                 \
+    expect_lines(t, __FILE__, __LINE__, (const char *const[]){ __VA_ARGS__ },                          \
+                 sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
+#define expect_nothing(t) expect_lines(t, __FILE__, __LINE__, NULL, 0)
+void ignore(struct trace *t); /* forgets what happened: the part of the story that is not the point */
+
+enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *step);
+const char *reason_of(struct trace *t, uint32_t task_no, const char *step);
+
+#endif

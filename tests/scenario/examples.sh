@@ -1,0 +1,80 @@
+#!/bin/bash
+# Every example of docs/examples, run by real programs; what they print is checked against the tools themselves.
+. "$(dirname "$0")/lib.sh"
+need_programs coxd cox-worker cox
+
+examples=$scenario_root/docs/examples
+start_coxd
+start_worker w1 --slots 4
+
+outputs() { cox task run -q -o jsonl "$@" 2>>"$scenario_dir/run.log"; }
+# value FILE PATH: a value of a JSON file, "a.b.c"; strings as they are.
+value() {
+    python3 - "$1" "$2" <<'PY'
+import json, sys
+v = json.load(open(sys.argv[1]))
+for key in sys.argv[2].split("."):
+    v = v[int(key)] if isinstance(v, list) else v[key]
+print(v if isinstance(v, str) else json.dumps(v))
+PY
+}
+
+for file in "$examples"/*.yaml; do
+    check "$(basename "$file") is valid" cox validate "$file"
+done
+
+# ---- diamond ----
+check_equal "diamond: the default" '{"sum":40}' "$(outputs "$examples/diamond.yaml")"
+check_equal "diamond: an input" '{"sum":160}' "$(outputs "$examples/diamond.yaml" --input number=20)"
+
+# ---- retry and fallback ----
+check_equal "retry-and-fallback: outputs" \
+    '{"attempts":3,"answer":"from the cache, because of EXIT_NONZERO","extra":null}' \
+    "$(outputs "$examples/retry-and-fallback.yaml" --key retry)"
+id=$(cox task submit "$examples/retry-and-fallback.yaml" --key retry -o name -q)
+cox task describe "$id" -o json >"$scenario_dir/retry.json"
+check_equal "retry-and-fallback: three attempts at flaky" 3 \
+    "$(value "$scenario_dir/retry.json" steps.0.attempts | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))')"
+check_equal "retry-and-fallback: answer came from the fallback" fallback "$(value "$scenario_dir/retry.json" steps.1.via)"
+check_equal "retry-and-fallback: extra FAILED" FAILED "$(value "$scenario_dir/retry.json" steps.2.status)"
+
+# ---- cancel ----
+id=$(cox task submit "$examples/cancel.yaml" -o name -q)
+long_runs() { cox task describe "$id" long -o jsonl | grep -q '"status":"RUNNING"'; }
+check "cancel: the long step starts" await 20 long_runs
+check "cancel: accepted" cox task cancel "$id" --reason "seen enough"
+check_exit "cancel: watch ends with 1" 1 cox task watch "$id" -o json --timeout 60s
+check_equal "cancel: the task is CANCELLED" CANCELLED "$(value "$scenario_dir/out" status)"
+cox task describe "$id" -o json >"$scenario_dir/cancel.json"
+check_equal "cancel: the step is CANCELLED" CANCELLED "$(value "$scenario_dir/cancel.json" steps.0.status)"
+check_equal "cancel: what needs it is CANCELLED" CANCELLED "$(value "$scenario_dir/cancel.json" steps.1.status)"
+
+# ---- audit, of a copy: the tree itself may change while its numbers are taken ----
+tree=$scenario_dir/tree
+mkdir "$tree"
+cp -r "$scenario_root"/{cli,docs,include,lib,proto} "$tree"
+printf 'no newline at the end, T%s' 'ODO' >"$tree/odd name\"s.txt"
+cox task run -q "$examples/repo-audit.yaml" --input "repo=$tree" >"$scenario_dir/audit.json" 2>>"$scenario_dir/run.log"
+check_equal "repo-audit: files" "$(find "$tree" -type f | wc -l)" "$(value "$scenario_dir/audit.json" files)"
+check_equal "repo-audit: bytes" "$(find "$tree" -type f -exec cat {} + | wc -c)" "$(value "$scenario_dir/audit.json" bytes)"
+check_equal "repo-audit: lines" "$(find "$tree" -type f -exec cat {} + | wc -l)" "$(value "$scenario_dir/audit.json" lines)"
+check_equal "repo-audit: lines of C" "$(find "$tree" -name '*.c' -exec cat {} + | wc -l)" \
+    "$(value "$scenario_dir/audit.json" lines_by_kind.c)"
+check_equal "repo-audit: marks" "$(grep -rIE '[T]ODO|[F]IXME' "$tree" | wc -l)" "$(value "$scenario_dir/audit.json" marks)"
+value "$scenario_dir/audit.json" report >"$scenario_dir/report.md"
+check_match "repo-audit: the report has the total" "^$(find "$tree" -type f | wc -l) files, " "$scenario_dir/report.md"
+
+if command -v git >/dev/null; then
+    git -C "$tree" init -q
+    git -C "$tree" add lib
+    cox task run -q "$examples/repo-audit.yaml" --input "repo=$tree" >"$scenario_dir/git.json" 2>>"$scenario_dir/run.log"
+    check_equal "repo-audit: only tracked files" "$(find "$tree/lib" -type f | wc -l)" "$(value "$scenario_dir/git.json" files)"
+    check_equal "repo-audit: only tracked lines" "$(find "$tree/lib" -type f -exec cat {} + | wc -l)" \
+        "$(value "$scenario_dir/git.json" lines)"
+else
+    skip "repo-audit: only tracked files" "git is not installed"
+fi
+check_exit "repo-audit: a tree that is not there fails" 1 cox task run "$examples/repo-audit.yaml" --input repo=/nowhere
+check_match "repo-audit: and says which step, and why" "nowhere" "$scenario_dir/err"
+
+finish

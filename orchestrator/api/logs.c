@@ -24,9 +24,11 @@ struct logs {
     struct cox_arena arena; /* the step's name; the recorded output until it is sent */
     char *step_name;
     cox_task_id task;
-    uint32_t wanted;  /* attempt; 0: the newest */
-    uint32_t attempt; /* now or last shown */
-    uint32_t relayed; /* attempt whose last piece came, or whose record was shown */
+    uint32_t wanted;        /* attempt; 0: the newest */
+    uint32_t attempt;       /* now or last shown */
+    uint32_t relayed;       /* attempt of which pieces came, or whose record was shown */
+    uint32_t asked;         /* attempt whose worker was asked, */
+    uint32_t asked_session; /* and on which stream: once is enough */
     bool follow;
     bool lost;                 /* pieces: say so with the next one */
     bool busy;                 /* the hold or the fetch is under way */
@@ -164,13 +166,14 @@ static void on_chunk(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chu
             end(l);
         return;
     }
+    if (chunk->data.len > 0)
+        l->relayed = l->attempt;
     send_piece(l, chunk->stream, chunk->data.data, chunk->data.len, chunk->reset);
     if (!chunk->end) {
         if (!l->follow)
             cox_op_wait(&l->op, cox_driver_now(l->op.api->driver).mono_ns + QUIET_NS);
         return;
     }
-    l->relayed = l->attempt;
     if (l->follow)
         advance(l);
     else
@@ -182,9 +185,13 @@ static void relay(struct logs *l, const struct cox_attempt_view *attempt)
     struct cox_api *a = l->op.api;
     uint32_t session;
 
-    if (l->reader.session || l->relayed == attempt->number)
+    if (l->reader.session)
         return;
     session = session_of(a, attempt->worker_id);
+    if (session && l->asked == attempt->number && l->asked_session == session)
+        return;
+    l->asked = attempt->number;
+    l->asked_session = session;
     l->reader.ref = attempt->ref;
     l->reader.on_chunk = on_chunk;
     bool started = session && cox_fleet_log_start(a->fleet, session, &l->reader);
@@ -216,8 +223,8 @@ static bool find_attempt(const struct logs *l, const struct cox_engine *e, const
 static void no_more(struct logs *l, bool newest)
 {
     if (!newest && l->relayed != l->attempt)
-        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "LOG_GONE", "the log of attempt %u of step %s is no longer kept",
-                     l->attempt, l->step_name);
+        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "LOG_GONE",
+                     "the log of attempt %u of step %s is no longer kept", l->attempt, l->step_name);
     end(l);
 }
 

@@ -69,6 +69,7 @@ void cox_engine_destroy(struct cox_engine *e)
 {
     if (e == NULL)
         return;
+    cox_heap_fini(&e->timers);
     free_attempts(e);
     free_evaluations(e);
     while (!cox_list_empty(&e->task_list))
@@ -88,7 +89,6 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_map64_fini(&e->sessions);
     cox_mapb_fini(&e->workers_by_id);
     cox_mapb_fini(&e->classes_by_key);
-    cox_heap_fini(&e->timers);
     cox_buf_fini(&e->replayed_payloads);
     cox_free(e);
 }

@@ -67,7 +67,7 @@ static void a_failed_attempt_is_tried_again_after_a_backoff(void **state)
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 9 });
     submit(t, DOC("\"a\":{" RUN "," RETRY "}"));
     expect(t, "reply ok t0-000001", "assign a#1 to w1");
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a retries after EXIT_NONZERO", "answer accepted to w1");
     assert_string_equal(reason_of(t, 1, "a"), "backoff");
     after_ms(t, 4900); /* half of the backoff is the floor */
@@ -75,12 +75,13 @@ static void a_failed_attempt_is_tried_again_after_a_backoff(void **state)
     expect_nothing(t);
     after_ms(t, 5200); /* the whole is the ceiling */
     expect(t, "assign a#2 to w1");
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    beat(t, "w1");
     ignore(t);
     for (int s = 0; s < 20; s += 5, beat(t, "w1"))
         after_ms(t, 5000);
     expect(t, "assign a#3 to w1"); /* the second backoff is at most twice the first */
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke", "answer accepted to w1");
     trace_end(t);
 }
@@ -92,7 +93,7 @@ static void a_code_that_is_not_listed_is_not_retried(void **state)
     attach(t, "w1", 1);
     submit(t, DOC("\"a\":{" RUN ",\"retry\":{\"max_attempts\":3,\"on\":[\"TIMEOUT\"]}}"));
     ignore(t);
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke", "answer accepted to w1");
     trace_end(t);
 }
@@ -105,7 +106,7 @@ static void after_the_retries_the_fallback_succeeds_as_the_step(void **state)
     submit(t, DOC_WITH("\"outputs\":{\"a\":\"${{ steps.a.output }}\"}",
                        "\"a\":{" RUN ",\"fallback\":{\"run\":{\"argv\":[\"echo\",\"${{ error.code }}\"]}}}"));
     expect(t, "reply ok t0-000001", "assign a#1 to w1");
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a falls back after EXIT_NONZERO", "answer accepted to w1", "assign a#2 to w1 (fallback)");
     succeed(t, "w1", "a", "\"plan b\"");
     expect(t, "a SUCCEEDED", "task SUCCEEDED {\"a\":\"plan b\"}", "answer accepted to w1");
@@ -118,9 +119,9 @@ static void a_failed_fallback_fails_the_step(void **state)
     struct trace *t = trace_begin();
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 9 });
     submit(t, DOC("\"a\":{" RUN ",\"fallback\":{" RUN "}}"));
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     ignore(t);
-    fail(t, "w1", "a", COX_CODE_TIMEOUT);
+    fails(t, "w1", "a", COX_CODE_TIMEOUT);
     expect(t, "a FAILED after TIMEOUT", "task FAILED TIMEOUT: it broke", "answer accepted to w1");
     trace_end(t);
 }
@@ -133,7 +134,7 @@ static void a_failure_skips_what_depends_on_it_and_other_branches_finish(void **
     submit(t, DOC("\"a\":{" RUN "},\"b\":{" RUN ",\"needs\":[\"a\"]},\"c\":{" RUN ",\"needs\":[\"b\"]},"
                   "\"x\":{" RUN "}"));
     expect(t, "reply ok t0-000001", "assign a#1 to w1", "assign x#1 to w1");
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "b SKIPPED", "c SKIPPED", "answer accepted to w1");
     succeed(t, "w1", "x", "1");
     expect(t, "x SUCCEEDED", "task FAILED EXIT_NONZERO: it broke", "answer accepted to w1");
@@ -147,7 +148,7 @@ static void allow_failure_lets_dependants_run(void **state)
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 2, .credit = 9 });
     submit(t, DOC("\"a\":{" RUN ",\"allow_failure\":true},\"b\":{" RUN ",\"needs\":[\"a\"]}"));
     ignore(t);
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "answer accepted to w1", "assign b#1 to w1");
     succeed(t, "w1", "b", "1");
     expect(t, "b SUCCEEDED", "task SUCCEEDED {}", "answer accepted to w1");
@@ -161,7 +162,7 @@ static void fail_fast_cancels_the_rest(void **state)
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 2, .credit = 9 });
     submit(t, DOC_WITH("\"fail_fast\":true", "\"a\":{" RUN "},\"b\":{" RUN "},\"c\":{" RUN ",\"needs\":[\"b\"]}"));
     ignore(t);
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "task stops: it broke", "stop b on w1", "answer accepted to w1");
     assert_int_equal(status_of(t, 1, "c"), COX_STEP_CANCELLED);
     cancelled(t, "w1", "b");
@@ -195,7 +196,7 @@ static void always_runs_after_a_failure_and_a_skip(void **state)
                   "\"tidy\":{" RUN ",\"needs\":[\"b\"],\"if\":\"${{ always() }}\"},"
                   "\"alert\":{" RUN ",\"needs\":[\"a\"],\"if\":\"${{ failure() }}\"}"));
     ignore(t);
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "b SKIPPED", "answer accepted to w1", "assign alert#1 to w1",
            "assign tidy#1 to w1");
     trace_end(t);

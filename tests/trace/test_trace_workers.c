@@ -205,7 +205,7 @@ static void after_a_crash_what_the_hello_does_not_list_runs_again_uncharged(void
     crash(t);
     attach(t, "w1", 1);
     expect(t, "a taken back from its worker", "assign a#2 to w1");
-    fail(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke", "answer accepted to w1");
     trace_end(t);
 }

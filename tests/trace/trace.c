@@ -617,7 +617,7 @@ void succeed_large(struct trace *t, const char *worker, const char *name, size_t
     cox_free(text);
 }
 
-void fail(struct trace *t, const char *worker, const char *name, enum cox_code code)
+void fails(struct trace *t, const char *worker, const char *name, enum cox_code code)
 {
     struct cox_input in = result(t, 1, worker, name);
     in.u.result.status = code == COX_CODE_TIMEOUT ? COX_ATTEMPT_TIMED_OUT : COX_ATTEMPT_FAILED;

@@ -53,7 +53,7 @@ void drain(struct trace *t, const char *id);
 void started(struct trace *t, const char *worker, const char *step);
 void returned(struct trace *t, const char *worker, const char *step);
 void succeed(struct trace *t, const char *worker, const char *step, const char *output_json);
-void fail(struct trace *t, const char *worker, const char *step, enum cox_code code);
+void fails(struct trace *t, const char *worker, const char *step, enum cox_code code);
 void cancelled(struct trace *t, const char *worker, const char *step);
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step, const char *output_json);
 /* Reports with a token of the test's own. */

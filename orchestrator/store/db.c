@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define REWRITE_CHUNK (1 << 20)
+
 void store_bind_bytes(sqlite3_stmt *st, int at, struct cox_slice s)
 {
     /* A NULL pointer would bind NULL, not the empty blob. */
@@ -81,6 +83,63 @@ static enum cox_err query_int(struct store_db *db, const char *text, int64_t *re
     (void)sqlite3_finalize(st);
     return err;
 }
+
+/* ---- the write-ahead log left by an earlier process ---- */
+
+static int rewrite_file(sqlite3_file *file)
+{
+    uint8_t *chunk = cox_alloc(REWRITE_CHUNK);
+    sqlite3_int64 size = 0;
+    int rc = file->pMethods->xFileSize(file, &size);
+
+    for (sqlite3_int64 at = 0; rc == SQLITE_OK && at < size; at += REWRITE_CHUNK) {
+        int len = size - at < REWRITE_CHUNK ? (int)(size - at) : REWRITE_CHUNK;
+
+        rc = file->pMethods->xRead(file, chunk, len, at);
+        if (rc == SQLITE_OK)
+            rc = file->pMethods->xWrite(file, chunk, len, at);
+    }
+    if (rc == SQLITE_OK && size > 0)
+        rc = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+    cox_free(chunk);
+    return rc;
+}
+
+/* When a sync fails, Linux keeps the pages in memory, calls them clean, and never writes them. The process
+ * that met the failure ends, but the next one would read those pages, take them for durable and build on
+ * them, and a power cut would then undo what it acknowledged. So they are written and synced once more,
+ * before SQLite looks at them. The main file needs no such care: what a failed checkpoint wrote there is
+ * still in the write-ahead log, and will be written again. */
+static enum cox_err rewrite_wal(struct store_db *db, const char *vfs_name, struct cox_buf *error)
+{
+    sqlite3_vfs *vfs = sqlite3_vfs_find(vfs_name);
+    int exists = 0;
+
+    if (db->in_memory)
+        return COX_OK;
+    COX_ASSERT(vfs);
+    char *wal = cox_asprintf("%s-wal", db->path);
+    sqlite3_filename names = sqlite3_create_filename(db->path, "", wal, 0, NULL);
+    sqlite3_file *file = cox_calloc(1, (size_t)vfs->szOsFile);
+    int rc = vfs->xAccess(vfs, wal, SQLITE_ACCESS_EXISTS, &exists);
+
+    if (rc == SQLITE_OK && exists) {
+        rc =
+            vfs->xOpen(vfs, sqlite3_filename_wal(names), file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, NULL);
+        if (rc == SQLITE_OK)
+            rc = rewrite_file(file);
+        if (file->pMethods)
+            (void)file->pMethods->xClose(file);
+    }
+    if (rc != SQLITE_OK)
+        cox_buf_printf(error, "%s: writing it once more: %s (SQLite code %d)", wal, sqlite3_errstr(rc), rc);
+    sqlite3_free_filename(names);
+    cox_free(file);
+    cox_free(wal);
+    return rc == SQLITE_OK ? COX_OK : COX_ERR_IO;
+}
+
+/* ---- opening ---- */
 
 /* The order matters: the page size before the file has pages, the lock before the journal mode (so that no
  * wal-index file is ever made). secure_delete is off because Debian turns it on, and it would write every
@@ -191,19 +250,6 @@ static int after_commit(void *user, sqlite3 *sql, const char *schema, int pages)
     return sqlite3_wal_checkpoint_v2(sql, schema, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 }
 
-/* What an earlier process left in the write-ahead log is written and synced anew before anything builds on
- * it. Had a sync failed there, the kernel may hold those pages as clean though they never reached the disk,
- * and the next sync would say nothing about them. */
-static enum cox_err fold(struct store_db *db, struct cox_buf *error)
-{
-    if (db->in_memory)
-        return COX_OK;
-    if (sqlite3_wal_checkpoint_v2(db->sql, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
-        return store_db_failed(db, "folding the write-ahead log", error);
-    (void)sqlite3_wal_hook(db->sql, after_commit, db);
-    return COX_OK;
-}
-
 /* A file is new when it has no tables: the transaction that makes them also sets the header. */
 static enum cox_err open_contents(struct store_db *db, const struct store_db_spec *spec,
                                   struct store_identity *identity, struct cox_buf *error)
@@ -224,24 +270,30 @@ static enum cox_err open_contents(struct store_db *db, const struct store_db_spe
 }
 
 enum cox_err store_db_open(struct store_db *db, const struct store_db_spec *spec,
-                           struct store_identity *identity, struct cox_buf *error)
+                           const struct store_tuning *tuning, struct store_identity *identity,
+                           struct cox_buf *error)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     enum cox_err err = COX_OK;
 
-    *db = (struct store_db){ .in_memory = !spec->dir, .checkpoint_pages = spec->checkpoint_pages };
+    *db = (struct store_db){ .in_memory = !spec->dir,
+                             .checkpoint_pages = tuning->checkpoint_pages ? tuning->checkpoint_pages
+                                                                          : spec->checkpoint_pages };
     db->path = spec->dir ? cox_asprintf("%s/%s", spec->dir, spec->name) : cox_strdup(spec->name);
-    if (sqlite3_open_v2(db->in_memory ? ":memory:" : db->path, &db->sql, flags, spec->vfs) != SQLITE_OK) {
+    err = rewrite_wal(db, tuning->vfs, error);
+    if (err != COX_OK)
+        goto fail;
+    if (sqlite3_open_v2(db->in_memory ? ":memory:" : db->path, &db->sql, flags, tuning->vfs) != SQLITE_OK) {
         err = store_db_failed(db, "opening", error);
         goto fail;
     }
     err = set_pragmas(db, spec, error);
     if (err == COX_OK)
         err = open_contents(db, spec, identity, error);
-    if (err == COX_OK)
-        err = fold(db, error);
-    if (err == COX_OK)
-        return COX_OK;
+    if (err != COX_OK)
+        goto fail;
+    (void)sqlite3_wal_hook(db->sql, after_commit, db);
+    return COX_OK;
 fail:
     store_db_close(db, false);
     return err;

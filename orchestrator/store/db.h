@@ -24,11 +24,17 @@ struct store_identity {
     uint64_t uid;
 };
 
+/* What tests change; all zero otherwise. */
+struct store_tuning {
+    const char *vfs;             /* a registered VFS; NULL: SQLite's default */
+    const char *log_synchronous; /* NULL: "FULL" */
+    int checkpoint_pages;        /* 0: each database its own */
+};
+
 struct store_db_spec {
     const char *dir;         /* NULL: in memory */
     const char *name;        /* "log.db" */
-    const char *vfs;         /* NULL: SQLite's default */
-    const char *synchronous; /* "FULL", "NORMAL"; "OFF" only in tests */
+    const char *synchronous; /* "FULL", "NORMAL" */
     int application_id;      /* in the file's header: what kind of file of ours this is */
     int checkpoint_pages;    /* the write-ahead log is copied back when it is this long */
     int cache_kib;
@@ -42,7 +48,8 @@ struct store_db_spec {
  * is wrong. Errors: COX_ERR_IO, COX_ERR_CORRUPT, COX_ERR_UNAVAILABLE, COX_ERR_INVALID. On error the database
  * is closed. */
 COX_MUST_CHECK enum cox_err store_db_open(struct store_db *db, const struct store_db_spec *spec,
-                                          struct store_identity *identity, struct cox_buf *error);
+                                          const struct store_tuning *tuning, struct store_identity *identity,
+                                          struct cox_buf *error);
 
 /* Closes; every statement must be finalised. `clean` folds the write-ahead log into the file first; after a
  * failed write it must be false, so that nothing more is written. */

@@ -76,11 +76,7 @@ struct cox_store {
     _Atomic uint64_t commit_ns_total;
 };
 
-/* For tests: the name of a registered SQLite VFS, and how the log is synced. */
-struct store_tuning {
-    const char *vfs;             /* NULL: SQLite's default */
-    const char *log_synchronous; /* NULL: "FULL" */
-};
+/* cox_store_open, as tests need it. */
 COX_MUST_CHECK enum cox_err store_open_tuned(const struct cox_store_config *config,
                                              const struct store_tuning *tuning, struct cox_store **ret,
                                              struct cox_buf *error);

@@ -53,14 +53,13 @@ static enum cox_err load_dropped(struct store_log *log, struct cox_buf *error)
     return err;
 }
 
-enum cox_err store_log_open(struct store_log *log, const char *dir, const char *vfs, const char *synchronous,
+enum cox_err store_log_open(struct store_log *log, const char *dir, const struct store_tuning *tuning,
                             struct store_identity *identity, struct cox_buf *error)
 {
     const struct store_db_spec spec = {
         .dir = dir,
         .name = "log.db",
-        .vfs = vfs,
-        .synchronous = synchronous,
+        .synchronous = tuning->log_synchronous ? tuning->log_synchronous : "FULL",
         .application_id = APPLICATION_ID,
         .checkpoint_pages = CHECKPOINT_PAGES,
         .cache_kib = CACHE_KIB,
@@ -70,7 +69,7 @@ enum cox_err store_log_open(struct store_log *log, const char *dir, const char *
     };
 
     *log = (struct store_log){ 0 };
-    enum cox_err err = store_db_open(&log->db, &spec, identity, error);
+    enum cox_err err = store_db_open(&log->db, &spec, tuning, identity, error);
 
     if (err != COX_OK)
         return err;

@@ -23,9 +23,9 @@ struct store_log {
     uint64_t dropped_seq;
 };
 
-/* dir NULL: in memory. vfs and synchronous as in store_db_spec. Errors: as store_db_open. */
-COX_MUST_CHECK enum cox_err store_log_open(struct store_log *log, const char *dir, const char *vfs,
-                                           const char *synchronous, struct store_identity *identity,
+/* dir NULL: in memory. Errors: as store_db_open. */
+COX_MUST_CHECK enum cox_err store_log_open(struct store_log *log, const char *dir,
+                                           const struct store_tuning *tuning, struct store_identity *identity,
                                            struct cox_buf *error);
 void store_log_close(struct store_log *log, bool clean);
 

@@ -21,7 +21,7 @@ static const char *const statements[STATE_STATEMENT_NR] = {
                           " ON CONFLICT DO NOTHING",
     [STATE_READ_ARCHIVE] = "SELECT crc, d FROM archive WHERE id = ?1",
     [STATE_READ_PAYLOAD] = "SELECT crc, d FROM payload WHERE hash = ?1",
-    [STATE_COVER] = "UPDATE covered SET seq = ?1",
+    [STATE_COVER] = "UPDATE covered SET seq = ?1, syncs = syncs + 1",
 };
 
 static enum cox_err load_covered(struct store_state *state, struct cox_buf *error)
@@ -39,13 +39,12 @@ static enum cox_err load_covered(struct store_state *state, struct cox_buf *erro
     return err;
 }
 
-enum cox_err store_state_open(struct store_state *state, const char *dir, const char *vfs,
+enum cox_err store_state_open(struct store_state *state, const char *dir, const struct store_tuning *tuning,
                               struct store_identity *identity, struct cox_buf *error)
 {
     const struct store_db_spec spec = {
         .dir = dir,
         .name = "state.db",
-        .vfs = vfs,
         .synchronous = "NORMAL",
         .application_id = APPLICATION_ID,
         .checkpoint_pages = CHECKPOINT_PAGES,
@@ -56,12 +55,13 @@ enum cox_err store_state_open(struct store_state *state, const char *dir, const 
                   "CREATE TABLE payload(hash BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL,"
                   " created_ms INTEGER NOT NULL, d BLOB NOT NULL);"
                   "CREATE TABLE archive(id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, d BLOB NOT NULL);"
-                  "CREATE TABLE covered(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL);"
-                  "INSERT INTO covered VALUES(1, 0);",
+                  "CREATE TABLE covered(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,"
+                  " syncs INTEGER NOT NULL);"
+                  "INSERT INTO covered VALUES(1, 0, 0);",
     };
 
     *state = (struct store_state){ 0 };
-    enum cox_err err = store_db_open(&state->db, &spec, identity, error);
+    enum cox_err err = store_db_open(&state->db, &spec, tuning, identity, error);
 
     if (err != COX_OK)
         return err;
@@ -179,7 +179,8 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
 
 /* The write-ahead log of the database is one file, so the sync of its newest commit covers all commits before
  * it; those that are no longer in it were synced when they were copied back. That is cheaper than copying
- * everything back now. */
+ * everything back now. The counter is there to make it a commit: SQLite writes nothing, and so syncs nothing,
+ * when a row is set to what it is. */
 enum cox_err store_state_sync(struct store_state *state, uint64_t seq, struct cox_buf *error)
 {
     static const char doing[] = "syncing the state";

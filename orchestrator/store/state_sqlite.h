@@ -3,7 +3,7 @@
  *   entity(kind, id, sub, applied_seq, crc, d)   PRIMARY KEY(kind, id, sub), WITHOUT ROWID
  *   payload(hash, crc, created_ms, d)            rows in order of arrival, an index finds the hash
  *   archive(id INTEGER PRIMARY KEY, crc, d)      ids rise, so new tasks are appended to the tree
- *   covered(one, seq)                            the log may be dropped up to here
+ *   covered(one, seq, syncs)                     the log may be dropped up to seq
  *
  * Commits are not synced one by one (synchronous=NORMAL): a power cut may undo the newest, and the log still
  * has what they held. store_state_sync makes everything before it survive, before the log is dropped.
@@ -37,7 +37,8 @@ struct store_state {
 };
 
 /* dir NULL: in memory. Errors: as store_db_open. */
-COX_MUST_CHECK enum cox_err store_state_open(struct store_state *state, const char *dir, const char *vfs,
+COX_MUST_CHECK enum cox_err store_state_open(struct store_state *state, const char *dir,
+                                             const struct store_tuning *tuning,
                                              struct store_identity *identity, struct cox_buf *error);
 void store_state_close(struct store_state *state, bool clean);
 

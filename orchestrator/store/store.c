@@ -55,11 +55,10 @@ static struct cox_store *create(const struct cox_store_config *config)
 static enum cox_err open_databases(struct cox_store *s, const char *dir, const struct store_tuning *tuning,
                                    struct cox_buf *error)
 {
-    const char *sync = tuning->log_synchronous ? tuning->log_synchronous : "FULL";
-    enum cox_err err = store_log_open(&s->log, dir, tuning->vfs, sync, &s->identity, error);
+    enum cox_err err = store_log_open(&s->log, dir, tuning, &s->identity, error);
 
     if (err == COX_OK)
-        err = store_state_open(&s->state, dir, tuning->vfs, &s->identity, error);
+        err = store_state_open(&s->state, dir, tuning, &s->identity, error);
     if (err == COX_OK && dir)
         err = store_data_dir_sync(dir, error);
     if (err == COX_OK && s->state.covered_seq < s->log.dropped_seq) {

@@ -52,6 +52,7 @@ struct slots {
     pthread_t thread;
     char *dir;
     int dir_fd; /* locked while this worker lives */
+    bool made_work_dir;
 
     /* the thread's own */
     struct event_base *base;
@@ -223,8 +224,8 @@ static void *slots_main(void *arg)
 
 /* ---------------------------------------------------------------- directories */
 
-/* Whether it worked shows in the caller's next step. */
-static void make_path(const char *path)
+/* Whether it worked shows in the caller's next step. True when the last directory of the path is new. */
+static bool make_path(const char *path)
 {
     char *copy = cox_strdup(path);
 
@@ -233,8 +234,9 @@ static void make_path(const char *path)
         (void)!mkdir(copy, 0700);
         *p = '/';
     }
-    (void)!mkdir(copy, 0700);
+    bool made = mkdir(copy, 0700) == 0;
     cox_free(copy);
+    return made;
 }
 
 /* A worker holds a lock on its directory: one that nobody holds belongs to nobody. */
@@ -269,7 +271,7 @@ static enum cox_err make_dir(struct slots *s)
     struct stat st;
 
     s->dir = cox_asprintf("%s/" DIR_PREFIX "%s", s->config.work_dir, s->config.boot_id);
-    make_path(s->config.work_dir);
+    s->made_work_dir = make_path(s->config.work_dir);
     if (lstat(s->config.work_dir, &st) != 0)
         goto out;
     if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0)) {
@@ -439,7 +441,8 @@ void slots_destroy(struct slots *s)
     }
     janitor_destroy(s->host.janitor);
     janitor_remove_now(s->dir);
-    (void)!rmdir(s->config.work_dir); /* if nobody else uses it */
+    if (s->made_work_dir)
+        (void)!rmdir(s->config.work_dir); /* unless somebody else uses it as well */
     close(s->dir_fd);
     close(s->wake_fd);
     close(s->signal_fd);

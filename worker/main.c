@@ -1,0 +1,158 @@
+/* cox-worker: reads its options, then turns the session until the agent leaves. */
+#include "config.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/units.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define EXIT_USAGE 2
+#define FDS_A_SLOT 5 /* three pipes, a process, and one more while it starts */
+#define FDS_OWN 64
+
+/* Descriptors 0 to 2 are open, so that no pipe gets such a number. */
+static void open_standard_fds(void)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    while (fd >= 0 && fd <= 2)
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd > 2)
+        close(fd);
+}
+
+/* Raised only as far as the slots need: steps inherit it. */
+static void raise_fd_limit(int64_t slots)
+{
+    struct rlimit limit;
+    rlim_t need = (rlim_t)slots * FDS_A_SLOT + FDS_OWN;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
+        return;
+    limit.rlim_cur = need < limit.rlim_max ? need : limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < need)
+        cox_log(COX_LOG_WARN, "too few file descriptors for so many slots", "limit",
+                COX_LOG_NUM(limit.rlim_cur), "need", COX_LOG_NUM(need), NULL);
+}
+
+/* All of them, in every thread: SIGTERM and SIGINT are read from a descriptor, the rest is nobody's business.
+ * What a bug raises (SIGSEGV ...) ends the process, blocked or not. */
+static void block_signals(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+}
+
+/* Whole or not at all: whoever waits for the file reads it as soon as it is there. */
+static void write_ready_file(void *user)
+{
+    const struct config *c = user;
+    char *path;
+    FILE *f;
+    bool ok;
+
+    if (!c->ready_file)
+        return;
+    path = cox_asprintf("%s.new", c->ready_file);
+    f = fopen(path, "we");
+    ok = f && fprintf(f, "{\"pid\":%d}\n", (int)getpid()) > 0;
+    ok = f && fclose(f) == 0 && ok && rename(path, c->ready_file) == 0;
+    if (!ok)
+        cox_log(COX_LOG_ERROR, "cannot write the ready file", "path", c->ready_file, "error", strerror(errno),
+                NULL);
+    cox_free(path);
+}
+
+static void wake_loop(void *user)
+{
+    cox_rpc_loop_wake(user);
+}
+
+static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct config *c, const char *boot_id,
+                  uint64_t seed)
+{
+    struct session_config config = {
+        .agent = { .slots = (uint32_t)c->slots,
+                   .resources = c->resources,
+                   .n_addresses = (uint32_t)c->n_addresses,
+                   .drain_timeout_ms = c->drain_timeout_ms,
+                   .orphan_timeout_ms = c->orphan_timeout_ms,
+                   .idle_exit_ms = c->idle_exit_ms,
+                   .seed = seed },
+        .addresses = c->addresses,
+        .worker_id = c->worker_id,
+        .boot_id = boot_id,
+        .version = COX_VERSION,
+        .labels = c->labels,
+        .n_labels = c->n_labels,
+        .on_attached = write_ready_file,
+        .user = c,
+    };
+    struct session *session = session_create(loop, slots, &config);
+
+    while (session_turn(session, COX_RPC_FOREVER))
+        ;
+    session_destroy(session);
+}
+
+static int run(struct config *c)
+{
+    struct cox_rpc_loop *loop;
+    struct slots *slots;
+    uint64_t random[2];
+    char boot_id[17];
+    int code = EXIT_SUCCESS;
+
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return EXIT_FAILURE;
+    snprintf(boot_id, sizeof(boot_id), "%016llx", (unsigned long long)random[0]);
+    raise_fd_limit(c->slots);
+    cox_rpc_init();
+    loop = cox_rpc_loop_create();
+    if (slots_create(&(struct slots_config){ .n_slots = (uint32_t)c->slots,
+                                             .work_dir = c->work_dir,
+                                             .boot_id = boot_id,
+                                             .on_reply = wake_loop,
+                                             .user = loop },
+                     &slots) == COX_OK) {
+        serve(loop, slots, c, boot_id, random[1]);
+        slots_destroy(slots);
+    } else {
+        cox_log(COX_LOG_ERROR, "cannot use the work directory", "path", c->work_dir, "error", strerror(errno),
+                NULL);
+        code = EXIT_FAILURE;
+    }
+    cox_rpc_loop_destroy(loop);
+    cox_rpc_fini();
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    enum config_outcome outcome;
+    int code = EXIT_SUCCESS;
+
+    open_standard_fds();
+    outcome = config_read(&config, argc, argv);
+    if (outcome == CONFIG_EXIT_USAGE)
+        code = EXIT_USAGE;
+    if (outcome == CONFIG_RUN) {
+        block_signals();
+        cox_log_init(config.log_level, config.log_format);
+        code = run(&config);
+    }
+    config_fini(&config);
+    return code;
+}

@@ -1,0 +1,347 @@
+#include "session.h"
+
+#include "session_pack.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/log.h"
+#include "cox/base/units.h"
+
+#define EVENTS_MAX 256                /* a turn: then results and credit leave */
+#define ROOM_LEN ((size_t)4 << 20)    /* results a message, at most, and bytes waiting in the outbox */
+#define FAREWELL_MS 1000              /* for the last messages to leave */
+#define LOGS_CAP (4 * SLOTS_LOGS_MAX) /* more than the slots have under way, but for ends of cut logs */
+
+struct session {
+    struct cox_rpc_loop *loop;
+    struct slots *slots;
+    struct session_config config;
+    struct cox_agent *agent;
+    struct cox_agent_actions actions;
+    struct cox_arena arena; /* of the message that is being made */
+    struct cox_rpc_channel *channel;
+    struct cox_rpc_call *call; /* NULL: no stream */
+    const char *address;
+    struct slots_reply *logs[LOGS_CAP]; /* to be sent */
+    size_t n_logs;
+    bool attached; /* ever */
+    bool welcomed; /* on this stream */
+    bool dialled;  /* in the last turn: Hello waits for the next */
+    bool shutdown;
+    bool left;
+};
+
+static void act(struct session *s);
+
+static void feed(struct session *s, struct cox_agent_input *in)
+{
+    in->now_mono_ns = cox_clock_mono_ns();
+    cox_agent_step(s->agent, in, &s->actions);
+    if (in->kind != COX_AGENT_TURN)
+        act(s);
+}
+
+/* ---------------------------------------------------------------- from the orchestrator */
+
+static struct cox_ref ref_of(const Coxswain__V1__AttemptRef *ref)
+{
+    return (struct cox_ref){
+        .task = ref->task,
+        .step = ref->step,
+        .token = { .epoch = ref->token->epoch, .counter = ref->token->counter },
+    };
+}
+
+static bool is_ref(const Coxswain__V1__AttemptRef *ref)
+{
+    return ref && ref->token;
+}
+
+static bool all_named(const Coxswain__V1__AttachResponse *m)
+{
+    bool ok = true;
+
+    for (size_t i = 0; i < m->n_answers; i++)
+        ok = ok && is_ref(m->answers[i]->ref);
+    for (size_t i = 0; i < m->n_cancels; i++)
+        ok = ok && is_ref(m->cancels[i]);
+    for (size_t i = 0; i < m->n_assigns; i++)
+        ok = ok && is_ref(m->assigns[i]->ref);
+    for (size_t i = 0; i < m->n_logs_wanted; i++)
+        ok = ok && is_ref(m->logs_wanted[i]->ref);
+    return ok;
+}
+
+static void feed_kind(struct session *s, enum cox_agent_input_kind kind)
+{
+    feed(s, &(struct cox_agent_input){ .kind = kind });
+}
+
+static void feed_ref(struct session *s, enum cox_agent_input_kind kind, const Coxswain__V1__AttemptRef *ref)
+{
+    feed(s, &(struct cox_agent_input){ .kind = kind, .u.ref = ref_of(ref) });
+}
+
+static void feed_assign(struct session *s, const Coxswain__V1__Assign *m)
+{
+    struct cox_agent_input in = { .kind = COX_AGENT_ASSIGN };
+    struct cox_agent_assign *assign = &in.u.assign;
+
+    assign->ref = ref_of(m->ref);
+    assign->attempt = m->attempt;
+    assign->timeout_ms = m->timeout_ms;
+    assign->task_id = cox_slice_str(m->task_id);
+    assign->step_name = cox_slice_str(m->step_name);
+    assign->handler = cox_slice_str(m->handler);
+    assign->spec_json = cox_slice(m->spec_json.data, m->spec_json.len);
+    assign->idempotency_key = cox_slice_str(m->idempotency_key);
+    if (m->resources)
+        assign->resources = (struct cox_resources){ m->resources->cpu_milli, m->resources->memory_bytes,
+                                                    m->resources->disk_bytes };
+    feed(s, &in);
+}
+
+static void feed_welcome(struct session *s, const Coxswain__V1__Welcome *m)
+{
+    feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_WELCOME,
+                                       .u.welcome = { m->shard_uid, m->beat_ms, m->lost_ms } });
+    cox_log(COX_LOG_INFO, "attached", "orchestrator", s->address, "worker", s->config.worker_id, NULL);
+    if (!s->attached && s->config.on_attached)
+        s->config.on_attached(s->config.user);
+    s->attached = true;
+    s->welcomed = true;
+}
+
+static void on_message(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    struct session *s = user;
+    const Coxswain__V1__AttachResponse *m = (const Coxswain__V1__AttachResponse *)message;
+
+    if (!all_named(m)) {
+        cox_rpc_cancel(call, &(struct cox_rpc_error){ .status = COX_RPC_INVALID_ARGUMENT,
+                                                      .message = "an attempt without ref and token" });
+        return;
+    }
+    if (m->welcome)
+        feed_welcome(s, m->welcome);
+    for (size_t i = 0; i < m->n_answers; i++)
+        feed_ref(s, COX_AGENT_ANSWER, m->answers[i]->ref);
+    for (size_t i = 0; i < m->n_cancels; i++)
+        feed_ref(s, COX_AGENT_CANCEL, m->cancels[i]);
+    for (size_t i = 0; i < m->n_assigns; i++)
+        feed_assign(s, m->assigns[i]);
+    for (size_t i = 0; i < m->n_logs_wanted; i++)
+        feed(s, &(struct cox_agent_input){
+                    .kind = COX_AGENT_LOG_WANTED,
+                    .u.log = { ref_of(m->logs_wanted[i]->ref), m->logs_wanted[i]->wanted } });
+    if (m->drain)
+        feed_kind(s, COX_AGENT_DRAIN);
+    if (m->reconnect)
+        feed_kind(s, COX_AGENT_RECONNECT);
+}
+
+static void forget_logs(struct session *s)
+{
+    for (size_t i = 0; i < s->n_logs; i++)
+        slots_reply_free(s->slots, s->logs[i]);
+    s->n_logs = 0;
+}
+
+static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *status, void *user)
+{
+    struct session *s = user;
+
+    (void)call;
+    s->call = NULL;
+    s->welcomed = false;
+    forget_logs(s);
+    if (!s->left)
+        cox_log(COX_LOG_WARN, "detached", "orchestrator", s->address, "status",
+                cox_rpc_status_text(status->status), "message", status->message ? status->message : "", NULL);
+    feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_STREAM_CLOSED,
+                                       .u.closed.superseded = status->status == COX_RPC_ABORTED });
+}
+
+static const struct cox_rpc_handlers handlers = { .on_message = on_message, .on_closed = on_closed };
+
+/* ---------------------------------------------------------------- the agent's wishes */
+
+static void dial(struct session *s, uint32_t address)
+{
+    cox_rpc_channel_destroy(s->channel);
+    s->address = s->config.addresses[address];
+    s->channel = cox_rpc_channel_create(
+        s->loop, &(struct cox_rpc_channel_config){ .target = s->address, .own_connection = true });
+    s->call = cox_rpc_call_start(
+        s->channel, &(struct cox_rpc_call_config){ .service = &coxswain__v1__worker_service__descriptor,
+                                                   .method = "Attach",
+                                                   .handlers = &handlers,
+                                                   .user = s });
+    cox_agent_step(
+        s->agent,
+        &(struct cox_agent_input){ .now_mono_ns = cox_clock_mono_ns(), .kind = COX_AGENT_STREAM_OPEN },
+        &s->actions);
+}
+
+/* Does what cannot wait for the turn's end. Actions that send exist only at that end. */
+static void act(struct session *s)
+{
+    for (size_t i = 0; i < s->actions.len; i++) {
+        const struct cox_agent_action *action = &s->actions.items[i];
+
+        if (action->kind == COX_AGENT_START)
+            slots_start(s->slots, action->slot, action->u.assign);
+        else if (action->kind == COX_AGENT_KILL)
+            slots_kill(s->slots, action->slot);
+        else if (action->kind == COX_AGENT_LOG)
+            slots_log(s->slots, action->slot, action->wanted);
+    }
+    s->actions.len = 0;
+}
+
+static void send_all(struct session *s)
+{
+    Coxswain__V1__AttachRequest *m =
+        session_pack(&s->arena, &s->config, s->actions.items, s->actions.len, s->logs, s->n_logs);
+
+    /* What the agent says goes out or the stream is lost: a peer that does not read loses it. */
+    if (m && s->call && cox_rpc_send(s->call, &m->base) == COX_ERR_FULL)
+        cox_rpc_cancel(s->call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
+                                                         .message = "the orchestrator does not read" });
+    cox_arena_reset(&s->arena);
+    forget_logs(s);
+}
+
+/* The rest of a turn's actions. Each may change the agent, so they are copied first: there are at most two.
+ */
+static void steer(struct session *s)
+{
+    struct cox_agent_action wishes[2];
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->actions.len && n < 2; i++)
+        if (s->actions.items[i].kind >= COX_AGENT_DIAL)
+            wishes[n++] = s->actions.items[i];
+    act(s);
+    for (size_t i = 0; i < n; i++) {
+        if (wishes[i].kind == COX_AGENT_DIAL) {
+            dial(s, wishes[i].address);
+        } else if (wishes[i].kind == COX_AGENT_HANG_UP) {
+            cox_log(COX_LOG_WARN, "leaving the stream", "why", wishes[i].u.why, NULL);
+            cox_rpc_cancel(s->call, NULL);
+        } else {
+            cox_log(COX_LOG_INFO, "exiting", "why", wishes[i].u.why, NULL);
+            s->left = true;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- from the slots */
+
+static void keep_log(struct session *s, struct slots_reply *reply)
+{
+    if (!s->welcomed || s->n_logs == LOGS_CAP)
+        slots_reply_free(s->slots, reply);
+    else
+        s->logs[s->n_logs++] = reply;
+}
+
+static void take_replies(struct session *s)
+{
+    struct slots_reply *reply;
+
+    while ((reply = slots_take(s->slots)) != NULL) {
+        if (reply->kind == SLOTS_LOG) {
+            keep_log(s, reply);
+            continue;
+        }
+        if (reply->kind == SLOTS_ENDED)
+            feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_SLOT_ENDED,
+                                               .u.ended = { reply->slot, reply->result } });
+        else
+            s->shutdown = true;
+        slots_reply_free(s->slots, reply);
+    }
+    if (s->shutdown)
+        feed_kind(s, COX_AGENT_SHUTDOWN);
+    s->shutdown = false;
+}
+
+/* ---------------------------------------------------------------- turns */
+
+static bool wants_log_end(const struct session *s)
+{
+    for (size_t i = 0; i < s->actions.len; i++)
+        if (s->actions.items[i].kind == COX_AGENT_SEND_LOG_END)
+            return true;
+    return false;
+}
+
+static void end_turn(struct session *s)
+{
+    size_t waiting = s->call ? cox_rpc_outbox_len(s->call) : 0;
+    struct slots_reply *held[LOGS_CAP];
+    size_t n_held = 0;
+
+    feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_TURN,
+                                       .u.turn.room_len = waiting < ROOM_LEN ? ROOM_LEN - waiting : 0 });
+    if (s->call && waiting >= ROOM_LEN && !wants_log_end(s)) { /* logs wait for room, the slots for logs */
+        for (; n_held < s->n_logs; n_held++)
+            held[n_held] = s->logs[n_held];
+        s->n_logs = 0;
+    }
+    send_all(s);
+    for (; s->n_logs < n_held; s->n_logs++)
+        s->logs[s->n_logs] = held[s->n_logs];
+    steer(s);
+}
+
+bool session_turn(struct session *s, int64_t until_mono_ns)
+{
+    int64_t wake_ns = s->dialled ? 0 : cox_agent_wake_ns(s->agent);
+
+    s->dialled = false;
+    cox_rpc_loop_run_once(s->loop, wake_ns < until_mono_ns ? wake_ns : until_mono_ns, EVENTS_MAX);
+    take_replies(s);
+    end_turn(s);
+    return !s->left;
+}
+
+void session_shutdown(struct session *s)
+{
+    s->shutdown = true;
+}
+
+/* ---------------------------------------------------------------- life */
+
+struct session *session_create(struct cox_rpc_loop *loop, struct slots *slots,
+                               const struct session_config *config)
+{
+    struct session *s = COX_NEW(struct session);
+
+    s->loop = loop;
+    s->slots = slots;
+    s->config = *config;
+    s->agent = cox_agent_create(&config->agent);
+    return s;
+}
+
+void session_destroy(struct session *s)
+{
+    int64_t deadline_ns = cox_clock_mono_ns() + FAREWELL_MS * INT64_C(1000000);
+
+    if (!s)
+        return;
+    if (s->call)
+        cox_rpc_half_close(s->call);
+    while (s->call && cox_clock_mono_ns() < deadline_ns)
+        cox_rpc_loop_run_once(s->loop, deadline_ns, EVENTS_MAX);
+    s->left = true;
+    cox_rpc_channel_destroy(s->channel);
+    while (s->call)
+        cox_rpc_loop_run_once(s->loop, COX_RPC_FOREVER, EVENTS_MAX);
+    forget_logs(s);
+    cox_agent_destroy(s->agent);
+    cox_agent_actions_fini(&s->actions);
+    cox_arena_fini(&s->arena);
+    cox_free(s);
+}

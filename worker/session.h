@@ -1,0 +1,44 @@
+/* One worker's conversation with its orchestrator: the agent, driven by a gRPC stream and the slots.
+ * Everything runs on the loop's thread. */
+#ifndef COX_WORKER_SESSION_H
+#define COX_WORKER_SESSION_H
+
+#include "slots.h"
+
+#include "cox/agent.h"
+#include "cox/rpc.h"
+
+struct session_label {
+    const char *key;
+    const char *value;
+};
+
+/* Borrowed; outlives the session. */
+struct session_config {
+    struct cox_agent_config agent;
+    const char *const *addresses; /* agent.n_addresses of them */
+    const char *worker_id;
+    const char *boot_id;
+    const char *version;
+    const struct session_label *labels;
+    size_t n_labels;
+    const char *const *handlers; /* offered; none: "run" */
+    size_t n_handlers;
+    void (*on_attached)(void *user); /* the first Welcome has come; may be NULL */
+    void *user;
+};
+
+struct session;
+
+/* `slots` has as many as the agent's configuration, and wakes `loop` on replies. */
+struct session *session_create(struct cox_rpc_loop *loop, struct slots *slots,
+                               const struct session_config *config);
+void session_destroy(struct session *s); /* NULL is allowed; runs the loop until the stream is gone */
+
+/* One turn: waits for something to happen, but not beyond `until_mono_ns`; false once the agent has left. */
+bool session_turn(struct session *s, int64_t until_mono_ns);
+
+/* As SIGTERM does. Takes effect in the next turn. */
+void session_shutdown(struct session *s);
+
+#endif

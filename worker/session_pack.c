@@ -1,0 +1,187 @@
+#include "session_pack.h"
+
+/* Arrays in the message, by what fills them; sized for the worst before they are filled. */
+static void *make_array(struct cox_arena *arena, size_t n)
+{
+    return cox_arena_alloc(arena, (n + 1) * sizeof(void *));
+}
+
+static Coxswain__V1__AttemptRef *make_ref(struct cox_arena *arena, struct cox_ref ref)
+{
+    struct {
+        Coxswain__V1__AttemptRef ref;
+        Coxswain__V1__Token token;
+    } *m = cox_arena_alloc(arena, sizeof(*m));
+
+    coxswain__v1__attempt_ref__init(&m->ref);
+    coxswain__v1__token__init(&m->token);
+    m->token.epoch = ref.token.epoch;
+    m->token.counter = ref.token.counter;
+    m->ref.task = ref.task;
+    m->ref.step = ref.step;
+    m->ref.token = &m->token;
+    return &m->ref;
+}
+
+static void put_labels(struct cox_arena *arena, Coxswain__V1__Hello *hello,
+                       const struct session_config *config)
+{
+    hello->labels = make_array(arena, config->n_labels);
+    for (; hello->n_labels < config->n_labels; hello->n_labels++) {
+        Coxswain__V1__Hello__LabelsEntry *entry = cox_arena_alloc(arena, sizeof(*entry));
+
+        coxswain__v1__hello__labels_entry__init(entry);
+        entry->key = (char *)(uintptr_t)config->labels[hello->n_labels].key;
+        entry->value = (char *)(uintptr_t)config->labels[hello->n_labels].value;
+        hello->labels[hello->n_labels] = entry;
+    }
+}
+
+static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct session_config *config,
+                                       const struct cox_agent_action *act)
+{
+    static const char *const run_only[] = { "run" };
+    Coxswain__V1__Hello *hello = cox_arena_alloc(arena, sizeof(*hello));
+    Coxswain__V1__Resources *resources = cox_arena_alloc(arena, sizeof(*resources));
+
+    coxswain__v1__hello__init(hello);
+    coxswain__v1__resources__init(resources);
+    hello->worker_id = (char *)(uintptr_t)config->worker_id;
+    hello->boot_id = (char *)(uintptr_t)config->boot_id;
+    hello->version = (char *)(uintptr_t)config->version;
+    hello->slots = config->agent.slots;
+    hello->handlers = (char **)(uintptr_t)(config->n_handlers > 0 ? config->handlers : run_only);
+    hello->n_handlers = config->n_handlers > 0 ? config->n_handlers : 1;
+    put_labels(arena, hello, config);
+    resources->cpu_milli = config->agent.resources.cpu_milli;
+    resources->memory_bytes = config->agent.resources.memory_bytes;
+    resources->disk_bytes = config->agent.resources.disk_bytes;
+    hello->resources = resources;
+    hello->shard_uid = act->u.hello.shard_uid;
+    hello->holds = make_array(arena, act->u.hello.n_holds);
+    for (; hello->n_holds < act->u.hello.n_holds; hello->n_holds++)
+        hello->holds[hello->n_holds] = make_ref(arena, act->u.hello.holds[hello->n_holds]);
+    return hello;
+}
+
+static Coxswain__V1__Result *make_result(struct cox_arena *arena, const struct cox_agent_action *act)
+{
+    const struct cox_agent_result *r = act->u.result;
+    struct {
+        Coxswain__V1__Result result;
+        Coxswain__V1__Error error;
+        Google__Protobuf__Int32Value exit_code;
+    } *m = cox_arena_alloc(arena, sizeof(*m));
+
+    coxswain__v1__result__init(&m->result);
+    m->result.ref = make_ref(arena, act->ref);
+    m->result.status = (Coxswain__V1__AttemptStatus)r->status;
+    m->result.output_json.data = (uint8_t *)(uintptr_t)r->output.data;
+    m->result.output_json.len = r->output.len;
+    m->result.cpu_us = r->cpu_us;
+    m->result.run_us = r->run_us;
+    m->result.max_rss_bytes = r->max_rss_bytes;
+    if (r->code != COX_CODE_NONE) {
+        coxswain__v1__error__init(&m->error);
+        m->error.code = (char *)(uintptr_t)cox_code_text(r->code);
+        m->error.message = cox_arena_dup(arena, r->message.data, r->message.len);
+        m->result.error = &m->error;
+    }
+    if (r->has_exit_code) {
+        google__protobuf__int32_value__init(&m->exit_code);
+        m->exit_code.value = r->exit_code;
+        m->result.exit_code = &m->exit_code;
+    }
+    return &m->result;
+}
+
+static Coxswain__V1__LogChunk *make_chunk(struct cox_arena *arena, struct cox_ref ref)
+{
+    Coxswain__V1__LogChunk *chunk = cox_arena_alloc(arena, sizeof(*chunk));
+
+    coxswain__v1__log_chunk__init(chunk);
+    chunk->ref = make_ref(arena, ref);
+    return chunk;
+}
+
+static void put_logs(struct cox_arena *arena, Coxswain__V1__AttachRequest *m, struct slots_reply *const *logs,
+                     size_t n_logs)
+{
+    for (size_t i = 0; i < n_logs; i++) {
+        Coxswain__V1__LogChunk *chunk = make_chunk(arena, logs[i]->ref);
+
+        chunk->stream = (Coxswain__V1__LogStream)logs[i]->stream;
+        chunk->data.data = logs[i]->bytes.data;
+        chunk->data.len = logs[i]->bytes.len;
+        chunk->reset = logs[i]->dropped;
+        m->logs[m->n_logs++] = chunk;
+    }
+}
+
+static void put_action(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
+                       const struct session_config *config, const struct cox_agent_action *act)
+{
+    static Coxswain__V1__Beat beat = COXSWAIN__V1__BEAT__INIT;
+
+    switch (act->kind) {
+    case COX_AGENT_SEND_HELLO:
+        m->hello = make_hello(arena, config, act);
+        break;
+    case COX_AGENT_SEND_STARTED:
+        m->started[m->n_started++] = make_ref(arena, act->ref);
+        break;
+    case COX_AGENT_SEND_RESULT:
+        m->results[m->n_results++] = make_result(arena, act);
+        break;
+    case COX_AGENT_SEND_RETURNED:
+        m->returned[m->n_returned++] = make_ref(arena, act->ref);
+        break;
+    case COX_AGENT_SEND_CREDIT:
+        m->credit = cox_arena_alloc(arena, sizeof(*m->credit));
+        coxswain__v1__credit__init(m->credit);
+        m->credit->granted = act->u.granted;
+        break;
+    case COX_AGENT_SEND_LOG_END:
+        m->logs[m->n_logs] = make_chunk(arena, act->ref);
+        m->logs[m->n_logs++]->end = true;
+        break;
+    case COX_AGENT_SEND_DRAINING:
+        m->draining = true;
+        break;
+    case COX_AGENT_SEND_BEAT:
+        m->beat = &beat;
+        break;
+    case COX_AGENT_START:
+    case COX_AGENT_KILL:
+    case COX_AGENT_LOG:
+    case COX_AGENT_DIAL:
+    case COX_AGENT_HANG_UP:
+    case COX_AGENT_EXIT:
+        break;
+    }
+}
+
+Coxswain__V1__AttachRequest *session_pack(struct cox_arena *arena, const struct session_config *config,
+                                          const struct cox_agent_action *acts, size_t n_acts,
+                                          struct slots_reply *const *logs, size_t n_logs)
+{
+    Coxswain__V1__AttachRequest *m = cox_arena_alloc(arena, sizeof(*m));
+    size_t n[COX_AGENT_EXIT + 1] = { 0 };
+    size_t n_sends = n_logs;
+
+    for (size_t i = 0; i < n_acts; i++)
+        n[acts[i].kind]++;
+    for (size_t kind = COX_AGENT_SEND_HELLO; kind <= COX_AGENT_SEND_BEAT; kind++)
+        n_sends += n[kind];
+    if (n_sends == 0)
+        return NULL;
+    coxswain__v1__attach_request__init(m);
+    m->started = make_array(arena, n[COX_AGENT_SEND_STARTED]);
+    m->results = make_array(arena, n[COX_AGENT_SEND_RESULT]);
+    m->returned = make_array(arena, n[COX_AGENT_SEND_RETURNED]);
+    m->logs = make_array(arena, n[COX_AGENT_SEND_LOG_END] + n_logs);
+    put_logs(arena, m, logs, n_logs);
+    for (size_t i = 0; i < n_acts; i++)
+        put_action(arena, m, config, &acts[i]);
+    return m;
+}

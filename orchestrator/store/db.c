@@ -6,7 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define REWRITE_CHUNK (1 << 20)
+#define REWRITE_CHUNK                                                                                        \
+    (1 << 16) /* SQLite on Unix writes at most 2^17 - 1 bytes at once, silently less than asked */
 
 void store_bind_bytes(sqlite3_stmt *st, int at, struct cox_slice s)
 {

@@ -40,8 +40,9 @@ struct cox_driver {
     struct cox_list pool;
     size_t n_pool;
     size_t pending_len;
-    bool state_full; /* the next action waits for the state's ring */
-    bool log_full;   /* the current turn waits for the log's ring */
+    size_t records_len; /* of the last turn: the next is likely to be as long */
+    bool state_full;    /* the next action waits for the state's ring */
+    bool log_full;      /* the current turn waits for the log's ring */
 
     struct cox_list holds;   /* by seq */
     struct cox_list fetches; /* not yet with the store */
@@ -417,6 +418,7 @@ static void append(struct cox_driver *d)
         return;
     size_t records_len = fx->records.len;
 
+    d->records_len = records_len;
     d->log_full =
         fx->n_records > 0 && !cox_store_append(d->store, fx->first_seq, fx->n_records, &fx->records);
     if (d->log_full)
@@ -427,6 +429,7 @@ static void append(struct cox_driver *d)
     d->pending_len += t->len;
     cox_list_push_back(&d->turns, &t->node);
     d->cur = turn_get(d);
+    cox_buf_reserve(&d->cur->fx.records, d->records_len);
     d->n_seen = 0;
 }
 
@@ -556,6 +559,11 @@ struct cox_compile *cox_driver_compile(struct cox_driver *d)
 uint64_t cox_driver_uid(const struct cox_driver *d)
 {
     return cox_store_uid(d->store);
+}
+
+uint64_t cox_driver_durable_seq(const struct cox_driver *d)
+{
+    return cox_store_durable_seq(d->store);
 }
 
 struct cox_now cox_driver_now(struct cox_driver *d)

@@ -86,6 +86,7 @@ bool cox_driver_checkpointing(const struct cox_driver *d);
 const struct cox_engine *cox_driver_engine(const struct cox_driver *d);
 struct cox_compile *cox_driver_compile(struct cox_driver *d);
 uint64_t cox_driver_uid(const struct cox_driver *d);
+uint64_t cox_driver_durable_seq(const struct cox_driver *d);
 struct cox_now cox_driver_now(struct cox_driver *d); /* reads the clocks */
 
 /* Calls `fn` once everything the engine has done up to now is durable and acted on: in a turn, in order,

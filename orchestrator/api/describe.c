@@ -73,8 +73,8 @@ static void build_task_outputs(struct cox_reading *r, const struct cox_task_view
         cox_show_payload(&r->shown, v->outputs.kind == COX_PAYLOAD_NONE ? &empty : &v->outputs, ret);
     else if (cox_task_status_final(v->status))
         cox_reading_fail(r, COX_RPC_FAILED_PRECONDITION, "NO_OUTPUT",
-                         "task %s has no outputs: it is %s: %s: %.*s", id, cox_task_status_text(v->status),
-                         cox_code_text(v->code), (int)v->message.len, (const char *)v->message.data);
+                         "task %s has no outputs: it is %s: %.*s", id, cox_task_status_text(v->status),
+                         (int)v->message.len, (const char *)v->message.data);
     else
         cox_reading_fail(r, COX_RPC_FAILED_PRECONDITION, "NOT_ENDED", "task %s has not ended: it is %s", id,
                          cox_task_status_text(v->status));

@@ -226,6 +226,7 @@ static struct get *get_create(struct cox_api *a, struct cox_rpc_call *call, size
     g->reading.op.on_gone = on_gone;
     g->reading.op.on_time = on_time;
     g->reading.shown.arena = &g->reading.arena;
+    g->reading.shown.durable_seq = cox_driver_durable_seq(a->driver);
     g->n_items = n_items;
     coxswain__v1__get_task_response__init(&g->one);
     coxswain__v1__batch_get_tasks_response__init(&g->many);

@@ -87,7 +87,8 @@ struct cox_wanted {
 struct cox_shown {
     struct cox_arena *arena;
     struct cox_wanted *wanted;
-    size_t len; /* bytes of values shown, fetched ones included */
+    size_t len;           /* bytes of values shown, fetched ones included */
+    uint64_t durable_seq; /* what a task from the archive is of */
 };
 Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
                                   bool with_values);

@@ -25,6 +25,7 @@ struct cox_reading *cox_reading_create(struct cox_api *a, struct cox_rpc_call *c
     cox_op_init(&r->op, a, call);
     r->op.on_gone = on_gone;
     r->shown.arena = &r->arena;
+    r->shown.durable_seq = cox_driver_durable_seq(a->driver);
     r->task = task;
     return r;
 }

@@ -183,7 +183,7 @@ Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine 
         m->error->step = cox_show_text(a, step_name(v.image, v.error_step));
     m->steps = show_counts(a, &v);
     m->usage = show_usage(a, v.cpu_us);
-    m->as_of_seq = e ? cox_engine_seq(e) : 0;
+    m->as_of_seq = e ? cox_engine_seq(e) : sh->durable_seq;
     if (with_values) {
         m->inputs_json = cox_show_text(a, task.inputs_json);
         sh->len += task.inputs_json.len;

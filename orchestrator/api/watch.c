@@ -106,7 +106,9 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     cox_task_id_format(w->task, id);
     if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
         struct batch *b = batch_create(w, 1);
-        struct cox_shown shown = { .arena = &b->arena };
+        struct cox_shown shown = { .arena = &b->arena,
+                                   .durable_seq = cox_driver_durable_seq(w->op.api->driver) };
+        b->messages[0].seq = shown.durable_seq;
         b->messages[0].task = cox_show_task(&shown, NULL, task, true);
         b->messages[0].reset = w->resetting;
         b->last = true;

@@ -151,12 +151,13 @@ static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *sta
     struct session *s = user;
 
     (void)call;
+    if (!s->left)
+        cox_log(COX_LOG_WARN, s->welcomed ? "detached" : "cannot attach", "orchestrator", s->address,
+                "status", cox_rpc_status_text(status->status), "message",
+                status->message ? status->message : "", NULL);
     s->call = NULL;
     s->welcomed = false;
     forget_logs(s);
-    if (!s->left)
-        cox_log(COX_LOG_WARN, "detached", "orchestrator", s->address, "status",
-                cox_rpc_status_text(status->status), "message", status->message ? status->message : "", NULL);
     feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_STREAM_CLOSED,
                                        .u.closed.superseded = status->status == COX_RPC_ABORTED });
 }

@@ -1,0 +1,66 @@
+#include "bench.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum cox_err process_start(struct process *p, char *const argv[])
+{
+    pid_t parent = getpid();
+    pid_t pid = fork();
+
+    if (pid < 0) {
+        complain("fork: %s", strerror(errno));
+        return COX_ERR_IO;
+    }
+    if (pid == 0) {
+        /* Only what is safe beside the library's threads: no locks, no memory. */
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+            _exit(127);
+        execv(argv[0], argv);
+        _exit(127);
+    }
+    p->pid = pid;
+    return COX_OK;
+}
+
+bool process_alive(struct process *p)
+{
+    siginfo_t info = { 0 };
+
+    return p->pid > 0 && waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+}
+
+bool process_stop(struct process *p)
+{
+    int status = 0;
+
+    if (p->pid == 0)
+        return true;
+    kill(p->pid, SIGTERM);
+    while (waitpid(p->pid, &status, 0) < 0) {
+        if (errno != EINTR)
+            return false;
+    }
+    p->pid = 0;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+int64_t process_cpu_ns(pid_t pid)
+{
+    clockid_t clock;
+    struct timespec t;
+
+    if (pid <= 0 || clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
+        return 0;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}

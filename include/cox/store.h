@@ -66,7 +66,7 @@ COX_MUST_CHECK enum cox_err cox_store_start(struct cox_store *s);
 
 /* Appends `n` records with sequence numbers first_seq .. first_seq + n - 1, contiguous with the last append.
  * Moves `records` (left empty). False, and nothing happened, when the ring is full: stop taking input until
- * durable_seq rises. */
+ * durable_seq rises. At most 256 MiB a batch, and waiting. */
 COX_MUST_CHECK bool cox_store_append(struct cox_store *s, uint64_t first_seq, uint32_t n,
                                      struct cox_buf *records);
 /* Every record up to this one is durable. Any thread; rises only. */
@@ -83,6 +83,9 @@ enum cox_store_op {
     COX_STORE_READ_ARCHIVE,  /* id; event with bytes, COX_ERR_NOT_FOUND when absent */
     COX_STORE_READ_PAYLOAD   /* hash; event with bytes */
 };
+
+/* `seq`, where it is not 0, is a record that must be durable before the request is committed: the state never
+ * runs ahead of the log, or a crash would leave it holding what never happened. It must have been appended. */
 struct cox_store_request {
     enum cox_store_op op;
     uint64_t ticket;         /* comes back in the event */

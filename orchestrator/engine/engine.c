@@ -392,7 +392,7 @@ static void restore_attempts(struct cox_engine *e, struct cox_task *t)
 
 static void derive_task(struct cox_engine *e, struct cox_task *t)
 {
-    task_count_statuses(t);
+    task_derive_sums(t);
     e->n_live_steps += t->image.n_steps;
     if (cox_task_status_final(t->status)) {
         t->link_next = t->image.n_steps;

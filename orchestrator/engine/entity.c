@@ -530,7 +530,7 @@ enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
         task_destroy(NULL, t);
         return err;
     }
-    task_count_statuses(t);
+    task_derive_sums(t);
     *ret = t;
     return COX_OK;
 }

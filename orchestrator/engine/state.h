@@ -134,6 +134,7 @@ struct cox_task {
     struct cox_list in_tasks, in_linking;
     uint32_t link_next;                       /* steps before this one are linked */
     uint32_t n_by_status[COX_STEP_STATUS_NR]; /* NONE counts as BLOCKED */
+    uint64_t cpu_us;                          /* of all ended attempts */
     uint32_t n_evaluations;                   /* EVALUATE actions out */
     uint32_t n_watchers;
     bool outputs_evaluating, archived;
@@ -321,7 +322,7 @@ uint64_t emit(struct cox_engine *e, const struct record *r);
 struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub without header */
 void task_init_header(struct cox_task *t);                          /* after image_bytes was set */
 void task_destroy(struct cox_engine *e, struct cox_task *t);        /* e may be NULL (thawed) */
-void task_count_statuses(struct cox_task *t);                       /* n_by_status from the pages */
+void task_derive_sums(struct cox_task *t); /* n_by_status and cpu_us from the pages */
 struct page *page_create(struct cox_task *t, uint32_t no, uint32_t n_steps);
 struct page *task_page(struct cox_engine *e, struct cox_task *t, uint32_t no);
 struct step *task_step(const struct cox_task *t, uint32_t step); /* its page must exist */

@@ -149,16 +149,31 @@ uint32_t step_index(const struct step *s)
     return step_page(s)->entity.sub * COX_PAGE_STEPS + s->index;
 }
 
-void task_count_statuses(struct cox_task *t)
+static uint64_t step_cpu_us(const struct step *s)
+{
+    uint64_t cpu = s->cpu_us;
+    if (s->history == NULL)
+        return cpu;
+    if (s->history->n > 0 && s->history->items[s->history->n - 1].number == s->n_attempts)
+        cpu = 0; /* the last attempt is in the history already */
+    for (uint32_t i = 0; i < s->history->n; i++)
+        cpu += s->history->items[i].cpu_us;
+    return cpu;
+}
+
+void task_derive_sums(struct cox_task *t)
 {
     memset(t->n_by_status, 0, sizeof t->n_by_status);
+    t->cpu_us = 0;
     for (uint32_t no = 0; no < t->n_pages; no++) {
         const struct page *p = t->pages[no];
         uint32_t left = t->image.n_steps - no * COX_PAGE_STEPS;
         if (p == NULL)
             t->n_by_status[COX_STEP_BLOCKED] += left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS;
-        for (uint32_t i = 0; p != NULL && i < p->n_steps; i++)
+        for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
             t->n_by_status[p->steps[i].status]++;
+            t->cpu_us += step_cpu_us(&p->steps[i]);
+        }
     }
 }
 

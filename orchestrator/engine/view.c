@@ -8,18 +8,6 @@ const struct cox_task *cox_engine_find(const struct cox_engine *e, cox_task_id i
     return cox_map64_get(&e->tasks, id);
 }
 
-static uint64_t step_cpu_us(const struct step *s)
-{
-    uint64_t cpu = s->cpu_us;
-    if (s->history == NULL)
-        return cpu;
-    if (s->history->n > 0 && s->history->items[s->history->n - 1].number == s->n_attempts)
-        cpu = 0; /* the last attempt is in the history already */
-    for (uint32_t i = 0; i < s->history->n; i++)
-        cpu += s->history->items[i].cpu_us;
-    return cpu;
-}
-
 void cox_task_view(const struct cox_task *t, struct cox_task_view *ret)
 {
     memset(ret, 0, sizeof *ret);
@@ -36,9 +24,7 @@ void cox_task_view(const struct cox_task *t, struct cox_task_view *ret)
     if (t->outputs != NULL)
         ret->outputs = t->outputs->payload;
     memcpy(ret->n_steps_by_status, t->n_by_status, sizeof ret->n_steps_by_status);
-    for (uint32_t no = 0; no < t->n_pages; no++)
-        for (uint32_t i = 0; t->pages[no] != NULL && i < t->pages[no]->n_steps; i++)
-            ret->cpu_us += step_cpu_us(&t->pages[no]->steps[i]);
+    ret->cpu_us = t->cpu_us;
 }
 
 static enum cox_step_reason step_reason(const struct cox_task *t, uint32_t step, const struct step *s)

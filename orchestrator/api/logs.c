@@ -13,7 +13,8 @@
 #include <string.h>
 
 #define SLOW_LEN ((size_t)1 << 20)
-#define QUIET_NS 300000000LL /* not following: what a worker has sent by then is what it had */
+#define QUIET_NS 200000000LL /* not following: what a worker has sent by then is what it had; */
+#define LOOK_NS 2000000000LL /* and one that never falls quiet is looked at for so long */
 
 struct logs {
     struct cox_op op;
@@ -30,6 +31,7 @@ struct logs {
     uint32_t asked;         /* attempt whose worker was asked, */
     uint32_t asked_session; /* and on which stream: once is enough */
     bool follow;
+    int64_t look_until_ns;
     bool lost;                 /* pieces: say so with the next one */
     bool busy;                 /* the hold or the fetch is under way */
     bool over;                 /* once `busy` ends */
@@ -156,6 +158,13 @@ static uint32_t session_of(struct cox_api *a, struct cox_slice worker_id)
     return 0;
 }
 
+static void wait_for_quiet(struct logs *l)
+{
+    int64_t until_ns = cox_driver_now(l->op.api->driver).mono_ns + QUIET_NS;
+
+    cox_op_wait(&l->op, until_ns < l->look_until_ns ? until_ns : l->look_until_ns);
+}
+
 static void on_chunk(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chunk)
 {
     struct logs *l = COX_CONTAINER_OF(r, struct logs, reader);
@@ -171,7 +180,7 @@ static void on_chunk(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chu
     send_piece(l, chunk->stream, chunk->data.data, chunk->data.len, chunk->reset);
     if (!chunk->end) {
         if (!l->follow)
-            cox_op_wait(&l->op, cox_driver_now(l->op.api->driver).mono_ns + QUIET_NS);
+            wait_for_quiet(l);
         return;
     }
     if (l->follow)
@@ -198,10 +207,12 @@ static void relay(struct logs *l, const struct cox_attempt_view *attempt)
 
     if (l->follow)
         return;
-    if (started)
-        cox_op_wait(&l->op, cox_driver_now(a->driver).mono_ns + QUIET_NS);
-    else
+    if (started) {
+        l->look_until_ns = cox_driver_now(a->driver).mono_ns + LOOK_NS;
+        wait_for_quiet(l);
+    } else {
         end(l);
+    }
 }
 
 /* ---- from state to state ---- */

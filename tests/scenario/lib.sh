@@ -21,6 +21,7 @@ scenario_failed=0
 coxd_pid=
 coxd_grpc=127.0.0.1:0
 declare -A worker_pids=()
+at_exit=() # commands, run before anything else is tidied up
 export NO_COLOR=1
 unset COX_TOKEN
 
@@ -157,7 +158,7 @@ start_worker() {
     rm -f "$ready"
     mkdir -p "$scenario_dir/$name.work"
     (cd "$scenario_dir/$name.work" &&
-        exec "$COX_BUILD/cox-worker" --orchestrator "$COX_ADDRESS" --id "$name" --ready-file "$ready" "$@") \
+        exec "$COX_BUILD/cox-worker" --orchestrator "$COX_ADDRESS" --worker-id "$name" --ready-file "$ready" "$@") \
         >>"$scenario_dir/$name.log" 2>&1 </dev/null &
     worker_pids[$name]=$!
     if ! await_file "$ready" "${worker_pids[$name]}"; then
@@ -173,8 +174,9 @@ stop_worker() { # stop_worker NAME [SIGNAL]
 }
 
 scenario_cleanup() {
-    local code=$? name
+    local code=$? name command
     trap - EXIT
+    for command in "${at_exit[@]}"; do eval "$command" 2>/dev/null; done
     for name in "${!worker_pids[@]}"; do stop_worker "$name" TERM; done
     stop_coxd TERM
     if [ -n "${COX_KEEP:-}" ]; then echo "kept $scenario_dir" >&2; else rm -rf "$scenario_dir"; fi

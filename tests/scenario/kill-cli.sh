@@ -1,0 +1,34 @@
+#!/bin/bash
+# kill -9 of a command line in the middle of submitting: submitting again with the same key gives one task,
+# and the same one each time.
+. "$(dirname "$0")/load.sh"
+need_programs coxd cox-worker cox cox-bench tests/scenario/step-body python3
+
+start_coxd
+start_worker w1 --slots 4
+python3 "$load_py" document "$body" "$logs" >"$scenario_dir/load.json"
+
+n=$(rounds 30 300)
+n_said=0
+n_silent=0
+differ=
+for ((i = 1; i <= n; i++)); do
+    "$COX_BUILD/cox" task submit "$scenario_dir/load.json" --key "key-$i" -o name >"$scenario_dir/said" 2>/dev/null &
+    pid=$!
+    sleep "0.0$((RANDOM % 5))$((RANDOM % 10))"
+    stop_process "$pid" KILL
+    said=$(cat "$scenario_dir/said")
+    first=$(cox task submit "$scenario_dir/load.json" --key "key-$i" -o name)
+    second=$(cox task submit "$scenario_dir/load.json" --key "key-$i" -o name)
+    if [ -n "$said" ]; then n_said=$((n_said + 1)); else n_silent=$((n_silent + 1)); fi
+    [ -n "$first" ] && [ "$first" = "$second" ] && [ "${said:-$first}" = "$first" ] ||
+        differ="$differ key-$i:$said,$first,$second"
+    echo "key-$i $first" >>"$scenario_dir/acknowledged"
+done
+echo "$n_silent killed before they said an id, $n_said after"
+check_equal "the same id each time" "" "$differ"
+cut -d ' ' -f 2 "$scenario_dir/acknowledged" |
+    "$COX_BUILD/cox-bench" await --addr "$COX_ADDRESS" >"$scenario_dir/results"
+check "one task a key, each with the right result" \
+    python3 "$load_py" check "$scenario_dir/acknowledged" "$scenario_dir/results" "$logs"
+finish

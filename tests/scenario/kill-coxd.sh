@@ -1,0 +1,27 @@
+#!/bin/bash
+# kill -9 of the orchestrator at random moments under load: nothing acknowledged is lost, nothing is computed
+# from anything but what was recorded, and a step that runs meanwhile is not run again.
+. "$(dirname "$0")/load.sh"
+need_programs coxd cox-worker cox cox-bench tests/scenario/step-body python3
+
+start_coxd
+start_worker w1 --slots 4
+start_worker w2 --slots 4
+
+python3 "$load_py" slow "$body" "$logs" 10000 >"$scenario_dir/slow.json"
+slow=$(cox task submit "$scenario_dir/slow.json" -o name)
+await 20 test -s "$logs/$slow.long"
+start_load --in-flight 8
+
+n=$(rounds 8 50)
+for ((i = 1; i <= n; i++)); do
+    random_moment
+    stop_coxd KILL
+    start_coxd
+done
+ok "killed $n times, and back each time"
+
+check "a step that took 10 s all the while ends" cox task watch "$slow"
+check "and was run once" python3 "$load_py" ran-once "$logs" "$slow" long
+check_load
+finish

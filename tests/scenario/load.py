@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""The task that kill-*.sh have under way while they kill things, and what must be true of each in the end.
+
+usage: load.py document BODY LOGS          prints the task: a -> b1 b2 b3 -> c; a tenth of all attempts fail
+       load.py slow BODY LOGS MS           one step that takes so long
+       load.py check LIST RESULTS LOGS     LIST: "KEY ID" of each acknowledged task; RESULTS: those tasks as
+                                           lines of JSON; LOGS: what their steps have written
+       load.py ran-once LOGS TASK STEP     the step was started once and has ended
+"""
+import json
+import sys
+
+import steps
+
+FAIL_PERCENT = 10
+NEEDS = {"a": [], "b1": ["a"], "b2": ["a"], "b3": ["a"], "c": ["b1", "b2", "b3"]}
+
+
+def task(name, graph):
+    retry = {"max_attempts": 12, "initial_backoff": "10ms", "max_backoff": "50ms", "on": ["EXIT_NONZERO"]}
+    return {"api_version": "v1", "name": name, "defaults": {"retry": retry}, "steps": graph,
+            "outputs": {step: "${{ steps.%s.output }}" % step for step in graph}}
+
+
+def document(body, logs):
+    def run(step):
+        given = ["${{ toJSON(steps.%s.output) }}" % n for n in NEEDS[step]]
+        return {"run": {"argv": [body, "--log", logs, "--fail", str(FAIL_PERCENT), "--work", "5", *given],
+                        "output": "json"}}
+    return task("load", {step: run(step) for step in NEEDS})
+
+
+def slow(body, logs, ms):
+    return task("slow", {"long": {"run": {"argv": [body, "--log", logs, "--work", ms], "output": "json"}}})
+
+
+def check_step(bad, task_id, step, outputs, lines):
+    where = f"{task_id}/{step}"
+    output = outputs.get(step) or {}
+    given = steps.input_hash([steps.text(outputs.get(n)) for n in NEEDS[step]])
+    starts = [line for line in lines if line.what == "start"]
+    ends = [line for line in lines if line.what == "end" and line.attempt == output.get("attempt")]
+    attempts = [line.attempt for line in starts]
+
+    bad.expect(output.get("value") == steps.value(step, given), where, "gave", output, "for the input", given)
+    bad.expect(all(line.hash == given for line in starts), where, "was given something else than", given, starts)
+    bad.expect(len(set(attempts)) == len(attempts), where, "ran an attempt twice:", attempts)
+    bad.expect(not steps.fails(task_id, step, output.get("attempt"), FAIL_PERCENT), where, "gave a failed attempt's output")
+    bad.expect([line.hash for line in ends] == [output.get("value")], where, "the attempt that counts ended as", ends)
+
+
+def check(list_path, results_path, folder):
+    bad = steps.Complaints()
+    with open(list_path, encoding="ascii") as f:
+        acknowledged = [line.split() for line in f]
+    with open(results_path, encoding="utf-8") as f:
+        results = {t["id"]: t for t in map(json.loads, f)}
+    logs = steps.read_logs(folder)
+    ids = {i for _, i in acknowledged}
+    bad.expect(acknowledged and len(ids) == len({k for k, _ in acknowledged}), "not one task a key")
+    for task_id in sorted(ids):
+        t = results.get(task_id) or {}
+        bad.expect(t.get("status") == "SUCCEEDED", task_id, "is", t.get("status"), t.get("error"))
+        for step in NEEDS if t.get("status") == "SUCCEEDED" else []:
+            check_step(bad, task_id, step, t["outputs"], logs.get((task_id, step), []))
+    for task_id, step in logs:
+        bad.expect(task_id in ids or step == "long", task_id, "ran, and nobody knows it")
+    n_lines = sum(line.what == "start" for lines in logs.values() for line in lines)
+    print(len(ids), "tasks,", len(logs), "steps,", n_lines, "attempts")
+    bad.exit()
+
+
+def ran_once(folder, task_id, step):
+    lines = steps.read_logs(folder).get((task_id, step), [])
+    print(*lines, sep="\n")
+    sys.exit([line.what for line in lines] != ["start", "end"])
+
+
+VERBS = {"document": document, "slow": slow, "check": check, "ran-once": ran_once}
+if sys.argv[1:2] == [] or sys.argv[1] not in VERBS:
+    sys.exit(__doc__)
+made = VERBS[sys.argv[1]](*sys.argv[2:])
+if made:
+    json.dump(made, sys.stdout)

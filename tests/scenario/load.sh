@@ -30,10 +30,10 @@ start_load() { # start_load [OPTION...]
 check_load() {
     kill -TERM "$load_pid"
     check "the client gets every result" wait "$load_pid"
-    sed 's/^/    /' "$scenario_dir/load.log"
+    tail -n 1 "$scenario_dir/load.log"
     cut -d ' ' -f 2 "$scenario_dir/acknowledged" |
         "$COX_BUILD/cox-bench" await --addr "$COX_ADDRESS" >"$scenario_dir/results"
     check "every acknowledged task has the right result" \
         python3 "$load_py" check "$scenario_dir/acknowledged" "$scenario_dir/results" "$logs"
-    sed 's/^/    /' "$scenario_dir/check.log"
+    tail -n 1 "$scenario_dir/check.log"
 }

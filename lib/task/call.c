@@ -207,8 +207,9 @@ static uint32_t compile_requires(struct compiler *c, const struct place *at, con
 {
     struct cox_slice left = v ? jtext_trim(json_slice(v)) : cox_slice(NULL, 0);
     uint32_t n = 0, kept = 0;
+    bool more = left.len > 0;
 
-    while (left.len > 0) {
+    while (more) {
         const uint8_t *comma = memchr(left.data, ',', left.len);
         size_t len = comma ? (size_t)(comma - left.data) : left.len;
         struct cox_slice one = jtext_trim(cox_slice(left.data, len));
@@ -224,7 +225,9 @@ static uint32_t compile_requires(struct compiler *c, const struct place *at, con
                       (int)(one.len < 100 ? one.len : 100), (const char *)one.data);
             return 0;
         }
-        left = comma ? cox_slice(comma + 1, left.len - len - 1) : cox_slice(NULL, 0);
+        more = comma != NULL;
+        if (more)
+            left = cox_slice(comma + 1, left.len - len - 1);
     }
     qsort(ret, n, sizeof(*ret), compare_requires);
     for (uint32_t i = 0; i < n; i++) {

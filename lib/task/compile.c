@@ -317,8 +317,10 @@ enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_b
     cox_buf_clear(ret_image);
     image_writer_init(&c.image);
     c.document = json_parse(&c.report, &root, source->document, "a document");
-    if (c.document)
+    if (c.document) {
+        cox_buf_reserve(&c.image.pool, source->document.len / 2); /* most of it are strings */
         compile_document(&c, ret_image);
+    }
     compiler_fini(&c);
     return report_clean(&c.report) ? COX_OK : COX_ERR_INVALID;
 }

@@ -14,8 +14,9 @@
 /* What the code just appended reads, for has(). */
 enum selection {
     SELECT_NONE,
-    SELECT_KEY,  /* the last instruction is a GET */
-    SELECT_ROOT, /* a field of a root, which is there or null */
+    SELECT_KEY,    /* the last instruction is a GET */
+    SELECT_ROOT,   /* a field of a root, which is there or null */
+    SELECT_INPUTS, /* the object of all inputs */
 };
 
 struct parser {
@@ -163,6 +164,13 @@ static void land(struct parser *p, uint32_t jump, enum op op)
         code_set(p, jump, op, 0, code_here(p) - jump - 1);
 }
 
+/* Takes back the code from `first` on, which would have left n values. */
+static void drop_code(struct parser *p, uint32_t first, uint32_t n)
+{
+    p->c->draft.code.len = (size_t)first * CODE_LEN;
+    p->stack -= n;
+}
+
 /* The text of the one constant that the code from `first` on is; false when it is anything else. */
 static bool one_const(const struct parser *p, uint32_t first, struct cox_slice *ret)
 {
@@ -277,36 +285,25 @@ static void fail_unknown_input(struct parser *p, struct cox_slice name)
     fail(p, "unknown input `%.*s`%s", shown(name), (const char *)name.data, suggestion_text(&near, text));
 }
 
-/* Values of inputs are known now: `inputs.x` is a constant. `inputs[EXPRESSION]` looks into all of them. */
-static void parse_inputs_root(struct parser *p)
+/* Values of inputs are known now: `inputs.x` is a constant. Replaces the object of all inputs. */
+static void put_input(struct parser *p, struct cox_slice name)
 {
-    struct cox_buf name = { 0 };
+    uintptr_t found = (uintptr_t)cox_mapb_get(&p->c->input_by_name, name);
 
-    p->c->draft.reads_inputs = true;
-    if (p->lex.token == TOKEN_OPEN_BRACKET) {
-        struct lexer *l = &p->lex;
-        size_t next = l->next;
-
-        while (next < l->source.len && (l->source.data[next] == ' ' || l->source.data[next] == '\t'))
-            next++;
-        if (next == l->source.len || (l->source.data[next] != '"' && l->source.data[next] != '\'')) {
-            put_str(p, OP_CONST, p->c->inputs_json);
-            return;
-        }
-    }
-    if (!take_field(p, &name, "an input by its name, as in `inputs.NAME`")) {
-        put_str(p, OP_CONST, p->c->inputs_json);
+    if (!found) {
+        fail_unknown_input(p, name);
         return;
     }
-    uintptr_t found = (uintptr_t)cox_mapb_get(&p->c->input_by_name, cox_buf_slice(&name));
+    drop_code(p, code_here(p) - 1, 1);
+    put_str(p, OP_CONST, p->c->inputs[found - 1]);
+    p->select = SELECT_ROOT;
+}
 
-    if (found) {
-        put_str(p, OP_CONST, p->c->inputs[found - 1]);
-        p->select = SELECT_ROOT;
-    } else {
-        fail_unknown_input(p, cox_buf_slice(&name));
-    }
-    cox_buf_fini(&name);
+static void parse_inputs_root(struct parser *p)
+{
+    p->c->draft.reads_inputs = true;
+    put_str(p, OP_CONST, p->c->inputs_json);
+    p->select = SELECT_INPUTS;
 }
 
 static void parse_error_root(struct parser *p)
@@ -552,9 +549,8 @@ static void parse_list(struct parser *p)
     expect(p, TOKEN_CLOSE_BRACKET, "`]`");
     if (constant && !p->failed) {
         cox_buf_append_str(&json, n > 0 ? "]" : "[]");
-        p->c->draft.code.len = (size_t)first * CODE_LEN;
+        drop_code(p, first, n);
         p->c->image.pool.len = pool_len; /* nothing else refers to the elements' text */
-        p->stack -= n;
         put_const(p, cox_buf_slice(&json));
     } else {
         put(p, OP_LIST, n, 0);
@@ -593,8 +589,19 @@ static void parse_primary(struct parser *p)
     }
 }
 
+static void put_key(struct parser *p, struct cox_slice key, bool of_inputs)
+{
+    if (of_inputs) {
+        put_input(p, key);
+        return;
+    }
+    put_str(p, OP_GET, image_put_str(&p->c->image, key));
+    p->select = SELECT_KEY;
+}
+
 static void parse_member(struct parser *p)
 {
+    bool of_inputs = p->select == SELECT_INPUTS;
     struct cox_slice name = p->lex.text;
 
     if (p->lex.token != TOKEN_NAME && p->lex.token != TOKEN_IN) {
@@ -609,13 +616,14 @@ static void parse_member(struct parser *p)
             parse_args(p, f, 1);
         return;
     }
-    put_str(p, OP_GET, image_put_str(&p->c->image, name));
-    p->select = SELECT_KEY;
+    if (!p->failed)
+        put_key(p, name, of_inputs);
 }
 
-/* A literal key is a GET, as `.key` is. */
+/* A literal key is a name. */
 static void parse_subscript(struct parser *p)
 {
+    bool of_inputs = p->select == SELECT_INPUTS;
     uint32_t first = code_here(p);
     struct cox_slice json;
 
@@ -625,10 +633,8 @@ static void parse_subscript(struct parser *p)
         struct cox_buf key = { 0 };
 
         jtext_unescape(jtext_raw(json), &key);
-        p->c->draft.code.len = (size_t)first * CODE_LEN;
-        p->stack--;
-        put_str(p, OP_GET, image_put_str(&p->c->image, cox_buf_slice(&key)));
-        p->select = SELECT_KEY;
+        drop_code(p, first, 1);
+        put_key(p, cox_buf_slice(&key), of_inputs);
         cox_buf_fini(&key);
         return;
     }

@@ -45,7 +45,7 @@ json_t *json_parse(struct report *r, const struct place *place, struct cox_slice
         report_at(r, place, "found %s without content, expected a JSON object", what);
         return NULL;
     }
-    if (jtext_check(text, &at) == JTEXT_DEPTH) {
+    if (jtext_check_syntax(text, &at) == JTEXT_DEPTH) {
         report_offset(r, place, text, at, "found more than %u levels of nesting, expected at most %u",
                       COX_JSON_DEPTH_MAX, COX_JSON_DEPTH_MAX);
         return NULL;

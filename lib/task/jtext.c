@@ -220,7 +220,7 @@ static enum jtext_fault check_syntax(const uint8_t *p, const uint8_t *end, const
     }
 }
 
-enum jtext_fault jtext_check(struct cox_slice text, size_t *ret_at)
+enum jtext_fault jtext_check_syntax(struct cox_slice text, size_t *ret_at)
 {
     const uint8_t *bad = text.data;
     enum jtext_fault fault = JTEXT_SYNTAX;
@@ -229,9 +229,14 @@ enum jtext_fault jtext_check(struct cox_slice text, size_t *ret_at)
         fault = check_syntax(text.data, text.data + text.len, &bad);
     if (ret_at)
         *ret_at = (size_t)(bad - text.data);
-    if (fault == JTEXT_FINE && !cox_utf8_ok(text))
-        fault = JTEXT_UTF8;
     return fault;
+}
+
+enum jtext_fault jtext_check(struct cox_slice text, size_t *ret_at)
+{
+    enum jtext_fault fault = jtext_check_syntax(text, ret_at);
+
+    return fault == JTEXT_FINE && !cox_utf8_ok(text) ? JTEXT_UTF8 : fault;
 }
 
 /* ---- walking ---- */

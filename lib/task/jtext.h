@@ -26,6 +26,7 @@ enum jtext_fault { JTEXT_FINE, JTEXT_SYNTAX, JTEXT_DEPTH, JTEXT_UTF8 };
 /* Strict check of a whole text (RFC 8259, UTF-8, no lone surrogates, bounded depth). One pass.
  * ret_at: the byte where it fails; may be NULL. */
 enum jtext_fault jtext_check(struct cox_slice text, size_t *ret_at);
+enum jtext_fault jtext_check_syntax(struct cox_slice text, size_t *ret_at); /* all but UTF-8 */
 
 struct cox_slice jtext_trim(struct cox_slice text); /* without surrounding white space */
 enum jtext_type jtext_type(struct cox_slice value); /* by its first byte; `value` is trimmed */

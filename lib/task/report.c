@@ -141,31 +141,31 @@ void report_found(struct report *r, const struct place *at, const json_t *value,
     report_at(r, at, "found %s, expected %s", found_text(value, found), expected);
 }
 
-/* Edit distance of two names, or DISTANCE_MAX + 1 when it is more. One row of the table at a time. */
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* Edits that make one name of the other: a letter changed, added or left out, or two neighbours swapped. */
 static unsigned distance(struct cox_slice a, struct cox_slice b)
 {
-    unsigned row[COX_NAME_LEN_MAX + 1];
+    unsigned rows[3][COX_NAME_LEN_MAX + 1], *before = rows[0], *above = rows[1], *row = rows[2];
 
     for (unsigned j = 0; j <= b.len; j++)
         row[j] = j;
     for (unsigned i = 1; i <= a.len; i++) {
-        unsigned diagonal = row[0], least = i;
+        unsigned *oldest = before;
 
+        before = above;
+        above = row;
+        row = oldest;
         row[0] = i;
         for (unsigned j = 1; j <= b.len; j++) {
-            unsigned v = diagonal + (a.data[i - 1] != b.data[j - 1]);
-
-            diagonal = row[j];
-            if (v > row[j] + 1)
-                v = row[j] + 1;
-            if (v > row[j - 1] + 1)
-                v = row[j - 1] + 1;
-            row[j] = v;
-            if (v < least)
-                least = v;
+            row[j] = above[j - 1] + (a.data[i - 1] != b.data[j - 1]);
+            row[j] = least(row[j], least(above[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] && a.data[i - 2] == b.data[j - 1])
+                row[j] = least(row[j], before[j - 2] + 1);
         }
-        if (least > DISTANCE_MAX)
-            return least;
     }
     return row[b.len];
 }

@@ -31,7 +31,7 @@ const char *found_text(const json_t *value, char ret[FOUND_LEN]);
 /* Reports "found ..., expected ...". */
 void report_found(struct report *r, const struct place *at, const json_t *value, const char *expected);
 
-/* The known name nearest to a misspelled one, by edit distance (Levenshtein 1966) of at most 2. */
+/* The known name nearest to a misspelled one, by edit distance (Damerau 1964) of at most 2. */
 struct suggestion {
     struct cox_slice word;
     struct cox_slice best;

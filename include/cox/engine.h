@@ -368,8 +368,13 @@ struct cox_worker_view {
     const struct cox_slice *handlers;
     size_t n_handlers;
 };
-/* Workers known now, by id: *it starts at 0; false at the end. The next step ends the iteration. */
+/* Workers known now, in the order they first attached: *it starts at 0 and names a place that stays good over
+ * steps; false at the end. */
 bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_worker_view *ret);
+/* The attempts a worker has, in no promised order: *it starts at NULL; false at the end, or when the worker is
+ * not known. The next step ends the iteration. */
+bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker_id, const void **it,
+                             struct cox_ref *ret);
 
 struct cox_engine_stats {
     uint64_t n_live_tasks, n_live_steps;

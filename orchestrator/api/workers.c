@@ -1,6 +1,8 @@
 /* ListWorkers and DescribeWorker. What is attached is no durable state, so nothing is held. */
 #include "internal.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PAGE_DEFAULT 1000u
@@ -59,27 +61,54 @@ void cox_api_list_workers(struct cox_rpc_call *call, const ProtobufCMessage *mes
 {
     const Coxswain__V1__ListWorkersRequest *m = (const Coxswain__V1__ListWorkersRequest *)message;
     Coxswain__V1__ListWorkersResponse answer = COXSWAIN__V1__LIST_WORKERS_RESPONSE__INIT;
-    struct cox_slice after = cox_slice_str(m->page_token);
     uint32_t page = m->page_size == 0 ? PAGE_DEFAULT : m->page_size;
     struct cox_api *a = user;
     struct cox_arena arena = { 0 };
     struct cox_worker_view v;
-    size_t it = 0;
+    char token[24];
+    char *end;
+    size_t it = strtoul(m->page_token, &end, 10); /* where the last page ended */
 
+    if (*end != '\0') {
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "BAD_PAGE_TOKEN",
+                      "page_token: expected one from an earlier answer, found \"%s\"", m->page_token);
+        return;
+    }
     if (page > PAGE_MAX)
         page = PAGE_MAX;
     answer.workers = cox_arena_alloc(&arena, page * sizeof(*answer.workers));
-    while (cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v)) {
-        if (after.len > 0 && cox_slice_cmp(v.worker_id, after) <= 0)
-            continue;
-        if (answer.n_workers == page) {
-            answer.next_page_token = answer.workers[page - 1]->id;
-            break;
-        }
+    while (answer.n_workers < page && cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v))
         answer.workers[answer.n_workers++] = show_worker(a, &arena, &v);
+    if (answer.n_workers == page) {
+        snprintf(token, sizeof(token), "%zu", it);
+        answer.next_page_token = token;
     }
     cox_rpc_reply(call, &answer.base);
     cox_arena_fini(&arena);
+}
+
+/* The addresses of what it runs, at most a page of them. */
+static void show_attempts(const struct cox_api *a, struct cox_arena *arena, const char *id,
+                          Coxswain__V1__DescribeWorkerResponse *m)
+{
+    const struct cox_engine *e = cox_driver_engine(a->driver);
+    struct cox_task_view task;
+    struct cox_image_step step;
+    struct cox_ref ref;
+    const void *it = NULL;
+
+    m->steps = cox_arena_alloc(arena, PAGE_MAX * sizeof(*m->steps));
+    while (m->n_steps < PAGE_MAX && cox_engine_next_attempt(e, cox_slice_str(id), &it, &ref)) {
+        char text[COX_TASK_ID_TEXT_MAX];
+
+        cox_task_view(cox_engine_find(e, ref.task), &task);
+        cox_image_step(task.image, ref.step, &step);
+        cox_task_id_format(ref.task, text);
+        size_t len = strlen(text) + 1 + step.name.len + 1;
+        char *address = cox_arena_alloc(arena, len);
+        snprintf(address, len, "%s/%.*s", text, (int)step.name.len, (const char *)step.name.data);
+        m->steps[m->n_steps++] = address;
+    }
 }
 
 void cox_api_describe_worker(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -95,9 +124,11 @@ void cox_api_describe_worker(struct cox_rpc_call *call, const ProtobufCMessage *
         if (cox_slice_is(v.worker_id, m->id))
             answer.worker = show_worker(a, &arena, &v);
     }
-    if (answer.worker)
+    if (answer.worker) {
+        show_attempts(a, &arena, m->id, &answer);
         cox_rpc_reply(call, &answer.base);
-    else
+    } else {
         cox_call_fail(call, COX_RPC_NOT_FOUND, "NO_WORKER", "no worker %s", m->id);
+    }
     cox_arena_fini(&arena);
 }

@@ -148,6 +148,7 @@ static void adopt(struct cox_engine *e, struct attempt *a)
     } else if (call.timeout_ms > 0) {
         timer_set(e, &a->timer, e->now.mono_ns + (call.timeout_ms + COX_TIMEOUT_GRACE_MS) * NS_PER_MS);
     }
+    changed(e, a->task, a->step_index); /* its worker is no longer away */
 }
 
 static void settle_attempts(struct cox_engine *e, struct worker *w, uint32_t session, bool rebooted)

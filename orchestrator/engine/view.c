@@ -160,6 +160,21 @@ bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_w
     return true;
 }
 
+bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker_id, const void **it,
+                             struct cox_ref *ret)
+{
+    const struct worker *w = cox_mapb_get(&e->workers_by_id, worker_id);
+    if (w == NULL)
+        return false;
+    const struct cox_list *at = *it == NULL ? w->attempts.next : ((const struct cox_list *)*it)->next;
+    if (at == &w->attempts)
+        return false;
+    const struct attempt *a = COX_CONTAINER_OF(at, struct attempt, in_worker);
+    *it = at;
+    *ret = (struct cox_ref){ a->task->id, a->step_index, a->step->token };
+    return true;
+}
+
 void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret)
 {
     *ret = e->stats;

@@ -141,7 +141,7 @@ enum cox_agent_action_kind {
     COX_AGENT_SEND_RESULT,   /* ref, result */
     COX_AGENT_SEND_RETURNED, /* ref */
     COX_AGENT_SEND_CREDIT,   /* granted */
-    COX_AGENT_SEND_LOG_END,  /* ref: there is no log of it (any more) */
+    COX_AGENT_SEND_LOG_END,  /* ref: no more of its log will come */
     COX_AGENT_SEND_DRAINING,
     COX_AGENT_SEND_BEAT,
     /* to the driver; from TURN only */

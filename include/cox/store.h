@@ -23,10 +23,10 @@
 struct cox_store;
 
 struct cox_store_config {
-    const char *uri;             /* "sqlite" (needs data_dir) or "memory" (nothing survives the process) */
-    const char *data_dir;        /* made when missing; locked against a second process */
+    const char *uri;      /* "sqlite" (needs data_dir) or "memory" (nothing survives the process) */
+    const char *data_dir; /* made when missing; locked against a second process */
     uint32_t shard;
-    void (*wake)(void *user);    /* any thread: durable_seq rose or an event is ready. Must not block. */
+    void (*wake)(void *user); /* any thread: durable_seq rose or an event is ready. Must not block. */
     void (*on_fatal)(void *user, const char *what); /* a store thread: must not return to use the store */
     void *user;
 };
@@ -52,7 +52,8 @@ uint64_t cox_store_uid(const struct cox_store *s);
  * ret_last_seq: of the log's last record, or of the truncation point; 0 for new data.
  * Errors: COX_ERR_CORRUPT (a row's checksum, a gap), COX_ERR_IO; `error` names the row. */
 struct cox_store_recovery {
-    enum cox_err (*entity)(void *user, struct cox_entity_key key, uint64_t applied_seq, struct cox_slice bytes);
+    enum cox_err (*entity)(void *user, struct cox_entity_key key, uint64_t applied_seq,
+                           struct cox_slice bytes);
     enum cox_err (*batch)(void *user, uint64_t first_seq, uint32_t n, struct cox_slice records);
     void *user;
 };
@@ -75,34 +76,35 @@ size_t cox_store_append_room(const struct cox_store *s); /* batches that may be 
 
 /* ---- the state: each returns false, with nothing done, when the ring is full ---- */
 enum cox_store_op {
-    COX_STORE_SAVE,          /* entity: key, seq = applied_seq, bytes */
-    COX_STORE_FORGET,        /* entity: key */
-    COX_STORE_ARCHIVE,       /* a finished task: id, bytes; event when committed. Replaces an equal id. */
-    COX_STORE_PUT_PAYLOAD,   /* hash, bytes; a payload that is there already is left alone */
-    COX_STORE_TRUNCATE,      /* seq: sync the state, then drop log rows up to seq; event when done */
-    COX_STORE_READ_ARCHIVE,  /* id; event with bytes, COX_ERR_NOT_FOUND when absent */
-    COX_STORE_READ_PAYLOAD   /* hash; event with bytes */
+    COX_STORE_SAVE,         /* entity: key, seq = applied_seq, bytes */
+    COX_STORE_FORGET,       /* entity: key */
+    COX_STORE_ARCHIVE,      /* a finished task: id, bytes; event when committed. Replaces an equal id. */
+    COX_STORE_PUT_PAYLOAD,  /* hash, bytes; a payload that is there already is left alone */
+    COX_STORE_TRUNCATE,     /* seq: sync the state, then drop log rows up to seq; event when done */
+    COX_STORE_READ_ARCHIVE, /* id; event with bytes, COX_ERR_NOT_FOUND when absent */
+    COX_STORE_READ_PAYLOAD  /* hash; event with bytes */
 };
 
 /* `seq`, where it is not 0, is a record that must be durable before the request is committed: the state never
- * runs ahead of the log, or a crash would leave it holding what never happened. It must have been appended. */
+ * runs ahead of the log, or a crash would leave it holding what never happened. It must have been appended.
+ */
 struct cox_store_request {
     enum cox_store_op op;
-    uint64_t ticket;         /* comes back in the event */
+    uint64_t ticket; /* comes back in the event */
     struct cox_entity_key key;
-    uint64_t id;             /* task id */
+    uint64_t id; /* task id */
     uint64_t seq;
     struct cox_hash hash;
-    struct cox_buf bytes;    /* moved when the call returns true */
+    struct cox_buf bytes; /* moved when the call returns true */
 };
 COX_MUST_CHECK bool cox_store_request(struct cox_store *s, struct cox_store_request *req);
 
-struct cox_store_event {     /* for ARCHIVE, TRUNCATE and reads; there is always room for it */
+struct cox_store_event { /* for ARCHIVE, TRUNCATE and reads; there is always room for it */
     enum cox_store_op op;
     uint64_t ticket;
     uint64_t id;
     enum cox_err err;
-    struct cox_buf bytes;    /* the poller's to free */
+    struct cox_buf bytes; /* the poller's to free */
 };
 /* Next completion; false when there is none. */
 bool cox_store_poll(struct cox_store *s, struct cox_store_event *ret);
@@ -111,7 +113,7 @@ bool cox_store_poll(struct cox_store *s, struct cox_store_event *ret);
 struct cox_store_stats {
     uint64_t commits;
     uint64_t records;
-    uint64_t log_bytes;      /* appended since start */
+    uint64_t log_bytes; /* appended since start */
     uint64_t commit_ns_total;
     uint64_t log_file_bytes;
     uint64_t state_file_bytes;

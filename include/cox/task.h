@@ -14,14 +14,14 @@
 
 /* One thing that is wrong with a document. */
 struct cox_violation {
-    char *path;       /* "steps.scan.run.argv[0]"; "" is the document itself */
-    char *message;    /* what was found and what was expected */
-    uint32_t line;    /* 1-based line in the JSON text; 0 when not known */
+    char *path;    /* "steps.scan.run.argv[0]"; "" is the document itself */
+    char *message; /* what was found and what was expected */
+    uint32_t line; /* 1-based line in the JSON text; 0 when not known */
 };
 struct cox_violations {
     struct cox_violation items[COX_VIOLATIONS_MAX];
-    uint32_t n;       /* items used */
-    uint32_t n_more;  /* found beyond COX_VIOLATIONS_MAX */
+    uint32_t n;      /* items used */
+    uint32_t n_more; /* found beyond COX_VIOLATIONS_MAX */
 };
 void cox_violations_fini(struct cox_violations *v);
 
@@ -32,9 +32,9 @@ struct cox_label {
 
 /* What a user submits. All borrowed for the call. */
 struct cox_task_source {
-    struct cox_slice document;     /* JSON text */
-    struct cox_slice inputs_json;  /* JSON object or empty: overrides defaults of `inputs` */
-    const struct cox_label *labels;/* added to the document's; these win */
+    struct cox_slice document;      /* JSON text */
+    struct cox_slice inputs_json;   /* JSON object or empty: overrides defaults of `inputs` */
+    const struct cox_label *labels; /* added to the document's; these win */
     size_t n_labels;
 };
 
@@ -49,8 +49,8 @@ COX_MUST_CHECK enum cox_err cox_task_compile(const struct cox_task_source *sourc
 /* What an expression sees of a step. */
 struct cox_eval_step {
     enum cox_step_status status;
-    struct cox_slice output_json;   /* empty: null */
-    enum cox_code code;             /* NONE: steps.X.error is null */
+    struct cox_slice output_json; /* empty: null */
+    enum cox_code code;           /* NONE: steps.X.error is null */
     struct cox_slice message;
 };
 
@@ -58,9 +58,9 @@ struct cox_eval_env {
     void *user;
     /* Fills *ret for step `index`; slices live until the evaluation returns. */
     void (*step)(void *user, uint32_t index, struct cox_eval_step *ret);
-    bool success;                   /* success(): every dependency SUCCEEDED, or FAILED with allow_failure */
-    bool failure;                   /* failure(): some dependency FAILED without allow_failure */
-    enum cox_code error_code;       /* the root `error`, in a fallback; NONE: null */
+    bool success;             /* success(): every dependency SUCCEEDED, or FAILED with allow_failure */
+    bool failure;             /* failure(): some dependency FAILED without allow_failure */
+    enum cox_code error_code; /* the root `error`, in a fallback; NONE: null */
     struct cox_slice error_message;
 };
 

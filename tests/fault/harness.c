@@ -379,7 +379,7 @@ struct harness *harness_create(uint64_t seed, const char *log_synchronous)
     h->log_synchronous = log_synchronous;
     cox_rng_init(&h->rng, seed);
     h->disk = fault_vfs_create(VFS_NAME, seed);
-    strcpy(h->dir, "/tmp/cox-test-fault-XXXXXX");
+    snprintf(h->dir, sizeof(h->dir), "/tmp/cox-test-fault-XXXXXX");
     COX_ASSERT(mkdtemp(h->dir));
     pthread_mutex_init(&h->mutex, NULL);
     pthread_cond_init(&h->cond, NULL);

@@ -160,7 +160,8 @@ static void fail_fast_cancels_the_rest(void **state)
     (void)state;
     struct trace *t = trace_begin();
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 2, .credit = 9 });
-    submit(t, DOC_WITH("\"fail_fast\":true", "\"a\":{" RUN "},\"b\":{" RUN "},\"c\":{" RUN ",\"needs\":[\"b\"]}"));
+    submit(t, DOC_WITH("\"fail_fast\":true",
+                       "\"a\":{" RUN "},\"b\":{" RUN "},\"c\":{" RUN ",\"needs\":[\"b\"]}"));
     ignore(t);
     fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a FAILED after EXIT_NONZERO", "task stops: it broke", "stop b on w1", "answer accepted to w1");

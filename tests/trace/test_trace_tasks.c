@@ -199,7 +199,8 @@ static void an_evaluation_under_way_is_asked_again_after_a_crash(void **state)
     (void)state;
     struct trace *t = trace_begin();
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 9 });
-    submit(t, DOC("\"a\":{" RUN "},\"b\":{\"run\":{\"argv\":[\"cat\"],\"stdin\":\"${{ steps.a.output }}\"}}"));
+    submit(t,
+           DOC("\"a\":{" RUN "},\"b\":{\"run\":{\"argv\":[\"cat\"],\"stdin\":\"${{ steps.a.output }}\"}}"));
     succeed_large(t, "w1", "a", 5000);
     evaluate(t);
     ignore(t);
@@ -217,7 +218,8 @@ static void a_task_cancelled_during_an_evaluation_waits_for_it_before_it_is_forg
     (void)state;
     struct trace *t = trace_begin();
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 9 });
-    submit(t, DOC("\"a\":{" RUN "},\"b\":{\"run\":{\"argv\":[\"cat\"],\"stdin\":\"${{ steps.a.output }}\"}}"));
+    submit(t,
+           DOC("\"a\":{" RUN "},\"b\":{\"run\":{\"argv\":[\"cat\"],\"stdin\":\"${{ steps.a.output }}\"}}"));
     succeed_large(t, "w1", "a", 5000);
     ignore(t);
     cancel(t, 1, "no");
@@ -242,8 +244,8 @@ static void state_survives_a_crash_at_any_point_of_a_story(void **state)
                 checkpoint(t);
             if (now == at) {
                 crash(t);
-                attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 9,
-                                                    .holds = now == 0 ? "a" : "b" });
+                attach_as(t, &(struct worker_spec){
+                                 .id = "w1", .slots = 1, .credit = 9, .holds = now == 0 ? "a" : "b" });
             }
         }
         ignore(t);

@@ -77,8 +77,9 @@ static void handlers_labels_and_resources_must_fit(void **state)
     expect(t, "assign b#1 to arm");
     attach_as(t, &(struct worker_spec){ .id = "lint", .slots = 4, .handlers = "lint@1" });
     expect(t, "assign a#1 to lint");
-    attach_as(t, &(struct worker_spec){
-                     .id = "big", .slots = 4, .resources = { .cpu_milli = 2500, .memory_bytes = 2LL << 30 } });
+    attach_as(t, &(struct worker_spec){ .id = "big",
+                                        .slots = 4,
+                                        .resources = { .cpu_milli = 2500, .memory_bytes = 2LL << 30 } });
     expect(t, "assign c#1 to big");
     trace_end(t);
 }
@@ -321,7 +322,8 @@ static void a_worker_that_misses_its_timeout_is_overruled(void **state)
     alive_ms(t, 27500, "w1", NULL);
     expect_nothing(t); /* its own limit is 20 s; it is given 10 s more */
     alive_ms(t, 5000, "w1", NULL);
-    expect(t, "a FAILED after TIMEOUT", "task FAILED TIMEOUT: still running after its timeout; its worker did not stop it",
+    expect(t, "a FAILED after TIMEOUT",
+           "task FAILED TIMEOUT: still running after its timeout; its worker did not stop it",
            "stop a on w1");
     trace_end(t);
 }

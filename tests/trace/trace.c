@@ -1,11 +1,11 @@
 #include "trace.h"
 
+#include "../../orchestrator/engine/record.h"
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
-#include "../../orchestrator/engine/record.h"
 
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +43,7 @@ struct trace {
         uint32_t session;
     } parties[PARTIES_MAX];
     size_t n_parties;
-    struct cox_buf log;     /* every record ever */
+    struct cox_buf log; /* every record ever */
     uint64_t n_records;
     uint64_t truncated_seq; /* the checkpoint covers the log up to here */
     size_t truncated_len;
@@ -134,11 +134,11 @@ static void keep_evaluation(struct trace *t, const struct cox_act_evaluate *x)
     o->steps = cox_calloc(x->n_steps + 1, sizeof o->steps[0]);
     for (size_t i = 0; i < x->n_steps; i++) {
         o->steps[i] = x->steps[i];
-        o->steps[i].message = cox_slice_str(cox_strndup((const char *)x->steps[i].message.data,
-                                                        x->steps[i].message.len));
-        o->steps[i].output.bytes = cox_slice(
-            cox_strndup((const char *)x->steps[i].output.bytes.data, x->steps[i].output.bytes.len),
-            x->steps[i].output.bytes.len);
+        o->steps[i].message =
+            cox_slice_str(cox_strndup((const char *)x->steps[i].message.data, x->steps[i].message.len));
+        o->steps[i].output.bytes =
+            cox_slice(cox_strndup((const char *)x->steps[i].output.bytes.data, x->steps[i].output.bytes.len),
+                      x->steps[i].output.bytes.len);
     }
 }
 
@@ -238,7 +238,7 @@ static void say_record(struct trace *t, const struct record *r)
         say(t, "%s taken back from its worker", step_name(t, r->task, r->step));
         break;
     case RECORD_ATTEMPT_ENDED: {
-        static const char *const next[] = { "SUCCEEDED", "retries", "goes to another worker",
+        static const char *const next[] = { "SUCCEEDED",  "retries", "goes to another worker",
                                             "falls back", "FAILED",  "CANCELLED" };
         bool plain = r->u.ended.code == COX_CODE_NONE || r->u.ended.next == NEXT_CANCEL;
         say(t, "%s %s%s%s", step_name(t, r->task, r->step), next[r->u.ended.next], plain ? "" : " after ",
@@ -384,6 +384,11 @@ void checkpoint(struct trace *t)
     uint64_t before = t->truncated_seq, target = cox_engine_seq(t->engine);
     while (t->truncated_seq == before && before != target)
         step(t, &(struct cox_input){ .kind = COX_IN_CHECKPOINT, .u.checkpoint.max_bytes = 300 });
+}
+
+void checkpoint_slice(struct trace *t)
+{
+    step(t, &(struct cox_input){ .kind = COX_IN_CHECKPOINT, .u.checkpoint.max_bytes = 1 });
 }
 
 void crash(struct trace *t)
@@ -587,7 +592,8 @@ static struct cox_input result(struct trace *t, uint32_t task_no, const char *wo
     return in;
 }
 
-void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *name, const char *output_json)
+void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *name,
+                const char *output_json)
 {
     struct cox_input in = result(t, task_no, worker, name);
     in.u.result.status = COX_ATTEMPT_SUCCEEDED;
@@ -635,7 +641,8 @@ void cancelled(struct trace *t, const char *worker, const char *name)
     step(t, &in);
 }
 
-void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step_no, struct cox_token token)
+void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step_no,
+                  struct cox_token token)
 {
     struct cox_input in = { .kind = COX_IN_RESULT };
     in.u.result.session = session_of(t, worker);
@@ -681,8 +688,11 @@ void evaluate(struct trace *t)
     assert_true(t->n_done_evals < t->n_evals);
     struct open_evaluation *o = &t->evals[t->n_done_evals++];
     struct eval_user user = { t, o };
-    struct cox_eval_env env = { .user = &user, .step = eval_step, .success = o->act.success,
-                                .failure = o->act.failure, .error_code = o->act.error_code };
+    struct cox_eval_env env = { .user = &user,
+                                .step = eval_step,
+                                .success = o->act.success,
+                                .failure = o->act.failure,
+                                .error_code = o->act.error_code };
     struct cox_image image;
     struct cox_buf out = { 0 }, error = { 0 };
     assert_int_equal(cox_image_open(&image, cox_buf_slice(&o->image)), COX_OK);
@@ -724,8 +734,9 @@ enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *na
 
 const char *reason_of(struct trace *t, uint32_t task_no, const char *name)
 {
-    static const char *const texts[] = { "",           "dependencies", "backoff",     "no worker",
-                                         "no capacity", "evaluating",   "worker away", "cancelling" };
+    static const char *const texts[] = {
+        "", "dependencies", "backoff", "no worker", "no capacity", "evaluating", "worker away", "cancelling"
+    };
     const struct cox_task *task = cox_engine_find(t->engine, task_no);
     struct cox_task_view view;
     struct cox_step_view sv;

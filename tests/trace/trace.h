@@ -12,9 +12,9 @@
  *     expect(t, "answer accepted to w1", "task SUCCEEDED {}");
  *
  * Every action is checked against the rule that it leaves after its records. At the end of each test the
- * state is rebuilt three ways (replay from the first record, checkpoint alone, and a checkpoint taken half way
- * plus the tail) and its hash must be the live one. The log is durable at once here; what happens when it is
- * not is the simulator's business.
+ * state is rebuilt three ways (replay from the first record, checkpoint alone, and a checkpoint taken half
+ * way plus the tail) and its hash must be the live one. The log is durable at once here; what happens when it
+ * is not is the simulator's business.
  */
 #ifndef TRACE_H
 #define TRACE_H
@@ -34,13 +34,13 @@ void after_ms(struct trace *t, int64_t ms); /* time passes; due timers fire, in 
 
 struct worker_spec {
     const char *id;
-    const char *boot;      /* default "boot1" */
+    const char *boot; /* default "boot1" */
     uint32_t slots;
-    uint32_t credit;       /* default: slots */
-    const char *handlers;  /* comma-separated, default "run" */
-    const char *labels;    /* "k=v,k=v" */
+    uint32_t credit;      /* default: slots */
+    const char *handlers; /* comma-separated, default "run" */
+    const char *labels;   /* "k=v,k=v" */
     struct cox_resources resources;
-    const char *holds;     /* step names of task 1 it still has, comma-separated */
+    const char *holds; /* step names of task 1 it still has, comma-separated */
 };
 void attach(struct trace *t, const char *id, uint32_t slots);
 void attach_as(struct trace *t, const struct worker_spec *spec);
@@ -55,9 +55,11 @@ void returned(struct trace *t, const char *worker, const char *step);
 void succeed(struct trace *t, const char *worker, const char *step, const char *output_json);
 void fails(struct trace *t, const char *worker, const char *step, enum cox_code code);
 void cancelled(struct trace *t, const char *worker, const char *step);
-void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step, const char *output_json);
+void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step,
+                const char *output_json);
 /* Reports with a token of the test's own. */
-void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step, struct cox_token token);
+void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step,
+                  struct cox_token token);
 struct cox_token token_of(struct trace *t, uint32_t task_no, const char *step);
 
 /* A value too large to keep inline, made of `len` letters. */
@@ -68,12 +70,13 @@ void evaluate(struct trace *t);
 /* Kills the engine and recovers a new one from the log and the last checkpoint. Sessions are gone. */
 void crash(struct trace *t);
 void checkpoint(struct trace *t);
+void checkpoint_slice(struct trace *t); /* begins or goes on with one: a single entity */
 void archived(struct trace *t, uint32_t task_no);
 
 /* What happened since the last expect(), in order, all of it. */
 void expect_lines(struct trace *t, const char *file, int line, const char *const *lines, size_t n);
-#define expect(t, ...)                                                                                 \
-    expect_lines(t, __FILE__, __LINE__, (const char *const[]){ __VA_ARGS__ },                          \
+#define expect(t, ...)                                                                                       \
+    expect_lines(t, __FILE__, __LINE__, (const char *const[]){ __VA_ARGS__ },                                \
                  sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
 #define expect_nothing(t) expect_lines(t, __FILE__, __LINE__, NULL, 0)
 void ignore(struct trace *t); /* forgets what happened: the part of the story that is not the point */

@@ -66,7 +66,7 @@ static int setup(void **state)
 {
     struct fixture *f = COX_NEW(struct fixture);
 
-    strcpy(f->dir, "/tmp/cox-test-store-XXXXXX");
+    snprintf(f->dir, sizeof(f->dir), "/tmp/cox-test-store-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     f->data_dir = cox_asprintf("%s/data", f->dir);
     f->uri = "sqlite";
@@ -244,6 +244,34 @@ static void test_a_new_store_is_empty(void **state)
     assert_true(cox_store_uid(f->store) != 0);
     assert_int_equal(stat(f->data_dir, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
+}
+
+/* A process that is killed leaves a write-ahead log behind, here one of 3 MiB: larger than what one write to
+ * a SQLite file can carry. */
+static void test_a_killed_process_leaves_nothing_behind_that_was_acknowledged(void **state)
+{
+    struct fixture *f = *state;
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) { /* the only thread of its process until start() */
+        struct cox_buf b = { 0 };
+
+        start(f);
+        for (uint64_t seq = 1; seq <= 3; seq++) {
+            memset(cox_buf_extend(&b, 1 << 20), (int)('a' + seq), 1 << 20);
+            if (!cox_store_append(f->store, seq, 1, &b))
+                _exit(1);
+            wait_durable(f, seq);
+        }
+        raise(SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(start(f), 3);
+    assert_int_equal(f->log.len, 3 << 20);
+    assert_int_equal(f->log.data[0], 'b');
+    assert_int_equal(f->log.data[f->log.len - 1], 'd');
 }
 
 static void test_appended_records_are_recovered_in_order(void **state)
@@ -703,6 +731,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_new_store_is_empty),
         TEST(appended_records_are_recovered_in_order),
+        TEST(a_killed_process_leaves_nothing_behind_that_was_acknowledged),
         TEST(empty_records_are_records),
         TEST(what_waits_is_one_commit),
         TEST(a_full_ring_refuses_and_keeps_the_records),

@@ -148,6 +148,8 @@ struct cli_outage {
 enum cli_exit cli_outage_pause(struct cli *cli, struct cli_outage *o, const struct cox_rpc_error *error);
 
 /* ---- interrupt.c ---- */
+/* Before any other thread starts: all must inherit that the signals are held, for one to wait for them. */
+void cli_interrupt_hold(void);
 void cli_interrupt_start(
     struct cox_rpc_loop *loop); /* from here Ctrl-C is a request; a second one ends at once */
 void cli_interrupt_stop(void);

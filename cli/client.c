@@ -19,6 +19,7 @@ void cli_connect(struct cli *cli)
     char *authorization = cli->token ? cox_asprintf("Bearer %s", cli->token) : NULL;
     struct cox_rpc_metadata metadata = { "authorization", authorization };
 
+    cli_interrupt_hold();
     cox_rpc_init();
     cli->loop = cox_rpc_loop_create();
     cli->channel = cox_rpc_channel_create(cli->loop, &(struct cox_rpc_channel_config){

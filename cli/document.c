@@ -111,5 +111,5 @@ void cli_document_error(const struct cli *cli, const struct cli_document *d,
     }
     for (size_t i = 0; i < error->n_violations; i++)
         cli_document_violation(d, error->violations[i].field, error->violations[i].description, 0);
-    cli_error("%s", error->message && *error->message ? error->message : "the document is not valid");
+    cli_error("%s was not accepted", d->name);
 }

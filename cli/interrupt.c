@@ -40,12 +40,16 @@ static void *wait_for_signal(void *loop)
     _exit(CLI_INTERRUPTED);
 }
 
-void cli_interrupt_start(struct cox_rpc_loop *loop)
+void cli_interrupt_hold(void)
 {
     sigset_t set;
 
     signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+void cli_interrupt_start(struct cox_rpc_loop *loop)
+{
     COX_ASSERT(pthread_create(&waiter, NULL, wait_for_signal, loop) == 0);
     running = true;
 }

@@ -94,10 +94,10 @@ static void print_step(const Coxswain__V1__Step *step)
     cox_buf_printf(&line, "  %-20s %-9s", cli_step_name(step), status_text((int)step->status));
     if (error && step->status != STATUS(SUCCEEDED)) {
         cox_buf_printf(&line, " %s: ", error->code);
-        cli_put_safe(&line, cox_slice_str(error->message));
+        cli_put_line(&line, cox_slice_str(error->message));
     } else if (*step->reason) {
         cox_buf_append_str(&line, " ");
-        cli_put_safe(&line, cox_slice_str(step->reason));
+        cli_put_line(&line, cox_slice_str(step->reason));
     } else if (*step->via) {
         cox_buf_printf(&line, " via %s", step->via);
     }

@@ -46,7 +46,9 @@ void cli_put_between(struct cox_buf *out, const Google__Protobuf__Timestamp *fro
     int64_t start = from->seconds * 1000 + from->nanos / 1000000;
     int64_t end = to ? to->seconds * 1000 + to->nanos / 1000000 : cox_clock_wall_ms();
 
-    cox_put_duration(out, end > start ? end - start : 0);
+    int64_t ms = end > start ? end - start : 0;
+
+    cox_put_duration(out, ms < 1000 ? ms : ms < 10000 ? ms / 10 * 10 : ms / 100 * 100);
 }
 
 const char *cli_step_name(const Coxswain__V1__Step *step)
@@ -56,11 +58,11 @@ const char *cli_step_name(const Coxswain__V1__Step *step)
     return slash ? slash + 1 : step->address;
 }
 
-void cli_put_safe(struct cox_buf *out, struct cox_slice text)
+void cli_put_line(struct cox_buf *out, struct cox_slice text)
 {
     for (size_t i = 0; i < text.len; i++) {
         uint8_t c = text.data[i];
-        cox_put_u8(out, (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f ? '?' : c);
+        cox_put_u8(out, c == '\n' || c == '\t' ? ' ' : c < 0x20 || c == 0x7f ? '?' : c);
     }
 }
 
@@ -134,7 +136,7 @@ static void put_tail(struct cox_buf *out, struct cox_slice text)
         const uint8_t *end = memchr(text.data + start, '\n', text.len - start);
         size_t len = end ? (size_t)(end - text.data) - start : text.len - start;
         cox_buf_append_str(out, "    ");
-        cli_put_safe(out, cox_slice(text.data + start, len));
+        cli_put_line(out, cox_slice(text.data + start, len));
         cox_put_u8(out, '\n');
         start += len + 1;
     }
@@ -200,7 +202,7 @@ void cli_put_failure(struct cli *cli, struct cox_buf *out, const char *task_id,
     cox_buf_printf(out, "step %s FAILED", name);
     if (step->error) {
         cox_buf_printf(out, ": %s: ", code);
-        cli_put_safe(out, cox_slice_str(step->error->message));
+        cli_put_line(out, cox_slice_str(step->error->message));
     }
     cox_put_u8(out, '\n');
     for (size_t i = 0; i < step->n_attempts; i++) {
@@ -234,7 +236,7 @@ void cli_report_failures(struct cli *cli, const Coxswain__V1__Task *task)
     cox_buf_printf(&out, "task %s %s", task->id, cli_task_status(task->status));
     if (task->error && *task->error->code) {
         cox_buf_printf(&out, ": %s: ", task->error->code);
-        cli_put_safe(&out, cox_slice_str(task->error->message));
+        cli_put_line(&out, cox_slice_str(task->error->message));
     }
     cox_put_u8(&out, '\n');
     request.id = task->id;

@@ -84,7 +84,7 @@ static enum cli_exit put_inputs_file(const struct cli *cli, struct cox_buf *out)
     return code;
 }
 
-static enum cli_exit put_inputs(const struct cli *cli, struct cox_slice document, struct cox_buf *out)
+enum cli_exit cli_put_inputs(const struct cli *cli, struct cox_slice document, struct cox_buf *out)
 {
     cox_put_u8(out, '{');
     enum cli_exit code = put_inputs_file(cli, out);
@@ -188,7 +188,7 @@ enum cli_exit cli_submit(struct cli *cli, Coxswain__V1__SubmitTaskResponse **ret
     enum cli_exit code = cli_document_load(&d, cli->args[0]);
 
     if (!code)
-        code = put_inputs(cli, cli_document_json(&d), &inputs);
+        code = cli_put_inputs(cli, cli_document_json(&d), &inputs);
     if (!code)
         code = add_labels(cli, &request);
     if (!code) {

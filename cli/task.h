@@ -8,13 +8,18 @@
 #include "coxswain/v1/task_service.pb-c.h"
 
 /* ---- submit.c ---- */
-#define CLI_SUBMIT_OPTIONS                                                                                   \
-    { "input", 0, "NAME=VALUE", "an input; JSON, unless the document says that it is a string" },            \
-        { "inputs-file", 0, "FILE", "inputs, a JSON or YAML object" },                                       \
-        { "label", 'l', "NAME=VALUE", "a label" },                                                           \
-    {                                                                                                        \
-        "key", 0, "KEY", "idempotency key: the same key and document is the same task"                       \
-    }
+/* clang-format off */
+#define CLI_INPUT_OPTIONS \
+    { "input", 0, "NAME=VALUE", "an input; JSON, unless the document says that it is a string" }, \
+    { "inputs-file", 0, "FILE", "inputs, a JSON or YAML object" }
+#define CLI_SUBMIT_OPTIONS \
+    CLI_INPUT_OPTIONS, \
+    { "label", 'l', "NAME=VALUE", "a label" }, \
+    { "key", 0, "KEY", "idempotency key: the same key and document is the same task" }
+/* clang-format on */
+
+/* Appends the inputs that --inputs-file and --input give for the document, a JSON object. Prints errors. */
+enum cli_exit cli_put_inputs(const struct cli *cli, struct cox_slice document, struct cox_buf *out);
 
 /* Submits the document of args[0] as the options say; *ret_response on CLI_OK. Prints errors. */
 enum cli_exit cli_submit(struct cli *cli, Coxswain__V1__SubmitTaskResponse **ret_response);
@@ -45,8 +50,8 @@ void cli_put_failure(struct cli *cli, struct cox_buf *out, const char *task_id,
                      const Coxswain__V1__Step *step);
 /* Reads a task that did not succeed and reports its failed steps on standard error. */
 void cli_report_failures(struct cli *cli, const Coxswain__V1__Task *task);
-/* Appends text without what a terminal would obey. */
-void cli_put_safe(struct cox_buf *out, struct cox_slice text);
+/* Appends text on one line, without what a terminal would obey. */
+void cli_put_line(struct cox_buf *out, struct cox_slice text);
 
 /* ---- progress.c ---- */
 struct cli_progress {

@@ -87,7 +87,7 @@ static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse
     cli_print_task(cli, d->task);
     if (d->task->error && *d->task->error->code) {
         cox_buf_printf(&failures, "error: %s: ", d->task->error->code);
-        cli_put_safe(&failures, cox_slice_str(d->task->error->message));
+        cli_put_line(&failures, cox_slice_str(d->task->error->message));
         printf("%s\n", cox_buf_cstr(&failures));
         cox_buf_clear(&failures);
     }

@@ -29,7 +29,7 @@ check_equal "diamond: an input" '{"sum":160}' "$(outputs "$examples/diamond.yaml
 
 # ---- retry and fallback ----
 check_equal "retry-and-fallback: outputs" \
-    '{"attempts":3,"answer":"from the cache, because of EXIT_NONZERO","extra":null}' \
+    '{"attempts":3,"answer":"from the cache, because of EXIT_NONZERO","extra":"EXIT_NONZERO"}' \
     "$(outputs "$examples/retry-and-fallback.yaml" --key retry)"
 id=$(cox task submit "$examples/retry-and-fallback.yaml" --key retry -o name -q)
 cox task describe "$id" -o json >"$scenario_dir/retry.json"

@@ -401,7 +401,6 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
     }
     task_link(e, t, t->image.n_steps);
     restore_attempts(e, t);
-    settle_all(e);
     task_arm_deadline(e, t);
     task_maybe_finish(e, t);
 }

@@ -29,7 +29,9 @@ void entity_forget(struct cox_engine *e, struct entity *en)
     cox_list_remove(&en->in_dirty);
     struct tombstone *ts = COX_NEW(struct tombstone);
     ts->key = (struct cox_entity_key){ en->kind, en->id, en->sub };
-    cox_list_push_back(&e->tombstones, &ts->in_tombstones);
+    /* A checkpoint under way may not have come to this entity: what the state still has of it would be older
+     * than the log once that is cut. So it goes with this checkpoint, not with the next. */
+    cox_list_push_back(e->checkpointing ? &e->tombstones_saving : &e->tombstones, &ts->in_tombstones);
 }
 
 /* ---- encoding: every entity begins with its format version ---- */

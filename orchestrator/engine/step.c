@@ -230,7 +230,7 @@ void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step)
     if (s->status == COX_STEP_RUNNING || s->flags & STEP_EVALUATING || t->stopping != COX_TASK_NONE)
         return;
     bool go, failure;
-    if (s->flags & STEP_OPEN || s->status == COX_STEP_READY) {
+    if (s->flags & (STEP_OPEN | STEP_IN_FALLBACK) || s->status == COX_STEP_READY) {
         go = true; /* decided before a restart */
     } else if (doc.condition == COX_IMAGE_NONE) {
         go = step_deps_ok(t, step, &failure);

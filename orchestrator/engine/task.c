@@ -276,6 +276,7 @@ void task_link(struct cox_engine *e, struct cox_task *t, uint32_t n_max)
                 s->n_waiting++;
         if (s->n_waiting == 0 && !cox_step_status_final((enum cox_step_status)s->status))
             step_consider(e, t, i);
+        settle_all(e); /* now: a dependant linked later finds this step final and does not wait for it */
     }
     if (t->link_next == t->image.n_steps)
         cox_list_remove(&t->in_linking);
@@ -290,7 +291,6 @@ void task_link_some(struct cox_engine *e)
         uint32_t n = left < budget ? left : budget;
         task_link(e, t, n);
         budget -= n;
-        settle_all(e);
         task_maybe_finish(e, t);
     }
 }

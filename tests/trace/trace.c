@@ -386,7 +386,7 @@ void checkpoint(struct trace *t)
         step(t, &(struct cox_input){ .kind = COX_IN_CHECKPOINT, .u.checkpoint.max_bytes = 300 });
 }
 
-void checkpoint_slice(struct trace *t)
+void checkpoint_some(struct trace *t)
 {
     step(t, &(struct cox_input){ .kind = COX_IN_CHECKPOINT, .u.checkpoint.max_bytes = 1 });
 }

@@ -70,7 +70,7 @@ void evaluate(struct trace *t);
 /* Kills the engine and recovers a new one from the log and the last checkpoint. Sessions are gone. */
 void crash(struct trace *t);
 void checkpoint(struct trace *t);
-void checkpoint_slice(struct trace *t); /* begins or goes on with one: a single entity */
+void checkpoint_some(struct trace *t); /* begins or goes on with one: a single entity */
 void archived(struct trace *t, uint32_t task_no);
 
 /* What happened since the last expect(), in order, all of it. */

@@ -222,7 +222,7 @@ static uint32_t compile_requires(struct compiler *c, const struct place *at, con
         if (!parse_require(one, &ret[n++])) {
             report_at(&c->report, at,
                       "found `%.*s`, expected `LABEL == VALUE` or `LABEL != VALUE`, comma-separated",
-                      (int)(one.len < 100 ? one.len : 100), (const char *)one.data);
+                      jtext_shown(one, 100), (const char *)one.data);
             return 0;
         }
         more = comma != NULL;

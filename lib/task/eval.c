@@ -24,10 +24,8 @@ struct machine {
 
 static bool fail(struct machine *m, struct cox_slice why)
 {
-    size_t len = m->expr.len < EXPR_SHOWN_MAX ? m->expr.len : EXPR_SHOWN_MAX;
+    size_t len = (size_t)jtext_shown(m->expr, EXPR_SHOWN_MAX);
 
-    while (len < m->expr.len && len > 0 && (m->expr.data[len] & 0xc0) == 0x80)
-        len--;
     cox_buf_append_str(m->error, "${{ ");
     cox_buf_append(m->error, m->expr.data, len);
     cox_buf_append_str(m->error, len < m->expr.len ? "... }}: " : " }}: ");

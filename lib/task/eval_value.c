@@ -150,7 +150,7 @@ void value_put_json(struct cox_buf *out, const struct value *v)
 
 static int shown(struct cox_slice s)
 {
-    return s.len < SHOWN_MAX ? (int)s.len : SHOWN_MAX;
+    return jtext_shown(s, SHOWN_MAX);
 }
 
 static struct value no_key(struct eval *ev, const char *why, struct cox_slice key)

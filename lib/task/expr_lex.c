@@ -226,6 +226,10 @@ void lexer_next(struct lexer *l)
     } else {
         l->token = lex_sign(l);
     }
+    if (l->token == TOKEN_BAD && l->next == first)
+        l->next++;
+    while (l->token == TOKEN_BAD && (peek(l, 0) & 0xc0) == 0x80 && peek(l, 0) > 0)
+        l->next++; /* whole characters, for the message */
     l->text = cox_slice(l->source.data + first, l->next - first);
 }
 

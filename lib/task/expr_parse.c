@@ -37,11 +37,7 @@ static void parse_postfix(struct parser *p);
 
 static int shown(struct cox_slice s)
 {
-    size_t len = s.len < SHOWN_MAX ? s.len : SHOWN_MAX;
-
-    while (len < s.len && len > 0 && (s.data[len] & 0xc0) == 0x80)
-        len--;
-    return (int)len;
+    return jtext_shown(s, SHOWN_MAX);
 }
 
 /* Only the first error counts: afterwards the parser sees the end of the text, and unwinds. */
@@ -269,7 +265,8 @@ static void parse_steps_root(struct parser *p)
     else if (take_field(p, &field, "`output`, `errors`, `status` or `error`"))
         parse_step_field(p, step, cox_buf_slice(&field));
     else
-        fail(p, "expected `steps.%s.output`, or its `errors`, `status` or `error`", cox_buf_cstr(&name));
+        fail(p, "expected `steps.%.*s.output`, or its `errors`, `status` or `error`",
+             shown(cox_buf_slice(&name)), (const char *)name.data);
 out:
     cox_buf_fini(&name);
     cox_buf_fini(&field);

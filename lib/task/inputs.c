@@ -146,8 +146,8 @@ void compile_inputs(struct compiler *c, const struct place *at, json_t *declared
         struct place here = place_key(at, name);
 
         if (!name_ok(cox_slice_str(name), false))
-            report_at(&c->report, &here, "found the input name \"%.100s\", expected a name of a-z, 0-9 and _",
-                      name);
+            report_at(&c->report, &here, "found the input name \"%.*s\", expected a name of a-z, 0-9 and _",
+                      jtext_shown(cox_slice_str(name), 100), name);
         add_input(c, name, input_value(c, &given_report, &here, value, json_object_get(given, name)));
     }
     report_unknown_inputs(c, &given_report, at, declared, given);

@@ -241,6 +241,15 @@ enum jtext_fault jtext_check(struct cox_slice text, size_t *ret_at)
 
 /* ---- walking ---- */
 
+int jtext_shown(struct cox_slice s, size_t max)
+{
+    size_t len = s.len < max ? s.len : max;
+
+    while (len < s.len && len > 0 && (s.data[len] & 0xc0) == 0x80)
+        len--;
+    return (int)len;
+}
+
 struct cox_slice jtext_trim(struct cox_slice text)
 {
     if (text.len == 0)

@@ -28,6 +28,9 @@ enum jtext_fault { JTEXT_FINE, JTEXT_SYNTAX, JTEXT_DEPTH, JTEXT_UTF8 };
 enum jtext_fault jtext_check(struct cox_slice text, size_t *ret_at);
 enum jtext_fault jtext_check_syntax(struct cox_slice text, size_t *ret_at); /* all but UTF-8 */
 
+/* Bytes of `s` that a message shows: at most `max`, and whole characters. */
+int jtext_shown(struct cox_slice s, size_t max);
+
 struct cox_slice jtext_trim(struct cox_slice text); /* without surrounding white space */
 enum jtext_type jtext_type(struct cox_slice value); /* by its first byte; `value` is trimmed */
 

@@ -101,18 +101,13 @@ void report_offset(struct report *r, const struct place *at, struct cox_slice te
 
 const char *found_text(const json_t *value, char ret[FOUND_LEN])
 {
-    int cut = 0;
+    struct cox_slice s;
 
     switch (json_typeof(value)) {
     case JSON_STRING:
-        cut = (int)json_string_length(value);
-        if (cut > 40) {
-            for (cut = 37; cut > 0 && ((uint8_t)json_string_value(value)[cut] & 0xc0) == 0x80;)
-                cut--;
-            snprintf(ret, FOUND_LEN, "the string \"%.*s...\"", cut, json_string_value(value));
-        } else {
-            snprintf(ret, FOUND_LEN, "the string \"%s\"", json_string_value(value));
-        }
+        s = cox_slice(json_string_value(value), json_string_length(value));
+        snprintf(ret, FOUND_LEN, "the string \"%.*s%s\"", jtext_shown(s, 37), json_string_value(value),
+                 s.len > 37 ? "..." : "");
         break;
     case JSON_INTEGER:
         snprintf(ret, FOUND_LEN, "the integer %lld", (long long)json_integer_value(value));

@@ -167,8 +167,8 @@ static void report_unknown_step(struct compiler *c, const struct place *at, stru
 
     for (uint32_t i = 0; report_open(&c->report) && i < c->n_steps; i++)
         suggestion_offer(&near, cox_slice_str(c->step_names[i]));
-    report_at(&c->report, at, "unknown step `%.*s`%s", (int)(name.len < 100 ? name.len : 100),
-              (const char *)name.data, suggestion_text(&near, text));
+    report_at(&c->report, at, "unknown step `%.*s`%s", jtext_shown(name, 100), (const char *)name.data,
+              suggestion_text(&near, text));
 }
 
 static void compile_needs(struct compiler *c, const struct place *at, uint32_t self, json_t *needs)
@@ -203,8 +203,8 @@ void compile_step(struct compiler *c, const struct place *at, uint32_t index, js
     int64_t priority = c->priority;
 
     if (!name_ok(name, false))
-        report_at(&c->report, at, "found the step name \"%.100s\", expected " NAME_EXPECTED,
-                  c->step_names[index]);
+        report_at(&c->report, at, "found the step name \"%.*s\", expected " NAME_EXPECTED,
+                  jtext_shown(name, 100), c->step_names[index]);
     if (!fields_check(&c->report, at, step, "an object, the step", step_fields, STEP_NR, f))
         return;
     struct place needs = place_key(at, "needs"), if_at = place_key(at, "if");

@@ -56,6 +56,7 @@ struct cox_compile *cox_compile_create(void (*wake)(void *user), void *user)
     c->user = user;
     COX_ASSERT(sem_init(&c->n_jobs, 0, 0) == 0);
     COX_ASSERT(pthread_create(&c->thread, NULL, run, c) == 0);
+    (void)pthread_setname_np(c->thread, "cox-compile"); /* shown by ps and perf */
     return c;
 }
 

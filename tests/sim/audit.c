@@ -1,0 +1,471 @@
+/* The first judge: reads the log as it becomes durable, with a few counters of its own, and says what no
+ * history may contain. The second half looks at decisions when they are taken, and at actions when they
+ * leave: what leaves must be in the durable log already. */
+#include "sim.h"
+
+#include "record.h"
+
+#include <string.h>
+
+struct audit_worker {
+    struct host *host;
+    struct cox_resources used;
+};
+
+/* What a worker said of an attempt, once or more. */
+struct said {
+    uint32_t n;
+    struct {
+        enum cox_attempt_status status;
+        enum cox_code code;
+        uint64_t output;
+    } items[8];
+};
+
+/* ---- small things ---- */
+
+struct audit_task *audit_task(const struct sim *s, cox_task_id id)
+{
+    return cox_map64_get(&s->audit.tasks, id);
+}
+
+static struct audit_worker *worker_of(const struct sim *s, uint32_t ref)
+{
+    struct audit_worker *list = (struct audit_worker *)(void *)s->audit.names.data;
+    size_t n = s->audit.names.len / sizeof *list;
+    return ref > 0 && ref <= n ? &list[ref - 1] : NULL;
+}
+
+static struct host *host_named(const struct sim *s, struct cox_slice id)
+{
+    for (uint32_t i = 0; i < s->n_hosts; i++)
+        if (cox_slice_is(id, s->hosts[i].id))
+            return &s->hosts[i];
+    return NULL;
+}
+
+static struct cox_image_class class_of(const struct audit_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    struct cox_image_call call;
+    struct cox_image_class cls;
+    cox_image_step(&t->image, step, &doc);
+    cox_image_call(&t->image, t->steps[step].in_fallback ? doc.fallback : doc.call, &call);
+    cox_image_class(&t->image, call.class_index, &cls);
+    return cls;
+}
+
+static void occupy(struct cox_resources *used, const struct cox_resources *r, int sign)
+{
+    used->cpu_milli += sign * r->cpu_milli;
+    used->memory_bytes += sign * r->memory_bytes;
+}
+
+static bool step_final(const struct audit_step *st)
+{
+    return cox_step_status_final((enum cox_step_status)st->status);
+}
+
+static void dependencies_over(struct sim *s, const struct audit_task *t, uint32_t step, const char *what)
+{
+    struct cox_image_step doc;
+    cox_image_step(&t->image, step, &doc);
+    for (uint32_t i = 0; i < doc.n_needs; i++)
+        if (!step_final(&t->steps[cox_image_need(&t->image, step, i)]))
+            fail(s, "%s/%u is %s while its dependency %u is not over", t->job->plan.name, step, what,
+                 cox_image_need(&t->image, step, i));
+}
+
+/* ---- what workers said ---- */
+
+static struct cox_slice ref_key(struct cox_ref ref, uint64_t parts[4])
+{
+    parts[0] = ref.task;
+    parts[1] = ref.step;
+    parts[2] = ref.token.epoch;
+    parts[3] = ref.token.counter;
+    return cox_slice(parts, 4 * sizeof parts[0]);
+}
+
+static uint64_t output_id(struct cox_slice bytes)
+{
+    uint64_t id;
+    struct cox_hash hash = payload_hash(bytes);
+    memcpy(&id, hash.b, sizeof id);
+    return bytes.len == 0 ? 0 : id;
+}
+
+static uint64_t payload_id(const struct cox_payload *p)
+{
+    uint64_t id;
+    if (p->kind != COX_PAYLOAD_STORED)
+        return output_id(p->bytes);
+    memcpy(&id, p->hash.b, sizeof id);
+    return id;
+}
+
+void audit_result(struct sim *s, struct cox_ref ref, const struct cox_agent_result *r)
+{
+    uint64_t parts[4];
+    struct cox_slice key = ref_key(ref, parts);
+    struct said *said = cox_mapb_get(&s->audit.results, key);
+    uint64_t output = output_id(r->output);
+    if (said == NULL) {
+        said = COX_NEW(struct said);
+        cox_mapb_set(&s->audit.results, key, said);
+    }
+    for (uint32_t i = 0; i < said->n; i++)
+        if (said->items[i].status == r->status && said->items[i].code == r->code &&
+            said->items[i].output == output)
+            return;
+    if (said->n == sizeof said->items / sizeof said->items[0])
+        fail(s, "too many different results of %s", ref_text(ref));
+    said->items[said->n].status = r->status;
+    said->items[said->n].code = r->code;
+    said->items[said->n++].output = output;
+}
+
+/* What the log says a worker said, it has said, of this very attempt. */
+static void was_said(struct sim *s, struct cox_ref ref, const struct record_ended *en)
+{
+    uint64_t parts[4];
+    const struct said *said = cox_mapb_get(&s->audit.results, ref_key(ref, parts));
+    bool keeps_output = en->next == NEXT_DONE || en->next == NEXT_FAIL;
+    for (uint32_t i = 0; said != NULL && i < said->n; i++)
+        if (said->items[i].status == en->status && said->items[i].code == en->code &&
+            (!keeps_output || said->items[i].output == payload_id(&en->output)))
+            return;
+    fail(s, "%s is recorded as %s, which its worker never said of it", ref_text(ref),
+         cox_attempt_status_text(en->status));
+}
+
+/* ---- the durable log ---- */
+
+static struct job *job_named(const struct sim *s, struct cox_slice name)
+{
+    for (uint32_t i = 0; i < s->n_jobs; i++)
+        if (cox_slice_is(name, s->jobs[i].plan.name))
+            return &s->jobs[i];
+    return NULL;
+}
+
+static void submitted(struct sim *s, const struct record *r)
+{
+    struct audit *a = &s->audit;
+    struct audit_task *t = COX_NEW(struct audit_task);
+    struct cox_image_task doc;
+    if (audit_task(s, r->task) != NULL)
+        fail(s, "a task id is given twice");
+    if (cox_image_open(&t->image, r->u.submitted.image) != COX_OK)
+        fail(s, "the log holds a damaged image");
+    cox_image_task(&t->image, &doc);
+    t->id = r->task;
+    t->job = job_named(s, doc.name);
+    if (t->job == NULL)
+        fail(s, "the log holds a task nobody submitted");
+    for (size_t i = 0; i < a->n; i++) /* a key names one task until it expires, after a day */
+        if (r->u.submitted.key.len > 0 && !a->list[i]->key_expired &&
+            cox_slice_is(r->u.submitted.key, a->list[i]->job->key))
+            fail(s, "two tasks are accepted under the key %s", a->list[i]->job->key);
+    t->steps = cox_calloc(t->image.n_steps, sizeof t->steps[0]);
+    for (uint32_t i = 0; i < t->image.n_steps; i++)
+        t->steps[i].status = COX_STEP_BLOCKED;
+    cox_map64_set(&a->tasks, t->id, t);
+    if (a->n == a->cap) {
+        a->cap = a->cap == 0 ? 64 : a->cap * 2;
+        a->list = cox_realloc(a->list, a->cap, sizeof a->list[0]);
+    }
+    a->list[a->n++] = t;
+    s->n.tasks++;
+}
+
+static void assigned(struct sim *s, struct audit_task *t, const struct record *r)
+{
+    struct audit *a = &s->audit;
+    struct audit_step *st = &t->steps[r->step];
+    struct audit_worker *w = worker_of(s, r->u.assigned.worker);
+    struct cox_token token = r->u.assigned.token;
+    if (w == NULL)
+        fail(s, "%s/%u is assigned to a worker without a name", t->job->plan.name, r->step);
+    if (step_final(st) || st->status == COX_STEP_RUNNING)
+        fail(s, "%s/%u is assigned while %s", t->job->plan.name, r->step,
+             cox_step_status_text((enum cox_step_status)st->status));
+    if (token.epoch != a->epoch || token.counter == 0 ||
+        (token.epoch == a->last_token.epoch && token.counter <= a->last_token.counter))
+        fail(s, "token %llu.%llu does not follow %llu.%llu in epoch %llu", (unsigned long long)token.epoch,
+             (unsigned long long)token.counter, (unsigned long long)a->last_token.epoch,
+             (unsigned long long)a->last_token.counter, (unsigned long long)a->epoch);
+    dependencies_over(s, t, r->step, "assigned");
+    struct cox_image_class cls = class_of(t, r->step);
+    occupy(&w->used, &cls.resources, 1);
+    if (w->used.cpu_milli > w->host->resources.cpu_milli ||
+        w->used.memory_bytes > w->host->resources.memory_bytes)
+        fail(s, "%s is given more than it has", w->host->id);
+    a->last_token = token;
+    st->status = COX_STEP_RUNNING;
+    st->token = token;
+    st->worker = r->u.assigned.worker;
+}
+
+static void leaves_worker(struct sim *s, struct audit_task *t, const struct record *r, struct cox_token token)
+{
+    struct audit_step *st = &t->steps[r->step];
+    if (st->status != COX_STEP_RUNNING || !cox_token_eq(st->token, token))
+        fail(s, "%s/%u: the attempt %llu.%llu ends, which is not the current one", t->job->plan.name, r->step,
+             (unsigned long long)token.epoch, (unsigned long long)token.counter);
+    struct cox_image_class cls = class_of(t, r->step);
+    occupy(&worker_of(s, st->worker)->used, &cls.resources, -1);
+}
+
+static void ended(struct sim *s, struct audit_task *t, const struct record *r)
+{
+    static const enum cox_step_status after[] = {
+        [NEXT_DONE] = COX_STEP_SUCCEEDED, [NEXT_RETRY] = COX_STEP_READY, [NEXT_REQUEUE] = COX_STEP_READY,
+        [NEXT_FALLBACK] = COX_STEP_READY, [NEXT_FAIL] = COX_STEP_FAILED, [NEXT_CANCEL] = COX_STEP_CANCELLED,
+    };
+    const struct record_ended *en = &r->u.ended;
+    struct audit_step *st = &t->steps[r->step];
+    leaves_worker(s, t, r, en->token);
+    if (en->status == COX_ATTEMPT_SUCCEEDED || (en->status == COX_ATTEMPT_FAILED))
+        was_said(s, (struct cox_ref){ r->task, r->step, en->token }, en);
+    if ((en->status == COX_ATTEMPT_SUCCEEDED) != (en->next == NEXT_DONE))
+        fail(s, "%s/%u: success and the step's end disagree", t->job->plan.name, r->step);
+    if (en->token.epoch < s->audit.epoch)
+        s->n.adopted++;
+    st->status = (uint8_t)after[en->next];
+    st->in_fallback = st->in_fallback || en->next == NEXT_FALLBACK;
+    s->audit.n_ended++;
+    s->audit.n_lost += en->status == COX_ATTEMPT_LOST;
+}
+
+static void stopping(struct audit_task *t)
+{
+    t->stopping = true;
+    for (uint32_t i = 0; i < t->image.n_steps; i++)
+        if (!step_final(&t->steps[i]) && t->steps[i].status != COX_STEP_RUNNING)
+            t->steps[i].status = COX_STEP_CANCELLED;
+}
+
+static void task_finished(struct sim *s, struct audit_task *t, const struct record *r)
+{
+    for (uint32_t i = 0; i < t->image.n_steps; i++)
+        if (!step_final(&t->steps[i]))
+            fail(s, "%s is over, and its step %u is not", t->job->plan.name, i);
+    if (t->finished)
+        fail(s, "%s is over twice", t->job->plan.name);
+    t->finished = true;
+    t->status = r->u.finished.status;
+    trace(s, "audit: %s is %s", t->job->plan.name, cox_task_status_text(t->status));
+}
+
+static void step_record(struct sim *s, struct audit_task *t, const struct record *r)
+{
+    struct audit_step *st = &t->steps[r->step];
+    if (step_final(st))
+        fail(s, "%s/%u is over, and goes on", t->job->plan.name, r->step);
+    if (t->stopping && r->type != RECORD_ATTEMPT_ENDED)
+        fail(s, "%s stops, and its step %u goes on", t->job->plan.name, r->step);
+    switch (r->type) {
+    case RECORD_STEP_OPENED:
+        dependencies_over(s, t, r->step, "opened");
+        break;
+    case RECORD_STEP_SKIPPED:
+        dependencies_over(s, t, r->step, "skipped");
+        st->status = COX_STEP_SKIPPED;
+        break;
+    case RECORD_STEP_REFUSED:
+        dependencies_over(s, t, r->step, "refused");
+        st->in_fallback = r->u.refused.next == NEXT_FALLBACK;
+        st->status = r->u.refused.next == NEXT_FALLBACK ? COX_STEP_READY : COX_STEP_FAILED;
+        break;
+    case RECORD_ASSIGNED:
+        assigned(s, t, r);
+        break;
+    case RECORD_ATTEMPT_ENDED:
+        ended(s, t, r);
+        break;
+    case RECORD_UNASSIGNED:
+        leaves_worker(s, t, r, r->u.unassigned.token);
+        st->status = COX_STEP_READY;
+        break;
+    default:
+        break;
+    }
+}
+
+static void task_record(struct sim *s, const struct record *r)
+{
+    struct audit_task *t = audit_task(s, r->task);
+    if (t == NULL)
+        fail(s, "record type %d is of a task that was never submitted", (int)r->type);
+    if (r->type == RECORD_KEY_EXPIRED) {
+        t->key_expired = true;
+        return;
+    }
+    if (r->type == RECORD_TASK_ARCHIVED) {
+        if (!t->finished)
+            fail(s, "%s is archived before it is over", t->job->plan.name);
+        t->archived = true;
+        return;
+    }
+    if (t->finished)
+        fail(s, "%s is over, and goes on with record type %d", t->job->plan.name, (int)r->type);
+    if (r->type == RECORD_TASK_STOPPING)
+        stopping(t);
+    else if (r->type == RECORD_TASK_FINISHED)
+        task_finished(s, t, r);
+    else
+        step_record(s, t, r);
+}
+
+static void record(struct sim *s, const struct record *r)
+{
+    struct audit_worker w = { 0 };
+    switch (r->type) {
+    case RECORD_EPOCH:
+        if (r->u.epoch != s->audit.epoch + 1)
+            fail(s, "epoch %llu follows %llu", (unsigned long long)r->u.epoch,
+                 (unsigned long long)s->audit.epoch);
+        s->audit.epoch = r->u.epoch;
+        break;
+    case RECORD_WORKER_NAMED:
+        w.host = host_named(s, r->u.worker.id);
+        if (w.host == NULL || r->u.worker.ref != s->audit.names.len / sizeof w + 1)
+            fail(s, "a worker is named wrongly");
+        cox_buf_append(&s->audit.names, &w, sizeof w);
+        break;
+    case RECORD_PAYLOAD:
+        if (output_id(r->u.payload.bytes) !=
+            payload_id(&(struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = r->u.payload.hash }))
+            fail(s, "a payload in the log is not what its hash says");
+        break;
+    case RECORD_TASK_SUBMITTED:
+        submitted(s, r);
+        break;
+    default:
+        task_record(s, r);
+    }
+}
+
+void audit_batch(struct sim *s, const struct batch *b)
+{
+    struct cox_reader in = cox_reader(cox_buf_slice(&b->records));
+    struct record r;
+    uint32_t n = 0;
+    if (b->first_seq != s->audit.seq + 1)
+        fail(s, "record %llu is durable after %llu: what was durable is not any more",
+             (unsigned long long)b->first_seq, (unsigned long long)s->audit.seq);
+    for (; record_decode(&in, &r); n++)
+        record(s, &r);
+    if (in.bad || n != b->n)
+        fail(s, "the batch at %llu cannot be read", (unsigned long long)b->first_seq);
+    s->audit.seq = b->first_seq + b->n - 1;
+}
+
+/* ---- decisions, as they are taken ---- */
+
+static bool inbox_has(const struct sim *s, const struct stream *st)
+{
+    COX_LIST_FOR_EACH (it, &s->coxd.inbox)
+        if (COX_CONTAINER_OF(it, struct message, node)->stream == st)
+            return true;
+    return false;
+}
+
+/* A worker that beats and runs the step keeps it. */
+static void check_lost(struct sim *s, const struct record *r)
+{
+    struct cox_ref ref = { r->task, r->step, r->u.ended.token };
+    for (uint32_t i = 0; i < s->n_hosts; i++) {
+        const struct host *h = &s->hosts[i];
+        const struct stream *st = h->stream;
+        if (!host_holds(h, ref) || st == NULL || !st->attached || st->coxd_over)
+            continue;
+        if (s->now_ns - st->heard_ns < COX_LOST_MS * MS || inbox_has(s, st))
+            fail(s, "%s runs %s and beats, and yet is said to have lost it", h->id, ref_text(ref));
+    }
+}
+
+static void check_withdrawn(struct sim *s, const struct record *r)
+{
+    struct cox_ref ref = { r->task, r->step, r->u.unassigned.token };
+    const struct item *hello = s->coxd.hello;
+    if (r->u.unassigned.returned)
+        return;
+    for (size_t i = 0; hello != NULL && i < hello->n_holds; i++)
+        if (cox_ref_eq(hello->holds[i], ref))
+            fail(s, "%s is taken from a worker whose Hello lists it", ref_text(ref));
+}
+
+void audit_watch(struct sim *s, struct cox_slice records)
+{
+    struct cox_reader in = cox_reader(records);
+    struct record r;
+    while (record_decode(&in, &r)) {
+        if (r.type == RECORD_ATTEMPT_ENDED && r.u.ended.status == COX_ATTEMPT_LOST)
+            check_lost(s, &r);
+        else if (r.type == RECORD_UNASSIGNED)
+            check_withdrawn(s, &r);
+    }
+}
+
+/* ---- actions, as they leave ---- */
+
+static void assign_leaves(struct sim *s, const struct cox_act_assign *a)
+{
+    const struct audit_task *t = audit_task(s, a->ref.task);
+    const struct stream *st = session_find(s, a->session);
+    if (t == NULL)
+        fail(s, "%s leaves before its task is durable", ref_text(a->ref));
+    const struct audit_step *step = &t->steps[a->ref.step];
+    const struct cox_token *now = &step->token;
+    if (now->epoch < a->ref.token.epoch ||
+        (now->epoch == a->ref.token.epoch && now->counter < a->ref.token.counter))
+        fail(s, "%s leaves before its assignment is durable", ref_text(a->ref));
+    if (st == NULL || !cox_token_eq(*now, a->ref.token))
+        return;
+    struct cox_image_class cls = class_of(t, a->ref.step);
+    if (worker_of(s, step->worker)->host != st->host)
+        fail(s, "%s goes to %s, and another worker is on record", ref_text(a->ref), st->host->id);
+    if (!cox_slice_eq(cls.handler, a->handler) || cls.handler.data[4] - '0' > (int)st->host->n_handlers)
+        fail(s, "%s goes to %s, which has no such handler", ref_text(a->ref), st->host->id);
+}
+
+static void answer_leaves(struct sim *s, struct cox_ref ref, enum cox_answer answer)
+{
+    const struct audit_task *t = audit_task(s, ref.task);
+    if (t == NULL)
+        fail(s, "%s is answered, and its task is not durable", ref_text(ref));
+    const struct audit_step *st = &t->steps[ref.step];
+    bool last = cox_token_eq(st->token, ref.token);
+    if (answer == COX_ANSWER_ACCEPTED && last && st->status == COX_STEP_RUNNING)
+        fail(s, "%s is answered accepted, and that is not durable", ref_text(ref));
+    if (answer != COX_ANSWER_ACCEPTED && last && st->status == COX_STEP_RUNNING)
+        fail(s, "%s is the current attempt, and its result is refused", ref_text(ref));
+}
+
+void audit_action(struct sim *s, const struct cox_action *a)
+{
+    if (a->kind == COX_ACT_ASSIGN)
+        assign_leaves(s, &a->u.assign);
+    else if (a->kind == COX_ACT_ANSWER)
+        answer_leaves(s, a->u.attempt.ref, a->u.attempt.answer);
+}
+
+void audit_fini(struct sim *s)
+{
+    struct audit *a = &s->audit;
+    size_t it = 0;
+    struct cox_slice key;
+    void *said;
+    for (size_t i = 0; i < a->n; i++) {
+        cox_free(a->list[i]->steps);
+        cox_free(a->list[i]);
+    }
+    while (cox_mapb_next(&a->results, &it, &key, &said))
+        cox_free(said);
+    cox_free(a->list);
+    cox_map64_fini(&a->tasks);
+    cox_mapb_fini(&a->results);
+    cox_buf_fini(&a->names);
+}

@@ -1,0 +1,346 @@
+/* Clients: they submit, ask again when no answer came, cancel, and look. */
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum op { OP_SUBMIT, OP_CANCEL }; /* in a request's number: job * 2 + op */
+
+struct hold { /* a view, shown once it is durable */
+    struct cox_list node;
+    uint64_t seq;
+    struct job *job;
+    enum cox_task_status status;
+};
+
+#define PATIENCE_NS (10 * SECOND)
+
+/* ---- asking ---- */
+
+static bool ask(struct sim *s, struct job *j, enum item_kind kind, struct event *again, struct event *lost)
+{
+    if (!s->coxd.up || !s->coxd.listening || s->coxd.leaving) {
+        event_at(s, again, s->now_ns + between(s, 100 * MS, 2 * SECOND));
+        return false;
+    }
+    struct message *m = message_new();
+    message_add(m, kind)->number = j->index;
+    cox_list_push_back(&s->coxd.inbox, &m->node);
+    event_at(s, lost, s->now_ns + PATIENCE_NS);
+    coxd_poke(s);
+    return true;
+}
+
+static void submit(struct sim *s, struct event *ev)
+{
+    struct job *j = COX_CONTAINER_OF(ev, struct job, submit);
+    if (ask(s, j, ITEM_SUBMIT, ev, &j->submit_lost))
+        j->state = JOB_ASKING;
+}
+
+static void cancel(struct sim *s, struct event *ev)
+{
+    struct job *j = COX_CONTAINER_OF(ev, struct job, cancel);
+    if (ask(s, j, ITEM_STOP, ev, &j->cancel_lost))
+        j->cancel_sent = true;
+}
+
+static void look(struct sim *s, struct event *ev)
+{
+    struct job *j = COX_CONTAINER_OF(ev, struct job, read);
+    (void)ask(s, j, ITEM_GET, ev, &j->read_lost);
+}
+
+/* With a key a client asks again; without one it cannot know. */
+static void submit_lost(struct sim *s, struct event *ev)
+{
+    struct job *j = COX_CONTAINER_OF(ev, struct job, submit_lost);
+    if (j->state != JOB_ASKING)
+        return;
+    j->state = j->key[0] != 0 ? JOB_NEW : JOB_UNKNOWN;
+    trace(s, "client: no answer for %s", j->plan.name);
+    if (j->state == JOB_NEW)
+        event_at(s, &j->submit, s->now_ns + between(s, 10 * MS, SECOND));
+}
+
+static void cancel_lost(struct sim *s, struct event *ev)
+{
+    struct job *j = COX_CONTAINER_OF(ev, struct job, cancel_lost);
+    event_at(s, &j->cancel, s->now_ns + between(s, 10 * MS, SECOND));
+}
+
+static void read_lost(struct sim *s, struct event *ev)
+{
+    struct job *j = COX_CONTAINER_OF(ev, struct job, read_lost);
+    event_at(s, &j->read, s->now_ns + between(s, 10 * MS, SECOND));
+}
+
+/* ---- answers ---- */
+
+static void acknowledged(struct sim *s, struct job *j, const struct cox_act_reply *r)
+{
+    const struct audit_task *t = audit_task(s, r->task);
+    if (t == NULL)
+        fail(s, "%s is acknowledged, and not in the durable log", j->plan.name);
+    if (strcmp(t->job->plan.name, j->plan.name) != 0)
+        fail(s, "%s is acknowledged as the task of %s", j->plan.name, t->job->plan.name);
+    if (j->task != 0 && j->task != r->task)
+        fail(s, "%s is acknowledged twice, as different tasks", j->plan.name);
+    j->state = JOB_ACKED;
+    j->task = r->task;
+    trace(s, "client: %s is task %s", j->plan.name, ref_text((struct cox_ref){ .task = r->task }));
+    event_at(s, &j->read, s->now_ns + between(s, 0, 10 * SECOND));
+    if (j->wants_cancel)
+        event_at(s, &j->cancel, s->now_ns + between(s, 0, chance(s, 500) ? 200 * MS : 15 * SECOND));
+}
+
+static bool shares_key(const struct sim *s, const struct job *j)
+{
+    for (uint32_t i = 0; i < s->n_jobs; i++)
+        if (&s->jobs[i] != j && j->key[0] != 0 && strcmp(s->jobs[i].key, j->key) == 0 &&
+            strcmp(s->jobs[i].plan.name, j->plan.name) != 0)
+            return true;
+    return false;
+}
+
+static void submit_reply(struct sim *s, struct job *j, const struct cox_act_reply *r)
+{
+    event_cancel(s, &j->submit_lost);
+    if (j->state != JOB_ASKING)
+        return; /* an answer to an earlier try */
+    switch (r->err) {
+    case COX_OK:
+        acknowledged(s, j, r);
+        break;
+    case COX_ERR_EXISTS:
+        if (!shares_key(s, j))
+            fail(s, "%s is refused for a key that only it uses", j->plan.name);
+        j->state = JOB_REFUSED;
+        break;
+    case COX_ERR_FULL:
+        if (s->cfg.live_steps_max == 0)
+            fail(s, "%s is refused for want of room", j->plan.name);
+        j->state = JOB_NEW;
+        event_at(s, &j->submit, s->now_ns + r->retry_ms * MS);
+        break;
+    default:
+        fail(s, "%s is refused: %s", j->plan.name, cox_err_text(r->err));
+    }
+}
+
+static void cancel_reply(struct sim *s, struct job *j, const struct cox_act_reply *r)
+{
+    const struct audit_task *t = audit_task(s, j->task);
+    event_cancel(s, &j->cancel_lost);
+    event_cancel(s, &j->cancel);
+    j->cancel_answered = true;
+    if (r->err == COX_ERR_NOT_FOUND && !t->archived)
+        fail(s, "%s cannot be cancelled: it is not found, and not archived either", j->plan.name);
+    if (r->err == COX_OK && !t->stopping && !t->finished)
+        fail(s, "%s is said to be cancelled, and that is not durable", j->plan.name);
+}
+
+void client_reply(struct sim *s, const struct cox_act_reply *r)
+{
+    struct job *j = &s->jobs[r->request / 2];
+    if (!s->healed && s->opt.faults && chance(s, 40))
+        return; /* lost on the way; the client's patience ends */
+    if (r->request % 2 == OP_SUBMIT)
+        submit_reply(s, j, r);
+    else
+        cancel_reply(s, j, r);
+}
+
+/* ---- reading ---- */
+
+static void saw(struct sim *s, struct job *j, enum cox_task_status status)
+{
+    const struct audit_task *t = audit_task(s, j->task);
+    event_cancel(s, &j->read_lost);
+    if (j->seen != COX_TASK_NONE && j->seen != status)
+        fail(s, "%s was seen %s and is now %s", j->plan.name, cox_task_status_text(j->seen),
+             cox_task_status_text(status));
+    if (!cox_task_status_final(status)) {
+        event_at(s, &j->read, s->now_ns + between(s, SECOND, 10 * SECOND));
+        return;
+    }
+    if (!t->finished || t->status != status)
+        fail(s, "%s is shown %s, and that is not durable", j->plan.name, cox_task_status_text(status));
+    if (j->seen == COX_TASK_NONE && chance(s, 500)) /* and once more, later */
+        event_at(s, &j->read, s->now_ns + between(s, 0, 30 * SECOND));
+    j->seen = status;
+    j->state = JOB_OVER;
+}
+
+void client_holds_release(struct sim *s, uint64_t durable_seq)
+{
+    while (!cox_list_empty(&s->coxd.holds)) {
+        struct hold *h = COX_CONTAINER_OF(s->coxd.holds.next, struct hold, node);
+        if (h->seq > durable_seq)
+            return;
+        cox_list_remove(&h->node);
+        saw(s, h->job, h->status);
+        cox_free(h);
+    }
+}
+
+static void get(struct sim *s, struct job *j)
+{
+    const struct cox_task *t = cox_engine_find(s->coxd.engine, j->task);
+    struct cox_task_view view;
+    if (t == NULL) {
+        struct state_op *op = COX_NEW(struct state_op);
+        *op = (struct state_op){ .op = COX_STORE_READ_ARCHIVE, .ticket = j->index };
+        op->key = (struct cox_entity_key){ .kind = ROW_ARCHIVE, .id = j->task };
+        bool taken = store_request(s, op);
+        COX_ASSERT(taken);
+        return;
+    }
+    cox_task_view(t, &view);
+    for (uint32_t i = 0; i < view.image->n_steps; i++) { /* views of every moment are well-formed */
+        struct cox_step_view step;
+        struct cox_attempt_view at;
+        cox_step_view(s->coxd.engine, t, i, &step);
+        for (uint32_t k = 0; k < step.n_attempts; k++)
+            cox_attempt_view(s->coxd.engine, t, i, k, &at);
+    }
+    struct hold *h = COX_NEW(struct hold);
+    *h = (struct hold){ .seq = cox_engine_seq(s->coxd.engine), .job = j, .status = view.status };
+    cox_list_push_back(&s->coxd.holds, &h->node);
+}
+
+void client_archived(struct sim *s, const struct state_op *op)
+{
+    struct job *j = &s->jobs[op->ticket];
+    struct cox_task *t;
+    struct cox_task_view view;
+    if (op->err != COX_OK)
+        fail(s, "%s was acknowledged, and is in neither the engine nor the archive", j->plan.name);
+    if (cox_task_thaw(cox_buf_slice(&op->bytes), &t) != COX_OK)
+        fail(s, "%s cannot be read from the archive", j->plan.name);
+    cox_task_view(t, &view);
+    saw(s, j, view.status);
+    cox_task_free(t);
+}
+
+/* ---- coxd's side ---- */
+
+void client_request(struct sim *s, const struct item *it)
+{
+    struct job *j = &s->jobs[it->number];
+    struct cox_input in = { .kind = COX_IN_SUBMIT };
+    switch (it->kind) {
+    case ITEM_SUBMIT:
+        in.u.submit = (struct cox_in_submit){ .request = (uint64_t)j->index * 2 + OP_SUBMIT,
+                                              .tenant = cox_slice_str("default"),
+                                              .key = cox_slice_str(j->key),
+                                              .document = j->hash,
+                                              .image = cox_buf_slice(&j->image) };
+        break;
+    case ITEM_STOP:
+        in.kind = COX_IN_CANCEL;
+        in.u.cancel.request = (uint64_t)j->index * 2 + OP_CANCEL;
+        in.u.cancel.task = j->task;
+        in.u.cancel.reason = cox_slice_str(j->index % 2 == 0 ? "enough of it" : "");
+        trace(s, "client: cancels %s", j->plan.name);
+        break;
+    default:
+        if (j->watched) {
+            in.kind = chance(s, 500) ? COX_IN_WATCH : COX_IN_UNWATCH;
+            in.u.task.task = j->task;
+            coxd_step(s, &in);
+        }
+        get(s, j);
+        return;
+    }
+    coxd_step(s, &in);
+}
+
+void clients_coxd_gone(struct sim *s)
+{
+    while (!cox_list_empty(&s->coxd.holds)) {
+        struct hold *h = COX_CONTAINER_OF(s->coxd.holds.next, struct hold, node);
+        cox_list_remove(&h->node);
+        cox_free(h);
+    }
+    for (uint32_t i = 0; i < s->n_jobs; i++) { /* a broken connection is noticed sooner than silence */
+        struct event *lost[] = { &s->jobs[i].submit_lost, &s->jobs[i].cancel_lost, &s->jobs[i].read_lost };
+        for (size_t k = 0; k < 3; k++)
+            if (cox_heap_has(&lost[k]->node))
+                event_soon(s, lost[k], s->now_ns + between(s, 0, SECOND));
+    }
+}
+
+/* ---- life ---- */
+
+static void compile(struct sim *s, struct job *j)
+{
+    json_t *doc = plan_document(&j->plan);
+    char *text = json_dumps(doc, JSON_COMPACT);
+    struct cox_task_source source = { .document = cox_slice_str(text) };
+    struct cox_violations v = { 0 };
+    if (cox_task_compile(&source, &j->image, &v) != COX_OK)
+        fail(s, "a drawn document does not compile: %s: %s", v.items[0].path, v.items[0].message);
+    cox_violations_fini(&v);
+    j->hash = payload_hash(source.document);
+    free(text);
+    json_decref(doc);
+}
+
+static void draw_job(struct sim *s, struct job *j, uint32_t i)
+{
+    uint32_t number = i;
+    j->index = i;
+    if (i > 0 && chance(s, 120)) { /* another client with the same key, and perhaps another document */
+        if (s->jobs[i - 1].key[0] == 0)
+            snprintf(s->jobs[i - 1].key, sizeof j->key, "k%u", i - 1);
+        memcpy(j->key, s->jobs[i - 1].key, sizeof j->key);
+        if (chance(s, 600))
+            sscanf(s->jobs[i - 1].plan.name, "j%u", &number);
+    } else if (chance(s, 500)) {
+        snprintf(j->key, sizeof j->key, "k%u", i);
+    }
+    struct cox_rng rng;
+    cox_rng_init(&rng, s->opt.seed * 1000003 + number);
+    plan_draw(&j->plan, &rng, number, s->opt.n_steps_max);
+    compile(s, j);
+    j->wants_cancel = chance(s, 120);
+    j->watched = chance(s, 300);
+    event_init(&j->submit, submit);
+    event_init(&j->cancel, cancel);
+    event_init(&j->read, look);
+    event_init(&j->submit_lost, submit_lost);
+    event_init(&j->cancel_lost, cancel_lost);
+    event_init(&j->read_lost, read_lost);
+    event_at(s, &j->submit, between(s, 0, s->cfg.load_ns));
+}
+
+void clients_init(struct sim *s)
+{
+    s->jobs = cox_calloc(s->n_jobs, sizeof s->jobs[0]);
+    for (uint32_t i = 0; i < s->n_jobs; i++)
+        draw_job(s, &s->jobs[i], i);
+}
+
+void clients_fini(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->n_jobs; i++) {
+        plan_fini(&s->jobs[i].plan);
+        cox_buf_fini(&s->jobs[i].image);
+    }
+    cox_free(s->jobs);
+}
+
+bool clients_settled(const struct sim *s)
+{
+    for (uint32_t i = 0; i < s->n_jobs; i++) {
+        const struct job *j = &s->jobs[i];
+        if (j->state != JOB_OVER && j->state != JOB_REFUSED && j->state != JOB_UNKNOWN)
+            return false;
+        if (cox_heap_has(&j->cancel.node) || cox_heap_has(&j->cancel_lost.node) ||
+            cox_heap_has(&j->read.node) || cox_heap_has(&j->read_lost.node))
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,180 @@
+/* One history: its dimensions are drawn from the seed, so that a thousand seeds are a thousand different
+ * machines, and not one machine a thousand times. */
+#include "sim.h"
+
+#include <stdio.h>
+
+#define GIVE_UP_NS (6 * 60 * MINUTE)
+
+static uint32_t rate(struct sim *s, uint32_t per_mille, uint32_t lo_ms, uint32_t hi_ms)
+{
+    return chance(s, per_mille) ? (uint32_t)between(s, lo_ms, hi_ms) : 0;
+}
+
+static void draw_faults(struct sim *s)
+{
+    s->cfg.rates = (struct fault_rates){
+        .crash_ms = rate(s, 700, 300, 15000),
+        .power_cut_ms = rate(s, 400, 2000, 30000),
+        .leave_ms = rate(s, 200, 4000, 30000),
+        .coxd_pause_ms = rate(s, 300, 3000, 30000),
+        .host_death_ms = rate(s, 500, 500, 20000),
+        .host_gone_ms = rate(s, 200, 5000, 60000),
+        .host_pause_ms = rate(s, 400, 500, 20000),
+        .host_term_ms = rate(s, 200, 3000, 30000),
+        .partition_ms = rate(s, 400, 1000, 20000),
+        .break_ms = rate(s, 500, 200, 10000),
+        .wall_jump_ms = rate(s, 200, 2000, 30000),
+    };
+    s->cfg.adversary = chance(s, 400) ? (uint32_t)rnd(s, 300) : 0;
+}
+
+static void draw(struct sim *s)
+{
+    struct config *c = &s->cfg;
+    static const uint32_t rings[] = { 3, 8, 64, 256 };
+    s->n_hosts = s->opt.n_hosts > 0 ? s->opt.n_hosts : ZONES + (uint32_t)rnd(s, chance(s, 200) ? 14 : 4);
+    s->n_jobs = s->opt.n_jobs > 0 ? s->opt.n_jobs : 1 + (uint32_t)rnd(s, chance(s, 200) ? 40 : 12);
+    if (s->n_hosts < ZONES)
+        s->n_hosts = ZONES;
+    c->load_ns = between(s, SECOND, chance(s, 300) ? 60 * SECOND : 10 * SECOND);
+    c->fault_ns = c->load_ns + between(s, 0, 60 * SECOND);
+    c->net_ns = between(s, 50000, chance(s, 200) ? 100 * MS : 2 * MS);
+    c->commit_ns = between(s, 50000, chance(s, 200) ? 200 * MS : 5 * MS);
+    c->state_ns = between(s, 50000, chance(s, 200) ? 100 * MS : 5 * MS);
+    c->compile_ns = between(s, 10000, chance(s, 200) ? 50 * MS : MS);
+    c->ring = rings[rnd(s, 4)];
+    c->checkpoint_len = chance(s, 200) ? SIZE_MAX : 1000 + rnd(s, chance(s, 300) ? 1000000 : 60000);
+    c->checkpoint_slice = 1 + rnd(s, chance(s, 500) ? 1000 : 60000);
+    c->read_cut = chance(s, 300) ? (uint32_t)rnd(s, 800) : 0;
+    c->live_steps_max = chance(s, 100) ? 2000 : 0;
+    if (s->opt.faults)
+        draw_faults(s);
+    else
+        c->fault_ns = 0;
+}
+
+/* Faults are over: what is down comes back, and everything must come to rest. */
+static void heal(struct sim *s)
+{
+    trace(s, "no more faults");
+    s->healed = true;
+    s->cfg.adversary = 0;
+    s->coxd.crash_in = 0;
+    for (uint32_t i = 0; i < s->n_hosts; i++)
+        if (!s->hosts[i].up)
+            event_soon(s, &s->hosts[i].boot_ev, s->now_ns);
+}
+
+static bool log_settled(const struct sim *s)
+{
+    for (size_t i = 0; i < s->audit.n; i++)
+        if (!s->audit.list[i]->archived)
+            return false;
+    return s->store.n_durable == s->store.n;
+}
+
+static void reap_streams(struct sim *s)
+{
+    COX_LIST_FOR_EACH (it, &s->streams) {
+        struct stream *st = COX_CONTAINER_OF(it, struct stream, node);
+        const struct event *events[] = { &st->up_ev, &st->down_ev, &st->open_ev, &st->host_end,
+                                         &st->coxd_end };
+        bool busy = st->host->stream == st || (st->open && !st->coxd_over) || st->n_inbox > 0;
+        for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
+            busy = busy || cox_heap_has(&events[i]->node);
+        if (!busy)
+            stream_free(st);
+    }
+}
+
+static void say_who_waits(struct sim *s)
+{
+    for (size_t i = 0; i < s->audit.n; i++) {
+        const struct audit_task *t = s->audit.list[i];
+        for (uint32_t k = 0; k < t->image.n_steps && !t->finished; k++)
+            if (!cox_step_status_final((enum cox_step_status)t->steps[k].status))
+                trace(s, "%s/%u is %s", t->job->plan.name, k,
+                      cox_step_status_text((enum cox_step_status)t->steps[k].status));
+    }
+    for (uint32_t i = 0; i < s->n_jobs; i++)
+        if (s->jobs[i].state != JOB_OVER)
+            trace(s, "client of %s is in state %d", s->jobs[i].plan.name, (int)s->jobs[i].state);
+    for (uint32_t i = 0; i < s->n_hosts; i++) {
+        struct cox_agent_stats st = { 0 };
+        if (s->hosts[i].up)
+            cox_agent_stats(s->hosts[i].agent, &st);
+        trace(s, "%s: up %d stream %d, %u queued, %u running, %u unanswered, credit %llu of %llu",
+              s->hosts[i].id, s->hosts[i].up, (int)st.stream, st.n_queued, st.n_running, st.n_kept,
+              (unsigned long long)st.assigned, (unsigned long long)st.granted);
+    }
+}
+
+static void history(struct sim *s)
+{
+    for (;;) {
+        struct cox_heap_node *node = cox_heap_min(&s->events);
+        if (node == NULL)
+            fail(s, "nothing more will ever happen, and not all is done");
+        cox_heap_remove(&s->events, node);
+        s->now_ns = (int64_t)node->key;
+        s->n.events++;
+        if (!s->healed && s->now_ns >= s->cfg.fault_ns)
+            heal(s);
+        struct event *ev = COX_CONTAINER_OF(node, struct event, node);
+        ev->fn(s, ev);
+        if (s->n.events % 256 == 0)
+            reap_streams(s);
+        if (s->healed && s->n.events % 16 == 0 && s->coxd.up && log_settled(s) && clients_settled(s) &&
+            hosts_settled(s))
+            return;
+        if (s->now_ns > s->cfg.fault_ns + GIVE_UP_NS) {
+            say_who_waits(s);
+            fail(s, "no end in sight, hours after the last fault");
+        }
+    }
+}
+
+static void counts_add(struct counts *to, const struct counts *from)
+{
+    uint64_t *t = (uint64_t *)to;
+    const uint64_t *f = (const uint64_t *)from;
+    for (size_t i = 0; i < sizeof *to / sizeof *t; i++)
+        t[i] += f[i];
+}
+
+uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_virtual_ms)
+{
+    struct sim *s = COX_NEW(struct sim);
+    s->opt = *opt;
+    s->lines = cox_calloc(TRACE_LINES, sizeof s->lines[0]);
+    sim_current = s;
+    cox_rng_init(&s->rng, opt->seed);
+    cox_list_init(&s->streams);
+    draw(s);
+    store_init(s);
+    coxd_init(s);
+    hosts_init(s);
+    clients_init(s);
+    faults_init(s);
+    history(s);
+    coxd_check_hashes(s);
+    verify_all(s);
+    trace(s, "all is well");
+    uint64_t hash = s->trace_hash;
+    counts_add(total, &s->n);
+    *ret_virtual_ms += s->now_ns / MS;
+    hosts_fini(s);
+    streams_free(s);
+    clients_coxd_gone(s);
+    coxd_fini(s);
+    clients_fini(s);
+    faults_fini(s);
+    audit_fini(s);
+    store_fini(s);
+    cox_heap_fini(&s->events);
+    sim_current = NULL;
+    cox_free(s->lines);
+    cox_free(s);
+    return hash;
+}

@@ -1,0 +1,426 @@
+/* cox-sim: one shard, its workers and its clients, in one thread on a clock that is a number.
+ *
+ *   clients ── requests ──> coxd (the real engine, a driver of its own) ── batches ──> store (fake)
+ *                             │ streams (fake network)                      ── state ──┘
+ *                             └──> hosts (the real worker agent) ──> bodies (fake step processes)
+ *
+ * Everything that happens is an event in one heap; equal times leave in the order of insertion. All chance
+ * comes from one generator, so a seed names a history. What must hold is checked by three judges that share
+ * no code with the engine: audit.c reads the durable log, verify.c computes what each task must have ended
+ * as, and the rest is asserted where it happens. */
+#ifndef SIM_H
+#define SIM_H
+
+#include "cox/agent.h"
+#include "cox/base/alloc.h"
+#include "cox/base/arena.h"
+#include "cox/base/heap.h"
+#include "cox/base/list.h"
+#include "cox/base/map.h"
+#include "cox/base/rng.h"
+#include "cox/engine.h"
+
+#include "plan.h"
+
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+#define MINUTE (60 * SECOND)
+
+struct sim;
+
+/* ---------------------------------------------------------------- faults to plant */
+
+#define PLANT_TABLE(X)                                                                                       \
+    X(NONE, "none", "")                                                                                      \
+    X(EARLY, "release-early", "actions leave before their records are durable")                              \
+    X(LOSE_BATCH, "lose-batch", "a crash forgets the newest committed batch")                                \
+    X(NO_SYNC, "truncate-unsynced", "the log is cut without syncing the state")                              \
+    X(CREDIT, "extra-credit", "each credit is counted once more")                                            \
+    X(COUNTER, "counter-only", "results are matched by counter, whatever their epoch")                       \
+    X(NO_ANSWER, "drop-answers", "one answer of eight is never sent")                                        \
+    X(DEAF, "deaf-timers", "after a pause timers fire before what peers said is read")                       \
+    X(ASSIGN_TWICE, "assign-twice", "an assignment goes to another worker as well")                          \
+    X(SKIP_PAYLOAD, "skip-payload", "one payload of four is not handed to the state")                        \
+    X(NO_EPOCH, "listen-early", "workers are let in before the epoch is durable")                            \
+    X(STALE_PAGE, "stale-page", "a checkpoint says it covers more than it saved")
+#define PLANT_ENUM(name, text, what) PLANT_##name,
+enum plant { PLANT_TABLE(PLANT_ENUM) PLANT_NR };
+#undef PLANT_ENUM
+
+/* ---------------------------------------------------------------- events and trace (world.c) */
+
+struct event {
+    struct cox_heap_node node;
+    void (*fn)(struct sim *s, struct event *ev);
+};
+void event_init(struct event *ev, void (*fn)(struct sim *s, struct event *ev));
+void event_at(struct sim *s, struct event *ev, int64_t at_ns);   /* sets or moves */
+void event_soon(struct sim *s, struct event *ev, int64_t at_ns); /* sets, or moves to an earlier time */
+void event_cancel(struct sim *s, struct event *ev);
+
+uint64_t rnd(struct sim *s, uint64_t bound); /* 0 .. bound - 1; bound 0 gives 0 */
+bool chance(struct sim *s, uint32_t per_mille);
+int64_t between(struct sim *s, int64_t lo, int64_t hi); /* lo .. hi */
+int64_t latency(struct sim *s, int64_t typical_ns);     /* around it, with a long tail */
+
+void trace(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void sim_broken(struct sim *s, const char *what); /* main.c */
+_Noreturn void fail(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *ref_text(struct cox_ref ref); /* in a rotating scratch */
+
+/* ---------------------------------------------------------------- store (store.c) */
+
+struct batch {
+    uint64_t first_seq;
+    uint32_t n;
+    struct cox_buf records;
+};
+
+struct row { /* an entity, an archived task or a payload */
+    struct cox_entity_key key;
+    uint64_t seq;
+    struct cox_buf bytes;
+};
+struct table {
+    struct row *rows; /* by key */
+    size_t n, cap;
+};
+#define ROW_ARCHIVE 100
+#define ROW_PAYLOAD 101
+
+struct state_op {
+    struct cox_list node;
+    enum cox_store_op op;
+    uint64_t ticket;
+    struct cox_entity_key key;
+    uint64_t seq;
+    struct cox_buf bytes;
+    enum cox_err err; /* of a read */
+};
+
+struct store {
+    struct batch *log; /* every batch since the beginning: nothing is forgotten here */
+    size_t n, cap;
+    size_t n_durable;    /* log[0 .. n_durable) survived */
+    size_t n_committing; /* log[n_durable .. n_committing) are in the commit under way */
+    uint64_t durable_seq;
+    uint64_t cut_seq; /* what a recovery reads begins after this */
+    struct event commit;
+    struct table live; /* what reads see */
+    struct table disk; /* what no crash undoes */
+    struct cox_list since_sync;
+    struct cox_list queue;
+    size_t n_queue;
+    struct event work;
+    struct cox_list done; /* completions for coxd */
+};
+void store_init(struct sim *s);
+void store_fini(struct sim *s);
+bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records);
+size_t store_room(const struct sim *s);
+bool store_request(struct sim *s, struct state_op *op); /* takes it when true */
+struct state_op *store_poll(struct sim *s);             /* the caller frees it */
+void state_op_free(struct state_op *op);
+void store_crash(struct sim *s, bool power_cut);
+enum cox_err store_recover(struct sim *s, struct cox_engine *e);
+enum cox_err store_replay_all(struct sim *s, struct cox_engine *e, size_t n_batches);
+struct cox_entity_key payload_key(const struct cox_hash *hash);
+struct cox_hash payload_hash(struct cox_slice bytes);
+const struct row *store_row(const struct sim *s, struct cox_entity_key key); /* NULL: not there */
+
+/* ---------------------------------------------------------------- network (net.c) */
+
+enum item_kind { /* in the order in which a message is read */
+                 ITEM_HELLO,
+                 ITEM_BEAT,
+                 ITEM_STARTED,
+                 ITEM_RESULT,
+                 ITEM_RETURNED,
+                 ITEM_CREDIT,
+                 ITEM_DRAINING,
+                 ITEM_WELCOME,
+                 ITEM_ANSWER,
+                 ITEM_CANCEL,
+                 ITEM_ASSIGN,
+                 ITEM_RECONNECT,
+                 ITEM_END, /* the stream is over; superseded: number 1 */
+                 ITEM_SUBMIT,
+                 ITEM_STOP,
+                 ITEM_GET,
+                 ITEM_WATCH
+};
+struct item {
+    enum item_kind kind;
+    struct cox_ref ref;
+    uint64_t number; /* CREDIT: granted, WELCOME and HELLO: shard_uid, ANSWER: kind, requests: the job */
+    struct cox_agent_result result;
+    struct cox_agent_assign assign;
+    const struct cox_ref *holds;
+    size_t n_holds;
+};
+struct message {
+    struct cox_list node;
+    bool in_inbox;
+    int64_t due_ns;
+    struct stream *stream; /* NULL: from a client */
+    struct cox_arena arena;
+    struct item *items;
+    size_t n, cap;
+};
+struct message *message_new(void);
+void message_free(struct message *m);
+struct item *message_add(struct message *m, enum item_kind kind);
+struct cox_slice message_keep(struct message *m, struct cox_slice s);
+
+struct stream {
+    struct cox_list node; /* sim's */
+    struct host *host;
+    uint32_t boot; /* of the host that dialled it */
+    struct cox_list up, down;
+    struct event up_ev, down_ev, open_ev, host_end, coxd_end;
+    bool open, broken;
+    bool host_over; /* the agent was told */
+    bool coxd_over; /* coxd dropped it */
+    /* coxd's side */
+    uint32_t session; /* 0: no message read yet */
+    bool attached, dead;
+    uint32_t n_inbox; /* messages in coxd's */
+    int64_t heard_ns;
+    struct message *out;
+};
+struct stream *stream_dial(struct sim *s, struct host *h);
+void stream_send_up(struct sim *s, struct stream *st, struct message *m);
+void stream_send_down(struct sim *s, struct stream *st, struct message *m);
+/* Cuts it now; each side notices after its delay (INT64_MAX: never by itself). */
+void stream_break(struct sim *s, struct stream *st, int64_t host_delay_ns, int64_t coxd_delay_ns);
+void stream_hang_up(struct sim *s, struct stream *st); /* by the host, after what it has sent */
+void stream_free(struct stream *st);
+void streams_free(struct sim *s);
+
+/* ---------------------------------------------------------------- hosts (host.c) */
+
+struct body {
+    struct event end;
+    struct host *host;
+    uint32_t slot;
+    struct cox_ref ref;
+    int64_t started_ns;
+    bool killed;
+    struct outcome outcome;
+};
+struct host {
+    uint32_t index;
+    char id[16];
+    char boot_id[24];
+    uint32_t boot; /* counts starts */
+    bool up, gone; /* gone: never comes back */
+    int64_t paused_until_ns;
+    int64_t cut_off_until_ns; /* partitioned */
+    uint32_t slots;
+    struct cox_resources resources;
+    uint32_t zone; /* label */
+    uint32_t n_handlers;
+    struct cox_agent *agent;
+    struct cox_agent_actions actions;
+    struct stream *stream;
+    struct body **bodies; /* by slot */
+    struct event turn, boot_ev;
+    struct cox_list said; /* results sent before, for the adversary */
+    size_t n_said;
+};
+void hosts_init(struct sim *s);
+void hosts_fini(struct sim *s);
+void host_boot(struct sim *s, struct host *h);
+void host_die(struct sim *s, struct host *h);
+void host_shutdown(struct sim *s, struct host *h); /* SIGTERM */
+void host_input(struct sim *s, struct host *h, struct cox_agent_input *in);
+bool host_holds(const struct host *h, struct cox_ref ref); /* runs it now */
+bool hosts_settled(const struct sim *s);                   /* no result unanswered */
+
+/* ---------------------------------------------------------------- coxd (coxd.c, session.c, evaluate.c) */
+
+struct turn {
+    struct cox_list node;
+    struct cox_effects fx;
+    size_t next_action;
+};
+struct coxd {
+    bool up, listening, leaving;
+    uint32_t incarnation;
+    int64_t paused_until_ns;
+    struct cox_engine *engine;
+    struct turn *cur;
+    size_t n_seen;
+    struct cox_list turns, pool;
+    struct event turn_ev, boot_ev;
+    struct cox_list inbox; /* messages that arrived */
+    struct cox_list works, done, fetching;
+    struct event compile;
+    struct cox_list holds;
+    int64_t wake_ns, last_turn_ns, last_event_ns, settle_until_ns;
+    int64_t wall_ms;
+    bool state_full, log_full;
+    enum { CHECKPOINT_NONE, CHECKPOINT_SAVING, CHECKPOINT_CUTTING } checkpoint;
+    size_t log_len;
+    uint32_t last_session;
+    int64_t recovered_ns;
+    uint64_t epoch_seq;
+    uint64_t next_fetch;
+    const struct item *hello; /* being read */
+    uint32_t crash_in;        /* crashes after so many messages of a flush; 0: does not */
+};
+void coxd_init(struct sim *s);
+void coxd_fini(struct sim *s);
+void coxd_boot(struct sim *s);
+void coxd_crash(struct sim *s, bool power_cut);
+void coxd_leave(struct sim *s); /* SIGTERM */
+void coxd_poke(struct sim *s);
+void coxd_step(struct sim *s, struct cox_input *in);
+void coxd_check_hashes(struct sim *s);
+
+void session_receive(struct sim *s, struct message *m);
+void session_act(struct sim *s, const struct cox_action *a);
+void session_flush(struct sim *s);
+void session_reconnect_all(struct sim *s);
+struct stream *session_find(struct sim *s, uint32_t session);
+
+struct work { /* of the compile thread */
+    struct cox_list node;
+    void (*done)(struct sim *s, struct work *w);
+    void (*drop)(struct work *w);
+};
+void works_init(struct sim *s);
+void work_submit(struct sim *s, struct work *w);
+void works_drain(struct sim *s);
+void works_drop(struct sim *s);
+void evaluate_start(struct sim *s, const struct cox_act_evaluate *act);
+void evaluate_fetched(struct sim *s, struct state_op *op);
+
+/* ---------------------------------------------------------------- clients (client.c) */
+
+enum job_state { JOB_NEW, JOB_ASKING, JOB_ACKED, JOB_REFUSED, JOB_UNKNOWN, JOB_OVER };
+struct job {
+    struct plan plan;
+    uint32_t index;
+    struct cox_buf document, image;
+    struct cox_hash hash;
+    char key[24]; /* "": none */
+    enum job_state state;
+    cox_task_id task;
+    enum cox_task_status seen; /* final, by a read */
+    bool cancel_sent, cancel_answered, wants_cancel, watched;
+    bool asking, stopping, reading; /* a request is out */
+    struct event submit, cancel, read;
+    struct event submit_lost, cancel_lost, read_lost; /* answers that do not come */
+};
+void clients_init(struct sim *s);
+void clients_fini(struct sim *s);
+void client_request(struct sim *s, const struct item *it); /* coxd reads a request */
+void client_reply(struct sim *s, const struct cox_act_reply *r);
+void client_holds_release(struct sim *s, uint64_t durable_seq);
+void client_archived(struct sim *s, const struct state_op *op);
+void clients_coxd_gone(struct sim *s);
+bool clients_settled(const struct sim *s);
+
+/* ---------------------------------------------------------------- judges (audit.c, verify.c) */
+
+struct audit_step {
+    uint8_t status; /* enum cox_step_status */
+    bool in_fallback;
+    struct cox_token token; /* of the last assignment */
+    uint32_t worker;
+};
+struct audit_task {
+    cox_task_id id;
+    struct job *job;
+    struct cox_image image;
+    struct audit_step *steps;
+    bool stopping, finished, archived, key_expired;
+    enum cox_task_status status;
+};
+struct audit {
+    uint64_t seq, epoch;
+    struct cox_token last_token;
+    struct cox_map64 tasks;
+    struct audit_task **list;
+    size_t n, cap;
+    struct cox_buf names;    /* struct host * by worker ref */
+    struct cox_mapb results; /* by ref: what workers said */
+    uint64_t n_ended, n_lost;
+};
+void audit_batch(struct sim *s, const struct batch *b);    /* it is durable */
+void audit_watch(struct sim *s, struct cox_slice records); /* it was just decided */
+void audit_result(struct sim *s, struct cox_ref ref, const struct cox_agent_result *r);
+void audit_action(struct sim *s, const struct cox_action *a); /* it leaves */
+void audit_fini(struct sim *s);
+struct audit_task *audit_task(const struct sim *s, cox_task_id id);
+void verify_all(struct sim *s);
+void verify_task(struct sim *s, struct job *j, const struct cox_engine *e, const struct cox_task *t);
+
+/* ---------------------------------------------------------------- faults (faults.c) */
+
+struct fault_rates { /* mean time between, ms; 0: never */
+    uint32_t crash_ms, power_cut_ms, leave_ms, coxd_pause_ms;
+    uint32_t host_death_ms, host_gone_ms, host_pause_ms, host_term_ms;
+    uint32_t partition_ms, break_ms;
+    uint32_t wall_jump_ms;
+};
+void faults_init(struct sim *s);
+void faults_fini(struct sim *s);
+
+/* ---------------------------------------------------------------- the run */
+
+struct options { /* 0 or -1: drawn from the seed */
+    uint64_t seed;
+    uint32_t n_hosts, n_jobs, n_steps_max;
+    bool faults, trace_all, check_each;
+    enum plant plant;
+};
+struct counts {
+    uint64_t events, turns, crashes, batches, messages, lost_messages, attempts, evaluations, steps, tasks;
+    uint64_t checkpoints, duplicates, breaks, deaths, adopted, hash_checks;
+};
+struct config {
+    struct fault_rates rates;
+    int64_t load_ns;  /* clients begin within this */
+    int64_t fault_ns; /* faults stop then */
+    int64_t net_ns, commit_ns, state_ns, compile_ns;
+    uint32_t ring; /* batches, and requests / 8 */
+    size_t checkpoint_len, checkpoint_slice;
+    uint32_t adversary; /* per mille of messages that carry an old result again */
+    uint32_t read_cut;  /* per mille of turns that read only a part */
+    uint32_t live_steps_max;
+};
+struct sim {
+    struct options opt;
+    struct config cfg;
+    struct counts n;
+    struct cox_rng rng;
+    int64_t now_ns;
+    int64_t wall_offset_ms;
+    bool healed;
+    struct cox_heap events;
+    struct store store;
+    struct cox_list streams;
+    struct host *hosts;
+    uint32_t n_hosts;
+    struct coxd coxd;
+    struct job *jobs;
+    uint32_t n_jobs;
+    struct audit audit;
+    struct fault *faults;
+    size_t n_faults;
+    uint64_t trace_hash;
+    char (*lines)[256];
+    uint64_t n_lines;
+};
+#define TRACE_LINES 256
+#define STEPS_DEFAULT 1500
+#define SHARD_UID 0x5eed5eed5eedULL
+
+extern struct sim *sim_current; /* what a signal handler tells the story of */
+
+/* Runs one history; returns its trace hash. A broken invariant ends the process with 1. */
+uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_virtual_ms);
+
+#endif

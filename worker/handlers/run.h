@@ -1,5 +1,5 @@
 /* The `run` handler: one process a run, its pipes, its group's end. Everything of a run happens on the thread
- * of its event base; nothing blocks, but the start (vfork) and the removal of an empty directory. */
+ * of its event base; nothing blocks, but the start and the removal of an empty directory. */
 #ifndef COX_WORKER_HANDLERS_RUN_H
 #define COX_WORKER_HANDLERS_RUN_H
 

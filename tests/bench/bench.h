@@ -27,12 +27,15 @@ void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* ---- process.c: children, and what they use ---- */
 
 struct process {
-    pid_t pid; /* 0: none */
+    pid_t pid;  /* 0: none */
+    bool asked; /* to end */
 };
 
 /* Runs argv[0]; its standard output goes to our standard error. It is killed when we end. */
 enum cox_err process_start(struct process *p, char *const argv[]);
-/* SIGTERM, then waits; false when it did not exit with 0. Harmless without a process. */
+/* SIGTERM, once. Harmless without a process. */
+void process_ask(struct process *p);
+/* The same, then waits; false when it did not exit with 0. Harmless without a process. */
 bool process_stop(struct process *p);
 bool process_alive(struct process *p);
 /* CPU time since its start, all threads; 0 when it cannot be known. */

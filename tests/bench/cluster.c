@@ -189,6 +189,8 @@ bool cluster_stop(struct cluster *c)
 {
     bool well = true;
 
+    for (uint32_t i = 0; i < c->n_workers; i++)
+        process_ask(&c->workers[i]);
     for (uint32_t i = 0; i < c->n_workers; i++) {
         if (!process_stop(&c->workers[i])) {
             complain("worker %" PRIu32 " did not end well", i + 1);

@@ -28,7 +28,7 @@ enum cox_err process_start(struct process *p, char *const argv[])
         execv(argv[0], argv);
         _exit(127);
     }
-    p->pid = pid;
+    *p = (struct process){ .pid = pid };
     return COX_OK;
 }
 
@@ -40,13 +40,20 @@ bool process_alive(struct process *p)
            info.si_pid == 0;
 }
 
+void process_ask(struct process *p)
+{
+    if (p->pid > 0 && !p->asked)
+        kill(p->pid, SIGTERM);
+    p->asked = true;
+}
+
 bool process_stop(struct process *p)
 {
     int status = 0;
 
     if (p->pid == 0)
         return true;
-    kill(p->pid, SIGTERM);
+    process_ask(p);
     while (waitpid(p->pid, &status, 0) < 0) {
         if (errno != EINTR)
             return false;

@@ -162,6 +162,7 @@ static void run(const struct worker_options *o)
                                      .n_handlers = 1 };
     struct stop stop = { .loop = cox_rpc_loop_create() };
     struct slots slots;
+    bool at_once = false;
     pthread_t thread;
 
     snprintf(boot_id, sizeof(boot_id), "%ld", (long)getpid());
@@ -169,9 +170,11 @@ static void run(const struct worker_options *o)
     struct session *session = session_create(stop.loop, &slots, &config);
 
     COX_ASSERT(pthread_create(&thread, NULL, await_signal, &stop) == 0);
-    /* A step that a turn's end has started has ended already: look, and do not wait. */
-    while (session_turn(session, slots.n_taken < slots.n_ended ? 0 : COX_RPC_FOREVER)) {
-        if (atomic_exchange(&stop.wanted, false))
+    /* What a turn's end has started has ended already, and what is asked for here is done in the next turn:
+     * in both cases that one only looks, and does not wait. */
+    while (session_turn(session, at_once || slots.n_taken < slots.n_ended ? 0 : COX_RPC_FOREVER)) {
+        at_once = atomic_exchange(&stop.wanted, false);
+        if (at_once)
             session_shutdown(session);
     }
     pthread_kill(thread, SIGTERM); /* if it still waits */

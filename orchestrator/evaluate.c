@@ -11,9 +11,6 @@
 
 #include <string.h>
 
-/* A step's input travels in one message to its worker, with room for the rest of it. */
-#define SPEC_LEN_MAX (COX_MESSAGE_LEN_MAX / 2)
-
 struct value {
     struct cox_fetch fetch;
     struct evaluation *of;
@@ -83,7 +80,7 @@ static void work(struct cox_work *w)
 {
     struct evaluation *ev = COX_CONTAINER_OF(w, struct evaluation, work);
     bool outputs = ev->act.step == COX_IMAGE_NONE;
-    size_t len_max = outputs ? COX_LOGGED_PAYLOAD_LEN_MAX : SPEC_LEN_MAX;
+    size_t len_max = outputs ? COX_LOGGED_PAYLOAD_LEN_MAX : COX_SPEC_LEN_MAX;
     struct cox_image image;
 
     if (cox_image_open(&image, ev->act.image)) {

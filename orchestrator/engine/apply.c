@@ -10,6 +10,15 @@ static char *text_of(struct cox_slice s)
     return s.len > 0 ? cox_strndup((const char *)s.data, s.len) : NULL;
 }
 
+struct cox_slice text_cut(struct cox_slice s, size_t len_max)
+{
+    if (s.len <= len_max)
+        return s;
+    while (len_max > 0 && (s.data[len_max] & 0xc0) == 0x80) /* not inside a character */
+        len_max--;
+    return cox_slice(s.data, len_max);
+}
+
 static void set_text(char **at, struct cox_slice s)
 {
     char *old = *at;
@@ -27,11 +36,16 @@ static void set_value(struct value **at, const struct cox_payload *p)
 static struct past_attempt *history_push(struct step *s)
 {
     struct history *h = s->history;
+    if (h != NULL && h->n == COX_ATTEMPTS_KEPT) {
+        h->forgotten_cpu_us += h->items[0].cpu_us;
+        cox_free(h->items[0].message);
+        memmove(h->items, h->items + 1, --h->n * sizeof h->items[0]);
+    }
     if (h == NULL || h->n == h->cap) {
         uint32_t cap = h == NULL ? 2 : h->cap * 2;
         h = cox_realloc(h, 1, sizeof *h + cap * sizeof h->items[0]);
         if (s->history == NULL)
-            h->n = 0;
+            *h = (struct history){ .n = 0 };
         h->cap = cap;
         s->history = h;
     }
@@ -49,7 +63,7 @@ static void attempt_to_history(struct step *s, const struct record *r, enum cox_
         .started_wall_ms = s->started_wall_ms,
         .finished_wall_ms = r->wall_ms,
         .cpu_us = s->cpu_us,
-        .message = text_of(message),
+        .message = text_of(text_cut(message, COX_PAST_MESSAGE_LEN_MAX)),
         .exit_code = s->exit_code,
         .has_exit_code = (s->flags & STEP_HAS_EXIT) != 0,
         .fallback = (s->flags & STEP_IN_FALLBACK) != 0,
@@ -210,6 +224,9 @@ static bool apply_header(struct cox_task *t, const struct record *r)
         set_text(&t->message, r->u.finished.message);
         set_value(&t->outputs, &r->u.finished.outputs);
         return true;
+    case RECORD_TASK_ARCHIVED:
+        t->gone = true;
+        return true;
     default:
         return false;
     }
@@ -347,8 +364,11 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
         apply_stopping_to_pages(e, t, seq);
         break;
     case RECORD_TASK_ARCHIVED:
-        task_destroy(e, t);
-        return;
+        if (e->live) {
+            task_destroy(e, t);
+            return;
+        }
+        break; /* recovery hands it to the archive once more */
     default:
         break;
     }

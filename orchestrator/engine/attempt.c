@@ -22,16 +22,27 @@ static struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uin
     a->timer.kind = TIMER_ATTEMPT;
     cox_list_push_back(&w->attempts, &a->in_worker);
     w->n_attempts++;
+    worker_in_fleet(e, w);
     e->stats.n_running++;
     return a;
+}
+
+/* It is in the worker's hands: its spec no longer waits in the stream. */
+void attempt_arrived(struct cox_engine *e, struct attempt *a)
+{
+    cox_list_remove(&a->in_unstarted);
+    a->worker->unstarted_len -= a->spec_len;
+    a->spec_len = 0;
+    placement_worker_changed(e, a->worker);
 }
 
 void attempt_release(struct cox_engine *e, struct attempt *a)
 {
     timer_clear(e, &a->timer);
-    cox_list_remove(&a->in_unstarted);
+    attempt_arrived(e, a);
     cox_list_remove(&a->in_worker);
     a->worker->n_attempts--;
+    worker_in_fleet(e, a->worker);
     e->stats.n_running--;
     resources_give(&a->worker->used, &a->cls->resources);
     placement_worker_changed(e, a->worker);
@@ -57,6 +68,8 @@ void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, str
     cox_list_push_back(&e->unstarted, &a->in_unstarted);
     resources_take(&w->used, &cls->resources);
     w->taken++;
+    a->spec_len = spec.len;
+    w->unstarted_len += spec.len;
     e->stats.attempts_assigned++;
 
     struct cox_image_step doc;
@@ -204,15 +217,19 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
     }
     struct record_ended en = { .status = in->status,
                                .code = in->code,
-                               .message = in->message,
+                               .message = text_cut(in->message, COX_ERROR_MESSAGE_LEN_MAX),
                                .output = in->output,
                                .has_exit_code = in->has_exit_code,
                                .exit_code = in->exit_code,
                                .cpu_us = in->cpu_us };
-    if (en.message.len > COX_ERROR_MESSAGE_LEN_MAX * 4)
-        en.message.len = COX_ERROR_MESSAGE_LEN_MAX * 4;
     attempt_end(e, a, &en);
     answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
+}
+
+/* Our own limit, past the worker's. */
+int64_t timeout_at(const struct cox_engine *e, const struct cox_image_call *call)
+{
+    return mono_after(e, call->timeout_ms + COX_TIMEOUT_GRACE_MS);
 }
 
 void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref)
@@ -222,11 +239,11 @@ void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref)
     if (a == NULL || a->started || a->worker->session != session)
         return;
     a->started = true;
-    cox_list_remove(&a->in_unstarted);
+    attempt_arrived(e, a);
     struct cox_image_call call;
     step_call(a->task, a->step_index, a->step, &call);
     if (call.timeout_ms > 0 && !a->cancelling)
-        timer_set(e, &a->timer, e->now.mono_ns + (call.timeout_ms + COX_TIMEOUT_GRACE_MS) * NS_PER_MS);
+        timer_set(e, &a->timer, timeout_at(e, &call));
     changed(e, a->task, a->step_index);
 }
 

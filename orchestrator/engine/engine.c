@@ -12,9 +12,11 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
     e->config = *config;
     cox_rng_init(&e->rng, config->seed);
     entity_init(&e->meta.entity, ENTITY_META, 0, 0);
-    struct cox_list *lists[] = { &e->task_list, &e->linking,    &e->available,        &e->active,
-                                 &e->parked,    &e->unstarted,  &e->key_list,         &e->dirty,
-                                 &e->saving,    &e->tombstones, &e->tombstones_saving };
+    struct cox_list *lists[] = { &e->task_list, &e->linking,      &e->available,
+                                 &e->active,    &e->homeless,     &e->fleet,
+                                 &e->woken,     &e->idle_classes, &e->parked,
+                                 &e->unstarted, &e->key_list,     &e->dirty,
+                                 &e->saving,    &e->tombstones,   &e->tombstones_saving };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     return e;
@@ -74,6 +76,7 @@ void cox_engine_destroy(struct cox_engine *e)
     free_evaluations(e);
     while (!cox_list_empty(&e->task_list))
         task_destroy(e, COX_CONTAINER_OF(e->task_list.next, struct cox_task, in_tasks));
+    classes_free_idle(e, 0);
     free_keys(e);
     for (uint32_t ref = 0; ref < e->n_workers_cap; ref++) {
         if (e->workers[ref] != NULL)
@@ -142,6 +145,11 @@ void timer_set(struct cox_engine *e, struct timer *t, int64_t mono_ns)
     cox_heap_set(&e->timers, &t->node, mono_ns > 0 ? (uint64_t)mono_ns : 0);
 }
 
+int64_t mono_after(const struct cox_engine *e, int64_t ms)
+{
+    return e->now.mono_ns + (ms > 0 ? ms : 0) * NS_PER_MS;
+}
+
 void timer_clear(struct cox_engine *e, struct timer *t)
 {
     cox_heap_remove(&e->timers, &t->node);
@@ -149,7 +157,7 @@ void timer_clear(struct cox_engine *e, struct timer *t)
 
 static void deadline_passed(struct cox_engine *e, struct cox_task *t)
 {
-    if (e->now.wall_ms < t->created_wall_ms + t->doc.deadline_ms)
+    if (e->now.wall_ms - t->created_wall_ms < t->doc.deadline_ms)
         task_arm_deadline(e, t); /* the wall clock stood still meanwhile */
     else
         task_stop(e, t, COX_TASK_FAILED, COX_CODE_TIMEOUT, "the task's budget.timeout has passed");
@@ -213,7 +221,7 @@ static int64_t next_wake(const struct cox_engine *e)
     if (!cox_list_empty(&e->key_list)) {
         const struct idem_key *k = COX_CONTAINER_OF(e->key_list.next, struct idem_key, in_keys);
         int64_t left_ms = k->wall_ms + COX_IDEMPOTENCY_HOLD_MS - e->now.wall_ms;
-        int64_t at = e->now.mono_ns + (left_ms > 0 ? left_ms : 0) * NS_PER_MS;
+        int64_t at = mono_after(e, left_ms);
         wake = at < wake ? at : wake;
     }
     return wake;
@@ -399,7 +407,8 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
         task_archive(e, t);
         return;
     }
-    task_link(e, t, t->image.n_steps);
+    int64_t all = INT64_MAX;
+    task_link(e, t, &all);
     restore_attempts(e, t);
     task_arm_deadline(e, t);
     task_maybe_finish(e, t);

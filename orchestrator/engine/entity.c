@@ -76,6 +76,7 @@ void header_encode(struct cox_buf *b, const struct cox_task *t)
     cox_put_i64(b, t->finished_wall_ms);
     put_text(b, t->message);
     cox_put_u32(b, t->error_step);
+    cox_put_u8(b, t->gone);
     put_value(b, t->outputs);
     cox_put_bytes(b, t->image.bytes);
 }
@@ -98,6 +99,7 @@ enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
     t->finished_wall_ms = cox_get_i64(&r);
     t->message = get_text(&r);
     t->error_step = cox_get_u32(&r);
+    t->gone = cox_get_u8(&r) != 0;
     t->outputs = get_value(&r);
     struct cox_slice image = cox_get_bytes(&r);
     if (r.bad || t->status >= COX_TASK_STATUS_NR || t->stopping >= COX_TASK_STATUS_NR ||
@@ -156,7 +158,7 @@ static void step_encode(struct cox_buf *b, const struct step *s)
     /* READY is BLOCKED with nothing left to wait for: derived, so the two are one on disk */
     cox_put_u8(b, s->status == COX_STEP_READY ? COX_STEP_BLOCKED : s->status);
     cox_put_u8(b, (uint8_t)(s->flags & STEP_DURABLE_FLAGS));
-    cox_put_u16(b, s->n_attempts);
+    cox_put_u32(b, s->n_attempts);
     if (step_untouched(s))
         return;
     cox_put_u64(b, s->token.epoch);
@@ -175,6 +177,8 @@ static void step_encode(struct cox_buf *b, const struct step *s)
     put_value(b, s->output);
     uint32_t n = s->history != NULL ? s->history->n : 0;
     cox_put_u32(b, n);
+    if (n > 0)
+        cox_put_u64(b, s->history->forgotten_cpu_us);
     for (uint32_t i = 0; i < n; i++)
         past_encode(b, &s->history->items[i]);
 }
@@ -183,7 +187,7 @@ static void step_decode(struct cox_reader *r, struct step *s, bool touched)
 {
     s->status = cox_get_u8(r);
     s->flags = cox_get_u8(r) & STEP_DURABLE_FLAGS;
-    s->n_attempts = cox_get_u16(r);
+    s->n_attempts = cox_get_u32(r);
     if (s->status >= COX_STEP_STATUS_NR)
         r->bad = true;
     if (!touched || r->bad)
@@ -203,12 +207,13 @@ static void step_decode(struct cox_reader *r, struct step *s, bool touched)
     s->message = get_text(r);
     s->output = get_value(r);
     uint32_t n = cox_get_u32(r);
-    if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > UINT16_MAX)
+    if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > COX_ATTEMPTS_KEPT)
         r->bad = true;
     if (r->bad || n == 0)
         return;
     s->history = cox_calloc(1, sizeof *s->history + n * sizeof s->history->items[0]);
     s->history->cap = n;
+    s->history->forgotten_cpu_us = cox_get_u64(r);
     for (uint32_t i = 0; i < n && !r->bad; i++, s->history->n++)
         past_decode(r, &s->history->items[i]);
 }

@@ -37,7 +37,9 @@ struct worker *worker_make(struct cox_engine *e, uint32_t ref, struct cox_slice 
     w->ref = ref;
     w->id = cox_strndup((const char *)id.data, id.len);
     cox_list_init(&w->attempts);
+    cox_list_init(&w->in_fleet);
     cox_list_init(&w->in_available);
+    cox_list_init(&w->in_woken);
     cox_heap_node_init(&w->liveness.node);
     w->liveness.kind = TIMER_WORKER;
     e->workers[ref] = w;
@@ -94,6 +96,15 @@ static void worker_take_hello(struct worker *w, const struct cox_in_attach *in)
         w->handlers[w->n_handlers] = own(in->handlers[w->n_handlers]);
 }
 
+void worker_in_fleet(struct cox_engine *e, struct worker *w)
+{
+    bool is = w->session != 0 || w->n_attempts > 0;
+    if (is && cox_list_empty(&w->in_fleet))
+        cox_list_push_back(&e->fleet, &w->in_fleet);
+    else if (!is)
+        cox_list_remove(&w->in_fleet);
+}
+
 static void close_session(struct cox_engine *e, struct worker *w, enum cox_err err, const char *message)
 {
     struct cox_action *a = act(e, COX_ACT_CLOSE);
@@ -110,6 +121,7 @@ void worker_detach(struct cox_engine *e, struct worker *w)
     e->stats.n_slots -= w->slots;
     w->session = 0;
     w->granted = w->taken = 0;
+    worker_in_fleet(e, w);
     placement_worker_gone(e, w);
     worker_watch_liveness(e, w);
 }
@@ -140,13 +152,13 @@ static void mark_holds(struct cox_engine *e, struct worker *w, const struct cox_
 static void adopt(struct cox_engine *e, struct attempt *a)
 {
     struct cox_image_call call;
-    cox_list_remove(&a->in_unstarted);
+    attempt_arrived(e, a);
     step_call(a->task, a->step_index, a->step, &call);
     if (a->cancelling || a->task->stopping != COX_TASK_NONE) {
         a->cancelling = false;
         attempt_cancel(e, a);
     } else if (call.timeout_ms > 0) {
-        timer_set(e, &a->timer, e->now.mono_ns + (call.timeout_ms + COX_TIMEOUT_GRACE_MS) * NS_PER_MS);
+        timer_set(e, &a->timer, timeout_at(e, &call));
     }
     changed(e, a->task, a->step_index); /* its worker is no longer away */
 }
@@ -191,6 +203,7 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
     w->draining = false;
     w->attached_wall_ms = e->now.wall_ms;
     cox_map64_set(&e->sessions, in->session, w);
+    worker_in_fleet(e, w);
     e->n_attached++;
     e->stats.n_slots += w->slots;
     mark_holds(e, w, in);
@@ -253,10 +266,8 @@ void worker_watch_liveness(struct cox_engine *e, struct worker *w)
 static bool mass_loss(struct cox_engine *e)
 {
     uint64_t n_fleet = 0, n_silent = 0;
-    for (uint32_t ref = 1; ref <= e->meta.last_worker_ref; ref++) {
-        const struct worker *w = worker_by_ref(e, ref);
-        if (w == NULL || (w->session == 0 && w->n_attempts == 0))
-            continue;
+    COX_LIST_FOR_EACH (it, &e->fleet) {
+        const struct worker *w = COX_CONTAINER_OF(it, struct worker, in_fleet);
         n_fleet++;
         if (e->now.mono_ns - w->last_seen_mono_ns >= COX_LOST_MS * NS_PER_MS)
             n_silent++;

@@ -1,9 +1,11 @@
 /* Placement: classes of steps with the same shape, and workers with room.
  *
  * Steps of one class (handler, resources, requirements) wait in one queue, by priority, then in order of
- * becoming ready. A class is `active` while it has ready steps and may find a worker, `parked` when none fits
- * now; a worker that gains room brings the parked classes back that it may serve. Workers with credit stand
- * in one line; who got a step goes to its end, which spreads work evenly. A dispatch allocates nothing. */
+ * becoming ready. A class with ready steps is `active` while it may find a worker, `parked` when those that
+ * fit have no room, `homeless` when none fits. A worker that gains room serves the parked classes, longest
+ * parked first, until it is full, so an end of an attempt does not look at all that waits. Workers with
+ * credit stand in one line; who got a step goes to its end, which spreads work evenly. A dispatch allocates
+ * nothing. */
 #include "state.h"
 
 #include <string.h>
@@ -27,16 +29,19 @@ static void class_requirements(struct class *c, const struct cox_image *img, uin
     }
 }
 
+#define IDLE_CLASSES_MAX 1024
+
 static uint32_t class_free_index(struct cox_engine *e)
 {
-    for (uint32_t i = 0; i < e->n_classes_cap; i++)
-        if (e->classes[i] == NULL)
-            return i;
-    uint32_t old = e->n_classes_cap;
-    e->n_classes_cap = old == 0 ? 64 : old * 2;
-    e->classes = cox_realloc(e->classes, e->n_classes_cap, sizeof e->classes[0]);
-    memset(e->classes + old, 0, (e->n_classes_cap - old) * sizeof e->classes[0]);
-    return old;
+    while (e->class_hint < e->n_classes_cap && e->classes[e->class_hint] != NULL)
+        e->class_hint++;
+    if (e->class_hint == e->n_classes_cap) {
+        uint32_t old = e->n_classes_cap;
+        e->n_classes_cap = old == 0 ? 64 : old * 2;
+        e->classes = cox_realloc(e->classes, e->n_classes_cap, sizeof e->classes[0]);
+        memset(e->classes + old, 0, (e->n_classes_cap - old) * sizeof e->classes[0]);
+    }
+    return e->class_hint;
 }
 
 static bool worker_eligible(const struct worker *w, const struct class *c)
@@ -59,13 +64,42 @@ static void worker_set_eligible(struct worker *w, struct class *c, bool on)
     c->n_eligible += on ? 1 : (uint32_t)-1;
 }
 
+static void class_list(struct class *c, struct cox_list *list)
+{
+    cox_list_remove(&c->in_active);
+    cox_list_push_back(list, &c->in_active);
+}
+
+static bool labels_satisfy(const struct requirement *r, const struct worker *w)
+{
+    bool equal = false;
+    for (size_t i = 0; i < w->n_labels && !equal; i++)
+        equal = cox_slice_is(w->labels[i].name, r->label) && cox_slice_is(w->labels[i].value, r->value);
+    return equal != r->negated;
+}
+
+static bool class_fits(const struct class *c, const struct worker *w)
+{
+    bool offers = false;
+    for (size_t i = 0; i < w->n_handlers && !offers; i++)
+        offers = cox_slice_eq(w->handlers[i], cox_slice(c->handler, c->handler_len));
+    for (uint32_t i = 0; i < c->n_requires && offers; i++)
+        offers = labels_satisfy(&c->requires[i], w);
+    return offers && c->resources.cpu_milli <= w->resources.cpu_milli &&
+           c->resources.memory_bytes <= w->resources.memory_bytes &&
+           c->resources.disk_bytes <= w->resources.disk_bytes;
+}
+
 struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, uint32_t index)
 {
     struct cox_image_class doc;
     cox_image_class(img, index, &doc);
     struct class *c = cox_mapb_get(&e->classes_by_key, doc.key);
     if (c != NULL) {
-        c->n_users++;
+        if (c->n_users++ == 0) {
+            cox_list_remove(&c->in_idle);
+            e->n_idle_classes--;
+        }
         return c;
     }
     c = COX_NEW(struct class);
@@ -78,28 +112,24 @@ struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, u
     c->resources = doc.resources;
     class_requirements(c, img, index, doc.n_requires);
     cox_list_init(&c->in_active);
+    cox_list_init(&c->in_idle);
     cox_mapb_set(&e->classes_by_key, c->key, c);
-    for (uint32_t ref = 1; ref <= e->meta.last_worker_ref; ref++) {
-        struct worker *w = worker_by_ref(e, ref);
-        if (w != NULL && w->session != 0)
-            worker_set_eligible(w, c, class_fits(c, w));
+    COX_LIST_FOR_EACH (it, &e->fleet) {
+        struct worker *w = COX_CONTAINER_OF(it, struct worker, in_fleet);
+        worker_set_eligible(w, c, w->session != 0 && class_fits(c, w));
+        e->n_fits++;
     }
     return c;
 }
 
-void class_release(struct cox_engine *e, struct class *c)
+static void class_free(struct cox_engine *e, struct class *c)
 {
-    if (c == NULL || --c->n_users > 0)
-        return;
-    COX_ASSERT(c->n_ready == 0);
-    for (uint32_t ref = 1; ref <= e->meta.last_worker_ref && c->n_eligible > 0; ref++) {
-        struct worker *w = worker_by_ref(e, ref);
-        if (w != NULL)
-            worker_set_eligible(w, c, false);
-    }
+    COX_LIST_FOR_EACH (it, &e->fleet)
+        worker_set_eligible(COX_CONTAINER_OF(it, struct worker, in_fleet), c, false);
     cox_mapb_remove(&e->classes_by_key, c->key);
     e->classes[c->index] = NULL;
-    cox_list_remove(&c->in_active);
+    if (c->index < e->class_hint)
+        e->class_hint = c->index;
     for (uint32_t i = 0; i < c->n_requires; i++) {
         cox_free(c->requires[i].label);
         cox_free(c->requires[i].value);
@@ -113,24 +143,24 @@ void class_release(struct cox_engine *e, struct class *c)
     cox_free(c);
 }
 
-static bool labels_satisfy(const struct requirement *r, const struct worker *w)
+void classes_free_idle(struct cox_engine *e, uint32_t n_left)
 {
-    bool equal = false;
-    for (size_t i = 0; i < w->n_labels && !equal; i++)
-        equal = cox_slice_is(w->labels[i].name, r->label) && cox_slice_is(w->labels[i].value, r->value);
-    return equal != r->negated;
+    for (; e->n_idle_classes > n_left; e->n_idle_classes--) {
+        struct class *c = COX_CONTAINER_OF(e->idle_classes.next, struct class, in_idle);
+        cox_list_remove(&c->in_idle);
+        class_free(e, c);
+    }
 }
 
-bool class_fits(const struct class *c, const struct worker *w)
+/* A class costs a look at every worker, and short tasks of one shape come one after the other: it is kept. */
+void class_release(struct cox_engine *e, struct class *c)
 {
-    bool offers = false;
-    for (size_t i = 0; i < w->n_handlers && !offers; i++)
-        offers = cox_slice_eq(w->handlers[i], cox_slice(c->handler, c->handler_len));
-    for (uint32_t i = 0; i < c->n_requires && offers; i++)
-        offers = labels_satisfy(&c->requires[i], w);
-    return offers && c->resources.cpu_milli <= w->resources.cpu_milli &&
-           c->resources.memory_bytes <= w->resources.memory_bytes &&
-           c->resources.disk_bytes <= w->resources.disk_bytes;
+    if (c == NULL || --c->n_users > 0)
+        return;
+    COX_ASSERT(c->n_ready == 0);
+    cox_list_push_back(&e->idle_classes, &c->in_idle);
+    e->n_idle_classes++;
+    classes_free_idle(e, IDLE_CLASSES_MAX);
 }
 
 /* ---- queues ---- */
@@ -198,44 +228,50 @@ static bool worker_has_room(const struct worker *w, const struct class *c)
            c->resources.disk_bytes <= w->resources.disk_bytes - w->used.disk_bytes;
 }
 
-static bool worker_available(const struct worker *w)
+#define UNSTARTED_LEN_MAX COX_SPEC_LEN_MAX /* twice this fits into a stream's outbox */
+
+bool worker_available(const struct worker *w)
 {
-    return w->session != 0 && !w->draining && w->granted > w->taken;
+    return w->session != 0 && !w->draining && w->granted > w->taken && w->unstarted_len < UNSTARTED_LEN_MAX;
 }
 
 void placement_worker_changed(struct cox_engine *e, struct worker *w)
 {
     if (!worker_available(w)) {
         cox_list_remove(&w->in_available);
+        cox_list_remove(&w->in_woken);
         return;
     }
     if (cox_list_empty(&w->in_available))
         cox_list_push_back(&e->available, &w->in_available);
-    COX_LIST_FOR_EACH (it, &e->parked) {
-        struct class *c = COX_CONTAINER_OF(it, struct class, in_active);
-        if (worker_eligible(w, c)) {
-            cox_list_remove(&c->in_active);
-            cox_list_push_back(&e->active, &c->in_active);
-        }
-    }
+    if (cox_list_empty(&w->in_woken))
+        cox_list_push_back(&e->woken, &w->in_woken);
+}
+
+static void class_meets(struct cox_engine *e, struct class *c, struct worker *w)
+{
+    worker_set_eligible(w, c, class_fits(c, w));
+    if (c->n_ready > 0 && c->n_eligible == 1 && worker_eligible(w, c))
+        class_list(c, &e->active); /* was homeless */
 }
 
 void placement_worker_classes(struct cox_engine *e, struct worker *w)
 {
     for (uint32_t i = 0; i < e->n_classes_cap; i++)
         if (e->classes[i] != NULL)
-            worker_set_eligible(w, e->classes[i], class_fits(e->classes[i], w));
+            class_meets(e, e->classes[i], w);
 }
 
 void placement_worker_gone(struct cox_engine *e, struct worker *w)
 {
     cox_list_remove(&w->in_available);
+    cox_list_remove(&w->in_woken);
     for (uint32_t i = 0; i < e->n_classes_cap; i++)
         if (e->classes[i] != NULL)
             worker_set_eligible(w, e->classes[i], false);
 }
 
-static struct worker *pick_worker(struct cox_engine *e, const struct class *c)
+static struct worker *pick_worker(const struct cox_engine *e, const struct class *c)
 {
     if (c->n_eligible == 0)
         return NULL;
@@ -264,17 +300,48 @@ static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
         cox_list_push_back(&e->available, &w->in_available);
 }
 
+/* The first parked class that has a step for the worker. */
+static struct class *pick_class(struct cox_engine *e, const struct worker *w)
+{
+    COX_LIST_FOR_EACH (it, &e->parked) {
+        struct class *c = COX_CONTAINER_OF(it, struct class, in_active);
+        if (worker_eligible(w, c) && worker_has_room(w, c))
+            return c;
+    }
+    return NULL;
+}
+
+static void serve_parked(struct cox_engine *e, struct worker *w)
+{
+    struct class *c;
+    while (worker_available(w) && (c = pick_class(e, w)) != NULL) {
+        class_list(c, &e->parked); /* to its end: classes take turns */
+        dispatch_to(e, c, w);
+    }
+}
+
 void placement_dispatch(struct cox_engine *e)
 {
+    while (!cox_list_empty(&e->woken)) {
+        struct worker *w = COX_CONTAINER_OF(e->woken.next, struct worker, in_woken);
+        cox_list_remove(&w->in_woken);
+        serve_parked(e, w);
+    }
     while (!cox_list_empty(&e->active)) { /* classes take turns, a step each */
         struct class *c = COX_CONTAINER_OF(e->active.next, struct class, in_active);
         struct worker *w = pick_worker(e, c);
-        cox_list_remove(&c->in_active);
-        if (w == NULL) {
-            cox_list_push_back(&e->parked, &c->in_active);
-            continue;
-        }
-        cox_list_push_back(&e->active, &c->in_active);
-        dispatch_to(e, c, w);
+        class_list(c, w != NULL ? &e->active : c->n_eligible > 0 ? &e->parked : &e->homeless);
+        if (w != NULL)
+            dispatch_to(e, c, w);
     }
+}
+
+/* What waits could not have been placed. For tests. */
+void placement_check(const struct cox_engine *e)
+{
+    COX_ASSERT(cox_list_empty(&e->active) && cox_list_empty(&e->woken));
+    COX_LIST_FOR_EACH (it, &e->parked)
+        COX_ASSERT(pick_worker(e, COX_CONTAINER_OF(it, struct class, in_active)) == NULL);
+    COX_LIST_FOR_EACH (it, &e->homeless)
+        COX_ASSERT(COX_CONTAINER_OF(it, struct class, in_active)->n_eligible == 0);
 }

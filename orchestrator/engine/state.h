@@ -61,7 +61,8 @@ struct past_attempt {
     uint8_t status;
     uint8_t code;
 };
-struct history {
+struct history {               /* the newest COX_ATTEMPTS_KEPT */
+    uint64_t forgotten_cpu_us; /* of attempts before them */
     uint32_t n;
     uint32_t cap;
     struct past_attempt items[];
@@ -86,7 +87,7 @@ struct step {
     struct history *history; /* earlier attempts, NULL when none */
     uint32_t worker;         /* of the last attempt */
     int32_t exit_code;
-    uint16_t n_attempts;    /* given so far */
+    uint32_t n_attempts;    /* given so far; a worker that keeps losing them is not charged: no small bound */
     uint16_t n_tries;       /* of them, charged to the present call's `retry` */
     uint8_t status;         /* enum cox_step_status */
     uint8_t attempt_status; /* enum cox_attempt_status of the last attempt */
@@ -99,7 +100,7 @@ struct step {
     struct cox_list in_queue; /* class queue while READY and placeable */
     struct attempt *attempt;  /* while RUNNING */
     struct backoff *backoff;  /* while READY and backing off */
-    struct cox_buf *spec;     /* evaluated off-thread: kept until the step is final */
+    struct cox_buf *spec;     /* evaluated off-thread: kept until it is assigned */
 };
 
 struct page {
@@ -125,6 +126,8 @@ struct cox_task {
     enum cox_code code; /* the first error */
     char *message;
     uint32_t error_step;
+    bool
+        gone; /* archived, says the log; kept after replay, since the state may have lost it in a power cut */
     struct value *outputs;
     struct page **pages; /* n_pages, made on first use */
     uint32_t n_pages;
@@ -151,6 +154,7 @@ struct attempt {
     struct cox_list in_worker;
     struct cox_list in_unstarted; /* order of assignment, until STARTED */
     int64_t assigned_mono_ns;
+    size_t spec_len;     /* counted in the worker's until STARTED */
     struct timer timer;  /* timeout + grace once started; or the limit of a cancel */
     uint32_t holds_mark; /* session that listed it in Hello */
     bool started, cancelling;
@@ -193,7 +197,8 @@ struct class
     uint32_t n_bands;
     uint32_t n_ready;
     uint32_t n_eligible;       /* attached workers that fit */
-    struct cox_list in_active; /* engine's active or parked list while n_ready > 0 */
+    struct cox_list in_active; /* engine's active, parked or homeless list while n_ready > 0 */
+    struct cox_list in_idle;   /* while no task uses it */
 };
 
 struct worker {
@@ -216,7 +221,10 @@ struct worker {
     int64_t last_seen_mono_ns, attached_wall_ms;
     struct cox_list attempts;
     uint32_t n_attempts;
-    struct cox_list in_available; /* attached, not draining, credit left */
+    size_t unstarted_len; /* bytes of specs sent and not yet started: the stream's buffers are bounded */
+    struct cox_list in_fleet;
+    struct cox_list in_available; /* worker_available() */
+    struct cox_list in_woken;
     struct timer liveness;
     uint64_t *eligible; /* bitmap by class index */
     size_t n_eligible_words;
@@ -269,15 +277,23 @@ struct cox_engine {
     struct worker **workers; /* by ref; index 0 unused */
     size_t n_workers_cap;
     struct cox_map64 sessions; /* session -> worker */
-    struct cox_list available;
+    struct cox_list fleet;     /* workers attached, or holding attempts */
+    struct cox_list available; /* of them, those that may be given a step */
+    struct cox_list woken;     /* of these, those that have gained room in this step */
     uint64_t n_attached;
+    uint64_t n_fits; /* times that a class was held against a worker: the cost of new classes */
     int64_t adoption_until_ns;
     int64_t loss_suspended_until_ns;
 
     struct cox_mapb classes_by_key;
     struct class **classes; /* by index, with holes */
     uint32_t n_classes_cap;
-    struct cox_list active, parked;
+    uint32_t class_hint;          /* no index below it is free */
+    struct cox_list active;       /* may find a worker */
+    struct cox_list parked;       /* fitting workers have no room */
+    struct cox_list homeless;     /* no worker fits */
+    struct cox_list idle_classes; /* used by no task, oldest first: the next task may want it */
+    uint32_t n_idle_classes;
 
     struct cox_heap timers;
     struct cox_list unstarted;
@@ -314,6 +330,7 @@ void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct co
 
 /* ---- apply.c: the only writer of durable state ---- */
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r);
+struct cox_slice text_cut(struct cox_slice s, size_t len_max); /* UTF-8 stays UTF-8 */
 void payload_replayed(struct cox_engine *e, const struct record *r);
 /* Encodes, numbers and applies a record. Returns its sequence number. */
 uint64_t emit(struct cox_engine *e, const struct record *r);
@@ -334,7 +351,7 @@ void task_submit(struct cox_engine *e, const struct cox_in_submit *in);
 void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in);
 void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,
                const char *message);
-void task_link(struct cox_engine *e, struct cox_task *t, uint32_t n_max);
+void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget);
 void task_link_some(struct cox_engine *e);
 void task_arm_deadline(struct cox_engine *e, struct cox_task *t);
 void task_maybe_finish(struct cox_engine *e, struct cox_task *t);
@@ -379,14 +396,18 @@ void attempt_lost(struct cox_engine *e, struct attempt *a);                    /
 void attempt_cancel(struct cox_engine *e, struct attempt *a);
 void attempt_timer(struct cox_engine *e, struct attempt *a);
 void attempts_check_unstarted(struct cox_engine *e);
+int64_t timeout_at(const struct cox_engine *e, const struct cox_image_call *call);
+void attempt_arrived(struct cox_engine *e, struct attempt *a);
 void attempt_release(struct cox_engine *e, struct attempt *a); /* derived state only */
 
 /* ---- placement.c ---- */
 struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, uint32_t index);
 void class_release(struct cox_engine *e, struct class *c);
+void classes_free_idle(struct cox_engine *e, uint32_t n_left);
 void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority);
 void class_dequeue(struct cox_engine *e, struct class *c, struct step *s);
-bool class_fits(const struct class *c, const struct worker *w);
+bool worker_available(const struct worker *w); /* may be given a step */
+void placement_check(const struct cox_engine *e);
 void placement_worker_changed(struct cox_engine *e, struct worker *w); /* credit, resources, session */
 void placement_worker_classes(struct cox_engine *e, struct worker *w); /* labels or handlers are new */
 void placement_worker_gone(struct cox_engine *e, struct worker *w);
@@ -405,12 +426,14 @@ void worker_seen(struct cox_engine *e, struct worker *w);
 void worker_credit(struct cox_engine *e, struct worker *w, uint64_t granted);
 void worker_draining(struct cox_engine *e, struct worker *w);
 void worker_timer(struct cox_engine *e, struct worker *w);
+void worker_in_fleet(struct cox_engine *e, struct worker *w); /* its session or attempts changed */
 void worker_watch_liveness(struct cox_engine *e, struct worker *w);
 
 /* ---- engine.c ---- */
 struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind); /* after_seq = now's last */
 void changed(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void timer_set(struct cox_engine *e, struct timer *t, int64_t mono_ns);
+int64_t mono_after(const struct cox_engine *e, int64_t ms);
 void timer_clear(struct cox_engine *e, struct timer *t);
 
 #define NS_PER_MS 1000000LL

@@ -253,7 +253,7 @@ static void backoff_start(struct cox_engine *e, struct cox_task *t, uint32_t ste
     b->task = t;
     b->step = step;
     task_step(t, step)->backoff = b;
-    timer_set(e, &b->timer, e->now.mono_ns + left_ms * NS_PER_MS);
+    timer_set(e, &b->timer, mono_after(e, left_ms));
 }
 
 void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step)
@@ -261,7 +261,11 @@ void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct step *s = task_step(t, step);
     if (s->status != COX_STEP_READY)
         step_move(t, s, COX_STEP_READY); /* derived: that its dependencies ended well is what is durable */
+    struct cox_image_call call;
+    step_call(t, step, s, &call);
     int64_t left_ms = s->ready_wall_ms - e->now.wall_ms;
+    if (left_ms > call.max_backoff_ms)
+        left_ms = call.max_backoff_ms; /* the host's clock was set back while we were away */
     if (left_ms > 0)
         backoff_start(e, t, step, left_ms);
     else
@@ -297,6 +301,14 @@ void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s)
     }
 }
 
+static void spec_drop(struct step *s)
+{
+    if (s->spec != NULL)
+        cox_buf_fini(s->spec);
+    cox_free(s->spec);
+    s->spec = NULL;
+}
+
 bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice *ret)
 {
     struct step *s = task_step(t, step);
@@ -304,6 +316,7 @@ bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct c
     struct cox_image_template tpl;
     if (s->spec != NULL) {
         *ret = cox_slice(cox_arena_dup(&e->fx->arena, s->spec->data, s->spec->len), s->spec->len);
+        spec_drop(s); /* a retry evaluates anew: it may be megabytes, and many steps run */
         return true;
     }
     step_call(t, step, s, &call);
@@ -316,6 +329,10 @@ bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct c
     struct cox_buf json = { 0 }, error = { 0 };
     eval_env_init(&env, t, step);
     enum cox_err err = cox_eval_template(&t->image, call.spec_template, &env, &json, &error);
+    if (err == COX_OK && json.len > COX_SPEC_LEN_MAX) {
+        err = COX_ERR_INVALID;
+        cox_buf_printf(&error, "an input of %zu bytes; at most %u fit", json.len, COX_SPEC_LEN_MAX);
+    }
     if (err == COX_OK)
         *ret = cox_slice(cox_arena_dup(&e->fx->arena, json.data, json.len), json.len);
     else
@@ -323,14 +340,6 @@ bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct c
     cox_buf_fini(&json);
     cox_buf_fini(&error);
     return err == COX_OK;
-}
-
-static void spec_drop(struct step *s)
-{
-    if (s->spec != NULL)
-        cox_buf_fini(s->spec);
-    cox_free(s->spec);
-    s->spec = NULL;
 }
 
 void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum cox_code code,

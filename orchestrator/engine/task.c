@@ -65,6 +65,8 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
 {
     if (t == NULL)
         return;
+    if (e != NULL) /* before its pages: a page without a header is not replayed, a header without a page is */
+        entity_forget(e, &t->entity);
     for (uint32_t no = 0; no < t->n_pages; no++) {
         struct page *p = t->pages[no];
         for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
@@ -80,7 +82,6 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         for (uint32_t i = 0; t->classes != NULL && i < t->image.n_classes; i++)
             class_release(e, t->classes[i]);
         timer_clear(e, &t->deadline);
-        entity_forget(e, &t->entity);
         cox_map64_remove(&e->tasks, t->id);
         cox_list_remove(&t->in_tasks);
         cox_list_remove(&t->in_linking);
@@ -156,6 +157,7 @@ static uint64_t step_cpu_us(const struct step *s)
         return cpu;
     if (s->history->n > 0 && s->history->items[s->history->n - 1].number == s->n_attempts)
         cpu = 0; /* the last attempt is in the history already */
+    cpu += s->history->forgotten_cpu_us;
     for (uint32_t i = 0; i < s->history->n; i++)
         cpu += s->history->items[i].cpu_us;
     return cpu;
@@ -219,7 +221,7 @@ static bool submit_has_room(const struct cox_engine *e, const struct cox_image *
 {
     uint64_t max = e->config.live_steps_max != 0 ? e->config.live_steps_max : COX_LIVE_STEPS_MAX;
     return e->n_live_steps + img->n_steps <= max && e->tasks.len < COX_LIVE_TASKS_MAX &&
-           e->classes_by_key.len + img->n_classes <= COX_CLASSES_MAX;
+           e->classes_by_key.len - e->n_idle_classes + img->n_classes <= COX_CLASSES_MAX;
 }
 
 void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
@@ -229,6 +231,11 @@ void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
         return;
     if (cox_image_open(&img, in->image) != COX_OK || img.n_steps == 0) {
         reply_submit(e, in->request, COX_ERR_INTERNAL, 0, false, 0, "the compiled document is damaged");
+        return;
+    }
+    if (in->key.len > 0 && e->keys.len >= COX_IDEMPOTENCY_KEYS_MAX) {
+        reply_submit(e, in->request, COX_ERR_FULL, 0, false, 1000,
+                     "too many idempotency keys of the last day");
         return;
     }
     if (!submit_has_room(e, &img)) {
@@ -254,29 +261,45 @@ void task_arm_deadline(struct cox_engine *e, struct cox_task *t)
 {
     if (t->doc.deadline_ms == 0 || t->stopping != COX_TASK_NONE || cox_task_status_final(t->status))
         return;
-    int64_t left_ms = t->created_wall_ms + t->doc.deadline_ms - e->now.wall_ms;
-    timer_set(e, &t->deadline, e->now.mono_ns + (left_ms > 0 ? left_ms : 0) * NS_PER_MS);
+    timer_set(e, &t->deadline, mono_after(e, t->doc.deadline_ms - (e->now.wall_ms - t->created_wall_ms)));
 }
 
 /* ---- linking: the task's steps become visible to placement, some a turn ---- */
 
-void task_link(struct cox_engine *e, struct cox_task *t, uint32_t n_max)
+static void acquire_class(struct cox_engine *e, struct cox_task *t, uint32_t call_index)
 {
-    for (uint32_t i = 0; i < t->image.n_classes && t->link_next == 0; i++)
-        t->classes[i] = class_acquire(e, &t->image, i);
-    uint32_t end = t->image.n_steps - t->link_next < n_max ? t->image.n_steps : t->link_next + n_max;
-    while (t->link_next < end) {
-        uint32_t i = t->link_next++;
-        struct step *s = task_step_make(e, t, i);
-        struct cox_image_step doc;
-        cox_image_step(&t->image, i, &doc);
-        s->n_waiting = 0;
-        for (uint32_t k = 0; k < doc.n_needs; k++)
-            if (!cox_step_status_final(task_step_status(t, cox_image_need(&t->image, i, k))))
-                s->n_waiting++;
-        if (s->n_waiting == 0 && !cox_step_status_final((enum cox_step_status)s->status))
-            step_consider(e, t, i);
-        settle_all(e); /* now: a dependant linked later finds this step final and does not wait for it */
+    struct cox_image_call call;
+    if (call_index == COX_IMAGE_NONE)
+        return;
+    cox_image_call(&t->image, call_index, &call);
+    if (t->classes[call.class_index] == NULL)
+        t->classes[call.class_index] = class_acquire(e, &t->image, call.class_index);
+}
+
+static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
+{
+    struct step *s = task_step_make(e, t, i);
+    struct cox_image_step doc;
+    cox_image_step(&t->image, i, &doc);
+    acquire_class(e, t, doc.call);
+    acquire_class(e, t, doc.fallback);
+    s->n_waiting = 0;
+    for (uint32_t k = 0; k < doc.n_needs; k++)
+        if (!cox_step_status_final(task_step_status(t, cox_image_need(&t->image, i, k))))
+            s->n_waiting++;
+    if (s->n_waiting == 0 && !cox_step_status_final((enum cox_step_status)s->status))
+        step_consider(e, t, i);
+    settle_all(e); /* now: a dependant linked later finds this step final and does not wait for it */
+}
+
+#define FITS_A_STEP 64 /* looks at a worker for a new class that cost as much as linking a step */
+
+void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget)
+{
+    while (t->link_next<t->image.n_steps && * budget> 0) {
+        uint64_t n_fits = e->n_fits;
+        link_step(e, t, t->link_next++);
+        *budget -= 1 + (int64_t)((e->n_fits - n_fits) / FITS_A_STEP);
     }
     if (t->link_next == t->image.n_steps)
         cox_list_remove(&t->in_linking);
@@ -284,13 +307,10 @@ void task_link(struct cox_engine *e, struct cox_task *t, uint32_t n_max)
 
 void task_link_some(struct cox_engine *e)
 {
-    uint32_t budget = COX_LINK_STEPS_PER_TURN;
+    int64_t budget = COX_LINK_STEPS_PER_TURN;
     while (budget > 0 && !cox_list_empty(&e->linking)) {
         struct cox_task *t = COX_CONTAINER_OF(e->linking.next, struct cox_task, in_linking);
-        uint32_t left = t->image.n_steps - t->link_next;
-        uint32_t n = left < budget ? left : budget;
-        task_link(e, t, n);
-        budget -= n;
+        task_link(e, t, &budget);
         task_maybe_finish(e, t);
     }
 }
@@ -377,6 +397,10 @@ static void finish_with_outputs(struct cox_engine *e, struct cox_task *t)
         cox_buf_append_str(&json, "{}");
     else
         err = cox_eval_template(&t->image, t->doc.outputs_template, &env, &json, &error);
+    if (err == COX_OK && json.len > COX_LOGGED_PAYLOAD_LEN_MAX) {
+        err = COX_ERR_INVALID;
+        cox_buf_printf(&error, "outputs of %zu bytes; at most %u fit", json.len, COX_LOGGED_PAYLOAD_LEN_MAX);
+    }
     if (err == COX_OK) {
         struct record_finished f = { .status = COX_TASK_SUCCEEDED };
         f.outputs.kind = COX_PAYLOAD_INLINE;

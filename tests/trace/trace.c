@@ -34,6 +34,7 @@ struct trace {
     struct cox_engine *engine;
     struct cox_effects fx;
     int64_t mono_ms;
+    int64_t wall_back_ms; /* how far the host's clock was set back */
     char *lines[LINES_MAX];
     size_t n_lines;
     uint64_t next_request;
@@ -58,7 +59,7 @@ struct trace {
 
 static struct cox_now now(const struct trace *t)
 {
-    return (struct cox_now){ t->mono_ms * 1000000, START_WALL_MS + t->mono_ms };
+    return (struct cox_now){ t->mono_ms * 1000000, START_WALL_MS + t->mono_ms - t->wall_back_ms };
 }
 
 static void say(struct trace *t, const char *fmt, ...)
@@ -439,6 +440,11 @@ void cancel(struct trace *t, uint32_t task_no, const char *reason)
     step(t, &in);
 }
 
+void set_clock_back(struct trace *t, int64_t ms)
+{
+    t->wall_back_ms += ms;
+}
+
 void after_ms(struct trace *t, int64_t ms)
 {
     int64_t until_ms = t->mono_ms + ms;
@@ -730,6 +736,21 @@ enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *na
     cox_task_view(task, &view);
     cox_step_view(t->engine, task, cox_image_find_step(view.image, cox_slice_str(name)), &sv);
     return sv.status;
+}
+
+bool is_live(struct trace *t, uint32_t task_no)
+{
+    return cox_engine_find(t->engine, task_no) != NULL;
+}
+
+uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *name)
+{
+    const struct cox_task *task = cox_engine_find(t->engine, task_no);
+    struct cox_task_view view;
+    struct cox_step_view sv;
+    cox_task_view(task, &view);
+    cox_step_view(t->engine, task, cox_image_find_step(view.image, cox_slice_str(name)), &sv);
+    return sv.n_attempts;
 }
 
 const char *reason_of(struct trace *t, uint32_t task_no, const char *name)

@@ -30,6 +30,7 @@ void trace_end(struct trace *t); /* checks hashes and that nothing unexpected is
 void submit(struct trace *t, const char *document_json);
 void submit_keyed(struct trace *t, const char *key, const char *document_json);
 void cancel(struct trace *t, uint32_t task_no, const char *reason);
+void set_clock_back(struct trace *t, int64_t ms); /* the wall clock of the host */
 void after_ms(struct trace *t, int64_t ms); /* time passes; due timers fire, in their order */
 
 struct worker_spec {
@@ -82,6 +83,8 @@ void expect_lines(struct trace *t, const char *file, int line, const char *const
 void ignore(struct trace *t); /* forgets what happened: the part of the story that is not the point */
 
 enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *step);
+bool is_live(struct trace *t, uint32_t task_no);
+uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *step); /* remembered */
 const char *reason_of(struct trace *t, uint32_t task_no, const char *step);
 
 #endif

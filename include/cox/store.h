@@ -67,7 +67,7 @@ COX_MUST_CHECK enum cox_err cox_store_start(struct cox_store *s);
 
 /* Appends `n` records with sequence numbers first_seq .. first_seq + n - 1, contiguous with the last append.
  * Moves `records` (left empty). False, and nothing happened, when the ring is full: stop taking input until
- * durable_seq rises. At most 256 MiB a batch, and waiting. */
+ * durable_seq rises. At most 256 MiB waiting, or one batch alone of up to 960 MB. */
 COX_MUST_CHECK bool cox_store_append(struct cox_store *s, uint64_t first_seq, uint32_t n,
                                      struct cox_buf *records);
 /* Every record up to this one is durable. Any thread; rises only. */

@@ -21,13 +21,14 @@
 
 #include "cox/base/ring.h"
 
-#define STORE_BATCHES_MAX 1024u            /* log batches waiting */
-#define STORE_BATCH_BYTES_MAX (256u << 20) /* in all log batches waiting, and in one */
-#define STORE_REQUESTS_MAX 65536u          /* state requests waiting */
-#define STORE_REQUEST_BYTES_MAX (256u << 20)
-#define STORE_EVENTS_MAX 65536u           /* events owed to the owner */
-#define STORE_READS_MAX 1024u             /* of which reads, whose answers carry bytes */
-#define STORE_READ_BYTES_MAX (256u << 20) /* in answers not yet polled, before further reads are refused */
+#define STORE_BATCHES_MAX 1024u              /* log batches waiting */
+#define STORE_BATCH_BYTES_MAX (256u << 20)   /* in all log batches waiting; one alone may be longer */
+#define STORE_REQUESTS_MAX 65536u            /* state requests waiting */
+#define STORE_REQUEST_BYTES_MAX (256u << 20) /* likewise */
+#define STORE_BLOB_LEN_MAX 960000000u        /* of one: SQLite takes 10^9 bytes a row */
+#define STORE_EVENTS_MAX 65536u              /* events owed to the owner */
+#define STORE_READS_MAX 1024u                /* of which reads, whose answers carry bytes */
+#define STORE_READ_BYTES_MAX (256u << 20)    /* in answers not yet polled, before further reads are refused */
 #define STORE_TRUNCATES_MAX 16u
 
 struct store_batch {

@@ -147,13 +147,16 @@ enum cox_err cox_store_start(struct cox_store *s)
 
 static bool bytes_fit(_Atomic size_t *queued, size_t len, size_t max)
 {
-    return atomic_load_explicit(queued, memory_order_relaxed) + len <= max;
+    size_t waiting = atomic_load_explicit(queued, memory_order_relaxed);
+
+    return waiting == 0 ||
+           waiting + len <= max; /* a finished task may be longer than the bound: alone it goes */
 }
 
 bool cox_store_append(struct cox_store *s, uint64_t first_seq, uint32_t n, struct cox_buf *records)
 {
     COX_ASSERT(s->recovered && n > 0 && first_seq == s->appended_seq + 1);
-    COX_ASSERT(records->len <= STORE_BATCH_BYTES_MAX);
+    COX_ASSERT(records->len <= STORE_BLOB_LEN_MAX);
     if (store_is_dead(s) || cox_ring_len(s->batches) == STORE_BATCHES_MAX ||
         !bytes_fit(&s->batch_bytes, records->len, STORE_BATCH_BYTES_MAX))
         return false;
@@ -225,7 +228,7 @@ bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
     struct store_item probe = { .req = *req };
 
     COX_ASSERT(s->recovered && req->seq <= s->appended_seq);
-    COX_ASSERT(req->bytes.len <= STORE_REQUEST_BYTES_MAX - sizeof(probe));
+    COX_ASSERT(req->bytes.len <= STORE_BLOB_LEN_MAX);
     if (!has_room(s, req->op, store_item_weight(&probe)))
         return false;
     struct store_item *item = COX_NEW(struct store_item);

@@ -630,6 +630,28 @@ static void test_a_damaged_entity_is_named(void **state)
     assert_says(f, "state.db: entity (2, 77, 5): its checksum does not match");
 }
 
+/* 65,000 steps with an output of 4 KiB each are a legal task. */
+static void test_a_task_longer_than_the_queue_is_archived(void **state)
+{
+    const size_t len = 270u << 20;
+    struct fixture *f = *state;
+    struct cox_store_request req = { .op = COX_STORE_ARCHIVE, .id = 1 };
+
+    f->uri = "memory";
+    start(f);
+    memset(cox_buf_extend(&req.bytes, len), 'x', len);
+    assert_true(cox_store_request(f->store, &req));
+    struct cox_store_event e = next_event(f);
+
+    assert_int_equal(e.op, COX_STORE_ARCHIVE);
+    assert_int_equal(e.err, COX_OK);
+    request(f, (struct cox_store_request){ .op = COX_STORE_READ_ARCHIVE, .id = 1 }, NULL);
+    e = next_event(f);
+    assert_int_equal(e.err, COX_OK);
+    assert_int_equal(e.bytes.len, len);
+    cox_buf_fini(&e.bytes);
+}
+
 static void test_a_damaged_archive_is_an_answer(void **state)
 {
     struct fixture *f = *state;
@@ -748,6 +770,7 @@ int main(void)
         TEST(a_damaged_row_is_named),
         TEST(a_missing_row_is_named),
         TEST(a_damaged_entity_is_named),
+        TEST(a_task_longer_than_the_queue_is_archived),
         TEST(a_damaged_archive_is_an_answer),
         TEST(a_newer_format_is_refused),
         TEST(another_shards_directory_is_refused),

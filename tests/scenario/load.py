@@ -57,7 +57,9 @@ def check(list_path, results_path, folder):
         results = {t["id"]: t for t in map(json.loads, f)}
     logs = steps.read_logs(folder)
     ids = {i for _, i in acknowledged}
-    bad.expect(acknowledged and len(ids) == len({k for k, _ in acknowledged}), "not one task a key")
+    keys = {k for k, _ in acknowledged}
+    pairs = {(k, i) for k, i in acknowledged}
+    bad.expect(len(keys) == len(ids) == len(pairs) > 0, len(keys), "keys gave", len(ids), "tasks in", len(pairs), "pairs")
     for task_id in sorted(ids):
         t = results.get(task_id) or {}
         bad.expect(t.get("status") == "SUCCEEDED", task_id, "is", t.get("status"), t.get("error"))
@@ -77,8 +79,15 @@ def ran_once(folder, task_id, step):
 
 
 VERBS = {"document": document, "slow": slow, "check": check, "ran-once": ran_once}
-if sys.argv[1:2] == [] or sys.argv[1] not in VERBS:
-    sys.exit(__doc__)
-made = VERBS[sys.argv[1]](*sys.argv[2:])
-if made:
-    json.dump(made, sys.stdout)
+
+
+def main(verb=None, *args):
+    if verb not in VERBS:
+        sys.exit(__doc__)
+    made = VERBS[verb](*args)
+    if made:
+        json.dump(made, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -49,9 +49,14 @@ def load(path):
         return json.load(f)
 
 
-if sys.argv[1:2] == ["document"]:
-    json.dump(document(sys.argv[2]), sys.stdout)
-elif sys.argv[1:2] == ["check"]:
-    check(load(sys.argv[2]), load(sys.argv[3]))
-else:
-    sys.exit(__doc__)
+def main(verb=None, *args):
+    if verb == "document":
+        json.dump(document(*args), sys.stdout)
+    elif verb == "check":
+        check(*map(load, args))
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

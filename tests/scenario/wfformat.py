@@ -110,9 +110,14 @@ def check(shape, task_id, outputs_path, folder):
     bad.exit()
 
 
-if sys.argv[1:2] == ["document"]:
-    json.dump(document(*sys.argv[2:]), sys.stdout)
-elif sys.argv[1:2] == ["check"]:
-    check(*sys.argv[2:])
-else:
-    sys.exit(__doc__)
+def main(verb=None, *args):
+    if verb == "document":
+        json.dump(document(*args), sys.stdout)
+    elif verb == "check":
+        check(*args)
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

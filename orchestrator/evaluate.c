@@ -81,13 +81,8 @@ static void work(struct cox_work *w)
     struct evaluation *ev = COX_CONTAINER_OF(w, struct evaluation, work);
     bool outputs = ev->act.step == COX_IMAGE_NONE;
     size_t len_max = outputs ? COX_LOGGED_PAYLOAD_LEN_MAX : COX_SPEC_LEN_MAX;
-    struct cox_image image;
 
-    if (cox_image_open(&image, ev->act.image)) {
-        cox_buf_append_str(&ev->error, "the task's image is damaged");
-        return;
-    }
-    ev->ok = evaluate(ev, &image) == COX_OK;
+    ev->ok = evaluate(ev, ev->act.opened) == COX_OK;
     if (ev->ok && ev->out.len > len_max) {
         ev->ok = false;
         cox_buf_printf(&ev->error, "%s of %zu bytes; at most %zu fit", outputs ? "outputs" : "an input",

@@ -185,6 +185,7 @@ struct cox_act_evaluate {
     enum cox_code error_code; /* for the root `error` */
     struct cox_slice error_message;
     struct cox_slice image;             /* engine's: stays until EVALUATED came back for this ticket */
+    const struct cox_image *opened;     /* the same, checked already (that is O(image)); any thread may read */
     const struct cox_eval_input *steps; /* what the template refers to, effects' */
     size_t n_steps;
 };
@@ -348,7 +349,7 @@ struct cox_attempt_view {
 /* `e` may be NULL for a thawed task (reasons are NONE then). */
 void cox_step_view(const struct cox_engine *e, const struct cox_task *t, uint32_t step,
                    struct cox_step_view *ret);
-/* Attempt i of n_attempts, oldest first. */
+/* Attempt i of n_attempts, oldest first: the last COX_ATTEMPTS_KEPT past ones and the present. */
 void cox_attempt_view(const struct cox_engine *e, const struct cox_task *t, uint32_t step, uint32_t i,
                       struct cox_attempt_view *ret);
 

@@ -167,6 +167,7 @@ void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uin
                                   .failure = env.failure,
                                   .error_code = env.error_code,
                                   .image = t->image.bytes,
+                                  .opened = &t->image,
                                   .n_steps = tpl.n_steps };
     x.error_message = cox_slice(cox_arena_dup(&e->fx->arena, env.error_message.data, env.error_message.len),
                                 env.error_message.len);

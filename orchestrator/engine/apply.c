@@ -235,7 +235,7 @@ static bool apply_header(struct cox_task *t, const struct record *r)
 static void apply_stopping_to_pages(struct cox_engine *e, struct cox_task *t, uint64_t seq)
 {
     for (uint32_t no = 0; no < t->n_pages; no++) {
-        struct page *p = task_page(e, t, no);
+        struct page *p = task_page(t, no);
         if (p->entity.applied_seq >= seq)
             continue;
         for (uint32_t i = 0; i < p->n_steps; i++) {
@@ -247,12 +247,11 @@ static void apply_stopping_to_pages(struct cox_engine *e, struct cox_task *t, ui
     }
 }
 
-static size_t key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key)
+void key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key)
 {
     cox_buf_append_slice(b, tenant);
     cox_put_u8(b, 0);
     cox_buf_append_slice(b, key);
-    return b->len;
 }
 
 static void apply_key(struct cox_engine *e, uint64_t seq, const struct record *r)
@@ -352,7 +351,7 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
     case RECORD_ATTEMPT_ENDED:
     case RECORD_UNASSIGNED: {
         COX_ASSERT(r->step < t->image.n_steps);
-        struct step *s = task_step_make(e, t, r->step);
+        struct step *s = task_step_make(t, r->step);
         struct page *p = step_page(s);
         if (p->entity.applied_seq < seq) {
             apply_page(t, s, r);

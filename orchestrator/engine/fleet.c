@@ -77,7 +77,7 @@ void worker_destroy(struct worker *w)
 
 static struct cox_slice own(struct cox_slice s)
 {
-    return cox_slice(cox_strndup((const char *)s.data, s.len), s.len);
+    return cox_slice(text_own(s), s.len);
 }
 
 static void worker_take_hello(struct worker *w, const struct cox_in_attach *in)

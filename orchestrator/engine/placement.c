@@ -12,11 +12,6 @@
 
 /* ---- classes ---- */
 
-static char *own(struct cox_slice s)
-{
-    return cox_strndup((const char *)s.data, s.len);
-}
-
 static void class_requirements(struct class *c, const struct cox_image *img, uint32_t index, uint32_t n)
 {
     c->n_requires = n;
@@ -24,8 +19,8 @@ static void class_requirements(struct class *c, const struct cox_image *img, uin
     for (uint32_t i = 0; i < n; i++) {
         struct cox_slice label, value;
         cox_image_require(img, index, i, &label, &value, &c->requires[i].negated);
-        c->requires[i].label = own(label);
-        c->requires[i].value = own(value);
+        c->requires[i].label = text_own(label);
+        c->requires[i].value = text_own(value);
     }
 }
 
@@ -106,8 +101,8 @@ struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, u
     c->n_users = 1;
     c->index = class_free_index(e);
     e->classes[c->index] = c;
-    c->key = cox_slice(own(doc.key), doc.key.len);
-    c->handler = own(doc.handler);
+    c->key = cox_slice(text_own(doc.key), doc.key.len);
+    c->handler = text_own(doc.handler);
     c->handler_len = doc.handler.len;
     c->resources = doc.resources;
     class_requirements(c, img, index, doc.n_requires);

@@ -330,7 +330,8 @@ void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct co
 
 /* ---- apply.c: the only writer of durable state ---- */
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r);
-struct cox_slice text_cut(struct cox_slice s, size_t len_max); /* UTF-8 stays UTF-8 */
+struct cox_slice text_cut(struct cox_slice s, size_t len_max);                   /* UTF-8 stays UTF-8 */
+void key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key); /* what a key is found by */
 void payload_replayed(struct cox_engine *e, const struct record *r);
 /* Encodes, numbers and applies a record. Returns its sequence number. */
 uint64_t emit(struct cox_engine *e, const struct record *r);
@@ -341,9 +342,9 @@ void task_init_header(struct cox_task *t);                          /* after ima
 void task_destroy(struct cox_engine *e, struct cox_task *t);        /* e may be NULL (thawed) */
 void task_derive_sums(struct cox_task *t); /* n_by_status and cpu_us from the pages */
 struct page *page_create(struct cox_task *t, uint32_t no, uint32_t n_steps);
-struct page *task_page(struct cox_engine *e, struct cox_task *t, uint32_t no);
+struct page *task_page(struct cox_task *t, uint32_t no);         /* made when it is missing */
 struct step *task_step(const struct cox_task *t, uint32_t step); /* its page must exist */
-struct step *task_step_make(struct cox_engine *e, struct cox_task *t, uint32_t step);
+struct step *task_step_make(struct cox_task *t, uint32_t step);
 enum cox_step_status task_step_status(const struct cox_task *t, uint32_t step);
 uint32_t step_index(const struct step *s);
 struct page *step_page(const struct step *s);
@@ -437,5 +438,10 @@ int64_t mono_after(const struct cox_engine *e, int64_t ms);
 void timer_clear(struct cox_engine *e, struct timer *t);
 
 #define NS_PER_MS 1000000LL
+
+static inline char *text_own(struct cox_slice s)
+{
+    return cox_strndup((const char *)s.data, s.len);
+}
 
 #endif

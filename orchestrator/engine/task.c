@@ -114,9 +114,8 @@ struct page *page_create(struct cox_task *t, uint32_t no, uint32_t n_steps)
     return p;
 }
 
-struct page *task_page(struct cox_engine *e, struct cox_task *t, uint32_t no)
+struct page *task_page(struct cox_task *t, uint32_t no)
 {
-    (void)e;
     if (t->pages[no] != NULL)
         return t->pages[no];
     uint32_t left = t->image.n_steps - no * COX_PAGE_STEPS;
@@ -128,9 +127,9 @@ struct step *task_step(const struct cox_task *t, uint32_t step)
     return &t->pages[step / COX_PAGE_STEPS]->steps[step % COX_PAGE_STEPS];
 }
 
-struct step *task_step_make(struct cox_engine *e, struct cox_task *t, uint32_t step)
+struct step *task_step_make(struct cox_task *t, uint32_t step)
 {
-    return &task_page(e, t, step / COX_PAGE_STEPS)->steps[step % COX_PAGE_STEPS];
+    return &task_page(t, step / COX_PAGE_STEPS)->steps[step % COX_PAGE_STEPS];
 }
 
 enum cox_step_status task_step_status(const struct cox_task *t, uint32_t step)
@@ -198,9 +197,7 @@ static void reply_submit(struct cox_engine *e, uint64_t request, enum cox_err er
 static bool submit_known_key(struct cox_engine *e, const struct cox_in_submit *in)
 {
     struct cox_buf text = { 0 };
-    cox_buf_append_slice(&text, in->tenant);
-    cox_put_u8(&text, 0);
-    cox_buf_append_slice(&text, in->key);
+    key_text(&text, in->tenant, in->key);
     struct idem_key *k = cox_mapb_get(&e->keys, cox_buf_slice(&text));
     cox_buf_fini(&text);
     if (k == NULL)
@@ -278,7 +275,7 @@ static void acquire_class(struct cox_engine *e, struct cox_task *t, uint32_t cal
 
 static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
 {
-    struct step *s = task_step_make(e, t, i);
+    struct step *s = task_step_make(t, i);
     struct cox_image_step doc;
     cox_image_step(&t->image, i, &doc);
     acquire_class(e, t, doc.call);

@@ -185,7 +185,7 @@ void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret)
 
 /* ---- what must always hold ---- */
 
-static int by_seq_then_key(const struct entity *a, const struct entity *b)
+static int by_key(const struct entity *a, const struct entity *b)
 {
     if (a->kind != b->kind)
         return a->kind < b->kind ? -1 : 1;
@@ -238,7 +238,7 @@ uint64_t cox_engine_hash(const struct cox_engine *e)
     }
     COX_LIST_FOR_EACH (it, &e->task_list) {
         const struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
-        COX_ASSERT(last == NULL || by_seq_then_key(last, &t->entity) < 0);
+        COX_ASSERT(last == NULL || by_key(last, &t->entity) < 0);
         last = &t->entity;
         if (t->gone || !t->has_header)
             continue; /* live they are destroyed at once, after replay by recovery */

@@ -184,8 +184,8 @@ struct cox_act_evaluate {
     bool success, failure;    /* for the functions of the same name */
     enum cox_code error_code; /* for the root `error` */
     struct cox_slice error_message;
-    struct cox_slice image;             /* engine's: stays until EVALUATED came back for this ticket */
-    const struct cox_image *opened;     /* the same, checked already (that is O(image)); any thread may read */
+    struct cox_slice image;         /* engine's: stays until EVALUATED came back for this ticket */
+    const struct cox_image *opened; /* the same, checked already (that is O(image)); any thread may read */
     const struct cox_eval_input *steps; /* what the template refers to, effects' */
     size_t n_steps;
 };

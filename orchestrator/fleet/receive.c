@@ -1,11 +1,11 @@
 /* What workers say, turned into the engine's inputs, in the order of the message's fields. */
 #include "session.h"
 
-#include "../json_check.h"
 #include "../sha256.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/json.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -180,8 +180,8 @@ struct large_result {
     struct cox_input in;
     struct cox_buf output;
     char *message;
-    const char *wrong;
-    size_t wrong_at;
+    bool wrong;
+    struct cox_json_place wrong_at;
 };
 
 static enum cox_code code_of(enum cox_attempt_status status, const char *text)
@@ -208,9 +208,11 @@ static void fail_output(struct cox_in_result *r, enum cox_code code, struct cox_
     r->message = message;
 }
 
-static struct cox_slice output_message(char text[COX_ERROR_MESSAGE_LEN_MAX], const char *what, size_t at)
+static struct cox_slice output_message(char text[COX_ERROR_MESSAGE_LEN_MAX], const struct cox_json_place *at)
 {
-    int len = snprintf(text, COX_ERROR_MESSAGE_LEN_MAX, "the output is not JSON: %s, at byte %zu", what, at);
+    int len =
+        snprintf(text, COX_ERROR_MESSAGE_LEN_MAX, "the output is not JSON: expected %s at line %u, column %u",
+                 at->expected, at->line, at->column);
 
     return cox_slice(text, (size_t)len);
 }
@@ -219,7 +221,7 @@ static void large_work(struct cox_work *w)
 {
     struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
 
-    l->wrong = cox_json_check(cox_buf_slice(&l->output), &l->wrong_at);
+    l->wrong = cox_json_check(cox_buf_slice(&l->output), &l->wrong_at) != COX_OK;
     if (!l->wrong)
         l->in.u.result.output.hash = cox_sha256(cox_buf_slice(&l->output));
 }
@@ -231,7 +233,7 @@ static void large_done(struct cox_work *w)
     char text[COX_ERROR_MESSAGE_LEN_MAX];
 
     if (l->wrong)
-        fail_output(&l->in.u.result, COX_CODE_OUTPUT_INVALID, output_message(text, l->wrong, l->wrong_at));
+        fail_output(&l->in.u.result, COX_CODE_OUTPUT_INVALID, output_message(text, &l->wrong_at));
     cox_driver_step(s->fleet->driver, &l->in);
     s->n_working--;
     cox_session_release(s);
@@ -273,8 +275,8 @@ static void receive_output(struct cox_session *s, const Coxswain__V1__Result *m,
 {
     struct cox_in_result *r = &in->u.result;
     char text[COX_ERROR_MESSAGE_LEN_MAX];
-    size_t at, len = m->output_json.len;
-    const char *bad;
+    size_t len = m->output_json.len;
+    struct cox_json_place at;
 
     if (len > 0)
         r->output = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE,
@@ -287,8 +289,8 @@ static void receive_output(struct cox_session *s, const Coxswain__V1__Result *m,
     } else if (len > COX_INLINE_PAYLOAD_LEN_MAX) {
         large_start(s, in);
         return;
-    } else if (len > 0 && (bad = cox_json_check(r->output.bytes, &at))) {
-        fail_output(r, COX_CODE_OUTPUT_INVALID, output_message(text, bad, at));
+    } else if (len > 0 && cox_json_check(r->output.bytes, &at) != COX_OK) {
+        fail_output(r, COX_CODE_OUTPUT_INVALID, output_message(text, &at));
     }
     cox_driver_step(s->fleet->driver, in);
 }

@@ -13,7 +13,8 @@ at_exit+=("umount -l '$scenario_dir/data'")
 
 start_coxd
 start_worker w1 --slots 4
-start_load --in-flight 32
+put_load
+start_load "$scenario_dir/load.json" --in-flight 32
 
 n=$(rounds 2 10)
 for ((i = 1; i <= n; i++)); do
@@ -35,5 +36,6 @@ for ((i = 1; i <= n; i++)); do
     rm "$scenario_dir/data/filler"
     start_coxd
 done
+await_load
 check_load
 finish

@@ -6,7 +6,7 @@ need_programs coxd cox-worker cox cox-bench tests/scenario/step-body python3
 
 start_coxd
 start_worker w1 --slots 4
-python3 "$load_py" document "$body" "$logs" >"$scenario_dir/load.json"
+put_load
 
 n=$(rounds 30 300)
 n_said=0
@@ -27,8 +27,6 @@ for ((i = 1; i <= n; i++)); do
 done
 echo "$n_silent killed before they said an id, $n_said after"
 check_equal "the same id each time" "" "$differ"
-cut -d ' ' -f 2 "$scenario_dir/acknowledged" |
-    "$COX_BUILD/cox-bench" await --addr "$COX_ADDRESS" >"$scenario_dir/results"
-check "one task a key, each with the right result" \
-    python3 "$load_py" check "$scenario_dir/acknowledged" "$scenario_dir/results" "$logs"
+read_acknowledged
+check_load
 finish

@@ -11,17 +11,21 @@ start_worker w2 --slots 4
 python3 "$load_py" slow "$body" "$logs" 10000 >"$scenario_dir/slow.json"
 slow=$(cox task submit "$scenario_dir/slow.json" -o name)
 await 20 test -s "$logs/$slow.long"
-start_load --in-flight 8
+put_load
+start_load "$scenario_dir/load.json" --in-flight 8
 
 n=$(rounds 8 50)
 for ((i = 1; i <= n; i++)); do
     random_moment
     stop_coxd KILL
-    start_coxd
+    # Recovery from the log alone, and from checkpoints of all ages.
+    checkpoints=(32Ki 256Ki 64Mi)
+    start_coxd --checkpoint-bytes "${checkpoints[RANDOM % 3]}"
 done
 ok "killed $n times, and back each time"
 
 check "a step that took 10 s all the while ends" cox task watch "$slow"
 check "and was run once" python3 "$load_py" ran-once "$logs" "$slow" long
+await_load
 check_load
 finish

@@ -7,7 +7,8 @@ need_programs coxd cox-worker cox cox-bench tests/scenario/step-body python3
 start_coxd
 for w in w1 w2 w3; do start_worker "$w" --slots 3; done
 
-start_load --in-flight 12
+put_load
+start_load "$scenario_dir/load.json" --in-flight 12
 
 n=$(rounds 8 50)
 for ((i = 1; i <= n; i++)); do
@@ -29,5 +30,6 @@ stop_worker w3 KILL
 check "a step of a worker that is gone for good ends" cox task watch "$slow" --connect-timeout 60s
 check_equal "as the second attempt" "1 2 " \
     "$(awk '$1 == "start" { printf "%s ", $4 }' "$logs/$slow.long")"
+await_load
 check_load
 finish

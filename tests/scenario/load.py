@@ -6,6 +6,8 @@ usage: load.py document BODY LOGS          prints the task: a -> b1 b2 b3 -> c; 
        load.py check LIST RESULTS LOGS     LIST: "KEY ID" of each acknowledged task; RESULTS: those tasks as
                                            lines of JSON; LOGS: what their steps have written
        load.py ran-once LOGS TASK STEP     the step was started once and has ended
+       load.py chain                       20 steps for cox-bench's worker, each given what the one before gave
+       load.py check-chains LIST RESULTS   as check, of such tasks
 """
 import json
 import sys
@@ -13,6 +15,8 @@ import sys
 import steps
 
 FAIL_PERCENT = 10
+CHAIN_LEN = 20
+CHAIN_RESULT = "".join(chr(ord("a") + i % 26) for i in range(100))  # tests/bench: put_result
 NEEDS = {"a": [], "b1": ["a"], "b2": ["a"], "b3": ["a"], "c": ["b1", "b2", "b3"]}
 
 
@@ -34,6 +38,14 @@ def slow(body, logs, ms):
     return task("slow", {"long": {"run": {"argv": [body, "--log", logs, "--work", ms], "output": "json"}}})
 
 
+def chain():
+    graph = {"s1": {"uses": "noop@1"}}
+    for i in range(2, CHAIN_LEN + 1):
+        graph[f"s{i}"] = {"uses": "noop@1", "with": {"prev": "${{ steps.s%d.output }}" % (i - 1)}}
+    return {"api_version": "v1", "name": "chain", "steps": graph,
+            "outputs": {"last": "${{ steps.s%d.output }}" % CHAIN_LEN}}
+
+
 def check_step(bad, task_id, step, outputs, lines):
     where = f"{task_id}/{step}"
     output = outputs.get(step) or {}
@@ -49,17 +61,23 @@ def check_step(bad, task_id, step, outputs, lines):
     bad.expect([line.hash for line in ends] == [output.get("value")], where, "the attempt that counts ended as", ends)
 
 
+def read_acknowledged(bad, path):
+    """The ids, after a look at whether each key gave one."""
+    with open(path, encoding="ascii") as f:
+        pairs = {tuple(line.split()) for line in f}
+    keys, ids = ({pair[i] for pair in pairs} for i in (0, 1))
+    bad.expect(len(keys) == len(ids) == len(pairs) > 0, len(keys), "keys gave", len(ids), "tasks in", len(pairs), "pairs")
+    return ids
+
+
+def read_results(path):
+    with open(path, encoding="utf-8") as f:
+        return {t["id"]: t for t in map(json.loads, f)}
+
+
 def check(list_path, results_path, folder):
     bad = steps.Complaints()
-    with open(list_path, encoding="ascii") as f:
-        acknowledged = [line.split() for line in f]
-    with open(results_path, encoding="utf-8") as f:
-        results = {t["id"]: t for t in map(json.loads, f)}
-    logs = steps.read_logs(folder)
-    ids = {i for _, i in acknowledged}
-    keys = {k for k, _ in acknowledged}
-    pairs = {(k, i) for k, i in acknowledged}
-    bad.expect(len(keys) == len(ids) == len(pairs) > 0, len(keys), "keys gave", len(ids), "tasks in", len(pairs), "pairs")
+    ids, results, logs = read_acknowledged(bad, list_path), read_results(results_path), steps.read_logs(folder)
     for task_id in sorted(ids):
         t = results.get(task_id) or {}
         bad.expect(t.get("status") == "SUCCEEDED", task_id, "is", t.get("status"), t.get("error"))
@@ -72,13 +90,26 @@ def check(list_path, results_path, folder):
     bad.exit()
 
 
+def check_chains(list_path, results_path):
+    bad = steps.Complaints()
+    ids, results = read_acknowledged(bad, list_path), read_results(results_path)
+    expected = ("SUCCEEDED", {"total": CHAIN_LEN, "by_status": {"SUCCEEDED": CHAIN_LEN}}, {"last": CHAIN_RESULT})
+    for task_id in sorted(ids):
+        t = results.get(task_id) or {}
+        found = (t.get("status"), t.get("steps"), t.get("outputs"))
+        bad.expect(found == expected, task_id, "is", found, t.get("error"))
+    print(len(ids), "tasks,", len(ids) * CHAIN_LEN, "steps")
+    bad.exit()
+
+
 def ran_once(folder, task_id, step):
     lines = steps.read_logs(folder).get((task_id, step), [])
     print(*lines, sep="\n")
     sys.exit([line.what for line in lines] != ["start", "end"])
 
 
-VERBS = {"document": document, "slow": slow, "check": check, "ran-once": ran_once}
+VERBS = {"document": document, "slow": slow, "check": check, "ran-once": ran_once, "chain": chain,
+         "check-chains": check_chains}
 
 
 def main(verb=None, *args):

@@ -160,6 +160,7 @@ static void submitted(struct sim *s, const struct record *r)
         fail(s, "the log holds a damaged image");
     cox_image_task(&t->image, &doc);
     t->id = r->task;
+    t->created_wall_ms = r->wall_ms;
     t->job = job_named(s, doc.name);
     if (t->job == NULL)
         fail(s, "the log holds a task nobody submitted");
@@ -205,6 +206,7 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
     st->status = COX_STEP_RUNNING;
     st->token = token;
     st->worker = r->u.assigned.worker;
+    st->n_attempts++;
 }
 
 static void leaves_worker(struct sim *s, struct audit_task *t, const struct record *r, struct cox_token token)
@@ -215,6 +217,16 @@ static void leaves_worker(struct sim *s, struct audit_task *t, const struct reco
              (unsigned long long)token.epoch, (unsigned long long)token.counter);
     struct cox_image_class cls = class_of(t, r->step);
     occupy(&worker_of(s, st->worker)->used, &cls.resources, -1);
+}
+
+static void note_attempt(struct audit_step *st, enum cox_attempt_status status, enum cox_code code)
+{
+    if (st->n == st->cap) {
+        st->cap = st->cap == 0 ? 2 : st->cap * 2;
+        st->attempts = cox_realloc(st->attempts, st->cap, sizeof st->attempts[0]);
+    }
+    st->attempts[st->n++] =
+        (struct audit_attempt){ st->n_attempts, (uint8_t)status, (uint8_t)code, st->in_fallback };
 }
 
 static void ended(struct sim *s, struct audit_task *t, const struct record *r)
@@ -232,15 +244,31 @@ static void ended(struct sim *s, struct audit_task *t, const struct record *r)
         fail(s, "%s/%u: success and the step's end disagree", t->job->plan.name, r->step);
     if (en->token.epoch < s->audit.epoch)
         s->n.adopted++;
+    note_attempt(st, en->status, en->code);
     st->status = (uint8_t)after[en->next];
     st->in_fallback = st->in_fallback || en->next == NEXT_FALLBACK;
     s->audit.n_ended++;
     s->audit.n_lost += en->status == COX_ATTEMPT_LOST;
 }
 
-static void stopping(struct audit_task *t)
+static bool failed_fast(const struct audit_task *t)
 {
+    bool failed = false;
+    for (uint32_t i = 0; i < t->image.n_steps; i++) {
+        struct cox_image_step doc;
+        cox_image_step(&t->image, i, &doc);
+        failed = failed || (t->steps[i].status == COX_STEP_FAILED && !doc.allow_failure);
+    }
+    return failed && t->job->plan.fail_fast;
+}
+
+static void stopping(struct sim *s, struct audit_task *t, const struct record *r)
+{
+    int64_t deadline_ms = t->job->plan.deadline_ms;
     t->stopping = true;
+    t->late = deadline_ms > 0 && r->wall_ms - t->created_wall_ms >= deadline_ms;
+    if (r->u.stopping.into == COX_TASK_FAILED && !t->late && !failed_fast(t))
+        fail(s, "%s is stopped without need", t->job->plan.name);
     for (uint32_t i = 0; i < t->image.n_steps; i++)
         if (!step_final(&t->steps[i]) && t->steps[i].status != COX_STEP_RUNNING)
             t->steps[i].status = COX_STEP_CANCELLED;
@@ -287,6 +315,10 @@ static void step_record(struct sim *s, struct audit_task *t, const struct record
     case RECORD_UNASSIGNED:
         leaves_worker(s, t, r, r->u.unassigned.token);
         st->status = COX_STEP_READY;
+        if (r->u.unassigned.returned)
+            st->n_attempts--;
+        else
+            note_attempt(st, COX_ATTEMPT_LOST, COX_CODE_NONE);
         break;
     default:
         break;
@@ -311,7 +343,7 @@ static void task_record(struct sim *s, const struct record *r)
     if (t->finished)
         fail(s, "%s is over, and goes on with record type %d", t->job->plan.name, (int)r->type);
     if (r->type == RECORD_TASK_STOPPING)
-        stopping(t);
+        stopping(s, t, r);
     else if (r->type == RECORD_TASK_FINISHED)
         task_finished(s, t, r);
     else
@@ -459,6 +491,8 @@ void audit_fini(struct sim *s)
     struct cox_slice key;
     void *said;
     for (size_t i = 0; i < a->n; i++) {
+        for (uint32_t k = 0; k < a->list[i]->image.n_steps; k++)
+            cox_free(a->list[i]->steps[k].attempts);
         cox_free(a->list[i]->steps);
         cox_free(a->list[i]);
     }

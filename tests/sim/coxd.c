@@ -8,6 +8,7 @@
 #define QUIET_NS (20 * MS)
 #define SETTLE_NS (2 * SECOND)
 #define ROOM_MIN 2
+#define WORKS_MAX 64
 
 /* ---- turns ---- */
 
@@ -173,7 +174,7 @@ static void release(struct sim *s)
 
 static bool full(const struct sim *s)
 {
-    return s->coxd.state_full || store_room(s) < ROOM_MIN;
+    return s->coxd.state_full || store_room(s) < ROOM_MIN || s->coxd.n_works >= WORKS_MAX;
 }
 
 static size_t read_inbox(struct sim *s)
@@ -270,10 +271,10 @@ static void append(struct sim *s)
     d->cur = turn_get(d);
 }
 
-static bool settled(const struct sim *s)
+bool coxd_settled(const struct sim *s)
 {
     const struct coxd *d = &s->coxd;
-    return cox_list_empty(&d->turns) && d->cur->fx.n_actions + d->cur->fx.n_records == 0 &&
+    return d->up && cox_list_empty(&d->turns) && d->cur->fx.n_actions + d->cur->fx.n_records == 0 &&
            s->store.durable_seq >= cox_engine_seq(d->engine);
 }
 
@@ -313,13 +314,13 @@ static void turn(struct sim *s, struct event *ev)
     release(s);
     if (!d->up || d->incarnation != incarnation)
         return; /* it crashed half way through */
-    if (!d->listening && (settled(s) || s->opt.plant == PLANT_NO_EPOCH)) {
+    if (!d->listening && (coxd_settled(s) || s->opt.plant == PLANT_NO_EPOCH)) {
         d->listening = true;
         trace(s, "coxd: listens");
     }
     if (s->n.turns % 64 == 0)
         cox_engine_check(d->engine);
-    if (d->leaving && settled(s) && cox_list_empty(&d->inbox))
+    if (d->leaving && coxd_settled(s) && cox_list_empty(&d->inbox))
         coxd_crash(s, false);
     else
         set_wake(s);

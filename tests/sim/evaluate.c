@@ -18,6 +18,7 @@ static void work_over(struct sim *s, struct event *ev)
     (void)ev;
     cox_list_remove(node);
     cox_list_push_back(&s->coxd.done, node);
+    s->coxd.n_works--;
     next_work(s);
     coxd_poke(s);
 }
@@ -31,6 +32,7 @@ void works_init(struct sim *s)
 void work_submit(struct sim *s, struct work *w)
 {
     cox_list_push_back(&s->coxd.works, &w->node);
+    s->coxd.n_works++;
     next_work(s);
 }
 
@@ -47,6 +49,7 @@ void works_drop(struct sim *s)
 {
     struct cox_list *lists[] = { &s->coxd.works, &s->coxd.done, &s->coxd.fetching };
     event_cancel(s, &s->coxd.compile);
+    s->coxd.n_works = 0;
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         while (!cox_list_empty(lists[i])) {
             struct work *w = COX_CONTAINER_OF(lists[i]->next, struct work, node);

@@ -370,6 +370,7 @@ void hosts_fini(struct sim *s)
         struct host *h = &s->hosts[i];
         h->gone = true;
         host_die(s, h);
+        event_cancel(s, &h->boot_ev);
         while (!cox_list_empty(&h->said))
             message_free(COX_CONTAINER_OF(h->said.next, struct message, node));
         cox_agent_actions_fini(&h->actions);

@@ -42,7 +42,7 @@ static void draw(struct sim *s)
     c->net_ns = between(s, 50000, chance(s, 200) ? 100 * MS : 2 * MS);
     c->commit_ns = between(s, 50000, chance(s, 200) ? 200 * MS : 5 * MS);
     c->state_ns = between(s, 50000, chance(s, 200) ? 100 * MS : 5 * MS);
-    c->compile_ns = between(s, 10000, chance(s, 200) ? 50 * MS : MS);
+    c->compile_ns = between(s, 10000, chance(s, 200) ? 10 * MS : MS);
     c->ring = rings[rnd(s, 4)];
     c->checkpoint_len = chance(s, 200) ? SIZE_MAX : 1000 + rnd(s, chance(s, 300) ? 1000000 : 60000);
     c->checkpoint_slice = 1 + rnd(s, chance(s, 500) ? 1000 : 60000);
@@ -71,7 +71,7 @@ static bool log_settled(const struct sim *s)
     for (size_t i = 0; i < s->audit.n; i++)
         if (!s->audit.list[i]->archived)
             return false;
-    return s->store.n_durable == s->store.n;
+    return s->store.n_queue == 0 && s->store.n_durable == s->store.n;
 }
 
 static void reap_streams(struct sim *s)
@@ -125,7 +125,7 @@ static void history(struct sim *s)
         ev->fn(s, ev);
         if (s->n.events % 256 == 0)
             reap_streams(s);
-        if (s->healed && s->n.events % 16 == 0 && s->coxd.up && log_settled(s) && clients_settled(s) &&
+        if (s->healed && s->n.events % 16 == 0 && coxd_settled(s) && log_settled(s) && clients_settled(s) &&
             hosts_settled(s))
             return;
         if (s->now_ns > s->cfg.fault_ns + GIVE_UP_NS) {
@@ -165,14 +165,14 @@ uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_v
     counts_add(total, &s->n);
     *ret_virtual_ms += s->now_ns / MS;
     hosts_fini(s);
-    streams_free(s);
+    cox_heap_fini(&s->events); /* whoever owns an event may go now */
     clients_coxd_gone(s);
     coxd_fini(s);
+    streams_free(s);
     clients_fini(s);
     faults_fini(s);
     audit_fini(s);
     store_fini(s);
-    cox_heap_fini(&s->events);
     sim_current = NULL;
     cox_free(s->lines);
     cox_free(s);

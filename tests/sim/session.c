@@ -27,7 +27,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
 {
     static const struct cox_slice zone = { (const uint8_t *)"zone", 4 };
     struct host *h = st->host;
-    char value[8], names[HANDLERS][8], boot[24];
+    char value[16], names[HANDLERS][16], boot[24];
     struct cox_slice handlers[HANDLERS];
     snprintf(value, sizeof value, "z%u", h->zone);
     snprintf(boot, sizeof boot, "boot-%u", st->boot);

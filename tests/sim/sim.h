@@ -255,6 +255,7 @@ struct coxd {
     struct event turn_ev, boot_ev;
     struct cox_list inbox; /* messages that arrived */
     struct cox_list works, done, fetching;
+    size_t n_works;
     struct event compile;
     struct cox_list holds;
     int64_t wake_ns, last_turn_ns, last_event_ns, settle_until_ns;
@@ -276,6 +277,7 @@ void coxd_crash(struct sim *s, bool power_cut);
 void coxd_leave(struct sim *s); /* SIGTERM */
 void coxd_poke(struct sim *s);
 void coxd_step(struct sim *s, struct cox_input *in);
+bool coxd_settled(const struct sim *s); /* all that was decided is durable and has left */
 void coxd_check_hashes(struct sim *s);
 
 void session_receive(struct sim *s, struct message *m);
@@ -324,18 +326,28 @@ bool clients_settled(const struct sim *s);
 
 /* ---------------------------------------------------------------- judges (audit.c, verify.c) */
 
+struct audit_attempt {
+    uint32_t number;
+    uint8_t status, code; /* of an attempt that its worker did not have: LOST and NONE */
+    bool in_fallback;
+};
 struct audit_step {
     uint8_t status; /* enum cox_step_status */
     bool in_fallback;
     struct cox_token token; /* of the last assignment */
     uint32_t worker;
+    uint32_t n_attempts; /* given */
+    uint32_t n, cap;     /* ended: returned ones are not among them */
+    struct audit_attempt *attempts;
 };
 struct audit_task {
     cox_task_id id;
     struct job *job;
     struct cox_image image;
     struct audit_step *steps;
-    bool stopping, finished, archived, key_expired;
+    int64_t created_wall_ms;
+    bool stopping, late; /* late: stopped by its deadline */
+    bool finished, archived, key_expired;
     enum cox_task_status status;
 };
 struct audit {
@@ -355,7 +367,6 @@ void audit_action(struct sim *s, const struct cox_action *a); /* it leaves */
 void audit_fini(struct sim *s);
 struct audit_task *audit_task(const struct sim *s, cox_task_id id);
 void verify_all(struct sim *s);
-void verify_task(struct sim *s, struct job *j, const struct cox_engine *e, const struct cox_task *t);
 
 /* ---------------------------------------------------------------- faults (faults.c) */
 

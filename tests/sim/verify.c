@@ -16,11 +16,10 @@ struct model_step {
 struct model {
     struct sim *s;
     const struct plan *plan;
-    const struct cox_engine *e;
     const struct cox_task *t;
     struct cox_task_view view;
     struct model_step *steps; /* by the plan's order */
-    bool stopped;             /* steps may be CANCELLED */
+    const struct audit_task *at;
 };
 
 /* ---- values ---- */
@@ -133,7 +132,8 @@ struct walk { /* through the attempts of a step */
     const struct plan_step *doc;
     bool in_fallback;
     uint32_t tries, losses;
-    enum cox_code code;
+    enum cox_code code;       /* of the last failure */
+    enum cox_code error;      /* what the fallback is for */
     enum cox_step_status end; /* NONE: not yet */
     char *output;
 };
@@ -147,6 +147,7 @@ static void walk_give_up(struct walk *w)
 {
     if (w->doc->has_fallback && !w->in_fallback) {
         w->in_fallback = true;
+        w->error = w->code;
         w->tries = 0;
     } else {
         w->end = COX_STEP_FAILED;
@@ -181,17 +182,17 @@ static bool may_end_itself(const struct model *m, const struct plan_call *c, con
     return m->s->opt.faults || c->timeout_ms == 0 || o->run_ms <= c->timeout_ms + 300;
 }
 
-static void walk_attempt(struct model *m, struct walk *w, const struct cox_attempt_view *av,
-                         const json_t *spec)
+static void walk_attempt(struct model *m, struct walk *w, const struct audit_attempt *av, const json_t *spec)
 {
     const struct plan_call *c = walk_call(w);
     struct outcome o = outcome_of(spec, av->number);
-    bool bad = av->fallback != w->in_fallback;
-    switch (av->status) {
+    bool bad = av->in_fallback != w->in_fallback;
+    enum cox_code code = (enum cox_code)av->code;
+    switch ((enum cox_attempt_status)av->status) {
     case COX_ATTEMPT_LOST:
         bad = bad || !m->s->opt.faults;
-        if (!cox_slice_is(av->message, "the worker came back without it"))
-            walk_loss(w, COX_CODE_WORKER_LOST);
+        if (code != COX_CODE_NONE)
+            walk_loss(w, code);
         break;
     case COX_ATTEMPT_SUCCEEDED:
         bad = bad || o.code != COX_CODE_NONE || !may_end_itself(m, c, &o);
@@ -200,13 +201,13 @@ static void walk_attempt(struct model *m, struct walk *w, const struct cox_attem
         o.output = NULL;
         break;
     case COX_ATTEMPT_FAILED:
-        if (av->code == COX_CODE_PREEMPTED) {
+        if (code == COX_CODE_PREEMPTED) {
             bad = bad || !m->s->opt.faults;
-            walk_loss(w, av->code);
+            walk_loss(w, code);
             break;
         }
-        bad = bad || av->code != o.code || !may_end_itself(m, c, &o);
-        walk_failure(w, av->code);
+        bad = bad || code != o.code || !may_end_itself(m, c, &o);
+        walk_failure(w, code);
         if (w->end != COX_STEP_NONE) {
             w->output = o.output;
             o.output = NULL;
@@ -221,34 +222,46 @@ static void walk_attempt(struct model *m, struct walk *w, const struct cox_attem
     }
     if (bad)
         fail(m->s, "%s: attempt %u ended %s %s, its body ends %s after %lld ms", c->id, av->number,
-             cox_attempt_status_text(av->status), cox_code_text(av->code), cox_code_text(o.code),
-             (long long)o.run_ms);
+             cox_attempt_status_text((enum cox_attempt_status)av->status), cox_code_text(code),
+             cox_code_text(o.code), (long long)o.run_ms);
     outcome_fini(&o);
 }
 
-static void walk_all(struct model *m, struct walk *w, uint32_t index, uint32_t n_attempts)
+static void walk_all(struct model *m, struct walk *w, const struct audit_step *st)
 {
-    uint32_t i = 0, number = 0;
+    uint32_t i = 0;
     while (w->end == COX_STEP_NONE) {
-        json_t *spec = call_spec(m, walk_call(w), w->code);
-        struct cox_attempt_view av;
+        json_t *spec = call_spec(m, walk_call(w), w->error);
         if (spec == NULL) {
             w->code = COX_CODE_INPUT_INVALID;
             walk_give_up(w);
             continue;
         }
-        if (i == n_attempts)
+        if (i == st->n)
             fail(m->s, "%s/%s is over, and should have run again", m->plan->name, w->doc->name);
-        cox_attempt_view(m->e, m->t, index, i++, &av);
-        if (av.number <= number)
-            fail(m->s, "%s/%s: attempt %u follows %u", m->plan->name, w->doc->name, av.number, number);
-        number = av.number;
-        walk_attempt(m, w, &av, spec);
+        walk_attempt(m, w, &st->attempts[i++], spec);
         json_decref(spec);
     }
-    if (i != n_attempts)
-        fail(m->s, "%s/%s ran %u times, and should have ended after %u", m->plan->name, w->doc->name,
-             n_attempts, i);
+    if (i != st->n)
+        fail(m->s, "%s/%s ran %u times, and should have ended after %u", m->plan->name, w->doc->name, st->n,
+             i);
+}
+
+/* What people are shown are the newest of the attempts in the log. */
+static void compare_attempts(struct model *m, uint32_t index, const struct audit_step *st, uint32_t n_shown)
+{
+    uint32_t n = st->n < COX_ATTEMPTS_KEPT ? st->n : COX_ATTEMPTS_KEPT;
+    if (n_shown < n || n_shown > st->n)
+        fail(m->s, "%s/%u shows %u of %u attempts", m->plan->name, index, n_shown, st->n);
+    for (uint32_t i = 0; i < n_shown; i++) {
+        const struct audit_attempt *a = &st->attempts[st->n - n_shown + i];
+        struct cox_attempt_view v;
+        cox_attempt_view(NULL, m->t, index, i, &v);
+        enum cox_code code = a->status == COX_ATTEMPT_LOST ? COX_CODE_WORKER_LOST : (enum cox_code)a->code;
+        if (v.number != a->number || v.status != a->status || v.code != code || v.fallback != a->in_fallback)
+            fail(m->s, "%s/%u: attempt %u is shown as %u, %s %s", m->plan->name, index, a->number, v.number,
+                 cox_attempt_status_text(v.status), cox_code_text(v.code));
+    }
 }
 
 /* ---- a step ---- */
@@ -269,7 +282,7 @@ static void compare_output(struct model *m, uint32_t i, const struct cox_step_vi
 static void verify_ran(struct model *m, uint32_t i, const struct cox_step_view *v)
 {
     struct walk w = { .doc = &m->plan->steps[i] };
-    walk_all(m, &w, m->steps[i].index, v->n_attempts);
+    walk_all(m, &w, &m->at->steps[m->steps[i].index]);
     if (v->status != w.end)
         fail(m->s, "%s/%s is %s, and should be %s", m->plan->name, w.doc->name,
              cox_step_status_text(v->status), cox_step_status_text(w.end));
@@ -291,9 +304,10 @@ static void verify_step(struct model *m, uint32_t i)
     COX_ASSERT(st->index != COX_IMAGE_NONE);
     cox_step_view(NULL, m->t, st->index, &v);
     st->status = v.status;
+    compare_attempts(m, st->index, &m->at->steps[st->index], v.n_attempts);
     st->code = v.code;
     if (v.status == COX_STEP_CANCELLED) {
-        if (!m->stopped)
+        if (!m->at->stopping)
             fail(m->s, "%s/%s is cancelled, and nothing stopped the task", m->plan->name, doc->name);
         return;
     }
@@ -315,12 +329,6 @@ static bool cancel_was_sent(const struct sim *s, cox_task_id id)
         if (s->jobs[i].task == id && s->jobs[i].cancel_sent)
             return true;
     return false;
-}
-
-static bool deadline_passed(const struct model *m)
-{
-    return m->plan->deadline_ms > 0 &&
-           m->view.finished_wall_ms - m->view.created_wall_ms >= (int64_t)m->plan->deadline_ms;
 }
 
 static void verify_outputs(struct model *m)
@@ -352,11 +360,9 @@ static void verify_end(struct model *m)
         verify_outputs(m);
         break;
     case COX_TASK_FAILED:
-        if (!failed && !deadline_passed(m))
+        if (!failed && !m->at->late)
             fail(m->s, "%s FAILED for no reason: %s %.*s", m->plan->name, cox_code_text(m->view.code),
                  (int)m->view.message.len, (const char *)m->view.message.data);
-        if (cancelled && !deadline_passed(m) && !m->plan->fail_fast)
-            fail(m->s, "%s FAILED, and steps are cancelled without need", m->plan->name);
         break;
     case COX_TASK_CANCELLED:
         if (!cancel_was_sent(m->s, m->view.id))
@@ -367,16 +373,14 @@ static void verify_end(struct model *m)
     }
 }
 
-void verify_task(struct sim *s, struct job *j, const struct cox_engine *e, const struct cox_task *t)
+static void verify_task(struct sim *s, const struct audit_task *at, const struct cox_task *t)
 {
-    struct model m = { .s = s, .plan = &j->plan, .e = e, .t = t };
+    struct model m = { .s = s, .plan = &at->job->plan, .at = at, .t = t };
     struct cox_image_task doc;
     cox_task_view(t, &m.view);
     cox_image_task(m.view.image, &doc);
     if (!cox_slice_is(doc.name, m.plan->name) || m.view.image->n_steps != m.plan->n_steps)
         fail(s, "%s is another task", m.plan->name);
-    m.stopped = m.view.status == COX_TASK_CANCELLED ||
-                (m.view.status == COX_TASK_FAILED && (m.plan->fail_fast || deadline_passed(&m)));
     m.steps = cox_calloc(m.plan->n_steps, sizeof m.steps[0]);
     for (uint32_t i = 0; i < m.plan->n_steps; i++)
         verify_step(&m, i);
@@ -397,7 +401,7 @@ void verify_all(struct sim *s)
             fail(s, "%s is not in the archive", at->job->plan.name);
         if (cox_task_thaw(cox_buf_slice(&row->bytes), &t) != COX_OK)
             fail(s, "%s cannot be read from the archive", at->job->plan.name);
-        verify_task(s, at->job, NULL, t);
+        verify_task(s, at, t);
         cox_task_free(t);
     }
 }

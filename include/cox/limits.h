@@ -38,9 +38,11 @@
 /* engine */
 #define COX_PAGE_STEPS 256u /* steps in one step page */
 #define COX_LINK_STEPS_PER_TURN 1000u
-#define COX_ATTEMPTS_KEPT 10u         /* past attempts of a step that are remembered: the newest */
-#define COX_PAST_MESSAGE_LEN_MAX 256u /* of each of their messages */
-#define COX_SPEC_LEN_MAX (8u << 20)   /* a step's input: it travels in one message, with room for the rest */
+#define COX_ATTEMPTS_KEPT 10u              /* past attempts of a step that are remembered: the newest */
+#define COX_PAST_MESSAGE_LEN_MAX 256u      /* of each of their messages */
+#define COX_SPECS_EVALUATING_MAX 64u       /* large inputs being computed at once */
+#define COX_SPEC_LEN_HELD_MAX (256u << 20) /* large inputs computed and waiting for a worker, in all */
+#define COX_SPEC_LEN_MAX (8u << 20) /* a step's input: it travels in one message, with room for the rest */
 #define COX_IDEMPOTENCY_KEYS_MAX 50000000u
 #define COX_LOSSES_MAX 10u /* worker losses a step survives (TASK_FORMAT rule 3) */
 #define COX_CLASSES_MAX 65536u

@@ -12,11 +12,10 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
     e->config = *config;
     cox_rng_init(&e->rng, config->seed);
     entity_init(&e->meta.entity, ENTITY_META, 0, 0);
-    struct cox_list *lists[] = { &e->task_list, &e->linking,      &e->available,
-                                 &e->active,    &e->homeless,     &e->fleet,
-                                 &e->woken,     &e->idle_classes, &e->parked,
-                                 &e->unstarted, &e->key_list,     &e->dirty,
-                                 &e->saving,    &e->tombstones,   &e->tombstones_saving };
+    struct cox_list *lists[] = { &e->task_list, &e->linking,     &e->available,  &e->active,
+                                 &e->homeless,  &e->fleet,       &e->woken,      &e->idle_classes,
+                                 &e->parked,    &e->unstarted,   &e->key_list,   &e->dirty,
+                                 &e->saving,    &e->unevaluated, &e->tombstones, &e->tombstones_saving };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     return e;
@@ -340,6 +339,7 @@ void cox_engine_step(struct cox_engine *e, const struct cox_input *in, struct co
     settle_all(e);
     task_link_some(e);
     placement_dispatch(e);
+    specs_evaluate_more(e);
     fx->wake_mono_ns = next_wake(e);
     e->fx = NULL;
 }
@@ -436,6 +436,7 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
             derive_task(e, t);
     }
     placement_dispatch(e);
+    specs_evaluate_more(e);
     fx->wake_mono_ns = next_wake(e);
     e->fx = NULL;
     return COX_OK;

@@ -72,7 +72,8 @@ enum step_flag {
     STEP_OPEN = 1,        /* durable: its condition was found true */
     STEP_IN_FALLBACK = 2, /* durable: attempts from here on are the fallback's */
     STEP_HAS_EXIT = 4,    /* durable: exit_code is of the last attempt */
-    STEP_EVALUATING = 8   /* derived: an EVALUATE action is out */
+    STEP_EVALUATING = 8,  /* derived: an EVALUATE action is out */
+    STEP_UNEVALUATED = 16 /* derived: waits in the engine's list for room to evaluate its input */
 };
 
 struct step {
@@ -97,7 +98,7 @@ struct step {
     /* derived */
     uint8_t index;            /* within its page */
     uint32_t n_waiting;       /* dependencies not final */
-    struct cox_list in_queue; /* class queue while READY and placeable */
+    struct cox_list in_queue; /* READY: its class's queue, or the engine's `unevaluated` */
     struct attempt *attempt;  /* while RUNNING */
     struct backoff *backoff;  /* while READY and backing off */
     struct cox_buf *spec;     /* evaluated off-thread: kept until it is assigned */
@@ -304,6 +305,9 @@ struct cox_engine {
 
     struct cox_map64 evaluations;
     uint64_t next_ticket;
+    struct cox_list unevaluated; /* steps whose large inputs wait for room */
+    uint32_t n_specs_evaluating;
+    size_t spec_len_held;
 
     struct cox_buf replayed_payloads; /* hash, u32 length, bytes: until recovered() */
 
@@ -373,7 +377,8 @@ void step_place(struct cox_engine *e, struct cox_task *t,
 void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum cox_code code,
                  struct cox_slice message);
 void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct cox_in_evaluated *in);
-void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s); /* leaves queue and backoff */
+void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s); /* leaves queue, backoff, spec */
+void specs_evaluate_more(struct cox_engine *e);                              /* as far as there is room */
 void step_call(const struct cox_task *t, uint32_t step, const struct step *s, struct cox_image_call *ret);
 /* The spec for an attempt, evaluated now when it is small; false: the step was refused. */
 bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice *ret);

@@ -180,6 +180,8 @@ void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct co
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
     s->flags &= (uint8_t)~STEP_EVALUATING;
+    if (!ev->is_condition)
+        e->n_specs_evaluating--;
     if (t->stopping != COX_TASK_NONE || cox_step_status_final((enum cox_step_status)s->status))
         return;
     if (!in->ok) {
@@ -187,6 +189,7 @@ void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct co
     } else if (!ev->is_condition) {
         s->spec = COX_NEW(struct cox_buf);
         cox_buf_append_slice(s->spec, in->value.bytes);
+        e->spec_len_held += s->spec->len;
         step_make_ready(e, t, ev->step);
     } else if (cox_slice_is(in->value.bytes, "true")) {
         emit(e, &(struct record){ .type = RECORD_STEP_OPENED, .task = t->id, .step = ev->step });
@@ -280,7 +283,8 @@ void step_place(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_image_call call;
     step_call(t, step, s, &call);
     if (s->spec == NULL && template_is_large(t, call.spec_template)) {
-        evaluate_later(e, t, step, call.spec_template, false);
+        s->flags |= STEP_UNEVALUATED; /* specs_evaluate_more() takes it from here */
+        cox_list_push_back(&e->unevaluated, &s->in_queue);
         return;
     }
     struct cox_image_step doc;
@@ -288,26 +292,49 @@ void step_place(struct cox_engine *e, struct cox_task *t, uint32_t step)
     class_enqueue(e, t->classes[call.class_index], s, doc.priority);
 }
 
+static void spec_drop(struct cox_engine *e, struct step *s)
+{
+    if (s->spec == NULL)
+        return;
+    e->spec_len_held -= s->spec->len;
+    cox_buf_fini(s->spec);
+    cox_free(s->spec);
+    s->spec = NULL;
+}
+
+/* A large input may be megabytes and many steps may be ready: they are computed a few at a time, and no
+ * further ahead of the workers than a bound. */
+void specs_evaluate_more(struct cox_engine *e)
+{
+    while (!cox_list_empty(&e->unevaluated) && e->n_specs_evaluating < COX_SPECS_EVALUATING_MAX &&
+           e->spec_len_held < COX_SPEC_LEN_HELD_MAX) {
+        struct step *s = COX_CONTAINER_OF(e->unevaluated.next, struct step, in_queue);
+        struct cox_task *t = step_page(s)->task;
+        struct cox_image_call call;
+        cox_list_remove(&s->in_queue);
+        s->flags &= (uint8_t)~STEP_UNEVALUATED;
+        step_call(t, step_index(s), s, &call);
+        evaluate_later(e, t, step_index(s), call.spec_template, false);
+        e->n_specs_evaluating++;
+    }
+}
+
 void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s)
 {
-    if (!cox_list_empty(&s->in_queue)) {
+    if (s->flags & STEP_UNEVALUATED) {
+        s->flags &= (uint8_t)~STEP_UNEVALUATED;
+        cox_list_remove(&s->in_queue);
+    } else if (!cox_list_empty(&s->in_queue)) {
         struct cox_image_call call;
         step_call(t, step_index(s), s, &call);
         class_dequeue(e, t->classes[call.class_index], s);
     }
+    spec_drop(e, s);
     if (s->backoff != NULL) {
         timer_clear(e, &s->backoff->timer);
         cox_free(s->backoff);
         s->backoff = NULL;
     }
-}
-
-static void spec_drop(struct step *s)
-{
-    if (s->spec != NULL)
-        cox_buf_fini(s->spec);
-    cox_free(s->spec);
-    s->spec = NULL;
 }
 
 bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice *ret)
@@ -317,7 +344,7 @@ bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct c
     struct cox_image_template tpl;
     if (s->spec != NULL) {
         *ret = cox_slice(cox_arena_dup(&e->fx->arena, s->spec->data, s->spec->len), s->spec->len);
-        spec_drop(s); /* a retry evaluates anew: it may be megabytes, and many steps run */
+        spec_drop(e, s); /* a retry evaluates anew: it may be megabytes, and many steps run */
         return true;
     }
     step_call(t, step, s, &call);
@@ -355,7 +382,7 @@ void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
     r.u.refused.code = code;
     r.u.refused.message = message;
     emit(e, &r);
-    spec_drop(s);
+    spec_drop(e, s);
     if (fallback)
         step_make_ready(e, t, step);
     else
@@ -367,7 +394,7 @@ void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
 void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct step *s = task_step(t, step);
-    spec_drop(s);
+    spec_drop(e, s);
     e->stats.steps_finished[s->status]++;
     changed(e, t, step);
     if (e->n_settled == e->cap_settled) {

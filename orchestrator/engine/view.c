@@ -43,7 +43,7 @@ static enum cox_step_reason step_reason(const struct cox_task *t, uint32_t step,
     }
     if (s->backoff != NULL)
         return COX_REASON_BACKOFF;
-    if (s->flags & STEP_EVALUATING)
+    if (s->flags & (STEP_EVALUATING | STEP_UNEVALUATED))
         return COX_REASON_EVALUATING;
     struct cox_image_call call;
     step_call(t, step, s, &call);

@@ -179,18 +179,43 @@ static void large_values_are_evaluated_elsewhere(void **state)
                        "\"c\":{" RUN ",\"if\":\"${{ size(steps.a.output) > 9 }}\"}"));
     expect(t, "reply ok t0-000001", "assign a#1 to w1");
     succeed_large(t, "w1", "a", 5000);
-    expect(t, "a SUCCEEDED", "evaluate for b", "evaluate for c", "answer accepted to w1");
+    expect(t, "a SUCCEEDED", "evaluate for c", "answer accepted to w1", "evaluate for b");
     assert_string_equal(reason_of(t, 1, "b"), "evaluating");
     evaluate(t);
-    expect(t, "assign b#1 to w1");
-    evaluate(t);
     expect(t, "assign c#1 to w1");
+    evaluate(t);
+    expect(t, "assign b#1 to w1");
     succeed(t, "w1", "b", "1");
     succeed(t, "w1", "c", "1");
     expect(t, "b SUCCEEDED", "answer accepted to w1", "c SUCCEEDED", "evaluate for outputs",
            "answer accepted to w1");
     evaluate(t);
     expect(t, "task SUCCEEDED {\"n\":5000}");
+    trace_end(t);
+}
+
+static void large_inputs_are_computed_a_few_at_a_time(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    struct cox_buf doc = { 0 };
+    cox_buf_append_str(&doc, "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{\"a\":{" RUN "}");
+    for (int i = 0; i < 100; i++)
+        cox_buf_printf(&doc, ",\"s%d\":{\"run\":{\"argv\":[\"cat\"],\"stdin\":\"${{ steps.a.output }}\"}}",
+                       i);
+    cox_buf_append_str(&doc, "}}");
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 1 });
+    submit(t, cox_buf_cstr(&doc));
+    succeed_large(t, "w1", "a", 5000);
+    assert_int_equal(open_evaluations(t), COX_SPECS_EVALUATING_MAX);
+    assert_string_equal(reason_of(t, 1, "s99"), "evaluating");
+    evaluate(t);
+    assert_int_equal(open_evaluations(t), COX_SPECS_EVALUATING_MAX); /* one came back, one followed */
+    cancel(t, 1, "enough");
+    while (open_evaluations(t) > 0)
+        evaluate(t);
+    ignore(t);
+    cox_buf_fini(&doc);
     trace_end(t);
 }
 
@@ -267,6 +292,7 @@ int main(void)
         cmocka_unit_test(a_large_task_becomes_visible_in_pieces),
         cmocka_unit_test(a_task_may_be_cancelled_before_it_is_all_visible),
         cmocka_unit_test(large_values_are_evaluated_elsewhere),
+        cmocka_unit_test(large_inputs_are_computed_a_few_at_a_time),
         cmocka_unit_test(an_evaluation_under_way_is_asked_again_after_a_crash),
         cmocka_unit_test(a_task_cancelled_during_an_evaluation_waits_for_it_before_it_is_forgotten),
         cmocka_unit_test(state_survives_a_crash_at_any_point_of_a_story),

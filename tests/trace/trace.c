@@ -16,6 +16,7 @@
 #define LINES_MAX 4096
 #define PARTIES_MAX 64
 #define ENTITIES_MAX 65536
+#define EVALUATIONS_MAX 256
 #define START_WALL_MS 1000000
 
 struct saved {
@@ -52,7 +53,7 @@ struct trace {
     struct saved *saved;
     size_t n_saved;
     struct cox_mapb payloads;
-    struct open_evaluation evals[64];
+    struct open_evaluation evals[EVALUATIONS_MAX];
     size_t n_evals;
     size_t n_done_evals;
 };
@@ -127,7 +128,7 @@ static void say_reply(struct trace *t, const struct cox_act_reply *r)
 
 static void keep_evaluation(struct trace *t, const struct cox_act_evaluate *x)
 {
-    assert_true(t->n_evals < 64);
+    assert_true(t->n_evals < EVALUATIONS_MAX);
     struct open_evaluation *o = &t->evals[t->n_evals++];
     memset(o, 0, sizeof *o);
     o->act = *x;
@@ -687,6 +688,11 @@ static void eval_step(void *user, uint32_t index, struct cox_eval_step *ret)
             ret->output_json = cox_buf_slice(b);
         }
     }
+}
+
+size_t open_evaluations(const struct trace *t)
+{
+    return t->n_evals - t->n_done_evals;
 }
 
 void evaluate(struct trace *t)

@@ -67,6 +67,7 @@ struct cox_token token_of(struct trace *t, uint32_t task_no, const char *step);
 void succeed_large(struct trace *t, const char *worker, const char *step, size_t len);
 /* Answers the oldest EVALUATE still open, evaluating as the compile thread would. */
 void evaluate(struct trace *t);
+size_t open_evaluations(const struct trace *t);
 
 /* Kills the engine and recovers a new one from the log and the last checkpoint. Sessions are gone. */
 void crash(struct trace *t);

@@ -671,6 +671,7 @@ void cox_agent_destroy(struct cox_agent *a)
 {
     if (!a)
         return;
+    cox_heap_fini(&a->deadlines); /* before the attempts whose nodes it lets go */
     free_list(&a->queue);
     free_list(&a->quiet);
     free_list(&a->reported);
@@ -679,7 +680,6 @@ void cox_agent_destroy(struct cox_agent *a)
     free_list(&a->zombies);
     free_list(&a->pool);
     cox_map64_fini(&a->index);
-    cox_heap_fini(&a->deadlines);
     cox_buf_fini(&a->spare);
     cox_free(a->slots);
     cox_free(a->free_slots);

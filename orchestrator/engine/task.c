@@ -5,6 +5,15 @@
 
 /* ---- life of the structure ---- */
 
+/* Ids rise, so the end is the place; only recovery, when a page came without its header, makes one later. */
+static void link_by_id(struct cox_engine *e, struct cox_task *t)
+{
+    struct cox_list *after = e->task_list.prev;
+    while (after != &e->task_list && COX_CONTAINER_OF(after, struct cox_task, in_tasks)->id > t->id)
+        after = after->prev;
+    cox_list_push_front(after, &t->in_tasks);
+}
+
 struct cox_task *task_create(struct cox_engine *e, cox_task_id id)
 {
     struct cox_task *t = COX_NEW(struct cox_task);
@@ -17,7 +26,7 @@ struct cox_task *task_create(struct cox_engine *e, cox_task_id id)
     t->deadline.kind = TIMER_DEADLINE;
     if (e != NULL) {
         cox_map64_set(&e->tasks, id, t);
-        cox_list_push_back(&e->task_list, &t->in_tasks);
+        link_by_id(e, t);
     }
     return t;
 }

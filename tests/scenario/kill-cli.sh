@@ -8,6 +8,12 @@ start_coxd
 start_worker w1 --slots 4
 put_load
 
+# How long one takes here, in microseconds: it is killed somewhere within that, or just after.
+begin=${EPOCHREALTIME/./}
+cox task submit "$scenario_dir/load.json" --key key-0 -o name >"$scenario_dir/said"
+took=$((${EPOCHREALTIME/./} - begin))
+echo "key-0 $(cat "$scenario_dir/said")" >"$scenario_dir/acknowledged"
+
 n=$(rounds 30 300)
 n_said=0
 n_silent=0
@@ -15,7 +21,7 @@ differ=
 for ((i = 1; i <= n; i++)); do
     "$COX_BUILD/cox" task submit "$scenario_dir/load.json" --key "key-$i" -o name >"$scenario_dir/said" 2>/dev/null &
     pid=$!
-    sleep "0.0$((RANDOM % 5))$((RANDOM % 10))"
+    sleep "$(printf '0.%06d' $((took * (RANDOM % 120) / 100 % 1000000)))"
     stop_process "$pid" KILL
     said=$(cat "$scenario_dir/said")
     first=$(cox task submit "$scenario_dir/load.json" --key "key-$i" -o name)

@@ -68,7 +68,8 @@ struct cox_store {
     _Atomic size_t read_bytes;    /* in state_done */
 
     _Atomic uint64_t durable_seq;
-    _Atomic bool dead; /* a commit failed: nothing is acknowledged any more */
+    _Atomic uint64_t awaited_seq; /* the state thread sleeps until this is durable; 0: it does not */
+    _Atomic bool dead;            /* a commit failed: nothing is acknowledged any more */
 
     /* written by the log thread */
     _Atomic uint64_t commits;

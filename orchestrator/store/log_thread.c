@@ -22,9 +22,11 @@ static void publish(struct cox_store *s, uint64_t last_seq, uint32_t n, size_t l
     atomic_fetch_add_explicit(&s->records, n, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->log_bytes, len, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->commit_ns_total, (uint64_t)took_ns, memory_order_relaxed);
-    atomic_store_explicit(&s->durable_seq, last_seq, memory_order_release);
-    store_parker_wake(&s->state_thread.parker); /* it may wait for these records before it commits */
+    atomic_store(&s->durable_seq, last_seq);
     store_wake_owner(s);
+    uint64_t awaited = atomic_load(&s->awaited_seq);
+    if (awaited != 0 && awaited <= last_seq)
+        store_parker_wake(&s->state_thread.parker);
 }
 
 /* Commits the batches that wait, `batch` being the first. False when that failed. */

@@ -1,17 +1,18 @@
 #include "parker.h"
 
+#include "cox/base/err.h"
+
+#include <errno.h>
+
 void store_parker_init(struct store_parker *p)
 {
     atomic_init(&p->sleeping, false);
-    p->woken = false;
-    (void)pthread_mutex_init(&p->mutex, NULL);
-    (void)pthread_cond_init(&p->cond, NULL);
+    COX_ASSERT(sem_init(&p->posts, 0, 0) == 0);
 }
 
 void store_parker_fini(struct store_parker *p)
 {
-    (void)pthread_cond_destroy(&p->cond);
-    (void)pthread_mutex_destroy(&p->mutex);
+    (void)sem_destroy(&p->posts);
 }
 
 void store_parker_prepare(struct store_parker *p)
@@ -21,19 +22,12 @@ void store_parker_prepare(struct store_parker *p)
 
 void store_parker_wait(struct store_parker *p)
 {
-    (void)pthread_mutex_lock(&p->mutex);
-    while (!p->woken)
-        (void)pthread_cond_wait(&p->cond, &p->mutex);
-    p->woken = false;
-    (void)pthread_mutex_unlock(&p->mutex);
+    while (sem_wait(&p->posts) != 0)
+        COX_ASSERT(errno == EINTR);
 }
 
 void store_parker_wake(struct store_parker *p)
 {
-    if (!atomic_exchange(&p->sleeping, false))
-        return;
-    (void)pthread_mutex_lock(&p->mutex);
-    p->woken = true;
-    (void)pthread_cond_signal(&p->cond);
-    (void)pthread_mutex_unlock(&p->mutex);
+    if (atomic_exchange(&p->sleeping, false))
+        (void)sem_post(&p->posts);
 }

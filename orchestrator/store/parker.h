@@ -9,15 +9,13 @@
 #ifndef COX_STORE_PARKER_H
 #define COX_STORE_PARKER_H
 
-#include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 struct store_parker {
     _Atomic bool sleeping;
-    bool woken; /* under the mutex */
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
+    sem_t posts; /* not a mutex and a condition: who is woken would find the mutex held by who woke it */
 };
 
 void store_parker_init(struct store_parker *p);

@@ -73,13 +73,15 @@ static bool wait_for_log(struct work *w)
 {
     struct store_parker *p = &w->s->state_thread.parker;
 
-    while (cox_store_durable_seq(w->s) < w->after_seq) {
+    while (atomic_load(&w->s->durable_seq) < w->after_seq) {
+        atomic_store(&w->s->awaited_seq, w->after_seq);
         store_parker_prepare(p);
         if (store_is_dead(w->s))
             return false;
-        if (cox_store_durable_seq(w->s) < w->after_seq)
+        if (atomic_load(&w->s->durable_seq) < w->after_seq)
             store_parker_wait(p);
     }
+    atomic_store(&w->s->awaited_seq, 0);
     return !store_is_dead(w->s);
 }
 

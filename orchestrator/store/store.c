@@ -316,6 +316,8 @@ void cox_store_close(struct cox_store *s)
     if (!s)
         return;
     /* The state thread first: it waits for the log, and hands truncations to it. */
+    store_thread_join(&s->state_thread);
+    store_thread_join(&s->log_thread);
     store_thread_fini(&s->state_thread);
     store_thread_fini(&s->log_thread);
     if (s->state.db.sql)

@@ -23,13 +23,17 @@ bool store_thread_start(struct store_thread *t, const char *name, void *(*body)(
     return t->started;
 }
 
+void store_thread_join(struct store_thread *t)
+{
+    if (!t->started)
+        return;
+    atomic_store(&t->closing, true);
+    store_parker_wake(&t->parker);
+    (void)pthread_join(t->id, NULL);
+}
+
 void store_thread_fini(struct store_thread *t)
 {
-    if (t->started) {
-        atomic_store(&t->closing, true);
-        store_parker_wake(&t->parker);
-        (void)pthread_join(t->id, NULL);
-    }
     store_parker_fini(&t->parker);
 }
 

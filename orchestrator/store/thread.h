@@ -4,6 +4,8 @@
 
 #include "parker.h"
 
+#include <pthread.h>
+
 struct store_thread {
     pthread_t id;
     bool started;
@@ -18,6 +20,8 @@ void store_thread_init(struct store_thread *t);
 bool store_thread_start(struct store_thread *t, const char *name, void *(*body)(void *), void *arg);
 
 /* Lets it finish its work, and joins it if it was started. */
+void store_thread_join(struct store_thread *t);
+/* Once nobody can wake it any more. */
 void store_thread_fini(struct store_thread *t);
 
 /* The thread's own loop: calls `turn` until it returns false, or finds no work after closing was asked. */

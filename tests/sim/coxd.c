@@ -167,7 +167,7 @@ static void release(struct sim *s)
         turn_put(s, COX_CONTAINER_OF(it, struct turn, node));
     }
     if (d->up && d->incarnation == incarnation)
-        client_holds_release(s, done);
+        client_holds_release(s, s->opt.plant == PLANT_EARLY_VIEW ? UINT64_MAX : done);
 }
 
 /* ---- the parts of a turn ---- */
@@ -314,7 +314,7 @@ static void turn(struct sim *s, struct event *ev)
     release(s);
     if (!d->up || d->incarnation != incarnation)
         return; /* it crashed half way through */
-    if (!d->listening && (coxd_settled(s) || s->opt.plant == PLANT_NO_EPOCH)) {
+    if (!d->listening && coxd_settled(s)) {
         d->listening = true;
         trace(s, "coxd: listens");
     }

@@ -166,8 +166,9 @@ static void print_counts(const struct options *first, uint64_t runs, const struc
 #define PRINT(field) printf(",\"" #field "\":%llu", (unsigned long long)n->field);
     PRINT(tasks)
     PRINT(attempts)
-    PRINT(events) PRINT(steps) PRINT(turns) PRINT(batches) PRINT(messages) PRINT(lost_messages) PRINT(crashes)
-        PRINT(breaks) PRINT(deaths) PRINT(adopted) PRINT(duplicates) PRINT(evaluations) PRINT(checkpoints)
+    PRINT(events)
+    PRINT(steps) PRINT(turns) PRINT(batches) PRINT(messages) PRINT(lost_messages) PRINT(crashes) PRINT(breaks)
+        PRINT(deaths) PRINT(adopted) PRINT(duplicates) PRINT(evaluations) PRINT(checkpoints)
             PRINT(hash_checks)
 #undef PRINT
                 printf("}\n");

@@ -49,7 +49,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
                                           .n_labels = 1,
                                           .handlers = handlers,
                                           .n_handlers = h->n_handlers };
-    if (it->number == SHARD_UID) {
+    if (it->number == SHARD_UID && s->opt.plant != PLANT_NO_HOLDS) {
         in.u.attach.holds = it->holds;
         in.u.attach.n_holds = it->n_holds;
     }

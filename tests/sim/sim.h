@@ -41,7 +41,8 @@ struct sim;
     X(DEAF, "deaf-timers", "after a pause timers fire before what peers said is read")                       \
     X(ASSIGN_TWICE, "assign-twice", "an assignment goes to another worker as well")                          \
     X(SKIP_PAYLOAD, "skip-payload", "one payload of four is not handed to the state")                        \
-    X(NO_EPOCH, "listen-early", "workers are let in before the epoch is durable")                            \
+    X(NO_HOLDS, "forget-holds", "what a worker says it holds is not read")                                   \
+    X(EARLY_VIEW, "early-view", "clients see what is not durable yet")                                       \
     X(STALE_PAGE, "stale-page", "a checkpoint says it covers more than it saved")
 #define PLANT_ENUM(name, text, what) PLANT_##name,
 enum plant { PLANT_TABLE(PLANT_ENUM) PLANT_NR };

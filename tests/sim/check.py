@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""The sim suite: check.py PROGRAM SLICE. Slices are below; COX_TEST_LONG=1 asks for 20 times as many seeds."""
+import json
+import os
+import subprocess
+import sys
+
+LONG = 20 if os.environ.get("COX_TEST_LONG") else 1
+
+
+def run(program, *args, expect=0):
+    """One call; its JSON. Prints what broke, with the command that shows it again."""
+    p = subprocess.run([program, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                       errors="replace")
+    out = json.loads(p.stdout) if p.stdout.startswith("{") else {}
+    if p.returncode != expect or out.get("ok") != (expect == 0):
+        sys.stderr.write(p.stderr[-20000:])
+        sys.exit(f"{' '.join(map(str, args))}: exit {p.returncode}, expected {expect}\n{p.stdout}")
+    return out
+
+
+def small(program):
+    total = run(program, "--seed", 1, "--runs", 200 * LONG)
+    for what in ("crashes", "deaths", "adopted", "duplicates", "evaluations", "checkpoints", "lost_messages"):
+        assert total[what] > 0, f"a slice without {what} tests less than it says"
+
+
+def calm(program):
+    run(program, "--seed", 1, "--runs", 100 * LONG, "--faults", "off")
+
+
+def large(program):
+    run(program, "--seed", 1, "--runs", LONG, "--workers", 40, "--tasks", 200)
+
+
+def each(program):
+    run(program, "--seed", 5000, "--runs", 25 * LONG, "--check", "each")
+
+
+def same(program):
+    """A seed is a history: in another process, at other addresses, alone or in a row."""
+    row = run(program, "--seed", 40, "--runs", 20)
+    assert row == run(program, "--seed", 40, "--runs", 20)
+    one = run(program, "--seed", 59)
+    assert one == run(program, "--seed", 59) and one["trace_hash"] != row["trace_hash"]
+    assert one["trace_hash"] != run(program, "--seed", 60)["trace_hash"]
+
+
+def planted(program):
+    """What is broken on purpose is found, and soon."""
+    text = run_help(program)
+    names = [line.split()[0] for line in text.split("must be caught:\n")[1].splitlines()]
+    assert len(names) > 8
+    for name in names:
+        found = run(program, "--seed", 1, "--runs", 2000, "--plant", name, expect=1)
+        again = run(program, *found["again"].split()[1:], expect=1)
+        assert again["broken"] == found["broken"], f"{name}: {found['broken']}; again: {again['broken']}"
+        print(f"{name}: seed {found['seed']}: {found['broken']}")
+
+
+def run_help(program):
+    return subprocess.run([program, "--help"], check=True, capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    {f.__name__: f for f in (small, calm, large, each, same, planted)}[sys.argv[2]](sys.argv[1])

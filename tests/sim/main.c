@@ -163,15 +163,10 @@ static void print_counts(const struct options *first, uint64_t runs, const struc
            "\"trace_hash\":\"%016llx\"",
            SIM_VERSION, (unsigned long long)first->seed, (unsigned long long)runs,
            first->faults ? "on" : "off", (long long)(virtual_ms / 1000), (unsigned long long)hash);
-#define PRINT(field) printf(",\"" #field "\":%llu", (unsigned long long)n->field);
-    PRINT(tasks)
-    PRINT(attempts)
-    PRINT(events)
-    PRINT(steps) PRINT(turns) PRINT(batches) PRINT(messages) PRINT(lost_messages) PRINT(crashes) PRINT(breaks)
-        PRINT(deaths) PRINT(adopted) PRINT(duplicates) PRINT(evaluations) PRINT(checkpoints)
-            PRINT(hash_checks)
+#define PRINT(name) printf(",\"" #name "\":%llu", (unsigned long long)n->name);
+    COUNTS_TABLE(PRINT)
 #undef PRINT
-                printf("}\n");
+    printf("}\n");
 }
 
 int main(int argc, char **argv)

@@ -137,10 +137,9 @@ static void history(struct sim *s)
 
 static void counts_add(struct counts *to, const struct counts *from)
 {
-    uint64_t *t = (uint64_t *)to;
-    const uint64_t *f = (const uint64_t *)from;
-    for (size_t i = 0; i < sizeof *to / sizeof *t; i++)
-        t[i] += f[i];
+#define ADD(name) to->name += from->name;
+    COUNTS_TABLE(ADD)
+#undef ADD
 }
 
 uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_virtual_ms)

@@ -388,10 +388,16 @@ struct options { /* 0 or -1: drawn from the seed */
     bool faults, trace_all, check_each;
     enum plant plant;
 };
+/* clang-format off */
+#define COUNTS_TABLE(X)                                                                                      \
+    X(tasks) X(attempts) X(events) X(steps) X(turns) X(batches) X(messages) X(lost_messages) X(crashes)      \
+    X(breaks) X(deaths) X(adopted) X(duplicates) X(evaluations) X(checkpoints) X(hash_checks)
+/* clang-format on */
+#define COUNTS_FIELD(name) uint64_t name;
 struct counts {
-    uint64_t events, turns, crashes, batches, messages, lost_messages, attempts, evaluations, steps, tasks;
-    uint64_t checkpoints, duplicates, breaks, deaths, adopted, hash_checks;
+    COUNTS_TABLE(COUNTS_FIELD)
 };
+#undef COUNTS_FIELD
 struct config {
     struct fault_rates rates;
     int64_t load_ns;  /* clients begin within this */

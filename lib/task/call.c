@@ -3,7 +3,6 @@
 
 #include "cox/base/units.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +81,7 @@ static void retry_multiplier(struct compiler *c, const struct place *at, const j
     double m = json_number_value(v);
 
     if (m >= 1 && m <= 100)
-        ret->multiplier_milli = (uint32_t)lround(m * 1000);
+        ret->multiplier_milli = (uint32_t)(m * 1000 + 0.5);
     else
         report_found(&c->report, at, v, "a number from 1 to 100");
 }
@@ -124,12 +123,20 @@ void compile_retry(struct compiler *c, const struct place *at, json_t *retry, st
 
 /* ---- what a class of steps asks for ---- */
 
+/* A part of a thousandth counts as one, so that a little is not nothing. */
+static int64_t milli(double cores)
+{
+    int64_t whole = (int64_t)(cores * 1000);
+
+    return cores * 1000 - (double)whole > 1e-6 ? whole + 1 : whole;
+}
+
 static void resource_cpu(struct compiler *c, const struct place *at, const json_t *v, int64_t *ret)
 {
     bool ok = json_is_number(v) && json_number_value(v) >= 0 && json_number_value(v) <= 1e6;
 
     if (ok)
-        *ret = (int64_t)ceil(json_number_value(v) * 1000 - 1e-6);
+        *ret = milli(json_number_value(v));
     else if (json_is_string(v))
         ok = cox_parse_cpu_milli(json_slice(v), ret) == COX_OK;
     if (!ok)

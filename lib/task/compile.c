@@ -23,7 +23,7 @@ enum {
     TASK_STEPS,
     TASK_OUTPUTS,
     TASK_BUNDLE,
-    TASK_SECRETS,
+    TASK_SCHEDULE,
     TASK_NR
 };
 static const struct field task_fields[TASK_NR] = {
@@ -41,7 +41,7 @@ static const struct field task_fields[TASK_NR] = {
     [TASK_STEPS] = { "steps", WANT_OBJECT, FIELD_REQUIRED, "an object of steps by name" },
     [TASK_OUTPUTS] = { "outputs", WANT_OBJECT, FIELD_OPTIONAL, "an object of values by name" },
     [TASK_BUNDLE] = { "bundle", WANT_ANY, FIELD_LATER, "" },
-    [TASK_SECRETS] = { "secrets", WANT_ANY, FIELD_LATER, "" },
+    [TASK_SCHEDULE] = { "schedule", WANT_ANY, FIELD_LATER, "" },
 };
 
 enum { DEFAULTS_TIMEOUT, DEFAULTS_RETRY, DEFAULTS_NR };

@@ -425,6 +425,15 @@ static void test_patterns(void **state)
         { "'aa'.matches('^(?P<x>a)+?$')", "true" },
         /* what a backtracking matcher takes for ever over */
         { "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'.matches('^(a*)*(a*)*(a|aa)+b$')", "false" },
+    };
+
+    (void)state;
+    CHECK_ALL(cases);
+}
+
+static void test_patterns_that_are_refused(void **state)
+{
+    static const struct expr_case cases[] = {
         { "'a'.matches('(')", "refused: a group has no end" },
         { "'a'.matches(')')", "refused: a `)` has no `(`" },
         { "'a'.matches('*')", "refused: nothing to repeat" },
@@ -737,6 +746,7 @@ int main(void)
         cmocka_unit_test(test_logic),
         cmocka_unit_test(test_functions),
         cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_patterns_that_are_refused),
         cmocka_unit_test(test_templates_in_longer_strings),
         cmocka_unit_test(test_errors_name_the_expression),
         cmocka_unit_test(test_bounds),

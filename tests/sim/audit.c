@@ -197,6 +197,9 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
              (unsigned long long)token.counter, (unsigned long long)a->last_token.epoch,
              (unsigned long long)a->last_token.counter, (unsigned long long)a->epoch);
     dependencies_over(s, t, r->step, "assigned");
+    if (r->wall_ms < st->ready_wall_ms && s->cfg.rates.wall_jump_ms == 0)
+        fail(s, "%s/%u is assigned %lld ms before its backoff is over", t->job->plan.name, r->step,
+             (long long)(st->ready_wall_ms - r->wall_ms));
     struct cox_image_class cls = class_of(t, r->step);
     occupy(&w->used, &cls.resources, 1);
     if (w->used.cpu_milli > w->host->resources.cpu_milli ||
@@ -229,6 +232,21 @@ static void note_attempt(struct audit_step *st, enum cox_attempt_status status, 
         (struct audit_attempt){ st->n_attempts, (uint8_t)status, (uint8_t)code, st->in_fallback };
 }
 
+/* The wait before a retry: between half of what the plan says and all of it. */
+static void backs_off(struct sim *s, const struct audit_task *t, const struct record *r)
+{
+    struct audit_step *st = &t->steps[r->step];
+    struct cox_image_step doc;
+    struct cox_image_call call;
+    cox_image_step(&t->image, r->step, &doc);
+    cox_image_call(&t->image, st->in_fallback ? doc.fallback : doc.call, &call);
+    int64_t wait_ms = r->u.ended.retry_wall_ms - r->wall_ms, min_ms = call.initial_backoff_ms / 2;
+    if (wait_ms < (min_ms < call.max_backoff_ms / 2 ? min_ms : call.max_backoff_ms / 2) ||
+        wait_ms > call.max_backoff_ms)
+        fail(s, "%s/%u backs off for %lld ms", t->job->plan.name, r->step, (long long)wait_ms);
+    st->ready_wall_ms = r->u.ended.retry_wall_ms;
+}
+
 static void ended(struct sim *s, struct audit_task *t, const struct record *r)
 {
     static const enum cox_step_status after[] = {
@@ -245,6 +263,9 @@ static void ended(struct sim *s, struct audit_task *t, const struct record *r)
     if (en->token.epoch < s->audit.epoch)
         s->n.adopted++;
     note_attempt(st, en->status, en->code);
+    st->ready_wall_ms = 0;
+    if (en->next == NEXT_RETRY)
+        backs_off(s, t, r);
     st->status = (uint8_t)after[en->next];
     st->in_fallback = st->in_fallback || en->next == NEXT_FALLBACK;
     s->audit.n_ended++;
@@ -281,6 +302,9 @@ static void task_finished(struct sim *s, struct audit_task *t, const struct reco
             fail(s, "%s is over, and its step %u is not", t->job->plan.name, i);
     if (t->finished)
         fail(s, "%s is over twice", t->job->plan.name);
+    if (!s->opt.faults && t->job->plan.deadline_ms > 0 && !t->stopping &&
+        r->wall_ms - t->created_wall_ms > (int64_t)t->job->plan.deadline_ms + 30000)
+        fail(s, "%s is over long after its deadline", t->job->plan.name);
     t->finished = true;
     t->status = r->u.finished.status;
     trace(s, "audit: %s is %s", t->job->plan.name, cox_task_status_text(t->status));
@@ -404,10 +428,15 @@ static bool inbox_has(const struct sim *s, const struct stream *st)
     return false;
 }
 
-/* A worker that beats and runs the step keeps it. */
+/* A worker that beats and runs the step keeps it; and for a while after a recovery, any worker. */
 static void check_lost(struct sim *s, const struct record *r)
 {
     struct cox_ref ref = { r->task, r->step, r->u.ended.token };
+    const struct audit_task *t = audit_task(s, r->task);
+    const struct audit_worker *w = t != NULL ? worker_of(s, t->steps[r->step].worker) : NULL;
+    if (w != NULL && cox_token_eq(t->steps[r->step].token, ref.token) &&
+        w->host->known_to != s->coxd.incarnation && s->now_ns - s->coxd.recovered_ns < COX_ADOPTION_MS * MS)
+        fail(s, "%s is said to have lost %s, and had no time to come back", w->host->id, ref_text(ref));
     for (uint32_t i = 0; i < s->n_hosts; i++) {
         const struct host *h = &s->hosts[i];
         const struct stream *st = h->stream;

@@ -21,6 +21,11 @@ static void body_ends(struct sim *s, struct event *ev)
         event_at(s, ev, h->paused_until_ns);
         return;
     }
+    if (b->outcome.kills && !b->killed && s->opt.faults) {
+        trace(s, "%s: %s takes it down", h->id, ref_text(b->ref));
+        host_die(s, h);
+        return;
+    }
     struct cox_agent_input in = { .kind = COX_AGENT_SLOT_ENDED };
     struct cox_agent_result *r = &in.u.ended.result;
     in.u.ended.slot = b->slot;
@@ -73,6 +78,7 @@ static void body_kill(struct sim *s, struct host *h, const struct cox_agent_acti
     trace(s, "%s: %s is killed", h->id, ref_text(a->ref));
     if (chance(s, 100)) { /* it ends by itself at this very moment */
         outcome_fini(&b->outcome);
+        b->outcome.kills = false;
         event_soon(s, &b->end, s->now_ns);
         return;
     }

@@ -45,6 +45,7 @@ static void draw_call(struct plan_call *c, struct cox_rng *rng)
     c->flaky = one_in(rng, 4) ? 50 + below(rng, 700) : 0;
     c->broken = one_in(rng, 8) ? 50 + below(rng, 700) : 0;
     c->pad = one_in(rng, 12) ? 3000 + below(rng, 9000) : one_in(rng, 4) ? below(rng, 700) : 0;
+    c->kills = one_in(rng, 300);
     c->fail_output = one_in(rng, 2);
     c->reads_inputs = one_in(rng, 10);
     c->handler = one_in(rng, 3) ? below(rng, HANDLERS) : 0;
@@ -192,9 +193,9 @@ static void put_millis(json_t *o, const char *key, uint32_t ms)
 
 static json_t *call_input(const struct plan *p, const struct plan_call *c)
 {
-    json_t *with =
-        json_pack("{s:s,s:i,s:i,s:i,s:i,s:b}", "id", c->id, "ms", (int)c->ms, "flaky", (int)c->flaky,
-                  "broken", (int)c->broken, "pad", (int)c->pad, "fail_output", (int)c->fail_output);
+    json_t *with = json_pack("{s:s,s:i,s:i,s:i,s:i,s:b,s:b}", "id", c->id, "ms", (int)c->ms, "flaky",
+                             (int)c->flaky, "broken", (int)c->broken, "pad", (int)c->pad, "kills",
+                             (int)c->kills, "fail_output", (int)c->fail_output);
     for (uint32_t i = 0; i < c->n_refs; i++) {
         char key[16];
         snprintf(key, sizeof key, "r%u", i);
@@ -350,6 +351,7 @@ struct outcome outcome_of(const json_t *spec, uint32_t attempt)
     uint32_t die = (uint32_t)(mix(r, 1) % 1000), flaky = number_of(spec, "flaky");
     uint32_t ms = number_of(spec, "ms");
     struct outcome o = { .run_ms = ms / 2 + (int64_t)(mix(r, 2) % (ms + 1)) };
+    o.kills = json_is_true(json_object_get(spec, "kills"));
     if (die < flaky)
         o.code = passing[mix(r, 3) % 2];
     else if (die < flaky + number_of(spec, "broken"))

@@ -40,6 +40,7 @@ struct plan_call {
     uint32_t flaky;   /* per mille of attempts that fail in a way that is retried */
     uint32_t broken;  /* per mille that fail for good */
     uint32_t pad;     /* bytes added to the output */
+    bool kills;       /* takes its host down with it, when there are faults */
     bool fail_output; /* failures carry an output as well */
     bool reads_inputs;
     bool reads_error; /* fallbacks only */
@@ -82,6 +83,7 @@ char *plan_input_text(const struct plan *p); /* of inputs.text; the caller frees
 /* What a body does with an input: a pure function of the spec and the attempt's number. */
 struct outcome {
     int64_t run_ms;
+    bool kills;         /* the host */
     enum cox_code code; /* NONE: success */
     char *output;       /* JSON, owned; NULL: none */
 };

@@ -213,8 +213,9 @@ struct host {
     uint32_t index;
     char id[16];
     char boot_id[24];
-    uint32_t boot; /* counts starts */
-    bool up, gone; /* gone: never comes back */
+    uint32_t boot;     /* counts starts */
+    uint32_t known_to; /* the last incarnation of coxd that it attached to */
+    bool up, gone;     /* gone: never comes back */
     int64_t paused_until_ns;
     int64_t cut_off_until_ns; /* partitioned */
     uint32_t slots;
@@ -337,8 +338,9 @@ struct audit_step {
     bool in_fallback;
     struct cox_token token; /* of the last assignment */
     uint32_t worker;
-    uint32_t n_attempts; /* given */
-    uint32_t n, cap;     /* ended: returned ones are not among them */
+    int64_t ready_wall_ms; /* no attempt before */
+    uint32_t n_attempts;   /* given */
+    uint32_t n, cap;       /* ended: returned ones are not among them */
     struct audit_attempt *attempts;
 };
 struct audit_task {

@@ -75,6 +75,7 @@ static json_t *call_spec(const struct model *m, const struct plan_call *c, enum 
     json_object_set_new(o, "flaky", json_integer(c->flaky));
     json_object_set_new(o, "broken", json_integer(c->broken));
     json_object_set_new(o, "pad", json_integer(c->pad));
+    json_object_set_new(o, "kills", json_boolean(c->kills));
     json_object_set_new(o, "fail_output", json_boolean(c->fail_output));
     for (uint32_t i = 0; i < c->n_refs; i++) {
         char key[16];
@@ -188,6 +189,9 @@ static void walk_attempt(struct model *m, struct walk *w, const struct audit_att
     struct outcome o = outcome_of(spec, av->number);
     bool bad = av->in_fallback != w->in_fallback;
     enum cox_code code = (enum cox_code)av->code;
+    if (o.kills && m->s->opt.faults &&
+        (av->status == COX_ATTEMPT_SUCCEEDED || av->status == COX_ATTEMPT_FAILED) && code == o.code)
+        bad = true; /* nobody was left to say so */
     switch ((enum cox_attempt_status)av->status) {
     case COX_ATTEMPT_LOST:
         bad = bad || !m->s->opt.faults;

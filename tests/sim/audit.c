@@ -453,6 +453,8 @@ static void check_withdrawn(struct sim *s, const struct record *r)
     const struct item *hello = s->coxd.hello;
     if (r->u.unassigned.returned)
         return;
+    if (hello != NULL && s->coxd.hello_reboots)
+        fail(s, "%s went down with its worker, and the loss is not charged", ref_text(ref));
     for (size_t i = 0; hello != NULL && i < hello->n_holds; i++)
         if (cox_ref_eq(hello->holds[i], ref))
             fail(s, "%s is taken from a worker whose Hello lists it", ref_text(ref));

@@ -39,7 +39,9 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
     struct cox_input in = { .kind = COX_IN_ATTACH };
     st->session = ++s->coxd.last_session;
     st->attached = true;
+    s->coxd.hello_reboots = h->known_to == s->coxd.incarnation && h->known_boot != st->boot;
     h->known_to = s->coxd.incarnation;
+    h->known_boot = st->boot;
     in.u.attach = (struct cox_in_attach){ .session = st->session,
                                           .worker_id = cox_slice_str(h->id),
                                           .boot_id = cox_slice_str(boot),

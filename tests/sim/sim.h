@@ -213,9 +213,10 @@ struct host {
     uint32_t index;
     char id[16];
     char boot_id[24];
-    uint32_t boot;     /* counts starts */
-    uint32_t known_to; /* the last incarnation of coxd that it attached to */
-    bool up, gone;     /* gone: never comes back */
+    uint32_t boot;       /* counts starts */
+    uint32_t known_to;   /* the last incarnation of coxd that it attached to */
+    uint32_t known_boot; /* as which */
+    bool up, gone;       /* gone: never comes back */
     int64_t paused_until_ns;
     int64_t cut_off_until_ns; /* partitioned */
     uint32_t slots;
@@ -270,6 +271,7 @@ struct coxd {
     uint64_t epoch_seq;
     uint64_t next_fetch;
     const struct item *hello; /* being read */
+    bool hello_reboots;       /* of a process that this coxd knew by another boot_id */
     uint32_t crash_in;        /* crashes after so many messages of a flush; 0: does not */
 };
 void coxd_init(struct sim *s);

@@ -39,9 +39,9 @@ struct cox_task_source {
 };
 
 /* Compiles. On COX_OK `ret_image` holds the image (cox_image_open accepts it) and `v` is empty.
- * Errors: COX_ERR_INVALID with at least one violation; `ret_image` is empty then. `v` need not be initialised;
- * the caller calls cox_violations_fini in any case.
- * Cost: O(document), a few microseconds a step. */
+ * Errors: COX_ERR_INVALID with at least one violation; `ret_image` is empty then. `v` need not be
+ * initialised; the caller calls cox_violations_fini in any case. Cost: O(document), a few microseconds a
+ * step. */
 COX_MUST_CHECK enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_buf *ret_image,
                                              struct cox_violations *v);
 

@@ -284,20 +284,41 @@ static int utf8_tail(uint8_t lead, uint8_t *min, uint8_t *max)
     return lead >= 0xf0 && lead <= 0xf4 ? 3 : -1;
 }
 
+size_t cox_utf8_len(struct cox_slice s)
+{
+    uint8_t min, max;
+    int tail = s.len > 0 ? utf8_tail(s.data[0], &min, &max) : -1;
+
+    if (tail < 0 || s.len <= (size_t)tail)
+        return 0;
+    for (int i = 1; i <= tail; i++, min = 0x80, max = 0xbf) {
+        if (s.data[i] < min || s.data[i] > max)
+            return 0;
+    }
+    return (size_t)tail + 1;
+}
+
 bool cox_utf8_ok(struct cox_slice s)
 {
     while (s.len > 0) {
-        uint8_t min, max;
-        int tail = utf8_tail(take(&s), &min, &max);
-        if (tail < 0)
+        size_t n = s.data[0] < 0x80 ? 1 : cox_utf8_len(s);
+
+        if (n == 0)
             return false;
-        for (; tail > 0; tail--, min = 0x80, max = 0xbf) {
-            if (peek(&s) < min || peek(&s) > max)
-                return false;
-            take(&s);
-        }
+        s = cox_slice(s.data + n, s.len - n);
     }
     return true;
+}
+
+size_t cox_utf8_encode(uint8_t ret[4], uint32_t c)
+{
+    static const uint8_t lead[] = { 0, 0xc0, 0xe0, 0xf0 };
+    size_t tail = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+
+    ret[0] = (uint8_t)(lead[tail] | c >> (6 * tail));
+    for (size_t i = 1; i <= tail; i++)
+        ret[i] = (uint8_t)(0x80 | (c >> (6 * (tail - i)) & 0x3f));
+    return tail + 1;
 }
 
 static int64_t clock_ns(clockid_t clock)

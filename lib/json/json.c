@@ -1,8 +1,11 @@
 #include "cox/json.h"
 
+#include "cox/base/alloc.h"
 #include "cox/base/units.h"
 #include "cox/limits.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_space(uint8_t c)
@@ -15,12 +18,18 @@ static bool is_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
+static const uint8_t *end_of(struct cox_slice s)
+{
+    return s.len > 0 ? s.data + s.len : s.data;
+}
+
 /* ---- checking --------------------------------------------------------------------------------------- */
 
 struct scan {
     const uint8_t *p;
     const uint8_t *end;
     const char *expected; /* of the first error */
+    bool too_deep;
 };
 
 static uint8_t peek(const struct scan *s)
@@ -84,11 +93,13 @@ static bool take_escaped_char(struct scan *s, uint32_t *ret)
 static bool check_string(struct scan *s)
 {
     const uint8_t *start = ++s->p;
+    uint8_t bits = 0; /* of all characters */
     uint32_t c;
 
     for (; peek(s) != '"'; s->p++) {
         if (s->p == s->end)
             return fail(s, "'\"' at the end of the string");
+        bits |= *s->p;
         if (*s->p < 0x20)
             return fail(s, "an escape such as \\n instead of a control character");
         if (*s->p != '\\')
@@ -104,7 +115,7 @@ static bool check_string(struct scan *s)
             return fail(s, "one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u");
         }
     }
-    if (!cox_utf8_ok(cox_slice(start, (size_t)(s->p - start))))
+    if (bits >= 0x80 && !cox_utf8_ok(cox_slice(start, (size_t)(s->p - start))))
         return fail(s, "UTF-8 in the string that ends here");
     s->p++;
     return true;
@@ -188,8 +199,10 @@ static bool check_open(struct scan *s, char *closers, unsigned *depth, bool *ret
 {
     char closer = *s->p == '{' ? '}' : ']';
 
-    if (*depth == COX_JSON_DEPTH_MAX)
+    if (*depth == COX_JSON_DEPTH_MAX) {
+        s->too_deep = true;
         return fail(s, "less nesting");
+    }
     s->p++;
     skip_space(s);
     *ret_empty = peek(s) == (uint8_t)closer;
@@ -246,12 +259,16 @@ static bool check_text(struct scan *s)
 
 enum cox_err cox_json_check(struct cox_slice text, struct cox_json_place *ret_place)
 {
-    struct scan s = { text.data, text.data ? text.data + text.len : NULL, NULL };
+    struct scan s = { .p = text.data, .end = end_of(text) };
 
     if (check_text(&s))
         return COX_OK;
     if (ret_place) {
-        *ret_place = (struct cox_json_place){ 1, 1, s.expected };
+        *ret_place = (struct cox_json_place){ .line = 1,
+                                              .column = 1,
+                                              .offset = (size_t)(s.p - text.data),
+                                              .expected = s.expected,
+                                              .too_deep = s.too_deep };
         for (const uint8_t *p = text.data; p < s.p; p++) {
             ret_place->line += *p == '\n';
             ret_place->column = *p == '\n' ? 1 : ret_place->column + 1;
@@ -274,7 +291,8 @@ struct cox_slice cox_json_trim(struct cox_slice text)
 enum cox_json_kind cox_json_kind(struct cox_slice text)
 {
     text = cox_json_trim(text);
-    COX_ASSERT(text.len > 0);
+    if (text.len == 0)
+        return COX_JSON_NONE;
     switch (text.data[0]) {
     case 'n':
         return COX_JSON_NULL;
@@ -282,106 +300,118 @@ enum cox_json_kind cox_json_kind(struct cox_slice text)
     case 'f':
         return COX_JSON_BOOL;
     case '"':
-        return COX_JSON_STRING;
+        return text.len >= 2 && text.data[text.len - 1] == '"' ? COX_JSON_STRING : COX_JSON_NONE;
     case '[':
         return COX_JSON_ARRAY;
     case '{':
         return COX_JSON_OBJECT;
     default:
-        return COX_JSON_NUMBER;
+        return text.data[0] == '-' || is_digit(text.data[0]) ? COX_JSON_NUMBER : COX_JSON_NONE;
     }
 }
 
 const char *cox_json_kind_text(enum cox_json_kind kind)
 {
     static const char *const texts[] = {
-        "null", "a boolean", "a number", "a string", "an array", "an object"
+        "null", "a boolean", "a number", "a string", "an array", "an object", "text other than JSON"
     };
 
     return texts[kind];
 }
 
-/* Length of the raw string at p, quotes included. */
-static size_t string_len(const uint8_t *p, const uint8_t *end)
+static const uint8_t *space_end(const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t *start = p++;
-
-    for (; p < end && *p != '"'; p++)
-        p += *p == '\\';
-    COX_ASSERT(p < end);
-    return (size_t)(p + 1 - start);
+    while (p < end && is_space(*p))
+        p++;
+    return p;
 }
 
-/* Length of the value at p: up to the separator on its own level. */
-static size_t value_len(const uint8_t *p, const uint8_t *end)
+/* Behind the raw string at p; NULL when it has no end. */
+static const uint8_t *string_end(const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t *start = p;
-    unsigned depth = 0;
-
-    for (; p < end; p++) {
-        if (*p == '"') {
-            p += string_len(p, end) - 1;
-        } else if (*p == '{' || *p == '[') {
-            depth++;
-        } else if (*p == '}' || *p == ']') {
-            if (depth == 0)
-                break;
-            depth--;
-        } else if (depth == 0 && (*p == ',' || is_space(*p))) {
+    for (p++; p < end; p++) {
+        if (*p == '"')
+            return p + 1;
+        if (*p == '\\' && ++p == end)
             break;
-        }
     }
-    return (size_t)(p - start);
+    return NULL;
 }
 
-static void drop(struct cox_slice *s, size_t n)
+/* Behind the value at p: at the separator on its own level. NULL when it has no end. */
+static const uint8_t *value_end(const uint8_t *p, const uint8_t *end)
 {
-    COX_ASSERT(n <= s->len);
-    *s = cox_slice(s->data + n, s->len - n);
-    while (s->len > 0 && is_space(s->data[0]))
-        *s = cox_slice(s->data + 1, s->len - 1);
+    size_t depth = 0;
+
+    while (p < end) {
+        uint8_t c = *p;
+
+        if (c == '"') {
+            p = string_end(p, end);
+            if (!p || depth == 0)
+                return p;
+            continue;
+        }
+        if (c == '{' || c == '[') {
+            depth++;
+        } else if (c == '}' || c == ']') {
+            if (depth == 0)
+                return p;
+            if (--depth == 0)
+                return p + 1;
+        } else if (depth == 0 && (c == ',' || c == ':' || is_space(c))) {
+            return p;
+        }
+        p++;
+    }
+    return depth == 0 ? p : NULL;
 }
 
 struct cox_json_walk cox_json_walk(struct cox_slice text)
 {
-    enum cox_json_kind kind = cox_json_kind(text);
-    struct cox_json_walk w = { .rest = cox_json_trim(text) };
+    const uint8_t *end = end_of(text), *p = space_end(text.data, end);
 
-    COX_ASSERT(kind == COX_JSON_OBJECT || kind == COX_JSON_ARRAY);
-    drop(&w.rest, 1);
-    return w;
+    if (p == end || (*p != '{' && *p != '['))
+        return (struct cox_json_walk){ 0 };
+    return (struct cox_json_walk){ .p = p + 1, .end = end, .closer = *p == '{' ? '}' : ']' };
+}
+
+/* Takes the key at p and its colon; where the value begins. */
+static const uint8_t *take_key(struct cox_json_walk *w, const uint8_t *p)
+{
+    const uint8_t *after = p < w->end && *p == '"' ? string_end(p, w->end) : NULL;
+
+    if (!after)
+        return NULL;
+    w->key = cox_slice(p, (size_t)(after - p));
+    p = space_end(after, w->end);
+    return p < w->end && *p == ':' ? space_end(p + 1, w->end) : NULL;
 }
 
 bool cox_json_next(struct cox_json_walk *w)
 {
-    COX_ASSERT(w->rest.len > 0);
-    if (w->rest.data[0] == '}' || w->rest.data[0] == ']')
-        return false;
-    size_t len = value_len(w->rest.data, w->rest.data + w->rest.len);
+    const uint8_t *p = space_end(w->p, w->end), *value;
 
-    w->key = cox_slice(NULL, 0);
-    if (w->rest.data[0] == '"') {
-        len = string_len(w->rest.data, w->rest.data + w->rest.len);
-        struct cox_slice string = cox_slice(w->rest.data, len);
-        struct cox_slice after = w->rest;
-        drop(&after, len);
-        if (after.data[0] == ':') {
-            w->key = string;
-            drop(&after, 1);
-            w->rest = after;
-            len = value_len(w->rest.data, w->rest.data + w->rest.len);
-        }
+    w->p = w->end; /* until all of the next value is seen */
+    if (p == w->end || *p == w->closer)
+        return false;
+    if (w->started) {
+        if (*p != ',')
+            return false;
+        p = space_end(p + 1, w->end);
     }
-    w->value = cox_slice(w->rest.data, len);
-    drop(&w->rest, len);
-    if (w->rest.data[0] == ',')
-        drop(&w->rest, 1);
+    w->started = true;
+    value = w->closer == '}' ? take_key(w, p) : p;
+    p = value ? value_end(value, w->end) : NULL;
+    if (!p || p == value)
+        return false;
+    w->value = cox_slice(value, (size_t)(p - value));
+    w->p = p;
     return true;
 }
 
 bool cox_json_member(struct cox_slice text, const char *key, struct cox_slice *ret_value)
 {
-    struct cox_buf name = { 0 };
     bool found = false;
 
     if (cox_json_kind(text) != COX_JSON_OBJECT)
@@ -389,118 +419,215 @@ bool cox_json_member(struct cox_slice text, const char *key, struct cox_slice *r
     struct cox_json_walk w = cox_json_walk(text);
 
     while (cox_json_next(&w)) {
-        cox_buf_clear(&name);
-        cox_json_unquote(&name, w.key);
-        if (cox_slice_is(cox_buf_slice(&name), key)) {
+        if (cox_json_string_is(w.key, cox_slice_str(key))) {
             *ret_value = w.value;
             found = true;
         }
     }
-    cox_buf_fini(&name);
     return found;
 }
 
 /* ---- strings ---------------------------------------------------------------------------------------- */
 
-static void put_utf8(struct cox_buf *out, uint32_t c)
+struct cox_slice cox_json_inner(struct cox_slice raw)
 {
-    if (c < 0x80) {
-        cox_put_u8(out, (uint8_t)c);
-        return;
-    }
-    int tail = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    static const uint8_t lead[] = { 0, 0xc0, 0xe0, 0xf0 };
+    bool whole = raw.len >= 2 && raw.data[0] == '"' && raw.data[raw.len - 1] == '"';
 
-    cox_put_u8(out, (uint8_t)(lead[tail] | c >> (6 * tail)));
-    while (tail-- > 0)
-        cox_put_u8(out, (uint8_t)(0x80 | (c >> (6 * tail) & 0x3f)));
+    return whole ? cox_slice(raw.data + 1, raw.len - 2) : cox_slice(NULL, 0);
+}
+
+/* Takes the escape at s->p and gives its character in UTF-8. */
+static size_t take_escape(struct scan *s, uint8_t ret[4])
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    uint32_t c = 0xfffd;
+
+    s->p++;
+    if (s->p < s->end) {
+        uint8_t letter = *s->p++;
+        const char *at = memchr(from, letter, sizeof(from) - 1);
+
+        if (at)
+            c = (uint8_t)to[at - from];
+        else if (letter == 'u' && !take_escaped_char(s, &c))
+            c = 0xfffd;
+    }
+    return cox_utf8_encode(ret, c);
+}
+
+/* Takes what stands before the next escape. */
+static struct cox_slice take_plain(struct scan *s)
+{
+    const uint8_t *p = s->p, *escape = p < s->end ? memchr(p, '\\', (size_t)(s->end - p)) : NULL;
+
+    s->p = escape ? escape : s->end;
+    return cox_slice(p, (size_t)(s->p - p));
+}
+
+void cox_json_unescape(struct cox_buf *out, struct cox_slice inner)
+{
+    struct scan s = { .p = inner.data, .end = end_of(inner) };
+
+    while (s.p < s.end) {
+        uint8_t c[4];
+
+        cox_buf_append_slice(out, take_plain(&s));
+        if (s.p < s.end)
+            cox_buf_append(out, c, take_escape(&s, c));
+    }
 }
 
 void cox_json_unquote(struct cox_buf *out, struct cox_slice raw)
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-
-    COX_ASSERT(raw.len >= 2 && raw.data[0] == '"');
-    struct scan s = { raw.data + 1, raw.data + raw.len - 1, NULL };
-
-    while (s.p < s.end) {
-        const uint8_t *plain = s.p;
-        while (s.p < s.end && *s.p != '\\')
-            s.p++;
-        cox_buf_append(out, plain, (size_t)(s.p - plain));
-        if (s.p == s.end)
-            break;
-        uint8_t escape = s.p[1];
-        s.p += 2;
-        if (escape == 'u') {
-            uint32_t c;
-            COX_ASSERT(take_escaped_char(&s, &c));
-            put_utf8(out, c);
-        } else {
-            const char *at = strchr(from, escape);
-            COX_ASSERT(at && *at);
-            cox_put_u8(out, (uint8_t)to[at - from]);
-        }
-    }
+    cox_json_unescape(out, cox_json_inner(raw));
 }
 
-/* Length of the well-formed UTF-8 character at the front of s; 0 when there is none. */
-static size_t char_len(struct cox_slice s)
+static bool drop_prefix(struct cox_slice *s, struct cox_slice prefix)
 {
-    for (size_t n = 1; n <= 4 && n <= s.len; n++) {
-        if (cox_utf8_ok(cox_slice(s.data, n)))
-            return n;
-    }
-    return 0;
+    if (s->len < prefix.len || (prefix.len > 0 && memcmp(s->data, prefix.data, prefix.len) != 0))
+        return false;
+    *s = cox_slice(s->data + prefix.len, s->len - prefix.len);
+    return true;
 }
 
-static void quote_special(struct cox_buf *out, uint8_t c)
+bool cox_json_string_is(struct cox_slice raw, struct cox_slice text)
+{
+    struct cox_slice inner = cox_json_inner(raw);
+    struct scan s = { .p = inner.data, .end = end_of(inner) };
+
+    if (inner.len < text.len)
+        return false; /* an escape is never shorter than what it stands for */
+    if (text.len > 0 && inner.data[0] != text.data[0] && inner.data[0] != '\\')
+        return false; /* most keys of an object */
+    while (s.p < s.end) {
+        uint8_t c[4];
+
+        if (!drop_prefix(&text, take_plain(&s)))
+            return false;
+        if (s.p < s.end && !drop_prefix(&text, cox_slice(c, take_escape(&s, c))))
+            return false;
+    }
+    return text.len == 0;
+}
+
+static void escape_special(struct cox_buf *out, uint8_t c)
 {
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-    const char *at = strchr(from, c);
+    const char *at = memchr(from, c, sizeof(from) - 1);
 
-    if (c != 0 && at)
-        cox_buf_printf(out, "\\%c", to[at - from]);
+    if (at)
+        cox_buf_append(out, (const char[]){ '\\', to[at - from] }, 2);
     else
         cox_buf_printf(out, "\\u%04x", c);
 }
 
+void cox_json_escape(struct cox_buf *out, struct cox_slice text)
+{
+    size_t done = 0, n;
+
+    for (size_t i = 0; i < text.len; i += n) {
+        uint8_t c = text.data[i];
+
+        n = c < 0x80 ? 1 : cox_utf8_len(cox_slice(text.data + i, text.len - i));
+        if (n > 0 && c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        cox_buf_append(out, text.data + done, i - done);
+        if (n > 0)
+            escape_special(out, c);
+        else
+            cox_buf_append_str(out, "\xef\xbf\xbd");
+        n = 1;
+        done = i + 1;
+    }
+    if (done < text.len)
+        cox_buf_append(out, text.data + done, text.len - done);
+}
+
 void cox_json_quote(struct cox_buf *out, struct cox_slice text)
 {
-    cox_buf_reserve(out, text.len + 2);
     cox_put_u8(out, '"');
-    for (size_t i = 0; i < text.len;) {
-        uint8_t c = text.data[i];
-        if (c >= 0x80) {
-            size_t n = char_len(cox_slice(text.data + i, text.len - i));
-            if (n > 0)
-                cox_buf_append(out, text.data + i, n);
-            else
-                cox_buf_append_str(out, "\xef\xbf\xbd");
-            i += n > 0 ? n : 1;
-            continue;
-        }
-        if (c < 0x20 || c == '"' || c == '\\' || c == 0x7f)
-            quote_special(out, c);
-        else
-            cox_put_u8(out, c);
-        i++;
+    cox_json_escape(out, text);
+    cox_put_u8(out, '"');
+}
+
+/* ---- numbers ---------------------------------------------------------------------------------------- */
+
+bool cox_json_int(struct cox_slice number, int64_t *ret)
+{
+    bool negative = number.len > 0 && number.data[0] == '-';
+    size_t i = negative;
+    int64_t v = 0;
+
+    if (i == number.len)
+        return false;
+    for (; i < number.len; i++) {
+        int digit = number.data[i] - '0';
+
+        if (!is_digit(number.data[i]) || __builtin_mul_overflow(v, 10, &v) ||
+            __builtin_sub_overflow(v, digit, &v))
+            return false;
     }
-    cox_put_u8(out, '"');
+    /* Counted downwards, because the smallest integer has no positive twin. */
+    if (!negative && v == INT64_MIN)
+        return false;
+    *ret = negative ? v : -v;
+    return true;
+}
+
+double cox_json_double(struct cox_slice number)
+{
+    char small[64], *text = small;
+
+    if (number.len == 0)
+        return 0;
+    if (number.len >= sizeof(small))
+        text = cox_alloc(number.len + 1);
+    memcpy(text, number.data, number.len);
+    text[number.len] = '\0';
+    double d = strtod(text, NULL);
+
+    if (text != small)
+        cox_free(text);
+    return d;
+}
+
+void cox_json_put_double(struct cox_buf *out, double d)
+{
+    char text[40];
+
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            break;
+    }
+    cox_buf_append_str(out, text);
+    if (!strpbrk(text, ".e"))
+        cox_buf_append_str(out, ".0");
 }
 
 /* ---- layout ----------------------------------------------------------------------------------------- */
 
+/* Behind the token at p: a raw string, or one character. */
+static const uint8_t *token_end(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *after = *p == '"' ? string_end(p, end) : p + 1;
+
+    return after ? after : end;
+}
+
 void cox_json_compact(struct cox_buf *out, struct cox_slice text)
 {
-    const uint8_t *end = text.data + text.len;
+    const uint8_t *end = end_of(text), *from = text.data;
 
-    for (const uint8_t *p = text.data; p < end;) {
-        size_t len = *p == '"' ? string_len(p, end) : 1;
-        if (!is_space(*p))
-            cox_buf_append(out, p, len);
-        p += len;
+    for (const uint8_t *p = from; p < end;) {
+        if (is_space(*p)) {
+            cox_buf_append(out, from, (size_t)(p - from));
+            p = from = space_end(p, end);
+        } else {
+            p = token_end(p, end);
+        }
     }
+    cox_buf_append(out, from, (size_t)(end - from));
 }
 
 static void new_line(struct cox_buf *out, unsigned depth, unsigned indent)
@@ -511,28 +638,28 @@ static void new_line(struct cox_buf *out, unsigned depth, unsigned indent)
 
 void cox_json_pretty(struct cox_buf *out, struct cox_slice text, unsigned indent)
 {
-    const uint8_t *end = text.data + text.len;
+    const uint8_t *end = end_of(text);
     unsigned depth = 0;
     bool open = false; /* the bracket just written may yet turn out to be empty */
 
     for (const uint8_t *p = text.data; p < end;) {
-        size_t len = *p == '"' ? string_len(p, end) : 1;
+        const uint8_t *after = token_end(p, end);
         bool closes = *p == '}' || *p == ']';
         if (is_space(*p)) {
             p++;
             continue;
         }
-        if (closes)
+        if (closes && depth > 0)
             depth--;
         if (open != closes)
             new_line(out, depth, indent);
         open = *p == '{' || *p == '[';
-        depth += open;
-        cox_buf_append(out, p, len);
+        depth += open && depth < COX_JSON_DEPTH_MAX;
+        cox_buf_append(out, p, (size_t)(after - p));
         if (*p == ',')
             new_line(out, depth, indent);
         if (*p == ':')
             cox_put_u8(out, ' ');
-        p += len;
+        p = after;
     }
 }

@@ -20,6 +20,10 @@ COX_MUST_CHECK enum cox_err cox_parse_time(struct cox_slice s, int64_t *ret_unix
 
 /* True when s is well-formed UTF-8 (no surrogates, no overlong forms). */
 bool cox_utf8_ok(struct cox_slice s);
+/* Length of the well-formed character at the front of `s`; 0 when there is none. */
+size_t cox_utf8_len(struct cox_slice s);
+/* Writes a character (no surrogate, at most U+10FFFF) and returns its length, 1 to 4. */
+size_t cox_utf8_encode(uint8_t ret[4], uint32_t c);
 
 /* Clocks, for shells only: pure parts take time as an argument. */
 int64_t cox_clock_mono_ns(void);

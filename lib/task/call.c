@@ -191,8 +191,8 @@ static bool parse_require(struct cox_slice s, struct image_require *ret)
         if (s.data[i + 1] != '=' || (s.data[i] != '=' && s.data[i] != '!'))
             continue;
         ret->negated = s.data[i] == '!';
-        ret->label = jtext_trim(cox_slice(s.data, i));
-        ret->value = jtext_trim(cox_slice(s.data + i + 2, s.len - i - 2));
+        ret->label = cox_json_trim(cox_slice(s.data, i));
+        ret->value = cox_json_trim(cox_slice(s.data + i + 2, s.len - i - 2));
         return is_word(ret->label) && is_word(ret->value);
     }
     return false;
@@ -212,14 +212,14 @@ static int compare_requires(const void *a, const void *b)
 static uint32_t compile_requires(struct compiler *c, const struct place *at, const json_t *v,
                                  struct image_require ret[REQUIRES_MAX])
 {
-    struct cox_slice left = v ? jtext_trim(json_slice(v)) : cox_slice(NULL, 0);
+    struct cox_slice left = v ? cox_json_trim(json_slice(v)) : cox_slice(NULL, 0);
     uint32_t n = 0, kept = 0;
     bool more = left.len > 0;
 
     while (more) {
         const uint8_t *comma = memchr(left.data, ',', left.len);
         size_t len = comma ? (size_t)(comma - left.data) : left.len;
-        struct cox_slice one = jtext_trim(cox_slice(left.data, len));
+        struct cox_slice one = cox_json_trim(cox_slice(left.data, len));
 
         if (n == REQUIRES_MAX) {
             report_at(&c->report, at, "found more than %u requirements, expected at most %u", REQUIRES_MAX,
@@ -229,7 +229,7 @@ static uint32_t compile_requires(struct compiler *c, const struct place *at, con
         if (!parse_require(one, &ret[n++])) {
             report_at(&c->report, at,
                       "found `%.*s`, expected `LABEL == VALUE` or `LABEL != VALUE`, comma-separated",
-                      jtext_shown(one, 100), (const char *)one.data);
+                      shown_len(one, 100), (const char *)one.data);
             return 0;
         }
         more = comma != NULL;
@@ -262,7 +262,7 @@ static void put_env(struct compiler *c, const struct scope *scope, const struct 
             continue;
         }
         draft_raw(c, separator);
-        jtext_put_string(&c->draft.raw, cox_slice_str(name));
+        cox_json_quote(&c->draft.raw, cox_slice_str(name));
         draft_raw(c, ":");
         draft_value(c, scope, &here, value, EMIT_ARG);
         separator = ",";

@@ -24,7 +24,7 @@ struct machine {
 
 static bool fail(struct machine *m, struct cox_slice why)
 {
-    size_t len = (size_t)jtext_shown(m->expr, EXPR_SHOWN_MAX);
+    size_t len = (size_t)shown_len(m->expr, EXPR_SHOWN_MAX);
 
     cox_buf_append_str(m->error, "${{ ");
     cox_buf_append(m->error, m->expr.data, len);
@@ -46,11 +46,11 @@ static void emit_text(struct machine *m, const struct value *v)
     if (v->type == VALUE_STRING && v->escaped) {
         cox_buf_append_slice(m->out, v->str);
     } else if (v->type == VALUE_STRING) {
-        jtext_put_escaped(m->out, v->str);
+        cox_json_escape(m->out, v->str);
     } else if (v->type == VALUE_LIST || v->type == VALUE_OBJECT) {
         cox_buf_clear(scratch);
-        jtext_put_compact(scratch, v->json);
-        jtext_put_escaped(m->out, cox_buf_slice(scratch));
+        cox_json_compact(scratch, v->json);
+        cox_json_escape(m->out, cox_buf_slice(scratch));
     } else {
         value_put_json(m->out, v);
     }
@@ -83,7 +83,7 @@ static struct value error_value(struct eval *ev, enum cox_code code, struct cox_
     cox_buf_append_str(json, "{\"code\":\"");
     cox_buf_append_str(json, cox_code_text(code));
     cox_buf_append_str(json, "\",\"message\":");
-    jtext_put_string(json, message);
+    cox_json_quote(json, message);
     cox_buf_append_str(json, "}");
     return value_json(ev, cox_slice(cox_arena_dup(&ev->arena, json->data, json->len), json->len));
 }
@@ -95,11 +95,11 @@ static struct value output_value(struct eval *ev, struct cox_slice json)
         return value_null();
     if (json.data != ev->checked.data || json.len != ev->checked.len) {
         eval_charge(ev, json.len);
-        if (jtext_check(json, NULL) != JTEXT_FINE)
+        if (cox_json_check(json, NULL))
             return value_error(ev, "the step's output is not valid JSON");
         ev->checked = json;
     }
-    return value_json(ev, jtext_trim(json));
+    return value_json(ev, cox_json_trim(json));
 }
 
 static struct value step_value(struct eval *ev, uint32_t index, enum step_field field)

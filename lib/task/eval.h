@@ -5,9 +5,10 @@
 
 #include "code.h"
 #include "image_write.h"
-#include "jtext.h"
+#include "place.h"
 
 #include "cox/base/arena.h"
+#include "cox/json.h"
 #include "cox/task.h"
 
 enum value_type {

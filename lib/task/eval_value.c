@@ -73,33 +73,33 @@ struct value value_json(struct eval *ev, struct cox_slice text)
 {
     struct value v = { .json = text };
 
-    switch (jtext_type(text)) {
-    case JTEXT_NULL:
+    switch (cox_json_kind(text)) {
+    case COX_JSON_NULL:
         v.type = VALUE_NULL;
         break;
-    case JTEXT_BOOL:
+    case COX_JSON_BOOL:
         v.type = VALUE_BOOL;
         v.b = text.data[0] == 't';
         break;
-    case JTEXT_NUMBER:
+    case COX_JSON_NUMBER:
         v.type = VALUE_INT;
-        if (!jtext_is_int(text, &v.i)) {
+        if (!cox_json_int(text, &v.i)) {
             v.type = VALUE_DOUBLE;
-            v.d = jtext_double(text);
+            v.d = cox_json_double(text);
         }
         break;
-    case JTEXT_STRING:
+    case COX_JSON_STRING:
         v.type = VALUE_STRING;
-        v.str = jtext_raw(text);
+        v.str = cox_json_inner(text);
         v.escaped = v.str.len > 0 && memchr(v.str.data, '\\', v.str.len);
         break;
-    case JTEXT_LIST:
+    case COX_JSON_ARRAY:
         v.type = VALUE_LIST;
         break;
-    case JTEXT_OBJECT:
+    case COX_JSON_OBJECT:
         v.type = VALUE_OBJECT;
         break;
-    case JTEXT_BAD:
+    case COX_JSON_NONE:
         return value_error(ev, "a value is not valid JSON");
     }
     return v;
@@ -118,14 +118,14 @@ struct cox_slice value_chars(struct eval *ev, const struct value *v)
     if (!v->escaped)
         return v->str;
     cox_buf_clear(&ev->scratch);
-    jtext_unescape(v->str, &ev->scratch);
+    cox_json_unescape(&ev->scratch, v->str);
     return arena_str(ev, &ev->scratch).str;
 }
 
 void value_put_json(struct cox_buf *out, const struct value *v)
 {
     if (v->json.len > 0) {
-        jtext_put_compact(out, v->json);
+        cox_json_compact(out, v->json);
         return;
     }
     switch ((enum value_type)v->type) {
@@ -136,10 +136,10 @@ void value_put_json(struct cox_buf *out, const struct value *v)
         cox_buf_printf(out, "%lld", (long long)v->i);
         break;
     case VALUE_DOUBLE:
-        jtext_put_double(out, v->d);
+        cox_json_put_double(out, v->d);
         break;
     case VALUE_STRING:
-        jtext_put_string(out, v->str);
+        cox_json_quote(out, v->str);
         break;
     default:
         cox_buf_append_str(out, "null");
@@ -148,9 +148,23 @@ void value_put_json(struct cox_buf *out, const struct value *v)
 
 /* ---- fields and elements ---- */
 
+/* The member's value, the first where a key repeats. */
+static bool find_member(struct cox_slice object, struct cox_slice key, struct cox_slice *ret_value)
+{
+    struct cox_json_walk w = cox_json_walk(object);
+
+    while (cox_json_next(&w)) {
+        if (cox_json_string_is(w.key, key)) {
+            *ret_value = w.value;
+            return true;
+        }
+    }
+    return false;
+}
+
 static int shown(struct cox_slice s)
 {
-    return jtext_shown(s, SHOWN_MAX);
+    return shown_len(s, SHOWN_MAX);
 }
 
 static struct value no_key(struct eval *ev, const char *why, struct cox_slice key)
@@ -169,7 +183,7 @@ struct value value_get(struct eval *ev, const struct value *v, struct cox_slice 
         return value_error(ev, "a value of type %s has no field `%.*s`", value_type_text(v), shown(key),
                            (const char *)key.data);
     eval_charge(ev, v->json.len);
-    if (!jtext_member(v->json, key, &found))
+    if (!find_member(v->json, key, &found))
         return no_key(ev, "no such key:", key);
     return value_json(ev, found);
 }
@@ -183,7 +197,7 @@ struct value value_has(struct eval *ev, const struct value *v, struct cox_slice 
     if (v->type != VALUE_OBJECT)
         return value_error(ev, "a value of type %s has no fields", value_type_text(v));
     eval_charge(ev, v->json.len);
-    return value_bool(jtext_member(v->json, key, &found));
+    return value_bool(find_member(v->json, key, &found));
 }
 
 struct value value_index(struct eval *ev, const struct value *v, const struct value *index)
@@ -195,12 +209,12 @@ struct value value_index(struct eval *ev, const struct value *v, const struct va
     if (v->type != VALUE_LIST || index->type != VALUE_INT)
         return value_error(ev, "a value of type %s has no element [%s]", value_type_text(v),
                            value_type_text(index));
-    struct jtext_iter it = jtext_iter(v->json);
+    struct cox_json_walk w = cox_json_walk(v->json);
 
     eval_charge(ev, v->json.len);
-    for (int64_t i = 0; index->i >= 0 && jtext_next(&it); i++) {
+    for (int64_t i = 0; index->i >= 0 && cox_json_next(&w); i++) {
         if (i == index->i)
-            return value_json(ev, it.value);
+            return value_json(ev, w.value);
     }
     return value_error(ev, "no such index: %lld", (long long)index->i);
 }
@@ -243,12 +257,12 @@ static bool text_equal(struct eval *ev, struct cox_slice a, struct cox_slice b, 
 
 static bool lists_equal(struct eval *ev, struct cox_slice a, struct cox_slice b, unsigned depth)
 {
-    struct jtext_iter x = jtext_iter(a), y = jtext_iter(b);
+    struct cox_json_walk x = cox_json_walk(a), y = cox_json_walk(b);
 
     for (;;) {
-        bool more = jtext_next(&x);
+        bool more = cox_json_next(&x);
 
-        if (more != jtext_next(&y))
+        if (more != cox_json_next(&y))
             return false;
         if (!more)
             return true;
@@ -259,27 +273,27 @@ static bool lists_equal(struct eval *ev, struct cox_slice a, struct cox_slice b,
 
 static size_t count(struct cox_slice container)
 {
-    struct jtext_iter it = jtext_iter(container);
+    struct cox_json_walk w = cox_json_walk(container);
     size_t n = 0;
 
-    while (jtext_next(&it))
+    while (cox_json_next(&w))
         n++;
     return n;
 }
 
 static bool objects_equal(struct eval *ev, struct cox_slice a, struct cox_slice b, unsigned depth)
 {
-    struct jtext_iter it = jtext_iter(a);
+    struct cox_json_walk w = cox_json_walk(a);
     struct cox_buf key = { 0 };
     bool equal = count(a) == count(b);
 
-    while (equal && jtext_next(&it)) {
+    while (equal && cox_json_next(&w)) {
         struct cox_slice other;
 
         cox_buf_clear(&key);
-        jtext_unescape(it.key, &key);
-        equal = eval_charge(ev, b.len) && jtext_member(b, cox_buf_slice(&key), &other) &&
-                text_equal(ev, it.value, other, depth);
+        cox_json_unquote(&key, w.key);
+        equal = eval_charge(ev, b.len) && find_member(b, cox_buf_slice(&key), &other) &&
+                text_equal(ev, w.value, other, depth);
     }
     cox_buf_fini(&key);
     return equal;
@@ -385,16 +399,16 @@ struct value value_compare(struct eval *ev, enum op op, const struct value *a, c
 
 struct value value_in(struct eval *ev, const struct value *v, const struct value *container)
 {
-    struct jtext_iter it;
+    struct cox_json_walk w;
 
     if (container->type == VALUE_OBJECT && v->type == VALUE_STRING)
         return value_has(ev, container, value_chars(ev, v));
     if (container->type != VALUE_LIST)
         return no_overload(ev, "in", v, container);
     eval_charge(ev, container->json.len);
-    it = jtext_iter(container->json);
-    while (jtext_next(&it)) {
-        struct value element = value_json(ev, it.value);
+    w = cox_json_walk(container->json);
+    while (cox_json_next(&w)) {
+        struct value element = value_json(ev, w.value);
 
         if (value_equal(ev, v, &element))
             return value_bool(true);
@@ -461,7 +475,7 @@ static struct value concat_strings(struct eval *ev, const struct value *a, const
 
 static struct value concat_lists(struct eval *ev, const struct value *a, const struct value *b)
 {
-    struct cox_slice x = jtext_trim(a->json), y = jtext_trim(b->json);
+    struct cox_slice x = cox_json_trim(a->json), y = cox_json_trim(b->json);
     bool comma = count(x) > 0 && count(y) > 0;
 
     if (x.len + y.len > COX_MESSAGE_LEN_MAX)
@@ -570,15 +584,12 @@ struct value value_from_json(struct eval *ev, const struct value *v)
     if (v->type != VALUE_STRING)
         return value_error(ev, "`fromJSON` does not take %s", value_type_text(v));
     struct cox_slice text = value_chars(ev, v);
-    size_t at;
+    struct cox_json_place bad;
 
     eval_charge(ev, text.len);
-    switch (jtext_check(text, &at)) {
-    case JTEXT_FINE:
-        return value_json(ev, jtext_trim(text));
-    case JTEXT_DEPTH:
+    if (cox_json_check(text, &bad) == COX_OK)
+        return value_json(ev, cox_json_trim(text));
+    if (bad.too_deep)
         return value_error(ev, "`fromJSON`: more than %u levels of nesting", COX_JSON_DEPTH_MAX);
-    default:
-        return value_error(ev, "`fromJSON`: the text is not valid JSON (at byte %zu)", at);
-    }
+    return value_error(ev, "`fromJSON`: the text is not valid JSON (at byte %zu)", bad.offset);
 }

@@ -1,6 +1,6 @@
 #include "expr_lex.h"
 
-#include "jtext.h"
+#include "cox/base/units.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +40,7 @@ static int hex_value(int c)
 /* `n` digits of a base as a character. */
 static bool lex_code_point(struct lexer *l, int n, uint32_t base)
 {
+    uint8_t utf8[4];
     uint32_t c = 0;
 
     for (int i = 0; i < n; i++) {
@@ -52,7 +53,7 @@ static bool lex_code_point(struct lexer *l, int n, uint32_t base)
     }
     if (c == 0 || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
         return false;
-    jtext_put_utf8(&l->value, c);
+    cox_buf_append(&l->value, utf8, cox_utf8_encode(utf8, c));
     return true;
 }
 

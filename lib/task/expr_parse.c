@@ -37,14 +37,14 @@ static void parse_postfix(struct parser *p);
 
 static int shown(struct cox_slice s)
 {
-    return jtext_shown(s, SHOWN_MAX);
+    return shown_len(s, SHOWN_MAX);
 }
 
 /* Only the first error counts: afterwards the parser sees the end of the text, and unwinds. */
 static void fail(struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void fail(struct parser *p, const char *fmt, ...)
 {
-    struct cox_slice source = jtext_trim(p->lex.source);
+    struct cox_slice source = cox_json_trim(p->lex.source);
     char message[COX_ERROR_MESSAGE_LEN_MAX / 2];
     va_list args;
 
@@ -149,7 +149,7 @@ static void put_string(struct parser *p, struct cox_slice plain)
     struct cox_buf *json = &p->c->scratch;
 
     cox_buf_clear(json);
-    jtext_put_string(json, plain);
+    cox_json_quote(json, plain);
     put_const(p, cox_buf_slice(json));
 }
 
@@ -363,9 +363,9 @@ static void check_pattern(struct parser *p, struct cox_slice json)
     struct cox_buf text = { 0 };
     struct regex re;
 
-    if (jtext_type(json) != JTEXT_STRING)
+    if (cox_json_kind(json) != COX_JSON_STRING)
         return;
-    jtext_unescape(jtext_raw(json), &text);
+    cox_json_unquote(&text, json);
     const char *wrong = regex_compile(&re, cox_buf_slice(&text));
 
     if (wrong)
@@ -510,14 +510,14 @@ static void put_int(struct parser *p, bool negative)
 static void put_double(struct parser *p)
 {
     struct cox_buf *json = &p->c->scratch;
-    double d = jtext_double(p->lex.text);
+    double d = cox_json_double(p->lex.text);
 
     if (!isfinite(d)) {
         fail(p, "the number %.*s is too large", shown(p->lex.text), (const char *)p->lex.text.data);
         return;
     }
     cox_buf_clear(json);
-    jtext_put_double(json, d);
+    cox_json_put_double(json, d);
     put_const(p, cox_buf_slice(json));
     advance(p);
 }
@@ -626,10 +626,10 @@ static void parse_subscript(struct parser *p)
 
     parse_expr(p);
     expect(p, TOKEN_CLOSE_BRACKET, "`]`");
-    if (one_const(p, first, &json) && jtext_type(json) == JTEXT_STRING) {
+    if (one_const(p, first, &json) && cox_json_kind(json) == COX_JSON_STRING) {
         struct cox_buf key = { 0 };
 
-        jtext_unescape(jtext_raw(json), &key);
+        cox_json_unquote(&key, json);
         drop_code(p, first, 1);
         put_key(p, cox_buf_slice(&key), of_inputs);
         cox_buf_fini(&key);
@@ -744,7 +744,7 @@ bool compile_expr(struct compiler *c, const struct scope *scope, const struct pl
                   COX_EXPR_LEN_MAX);
         return false;
     }
-    struct cox_slice source = jtext_trim(text);
+    struct cox_slice source = cox_json_trim(text);
 
     lexer_init(&p.lex, text);
     if (p.lex.token == TOKEN_BAD)

@@ -79,7 +79,7 @@ static void add_input(struct compiler *c, const char *name, const json_t *value)
     uint32_t i = c->n_inputs++;
 
     cox_buf_append_str(text, i > 0 ? "," : "{");
-    jtext_put_string(text, cox_slice_str(name));
+    cox_json_quote(text, cox_slice_str(name));
     cox_put_u8(text, ':');
     size_t at = text->len;
 
@@ -133,7 +133,7 @@ void compile_inputs(struct compiler *c, const struct place *at, json_t *declared
     json_t *given = NULL, *value;
     const char *name;
 
-    if (jtext_trim(given_text).len > 0) {
+    if (cox_json_trim(given_text).len > 0) {
         given = json_parse(&given_report, at, given_text, "inputs");
         if (given && !json_is_object(given))
             report_found(&given_report, at, given, "an object of inputs by name");
@@ -147,7 +147,7 @@ void compile_inputs(struct compiler *c, const struct place *at, json_t *declared
 
         if (!name_ok(cox_slice_str(name), false))
             report_at(&c->report, &here, "found the input name \"%.*s\", expected a name of a-z, 0-9 and _",
-                      jtext_shown(cox_slice_str(name), 100), name);
+                      shown_len(cox_slice_str(name), 100), name);
         add_input(c, name, input_value(c, &given_report, &here, value, json_object_get(given, name)));
     }
     report_unknown_inputs(c, &given_report, at, declared, given);

@@ -33,20 +33,22 @@ static void report_parse_error(struct report *r, const struct place *place, stru
 
 json_t *json_parse(struct report *r, const struct place *place, struct cox_slice text, const char *what)
 {
+    struct cox_json_place bad;
     json_error_t error;
-    size_t at;
 
     if (text.len > COX_DOCUMENT_LEN_MAX) {
         report_at(r, place, "found %s of %zu bytes, expected at most %u", what, text.len,
                   COX_DOCUMENT_LEN_MAX);
         return NULL;
     }
-    if (jtext_trim(text).len == 0) {
+    if (cox_json_trim(text).len == 0) {
         report_at(r, place, "found %s without content, expected a JSON object", what);
         return NULL;
     }
-    if (jtext_check_syntax(text, &at) == JTEXT_DEPTH) {
-        report_offset(r, place, text, at, "found more than %u levels of nesting, expected at most %u",
+    enum cox_err err = cox_json_check(text, &bad);
+
+    if (err && bad.too_deep) {
+        report_offset(r, place, text, bad.offset, "found more than %u levels of nesting, expected at most %u",
                       COX_JSON_DEPTH_MAX, COX_JSON_DEPTH_MAX);
         return NULL;
     }
@@ -54,7 +56,11 @@ json_t *json_parse(struct report *r, const struct place *place, struct cox_slice
 
     if (!value)
         report_parse_error(r, place, text, &error);
-    return value;
+    else if (err)
+        report_offset(r, place, text, bad.offset, "not valid JSON: expected %s", bad.expected);
+    if (err)
+        json_decref(value);
+    return err ? NULL : value;
 }
 
 static void put_object(struct cox_buf *out, const json_t *object)
@@ -65,7 +71,7 @@ static void put_object(struct cox_buf *out, const json_t *object)
     json_object_foreach((json_t *)(uintptr_t)object, key, member)
     {
         cox_buf_append_str(out, separator);
-        jtext_put_string(out, cox_slice_str(key));
+        cox_json_quote(out, cox_slice_str(key));
         cox_put_u8(out, ':');
         json_put(out, member);
         separator = ",";
@@ -95,13 +101,13 @@ void json_put(struct cox_buf *out, const json_t *value)
         put_list(out, value);
         break;
     case JSON_STRING:
-        jtext_put_string(out, json_slice(value));
+        cox_json_quote(out, json_slice(value));
         break;
     case JSON_INTEGER:
         cox_buf_printf(out, "%lld", (long long)json_integer_value(value));
         break;
     case JSON_REAL:
-        jtext_put_double(out, json_real_value(value));
+        cox_json_put_double(out, json_real_value(value));
         break;
     case JSON_TRUE:
         cox_buf_append_str(out, "true");

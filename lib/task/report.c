@@ -75,7 +75,7 @@ void report_at(struct report *r, const struct place *at, const char *fmt, ...)
     char *message = format_message(fmt, args);
 
     va_end(args);
-    add(r, buf_text(&path), message, r->text.len > 0 ? jtext_line(r->text, at) : 0);
+    add(r, buf_text(&path), message, r->text.len > 0 ? place_line(r->text, at) : 0);
 }
 
 void report_offset(struct report *r, const struct place *at, struct cox_slice text, size_t offset,
@@ -89,14 +89,14 @@ void report_offset(struct report *r, const struct place *at, struct cox_slice te
         return;
     }
     place_put(&path, at);
-    jtext_put_path_at(&path, text, offset);
+    path_put_at(&path, text, offset);
     if (!cox_utf8_ok(cox_buf_slice(&path)))
         cox_buf_clear(&path); /* the text is broken, and a path must not be */
     va_start(args, fmt);
     char *message = format_message(fmt, args);
 
     va_end(args);
-    add(r, buf_text(&path), message, r->text.len > 0 ? jtext_line_at(text, offset) : 0);
+    add(r, buf_text(&path), message, r->text.len > 0 ? line_at(text, offset) : 0);
 }
 
 const char *found_text(const json_t *value, char ret[FOUND_LEN])
@@ -106,7 +106,7 @@ const char *found_text(const json_t *value, char ret[FOUND_LEN])
     switch (json_typeof(value)) {
     case JSON_STRING:
         s = cox_slice(json_string_value(value), json_string_length(value));
-        snprintf(ret, FOUND_LEN, "the string \"%.*s%s\"", jtext_shown(s, 37), json_string_value(value),
+        snprintf(ret, FOUND_LEN, "the string \"%.*s%s\"", shown_len(s, 37), json_string_value(value),
                  s.len > 37 ? "..." : "");
         break;
     case JSON_INTEGER:

@@ -2,8 +2,9 @@
 #ifndef COX_TASK_REPORT_H
 #define COX_TASK_REPORT_H
 
-#include "jtext.h"
+#include "place.h"
 
+#include "cox/json.h"
 #include "cox/task.h"
 
 #include <jansson.h>

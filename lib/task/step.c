@@ -167,7 +167,7 @@ static void report_unknown_step(struct compiler *c, const struct place *at, stru
 
     for (uint32_t i = 0; report_open(&c->report) && i < c->n_steps; i++)
         suggestion_offer(&near, cox_slice_str(c->step_names[i]));
-    report_at(&c->report, at, "unknown step `%.*s`%s", jtext_shown(name, 100), (const char *)name.data,
+    report_at(&c->report, at, "unknown step `%.*s`%s", shown_len(name, 100), (const char *)name.data,
               suggestion_text(&near, text));
 }
 
@@ -204,7 +204,7 @@ void compile_step(struct compiler *c, const struct place *at, uint32_t index, js
 
     if (!name_ok(name, false))
         report_at(&c->report, at, "found the step name \"%.*s\", expected " NAME_EXPECTED,
-                  jtext_shown(name, 100), c->step_names[index]);
+                  shown_len(name, 100), c->step_names[index]);
     if (!fields_check(&c->report, at, step, "an object, the step", step_fields, STEP_NR, f))
         return;
     struct place needs = place_key(at, "needs"), if_at = place_key(at, "if");

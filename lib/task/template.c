@@ -89,13 +89,13 @@ static void put_text(struct compiler *c, const struct scope *scope, const struct
 
     draft_raw(c, "\"");
     while ((open = memmem(p, (size_t)(end - p), OPEN, OPEN_LEN))) {
-        jtext_put_escaped(&c->draft.raw, cox_slice(p, (size_t)(open - p)));
+        cox_json_escape(&c->draft.raw, cox_slice(p, (size_t)(open - p)));
         p = put_expr(c, scope, at, open + OPEN_LEN, end);
         if (!p)
             return;
         put_code(c, emit, (struct image_str){ 0 });
     }
-    jtext_put_escaped(&c->draft.raw, cox_slice(p, (size_t)(end - p)));
+    cox_json_escape(&c->draft.raw, cox_slice(p, (size_t)(end - p)));
     draft_raw(c, "\"");
 }
 
@@ -115,7 +115,7 @@ static void put_string(struct compiler *c, const struct scope *scope, const stru
     struct cox_slice s = json_slice(value);
 
     if (s.len == 0 || !memmem(s.data, s.len, OPEN, OPEN_LEN))
-        jtext_put_string(&c->draft.raw, s);
+        cox_json_quote(&c->draft.raw, s);
     else if (!whole_expr(s))
         put_text(c, scope, at, s, OP_EMIT_TEXT);
     else if (emit == EMIT_ARG)
@@ -135,7 +135,7 @@ static void put_object(struct compiler *c, const struct scope *scope, const stru
         struct place here = place_key(at, key);
 
         draft_raw(c, separator);
-        jtext_put_string(&c->draft.raw, cox_slice_str(key));
+        cox_json_quote(&c->draft.raw, cox_slice_str(key));
         draft_raw(c, ":");
         draft_value(c, scope, &here, member, EMIT_VALUE);
         separator = ",";

@@ -1,6 +1,6 @@
 #include "log_sqlite.h"
 
-#include "codec/row.h"
+#include "row.h"
 
 #include <inttypes.h>
 

@@ -1,4 +1,4 @@
-/* log.db: the records, one blob row a group commit (codec/row.h), and nothing else.
+/* log.db: the records, one blob row a group commit (row.h), and nothing else.
  *
  *   log(last_seq INTEGER PRIMARY KEY, d BLOB)     rows are contiguous and only ever dropped from the front
  *   dropped(one, seq)                             the last record dropped; the first row follows it

@@ -2,7 +2,7 @@
  * so a slow disk makes rows larger, not the queue longer; nothing is ever delayed to fill a row. */
 #include "internal.h"
 
-#include "codec/row.h"
+#include "row.h"
 
 #include "cox/base/units.h"
 

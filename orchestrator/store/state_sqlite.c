@@ -1,6 +1,6 @@
 #include "state_sqlite.h"
 
-#include "codec/row.h"
+#include "row.h"
 
 #include "cox/base/units.h"
 

@@ -12,8 +12,8 @@
  * Integers are little-endian. A row written by any released version stays readable: a new layout takes a new
  * version number. Thread: any.
  */
-#ifndef COX_STORE_CODEC_ROW_H
-#define COX_STORE_CODEC_ROW_H
+#ifndef COX_STORE_ROW_H
+#define COX_STORE_ROW_H
 
 #include "cox/base/buf.h"
 #include "cox/base/err.h"

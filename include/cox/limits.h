@@ -6,6 +6,7 @@
 /* documents */
 #define COX_DOCUMENT_LEN_MAX (4u << 20)
 #define COX_TASK_STEPS_MAX 100000u
+#define COX_TASK_CLASSES_MAX 4096u /* ways in which the steps of a task may ask for a worker */
 #define COX_NAME_LEN_MAX 63u
 #define COX_LABELS_MAX 64u
 #define COX_LABEL_LEN_MAX 256u
@@ -44,8 +45,8 @@
 #define COX_SPEC_LEN_HELD_MAX (256u << 20) /* large inputs computed and waiting for a worker, in all */
 #define COX_SPEC_LEN_MAX (8u << 20) /* a step's input: it travels in one message, with room for the rest */
 #define COX_IDEMPOTENCY_KEYS_MAX 50000000u
-#define COX_LOSSES_MAX 10u /* worker losses a step survives (TASK_FORMAT rule 3) */
-#define COX_CLASSES_MAX 65536u
+#define COX_LOSSES_MAX 10u     /* worker losses a step survives (TASK_FORMAT rule 3) */
+#define COX_CLASSES_MAX 65536u /* of all live tasks */
 #define COX_LIVE_TASKS_MAX 20000000u
 #define COX_LIVE_STEPS_MAX 100000000u
 

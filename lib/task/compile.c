@@ -195,6 +195,9 @@ static void check_header(struct compiler *c, const struct place *root, json_t *c
 
 /* ---- steps ---- */
 
+/* Or the engine, having no room for it ever, would have it submitted again for ever. */
+_Static_assert(COX_TASK_CLASSES_MAX <= COX_CLASSES_MAX, "a task alone must find room");
+
 static int compare_names(const void *a, const void *b, void *names)
 {
     const char *const *name = names;
@@ -240,6 +243,11 @@ static void compile_steps(struct compiler *c, const struct place *at, json_t *st
         compile_step(c, &here, index++, step);
         c->needs_at[index] = c->needs.n;
     }
+    if (c->image.n_classes > COX_TASK_CLASSES_MAX)
+        report_at(&c->report, at,
+                  "found %u different combinations of program, `resources` and `requires`, "
+                  "expected at most %u",
+                  c->image.n_classes, COX_TASK_CLASSES_MAX);
 }
 
 /* Names of `outputs` are data, so any key will do. */

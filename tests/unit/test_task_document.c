@@ -458,6 +458,37 @@ static void test_too_many_steps(void **state)
     cox_buf_fini(&document);
 }
 
+/* Steps and fallbacks that differ in what they ask of a worker; like ones are one class. */
+static void put_classes(struct cox_buf *document, unsigned n)
+{
+    struct cox_buf head = quoted(HEAD "`steps`: {`a`: {" RUN "}, `b`: {" RUN "}");
+
+    cox_buf_clear(document);
+    cox_buf_append_slice(document, cox_buf_slice(&head));
+    for (unsigned i = 2; i < n; i++)
+        cox_buf_printf(document, ",\"s%u\":{\"uses\":\"x@1\",\"resources\":{\"memory\":%u}}", i, i);
+    cox_buf_append_str(document, ",\"last\":{\"uses\":\"x@1\",\"fallback\":{\"uses\":\"x@1\"}}}}");
+    cox_buf_fini(&head);
+}
+
+static void test_too_many_classes(void **state)
+{
+    struct cox_buf document = { 0 };
+    struct compiled c;
+
+    (void)state;
+    put_classes(&document, COX_TASK_CLASSES_MAX);
+    compile_bytes(&c, cox_buf_slice(&document), NULL);
+    assert_int_equal(c.err, COX_OK);
+    assert_int_equal(c.image.n_classes, COX_TASK_CLASSES_MAX);
+    compiled_fini(&c);
+    put_classes(&document, COX_TASK_CLASSES_MAX + 1);
+    compile_bytes(&c, cox_buf_slice(&document), NULL);
+    expect_violation(&c, "4,097 classes", "steps", 1, "found 4097 different combinations");
+    compiled_fini(&c);
+    cox_buf_fini(&document);
+}
+
 static void test_labels(void **state)
 {
     static const struct cox_slice none = { 0 };
@@ -502,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_lines_point_into_the_text),
         cmocka_unit_test(test_only_so_many_are_reported_and_the_rest_counted),
         cmocka_unit_test(test_too_many_steps),
+        cmocka_unit_test(test_too_many_classes),
         cmocka_unit_test(test_labels),
     };
 

@@ -1,5 +1,6 @@
 #include "cli_yaml.h"
 
+#include "cox/base/units.h"
 #include "cox/json.h"
 #include "cox/limits.h"
 
@@ -387,7 +388,30 @@ static bool on_event(struct reader *r, const yaml_event_t *e)
     }
 }
 
-static bool read_events(struct reader *r, yaml_parser_t *parser)
+/* Where the byte at `offset` stands, or the ill-formed character before it: libyaml's own marks do not move
+ * until a whole buffer has been decoded. Columns are characters, as in its marks. */
+static yaml_mark_t mark_of(struct cox_slice text, size_t offset)
+{
+    yaml_mark_t at = { 0 };
+    size_t n;
+
+    for (; at.index < offset && at.index < text.len; at.index += n) {
+        const uint8_t *p = text.data + at.index;
+        bool last = at.index + 1 == text.len;
+
+        n = cox_utf8_len(cox_slice(p, text.len - at.index));
+        if (n == 0)
+            break;
+        at.column++;
+        if (*p == '\n' || (*p == '\r' && !last && p[1] != '\n')) {
+            at.line++;
+            at.column = 0;
+        }
+    }
+    return at;
+}
+
+static bool read_events(struct reader *r, yaml_parser_t *parser, struct cox_slice text)
 {
     yaml_event_t e;
     bool end = false;
@@ -396,7 +420,7 @@ static bool read_events(struct reader *r, yaml_parser_t *parser)
         if (!yaml_parser_parse(parser, &e)) {
             yaml_mark_t at = parser->problem_mark;
             if (parser->error == YAML_READER_ERROR)
-                at = parser->mark;
+                at = mark_of(text, parser->problem_offset);
             if (parser->context)
                 cox_buf_printf(&r->y->error, "%s, ", parser->context);
             return fail(r, &at, parser->problem ? parser->problem : "not YAML");
@@ -420,7 +444,7 @@ enum cox_err cli_yaml_parse(struct cli_yaml *y, struct cox_slice text)
     COX_ASSERT(yaml_parser_initialize(&parser));
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser, text.data, text.len);
-    bool ok = read_events(&r, &parser);
+    bool ok = read_events(&r, &parser, text);
 
     if (ok && y->json.len == 0)
         ok = fail(&r, &start, "the document is empty");

@@ -88,6 +88,25 @@ static void test_refusals_name_line_and_column(void **state)
     assert_refused("a: b: c", 1, 5, "mapping values are not allowed in this context");
 }
 
+/* What cannot be decoded is found a buffer at a time, before anything of it is parsed. */
+static void test_bad_characters_have_their_place(void **state)
+{
+    (void)state;
+    struct cox_buf b = { 0 };
+
+    assert_refused("\xff", 1, 1, "invalid leading UTF-8 octet");
+    assert_refused("a: 1\nb: \xff\n", 2, 4, "invalid leading UTF-8 octet");
+    assert_refused("a: 1\n\nb: caf\xc3\xa9 \xc3(\n", 3, 9, "invalid trailing UTF-8 octet");
+    assert_refused("a: 1\r\nb: \xed\xa0\x80\n", 2, 4, "invalid Unicode character");
+    assert_refused("a: 1\rb: x\x01\n", 2, 5, "control characters are not allowed");
+    assert_refused("a: \xe2\x82", 1, 4, "incomplete UTF-8 octet sequence");
+    for (int i = 0; i < 10000; i++)
+        cox_buf_printf(&b, "k%d: v\n", i);
+    cox_buf_append_str(&b, "bad: '\xff'\n");
+    assert_refused(cox_buf_cstr(&b), 10001, 7, "invalid leading UTF-8 octet");
+    cox_buf_fini(&b);
+}
+
 static void test_bombs_are_refused(void **state)
 {
     (void)state;
@@ -150,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_keys_are_names),
         cmocka_unit_test(test_aliases_are_copies),
         cmocka_unit_test(test_refusals_name_line_and_column),
+        cmocka_unit_test(test_bad_characters_have_their_place),
         cmocka_unit_test(test_bombs_are_refused),
         cmocka_unit_test(test_paths_have_lines),
     };

@@ -346,6 +346,13 @@ void cox_engine_step(struct cox_engine *e, const struct cox_input *in, struct co
 
 /* ---- recovery ---- */
 
+/* The host's clock may have been set back since: time as people see it goes on from the newest record. */
+void wall_seen(struct cox_engine *e, int64_t wall_ms)
+{
+    if (wall_ms > e->now.wall_ms)
+        e->now.wall_ms = wall_ms;
+}
+
 enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_t n, struct cox_slice records)
 {
     COX_ASSERT(!e->live);
@@ -357,6 +364,7 @@ enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_
         if (r.type == RECORD_TASK_SUBMITTED && cox_image_open(&image, r.u.submitted.image) != COX_OK)
             return COX_ERR_CORRUPT;
         e->seq = first_seq + seen++;
+        wall_seen(e, r.wall_ms);
         apply(e, e->seq, &r);
     }
     return in.bad || seen != n ? COX_ERR_CORRUPT : COX_OK;
@@ -420,7 +428,8 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     if (e->seq > last_seq && last_seq != 0)
         return COX_ERR_CORRUPT;
     e->seq = last_seq;
-    e->now = now;
+    e->now.mono_ns = now.mono_ns;
+    wall_seen(e, now.wall_ms);
     e->fx = fx;
     e->live = true;
     struct record r = { .type = RECORD_EPOCH, .wall_ms = now.wall_ms };

@@ -397,9 +397,12 @@ static enum cox_err load_task(struct cox_engine *e, uint64_t id, uint64_t seq, s
     struct cox_task *t = task_create(e, id);
     t->entity.applied_seq = seq;
     enum cox_err err = header_decode(t, bytes);
-    if (err == COX_OK)
-        task_init_header(t);
-    return err;
+    if (err != COX_OK)
+        return err;
+    task_init_header(t);
+    wall_seen(e, t->created_wall_ms);
+    wall_seen(e, t->finished_wall_ms);
+    return COX_OK;
 }
 
 /* A page may be in the state before its header is: then it waits as raw bytes' worth of steps. */

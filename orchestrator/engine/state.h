@@ -438,6 +438,7 @@ void worker_watch_liveness(struct cox_engine *e, struct worker *w);
 /* ---- engine.c ---- */
 struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind); /* after_seq = now's last */
 void changed(struct cox_engine *e, struct cox_task *t, uint32_t step);
+void wall_seen(struct cox_engine *e, int64_t wall_ms);
 void timer_set(struct cox_engine *e, struct timer *t, int64_t mono_ns);
 int64_t mono_after(const struct cox_engine *e, int64_t ms);
 void timer_clear(struct cox_engine *e, struct timer *t);

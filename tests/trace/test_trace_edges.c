@@ -213,6 +213,24 @@ static void a_clock_set_back_during_a_restart_does_not_stretch_a_backoff(void **
     trace_end(t);
 }
 
+static void time_goes_on_from_the_log_when_the_clock_was_set_back(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    after_ms(t, 600000);
+    attach(t, "w1", 1);
+    submit(t, DOC("\"a\":{" RUN "}"));
+    set_clock_back(t, 500000);
+    crash(t);
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .holds = "a" });
+    succeed(t, "w1", "a", "1");
+    assert_true(view_of(t, 1).finished_wall_ms >= view_of(t, 1).created_wall_ms);
+    assert_true(view_of(t, 1).created_wall_ms > 0);
+    ignore(t);
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +243,7 @@ int main(void)
         cmocka_unit_test(room_goes_to_the_class_that_waits_longest_and_fits),
         cmocka_unit_test(a_step_remembers_its_newest_attempts),
         cmocka_unit_test(a_clock_set_back_during_a_restart_does_not_stretch_a_backoff),
+        cmocka_unit_test(time_goes_on_from_the_log_when_the_clock_was_set_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -734,6 +734,13 @@ void evaluate(struct trace *t)
 
 /* ---- looking ---- */
 
+struct cox_task_view view_of(struct trace *t, uint32_t task_no)
+{
+    struct cox_task_view view;
+    cox_task_view(cox_engine_find(t->engine, task_no), &view);
+    return view;
+}
+
 enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *name)
 {
     const struct cox_task *task = cox_engine_find(t->engine, task_no);

@@ -83,6 +83,7 @@ void expect_lines(struct trace *t, const char *file, int line, const char *const
 #define expect_nothing(t) expect_lines(t, __FILE__, __LINE__, NULL, 0)
 void ignore(struct trace *t); /* forgets what happened: the part of the story that is not the point */
 
+struct cox_task_view view_of(struct trace *t, uint32_t task_no);
 enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *step);
 bool is_live(struct trace *t, uint32_t task_no);
 uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *step); /* remembered */

@@ -4,6 +4,7 @@
 #include "janitor.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/log.h"
 #include "cox/base/ring.h"
 
 #include <dirent.h>
@@ -270,8 +271,8 @@ static enum cox_err make_dir(struct slots *s)
     enum cox_err err = COX_ERR_IO;
     struct stat st;
 
-    s->dir = cox_asprintf("%s/" DIR_PREFIX "%s", s->config.work_dir, s->config.boot_id);
-    s->made_work_dir = make_path(s->config.work_dir);
+    if (make_path(s->config.work_dir))
+        s->made_work_dir = true;
     if (lstat(s->config.work_dir, &st) != 0)
         goto out;
     if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0)) {
@@ -287,6 +288,28 @@ static enum cox_err make_dir(struct slots *s)
 out:
     cox_free(unlocked);
     return err;
+}
+
+/* A worker that cannot make directories would take every step there is, and fail it. */
+static bool remake_dir(struct run_host *host)
+{
+    struct slots *s = COX_CONTAINER_OF(host, struct slots, host);
+    int fd = s->dir_fd;
+
+    s->dir_fd = -1;
+    bool made = make_dir(s) == COX_OK;
+    int why = errno;
+
+    cox_log(COX_LOG_WARN, made ? "the work directory was gone; made it again" : "the work directory is gone",
+            "path", s->dir, NULL);
+    if (!made && s->dir_fd >= 0)
+        close(s->dir_fd);
+    if (made)
+        close(fd);
+    else
+        s->dir_fd = fd;
+    errno = why;
+    return made;
 }
 
 /* ---------------------------------------------------------------- the owner's side */
@@ -317,6 +340,7 @@ static void start_thread(struct slots *s)
     event_add(s->signal_event, NULL);
     s->host.base = s->base;
     s->host.dir = s->dir;
+    s->host.remake_dir = remake_dir;
     s->host.ops = &run_ops;
     s->host.log_len_max = LOG_TOTAL_LEN_MAX / s->config.n_slots;
     if (s->host.log_len_max > COX_LOG_LEN_MAX)
@@ -332,6 +356,7 @@ enum cox_err slots_create(const struct slots_config *config, struct slots **ret)
     size_t n = config->n_slots;
 
     s->config = *config;
+    s->dir = cox_asprintf("%s/" DIR_PREFIX "%s", config->work_dir, config->boot_id);
     s->dir_fd = -1;
     if (make_dir(s) != COX_OK) {
         if (s->dir_fd >= 0)

@@ -196,6 +196,28 @@ static void test_a_killed_worker_leaves_nothing_for_long(void **state)
     close(fds[1]);
 }
 
+static void test_a_work_directory_that_was_removed_is_made_again(void **state)
+{
+    struct slots *s = create("b1");
+    char boot[100], aside[100];
+
+    (void)state;
+    snprintf(boot, sizeof(boot), "%s/boot-b1", dir);
+    snprintf(aside, sizeof(aside), "%s-aside", dir);
+    assert_int_equal(rmdir(boot), 0);
+    assert_int_equal(rename(dir, aside), 0);
+    for (int i = 0; i < 2; i++) {
+        start(s, 0, "run", "{\"argv\":[\"pwd\"]}");
+        struct slots_reply *reply = await_reply(s);
+        assert_int_equal(reply->result.status, COX_ATTEMPT_SUCCEEDED);
+        slots_reply_free(s, reply);
+    }
+    assert_int_equal(access(boot, F_OK), 0);
+    slots_destroy(s); /* takes along what it made */
+    assert_int_not_equal(access(dir, F_OK), 0);
+    assert_int_equal(rename(aside, dir), 0);
+}
+
 static int block_signals(void **state)
 {
     sigset_t all;
@@ -215,6 +237,7 @@ int main(void)
         slots_test(test_a_handler_that_is_not_here_is_named),
         slots_test(test_a_log_that_nobody_takes_holds_up_nothing),
         slots_test(test_what_runs_ends_with_the_slots),
+        slots_test(test_a_work_directory_that_was_removed_is_made_again),
     };
     return cmocka_run_group_tests(tests, block_signals, NULL);
 }

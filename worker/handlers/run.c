@@ -353,6 +353,15 @@ static void watch(struct run *run, const struct run_spec *spec, int fds[6])
     fds[1] = fds[2] = fds[4] = -1;
 }
 
+static bool make_own_dir(struct run *run)
+{
+    struct run_host *host = run->host;
+
+    if (mkdir(run->dir, 0700) == 0)
+        return true;
+    return errno == ENOENT && host->remake_dir && host->remake_dir(host) && mkdir(run->dir, 0700) == 0;
+}
+
 static void begin(struct run *run, struct cox_arena *arena, const struct cox_agent_assign *assign)
 {
     struct run_spec spec;
@@ -365,7 +374,7 @@ static void begin(struct run *run, struct cox_arena *arena, const struct cox_age
         refuse(run, COX_CODE_INPUT_INVALID);
         return;
     }
-    if (mkdir(run->dir, 0700) != 0) {
+    if (!make_own_dir(run)) {
         cox_buf_printf(&run->message, "cannot make a working directory: %s", strerror(errno));
         refuse(run, COX_CODE_UNAVAILABLE);
         return;

@@ -26,6 +26,8 @@ struct run_host {
     struct event_base *base;
     struct janitor *janitor;
     const char *dir; /* private directories are made in it */
+    /* `dir` is gone: somebody tidied up. Makes it again, or returns false with errno. NULL: cannot. */
+    bool (*remake_dir)(struct run_host *host);
     size_t log_len_max;
     const struct run_ops *ops;
     uint64_t n_runs; /* so far: names directories */

@@ -207,8 +207,11 @@ void cli_put_failure(struct cli *cli, struct cox_buf *out, const char *task_id,
     cox_put_u8(out, '\n');
     for (size_t i = 0; i < step->n_attempts; i++) {
         const Coxswain__V1__Attempt *a = step->attempts[i];
-        if (step->n_attempts > 10 && i >= 3 && i + 3 < step->n_attempts)
+        if (step->n_attempts > 10 && i >= 3 && i + 3 < step->n_attempts) {
+            if (i == 3)
+                cox_buf_append_str(out, "  ...\n");
             continue;
+        }
         const char *status = cox_wire_enum_text(&coxswain__v1__attempt_status__descriptor, (int)a->status);
         cox_buf_printf(out, "  attempt %u on %s: %s", a->number, a->worker, status ? status : "?");
         if (a->exit_code)

@@ -54,7 +54,7 @@ static void add_step(struct cli_table *table, const Coxswain__V1__Step *step)
     const char *status = cox_wire_enum_text(&coxswain__v1__step_status__descriptor, (int)step->status);
     struct cox_buf attempts = { 0 }, duration = { 0 }, reason = { 0 };
 
-    cox_buf_printf(&attempts, "%zu", step->n_attempts);
+    cox_buf_printf(&attempts, "%u", last ? last->number : 0); /* of many, not all are kept */
     if (first)
         cli_put_between(&duration, first->started_at, last->finished_at);
     if (step->error && *step->error->code)

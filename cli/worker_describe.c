@@ -13,7 +13,7 @@ const char cli_worker_describe_help[] = "Example:\n"
 
 void cli_add_worker(struct cli_table *table, const Coxswain__V1__Worker *worker, bool wide)
 {
-    static const char *const heading[] = { "ID",     "STATE",   "SLOTS", "BUSY",     "FREE", "ATTACHED",
+    static const char *const heading[] = { "ID",     "STATE",   "SLOTS", "BUSY",     "CREDIT", "ATTACHED",
                                            "LABELS", "VERSION", "PEER",  "HANDLERS", "BOOT" };
     struct cox_buf numbers[3] = { 0 }, age = { 0 }, labels = { 0 }, handlers = { 0 };
 

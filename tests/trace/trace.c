@@ -741,14 +741,18 @@ struct cox_task_view view_of(struct trace *t, uint32_t task_no)
     return view;
 }
 
+static struct cox_step_view step_of(struct trace *t, uint32_t task_no, const char *name)
+{
+    const struct cox_task_view view = view_of(t, task_no);
+    uint32_t index = cox_image_find_step(view.image, cox_slice_str(name));
+    struct cox_step_view sv;
+    cox_step_view(t->engine, cox_engine_find(t->engine, task_no), index, &sv);
+    return sv;
+}
+
 enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *name)
 {
-    const struct cox_task *task = cox_engine_find(t->engine, task_no);
-    struct cox_task_view view;
-    struct cox_step_view sv;
-    cox_task_view(task, &view);
-    cox_step_view(t->engine, task, cox_image_find_step(view.image, cox_slice_str(name)), &sv);
-    return sv.status;
+    return step_of(t, task_no, name).status;
 }
 
 bool is_live(struct trace *t, uint32_t task_no)
@@ -758,12 +762,7 @@ bool is_live(struct trace *t, uint32_t task_no)
 
 uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *name)
 {
-    const struct cox_task *task = cox_engine_find(t->engine, task_no);
-    struct cox_task_view view;
-    struct cox_step_view sv;
-    cox_task_view(task, &view);
-    cox_step_view(t->engine, task, cox_image_find_step(view.image, cox_slice_str(name)), &sv);
-    return sv.n_attempts;
+    return step_of(t, task_no, name).n_attempts;
 }
 
 const char *reason_of(struct trace *t, uint32_t task_no, const char *name)
@@ -771,12 +770,7 @@ const char *reason_of(struct trace *t, uint32_t task_no, const char *name)
     static const char *const texts[] = {
         "", "dependencies", "backoff", "no worker", "no capacity", "evaluating", "worker away", "cancelling"
     };
-    const struct cox_task *task = cox_engine_find(t->engine, task_no);
-    struct cox_task_view view;
-    struct cox_step_view sv;
-    cox_task_view(task, &view);
-    cox_step_view(t->engine, task, cox_image_find_step(view.image, cox_slice_str(name)), &sv);
-    return texts[sv.reason];
+    return texts[step_of(t, task_no, name).reason];
 }
 
 void ignore(struct trace *t)

@@ -83,6 +83,7 @@ void cox_api_turn(struct cox_api *a)
 {
     int64_t now_ns = cox_driver_now(a->driver).mono_ns;
 
+    a->n_told = 0;
     while (cox_api_wake_ns(a) <= now_ns) {
         struct cox_op *op = COX_CONTAINER_OF(cox_heap_min(&a->waits), struct cox_op, wait);
         cox_op_unwait(op);

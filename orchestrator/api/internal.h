@@ -21,6 +21,8 @@ struct cox_api {
     struct cox_list dirty;    /* struct cox_watcher with something to say at the turn's end */
     struct cox_heap waits;    /* cox_op.wait by time */
     struct cox_list ops;      /* every cox_op with a call */
+    size_t n_watches;         /* WatchTask streams */
+    size_t n_told;            /* messages queued to them in this turn */
     bool draining;
 };
 

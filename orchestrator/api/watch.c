@@ -1,8 +1,11 @@
 /* WatchTask: a snapshot, then what changes, turn by turn, until the task has ended.
  *
  * No history is kept, so a resume is a snapshot with `reset`. So is what a slow reader gets once it has
- * caught up: it is told that it missed something instead of being buffered for. The changes of a turn are
- * told as the steps are at its end, each step once, the task itself with the last of them.
+ * caught up: it is told that it missed something instead of being buffered for. Changes are told together, as
+ * the steps are then, each step once, the task itself with the last of them. A stream is told nothing new
+ * before it has sent what it was told, nor sooner after it than all streams together can be told in a share
+ * of the engine's time: one watcher hears at once, thousands of a busy task hear less often, and workers are
+ * not kept waiting by them.
  */
 #include "internal.h"
 
@@ -11,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TELL_NS 40000       /* a message: four times its cost, so all watchers get a quarter of a core */
+#define TOLD_PER_TURN 1000u /* messages; beyond, the rest of the watchers waits for later turns */
+#define LATER_NS 1000000
+#define CHANGES_MAX 4096u          /* not yet told; beyond half of it, a snapshot tells more with less */
 #define SLOW_LEN ((size_t)1 << 20) /* not yet read: what follows is not queued but told as a reset later */
 
 struct change {
@@ -23,11 +30,13 @@ struct watch {
     struct cox_watcher watcher;
     struct cox_fetch archive;
     cox_task_id task;
-    struct change *changes; /* of this turn */
+    int64_t due_ns;         /* not told again before */
+    struct change *changes; /* not yet told */
     size_t n_changes;
     size_t cap_changes;
     size_t n_pending; /* batches and fetches that will come back to us */
-    bool final;       /* seen in this turn */
+    bool final;       /* among the changes */
+    bool overflowed;  /* more changes than are kept: a snapshot is due */
     bool lagging;
     bool resetting; /* of the snapshot under way */
 };
@@ -52,6 +61,7 @@ static void free_if_over(struct watch *w)
     if (w->op.call || w->n_pending > 0)
         return;
     cox_watcher_stop(w->op.api, &w->watcher);
+    w->op.api->n_watches--;
     cox_op_fini(&w->op);
     cox_free(w->changes);
     cox_free(w);
@@ -156,19 +166,6 @@ static void snapshot(struct watch *w, bool reset)
 
 /* ---- changes ---- */
 
-static void on_changed(struct cox_watcher *watcher, uint32_t step, uint64_t seq, bool final)
-{
-    struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
-
-    if (w->n_changes == w->cap_changes) {
-        w->cap_changes = w->cap_changes ? w->cap_changes * 2 : 16;
-        w->changes = cox_realloc(w->changes, w->cap_changes, sizeof(*w->changes));
-    }
-    w->changes[w->n_changes++] = (struct change){ step, seq };
-    w->final = w->final || final;
-    cox_watcher_mark(w->op.api, watcher);
-}
-
 static int by_step(const void *a, const void *b)
 {
     const struct change *x = a, *y = b;
@@ -202,17 +199,44 @@ static size_t changes_merge(struct change *c, size_t n)
     return n_kept;
 }
 
-static void on_turn(struct cox_watcher *watcher)
+static void on_changed(struct cox_watcher *watcher, uint32_t step, uint64_t seq, bool final)
 {
     struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
+
+    if (w->n_changes == CHANGES_MAX &&
+        (w->n_changes = changes_merge(w->changes, CHANGES_MAX)) > CHANGES_MAX / 2)
+        w->overflowed = true;
+    if (w->overflowed)
+        w->n_changes = 0;
+    if (w->n_changes == w->cap_changes) {
+        w->cap_changes = w->cap_changes ? w->cap_changes * 2 : 16;
+        w->changes = cox_realloc(w->changes, w->cap_changes, sizeof(*w->changes));
+    }
+    w->changes[w->n_changes++] = (struct change){ step, seq };
+    w->final = w->final || final;
+    cox_watcher_mark(w->op.api, watcher);
+}
+
+static void forget_changes(struct watch *w)
+{
+    w->n_changes = 0;
+    w->final = false;
+    w->overflowed = false;
+}
+
+static void tell(struct watch *w)
+{
     struct cox_driver *d = w->op.api->driver;
     const struct cox_engine *e = cox_driver_engine(d);
     const struct cox_task *task = cox_engine_find(e, w->task);
-    size_t n = changes_merge(w->changes, w->n_changes);
 
-    w->n_changes = 0;
-    if (!task || w->lagging)
-        return; /* lagging: a snapshot follows */
+    if (!task || w->overflowed) { /* it may have ended and gone to the archive meanwhile */
+        bool reset = w->overflowed;
+        forget_changes(w);
+        snapshot(w, reset);
+        return;
+    }
+    size_t n = changes_merge(w->changes, w->n_changes);
     struct batch *b = batch_create(w, n);
     struct cox_shown shown = { .arena = &b->arena };
     struct cox_task_view v;
@@ -225,7 +249,35 @@ static void on_turn(struct cox_watcher *watcher)
     }
     b->messages[n - 1].task = cox_show_task(&shown, e, task, w->final);
     b->last = w->final;
+    forget_changes(w);
     cox_driver_hold(d, &b->hold, on_durable);
+}
+
+static void tell_when_due(struct watch *w)
+{
+    if (w->n_changes == 0 || w->n_pending > 0 || !w->op.call || cox_rpc_outbox_len(w->op.call) > 0)
+        return; /* nothing, or on_room comes */
+    int64_t now_ns = cox_driver_now(w->op.api->driver).mono_ns;
+    if (now_ns >= w->due_ns && w->op.api->n_told >= TOLD_PER_TURN)
+        w->due_ns = now_ns + LATER_NS;
+    if (now_ns < w->due_ns) {
+        cox_op_wait(&w->op, w->due_ns);
+        return;
+    }
+    size_t n = w->n_changes;
+    w->op.api->n_told += n;
+    w->due_ns = now_ns + (int64_t)(w->op.api->n_watches * n) * TELL_NS;
+    tell(w);
+}
+
+static void on_turn(struct cox_watcher *watcher)
+{
+    struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
+
+    if (w->lagging)
+        forget_changes(w); /* a snapshot follows */
+    else
+        tell_when_due(w);
 }
 
 /* ---- the call ---- */
@@ -242,11 +294,18 @@ static void on_room(struct cox_op *op)
 {
     struct watch *w = watch_of(op);
 
-    if (!w->lagging)
-        return;
-    w->lagging = false;
-    w->final = false;
-    snapshot(w, true);
+    if (w->lagging) {
+        w->lagging = false;
+        forget_changes(w);
+        snapshot(w, true);
+    } else {
+        tell_when_due(w);
+    }
+}
+
+static void on_time(struct cox_op *op)
+{
+    tell_when_due(watch_of(op));
 }
 
 void cox_api_watch_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -261,6 +320,8 @@ void cox_api_watch_task(struct cox_rpc_call *call, const ProtobufCMessage *messa
     cox_op_init(&w->op, user, call);
     w->op.on_gone = on_gone;
     w->op.on_room = on_room;
+    w->op.on_time = on_time;
+    w->op.api->n_watches++;
     w->op.endless = true;
     w->task = task;
     w->watcher.on_changed = on_changed;

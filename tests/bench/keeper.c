@@ -280,6 +280,8 @@ static bool print_tasks(const Coxswain__V1__BatchGetTasksResponse *r)
     return all_ended;
 }
 
+#define RECONNECT_NS INT64_C(20000000000)
+
 static bool await_ids(struct client *c, struct ids *ids)
 {
     Coxswain__V1__BatchGetTasksRequest request = COXSWAIN__V1__BATCH_GET_TASKS_REQUEST__INIT;
@@ -294,11 +296,18 @@ static bool await_ids(struct client *c, struct ids *ids)
     request.wait = &wait;
     if (ids->n == 0)
         return true;
-    if (cox_rpc_unary_blocking(c->channel, TASK_SERVICE, "BatchGetTasks", &request.base,
-                               AWAIT_LIMIT_MS + 10000, &response, &error)) {
-        complain("BatchGetTasks: %s", error->message);
+    /* A read may be asked again: a first connection can fail for reasons of the host's, with the server
+     * there. */
+    for (int64_t until_ns = cox_clock_mono_ns() + RECONNECT_NS;;) {
+        if (cox_rpc_unary_blocking(c->channel, TASK_SERVICE, "BatchGetTasks", &request.base,
+                                   AWAIT_LIMIT_MS + 10000, &response, &error) == COX_OK)
+            break;
+        bool again = is_outage(error) && cox_clock_mono_ns() < until_ns;
+        complain("BatchGetTasks: %s%s", error->message, again ? "; again" : "");
         cox_rpc_error_free(error);
-        return false;
+        if (!again)
+            return false;
+        cox_rpc_loop_run_once(c->loop, cox_clock_mono_ns() + TICK_MS * INT64_C(1000000), 256);
     }
     well = print_tasks((Coxswain__V1__BatchGetTasksResponse *)response);
     protobuf_c_message_free_unpacked(response, NULL);

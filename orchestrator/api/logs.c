@@ -8,8 +8,8 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/json.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #define SLOW_LEN ((size_t)1 << 20)
@@ -79,21 +79,23 @@ static void send_piece(struct logs *l, Coxswain__V1__LogStream stream, const voi
 
 /* ---- recorded output ---- */
 
-static void send_text(struct logs *l, const json_t *output, const char *name, Coxswain__V1__LogStream stream)
+static void send_text(struct logs *l, struct cox_slice output, const char *name,
+                      Coxswain__V1__LogStream stream)
 {
-    const json_t *text = json_object_get(output, name);
+    struct cox_buf text = { 0 };
+    struct cox_slice value;
 
-    if (json_is_string(text))
-        send_piece(l, stream, json_string_value(text), json_string_length(text), false);
+    if (cox_json_member(output, name, &value) && cox_json_kind(value) == COX_JSON_STRING) {
+        cox_json_unquote(&text, value);
+        send_piece(l, stream, text.data, text.len, false);
+    }
+    cox_buf_fini(&text);
 }
 
-static void send_recorded(struct logs *l, struct cox_slice bytes)
+static void send_recorded(struct logs *l, struct cox_slice output)
 {
-    json_t *output = json_loadb((const char *)bytes.data, bytes.len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
-
     send_text(l, output, "stdout", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_STDOUT);
     send_text(l, output, "stderr", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_STDERR);
-    json_decref(output);
 }
 
 static void recorded_done(struct logs *l)

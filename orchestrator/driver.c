@@ -278,7 +278,7 @@ static void event_handle(struct cox_driver *d, struct cox_store_event *ev)
         break;
     case COX_STORE_SAVE:
     case COX_STORE_FORGET:
-    case COX_STORE_PUT_PAYLOAD:
+    default:
         break;
     }
     cox_buf_fini(&ev->bytes);
@@ -309,8 +309,7 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
     case COX_STORE_TRUNCATE:
         req.seq = a->u.truncate.seq;
         break;
-    case COX_STORE_READ_ARCHIVE:
-    case COX_STORE_READ_PAYLOAD:
+    default:
         return true;
     }
     cox_buf_append_slice(&req.bytes, bytes);
@@ -349,6 +348,8 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
     case COX_ACT_CLOSE:
         if (d->hooks.on_action)
             d->hooks.on_action(d->hooks.user, a);
+        return true;
+    default:
         return true;
     }
     return true;

@@ -67,7 +67,7 @@ static enum cox_err evaluate(struct evaluation *ev, const struct cox_image *imag
     };
     bool yes;
 
-    if (!act->is_condition)
+    if (act->want != COX_EVAL_CONDITION)
         return cox_eval_template(image, act->template_index, &env, &ev->out, &ev->error);
     enum cox_err err = cox_eval_condition(image, act->template_index, &env, &yes, &ev->error);
 

@@ -85,6 +85,21 @@ struct cox_agent_assign {
     struct cox_slice handler;
     struct cox_slice spec_json;
     struct cox_slice idempotency_key;
+    /* passed through as they are; see worker_service.proto's Assign */
+    const struct cox_agent_item *items; /* a batch */
+    size_t n_items;
+    struct cox_slice version, continuation_json, artifacts_json, workspace, bundle, tenant;
+};
+struct cox_agent_item {
+    uint32_t index;
+    struct cox_slice spec_json;
+};
+struct cox_agent_item_result {
+    uint32_t index;
+    enum cox_attempt_status status;
+    enum cox_code code;
+    struct cox_slice message;
+    struct cox_slice output;
 };
 
 /* How an attempt ended. */
@@ -93,6 +108,11 @@ struct cox_agent_result {
     enum cox_code code;             /* NONE if and only if SUCCEEDED */
     struct cox_slice message;
     struct cox_slice output; /* JSON; empty: null */
+    struct cox_slice artifacts_json, continuation_json; /* empty: none */
+    const struct cox_agent_item_result *items;          /* of a batch */
+    size_t n_items;
+    const struct cox_hash *blobs; /* uploaded for this attempt, referred to above */
+    size_t n_blobs;
     bool has_exit_code;
     int32_t exit_code;
     uint64_t cpu_us;

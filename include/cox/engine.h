@@ -57,6 +57,27 @@ enum cox_input_kind {
     COX_IN_EVALUATED,  /* answer to COX_ACT_EVALUATE */
     COX_IN_ARCHIVED,   /* answer to COX_ACT_ARCHIVE: the archive holds it durably */
     COX_IN_CHECKPOINT, /* save up to `max_bytes` of changed entities */
+
+    /* people's words to a live task; each is answered by REPLY */
+    COX_IN_PAUSE,
+    COX_IN_RESUME,
+    COX_IN_SIGNAL,
+    COX_IN_APPROVE,
+    COX_IN_RETRY, /* an ended task, thawed from the archive: what failed runs again */
+    COX_IN_FORK,  /* a new task from one that is live or archived */
+
+    /* answers to actions */
+    COX_IN_COMPILED, /* to COX_ACT_COMPILE */
+    COX_IN_LOADED,   /* to COX_ACT_LOAD */
+    COX_IN_COMPOSED, /* to COX_ACT_COMPOSE */
+    COX_IN_FETCHED,  /* to COX_ACT_FETCH */
+
+    /* what operators keep; each is answered by REPLY */
+    COX_IN_POLICY, /* cordon, uncordon, drain a worker */
+    COX_IN_TEMPLATE_APPLY,
+    COX_IN_TEMPLATE_DELETE,
+    COX_IN_SCHEDULE_APPLY,
+    COX_IN_SCHEDULE_DELETE,
     COX_IN_NR
 };
 
@@ -70,8 +91,87 @@ struct cox_in_submit {
 struct cox_in_cancel {
     uint64_t request;
     cox_task_id task;
+    struct cox_slice step; /* only this one, by its address within the task; empty: all */
     struct cox_slice reason;
 };
+struct cox_in_task { /* PAUSE, RESUME */
+    uint64_t request;
+    cox_task_id task;
+};
+struct cox_in_signal {
+    uint64_t request;
+    cox_task_id task;
+    struct cox_slice name;
+    struct cox_payload payload; /* STORED values carry their bytes */
+};
+struct cox_in_approve {
+    uint64_t request;
+    cox_task_id task;
+    struct cox_slice step; /* its address within the task: "approve", "scan[3]", "child.approve" */
+    bool approve;
+    struct cox_slice comment;
+    struct cox_slice by; /* who answers, "" when not known */
+};
+struct cox_in_retry {
+    uint64_t request;
+    cox_task_id task;
+    struct cox_slice archived; /* what cox_task_thaw reads; checked by it */
+};
+struct cox_in_fork {
+    uint64_t request;
+    cox_task_id from;          /* live; or `archived` is set */
+    struct cox_slice archived; /* empty: live */
+    struct cox_slice at;       /* the step to run again, with all that depends on it; empty: what did not succeed */
+    struct cox_slice image;    /* with other inputs (cox_image_rebind); empty: the same */
+    struct cox_slice tenant, key;
+    struct cox_hash document; /* of the request, as in SUBMIT */
+};
+struct cox_in_compiled {
+    uint64_t ticket;
+    bool ok;
+    struct cox_slice image; /* copied */
+    struct cox_slice error; /* the first violations as a sentence, when !ok */
+};
+struct cox_in_loaded {
+    cox_task_id task;
+    struct cox_slice bytes; /* what COX_ACT_STORE_SLEEPER carried */
+};
+struct cox_in_fetched {
+    uint64_t ticket;
+    struct cox_slice bytes;
+};
+struct cox_in_policy {
+    uint64_t request;
+    struct cox_slice worker_id;
+    enum { COX_POLICY_CORDON, COX_POLICY_UNCORDON, COX_POLICY_DRAIN } what;
+};
+struct cox_in_template {
+    uint64_t request;
+    struct cox_slice tenant;
+    struct cox_slice name;
+    uint32_t major;
+    struct cox_slice document; /* APPLY: checked by compiling it */
+};
+struct cox_in_schedule {
+    uint64_t request;
+    struct cox_slice tenant;
+    struct cox_slice name;
+    struct cox_slice document; /* APPLY: what users get back */
+    struct cox_slice image;    /* APPLY: of the task it makes, with its inputs' defaults */
+    struct cox_slice cron;     /* APPLY: five fields; checked */
+    struct cox_slice zone;     /* APPLY: cox_zone bytes (cox/cron.h); checked */
+    enum cox_overlap overlap;
+    int64_t catch_up_ms;
+};
+/* One item of a batch. */
+struct cox_item_result {
+    uint32_t index;
+    enum cox_attempt_status status; /* SUCCEEDED FAILED TIMED_OUT CANCELLED */
+    enum cox_code code;
+    struct cox_slice message;
+    struct cox_slice output; /* JSON, <= COX_ITEM_OUTPUT_LEN_MAX; larger ones are references already */
+};
+
 struct cox_in_attach {
     uint32_t session; /* the stream's number, never reused while the engine lives; > 0 */
     struct cox_slice worker_id;
@@ -83,6 +183,7 @@ struct cox_in_attach {
     size_t n_labels;
     const struct cox_slice *handlers;
     size_t n_handlers;
+    const struct cox_slice *versions; /* exact version of each handler; empty: it has none */
     const struct cox_ref *holds; /* driver passes none when the worker's shard_uid is another's */
     size_t n_holds;
 };
@@ -93,6 +194,13 @@ struct cox_in_result {
     enum cox_code code;
     struct cox_slice message;
     struct cox_payload output;
+    struct cox_payload artifacts; /* {"name": {"$blob", "size"}}; NONE: none */
+    struct cox_payload continuation; /* SUCCEEDED and not NONE: {"steps", "state"}: run these, then again */
+    const struct cox_hash *blobs; /* in the blob store already, referred to by output, artifacts or items */
+    size_t n_blobs;
+    const struct cox_item_result *items; /* of a batch; status SUCCEEDED says only that it was worked through;
+                                            an item that is missing counts as the attempt itself */
+    size_t n_items;
     bool has_exit_code;
     int32_t exit_code;
     uint64_t cpu_us;
@@ -114,7 +222,18 @@ struct cox_input {
         struct cox_in_cancel cancel;
         struct cox_in_attach attach;
         struct cox_in_result result;
-        struct cox_in_evaluated evaluated;
+        struct cox_in_evaluated evaluated; /* EVALUATED, COMPOSED */
+        struct cox_in_task of;             /* PAUSE, RESUME */
+        struct cox_in_signal signal;
+        struct cox_in_approve approve;
+        struct cox_in_retry retry;
+        struct cox_in_fork fork;
+        struct cox_in_compiled compiled;
+        struct cox_in_loaded loaded;
+        struct cox_in_fetched fetched;
+        struct cox_in_policy policy;
+        struct cox_in_template template;
+        struct cox_in_schedule schedule;
         struct {
             uint32_t session;
             uint64_t granted; /* cumulative on this session */
@@ -138,7 +257,7 @@ struct cox_input {
 /* ---------------------------------------------------------------- effects */
 
 enum cox_action_kind {
-    COX_ACT_REPLY, /* to SUBMIT or CANCEL */
+    COX_ACT_REPLY, /* to every input that has a `request` */
     COX_ACT_ASSIGN,
     COX_ACT_CANCEL,      /* tell the worker to stop an attempt */
     COX_ACT_ANSWER,      /* to a result */
@@ -150,28 +269,50 @@ enum cox_action_kind {
     COX_ACT_SAVE,        /* checkpoint: an entity */
     COX_ACT_FORGET,      /* checkpoint: an entity that is gone */
     COX_ACT_TRUNCATE,    /* checkpoint finished: the log up to `seq` is covered by what was saved */
-    COX_ACT_ALARM        /* something an operator should know: text */
+    COX_ACT_ALARM,       /* something an operator should know: text */
+    COX_ACT_COMPILE,     /* a frame's image: compile, answer COMPILED */
+    COX_ACT_STORE_SLEEPER, /* an evicted task's bytes to the state, where LOAD finds them */
+    COX_ACT_LOAD,        /* read an evicted task's bytes, answer LOADED */
+    COX_ACT_COMPOSE,     /* a map's output: join its parts in order, keep the value, answer COMPOSED */
+    COX_ACT_FETCH,       /* a stored value's bytes, answer FETCHED */
+    COX_ACT_RELEASE,     /* tell a worker that a task's workspaces are no longer needed */
+    COX_ACT_DRAIN,       /* tell a worker to finish and leave */
+    COX_ACT_INDEX        /* what ListTasks should know of a task */
 };
 
 enum cox_answer { COX_ANSWER_ACCEPTED = 1, COX_ANSWER_DUPLICATE, COX_ANSWER_STALE, COX_ANSWER_UNKNOWN };
 
 struct cox_act_reply {
     uint64_t request;
-    enum cox_err err; /* SUBMIT: FULL (retry_ms set), EXISTS (other document). CANCEL: NOT_FOUND */
+    enum cox_err err; /* SUBMIT: FULL (retry_ms set), EXISTS (other document). NOT_FOUND: no such live task,
+                         step or thing. INVALID: it is not in a state for that; `message` says why */
     cox_task_id task;
     enum cox_task_status status;
     bool existed;
     int64_t retry_ms;
     const char *message; /* static text, or NULL */
 };
+struct cox_act_item {
+    uint32_t index;
+    struct cox_slice spec_json; /* effects' */
+};
 struct cox_act_assign {
     uint32_t session;
     struct cox_ref ref;
+    cox_task_id root; /* the task that users know; ref.task may be a frame of it */
     uint32_t attempt; /* number, from 1 */
     bool fallback;
-    struct cox_slice step_name; /* engine's, see below */
+    struct cox_slice address;   /* effects': within the task, "scan[3]", "child.build" */
     struct cox_slice handler;   /* engine's */
-    struct cox_slice spec_json; /* effects' or engine's */
+    struct cox_slice version;   /* engine's: the program's exact version, empty: any */
+    struct cox_slice spec_json; /* effects' or engine's; empty for a batch */
+    const struct cox_act_item *items; /* effects': a batch */
+    size_t n_items;
+    struct cox_slice continuation; /* effects': {"state", "steps"}; empty: the first call */
+    struct cox_slice artifacts;    /* effects': {"name": "path"}; empty: none */
+    struct cox_slice workspace;    /* effects': equal texts are the same files; empty: private */
+    struct cox_slice bundle;       /* engine's: "sha256:..."; empty: none */
+    struct cox_slice tenant;       /* engine's */
     int64_t timeout_ms;
     struct cox_resources resources;
 };
@@ -180,10 +321,18 @@ struct cox_act_evaluate {
     cox_task_id task;
     uint32_t step; /* COX_IMAGE_NONE: the task's outputs */
     uint32_t template_index;
-    bool is_condition;        /* value must be a bool; answer "true" or "false" */
+    enum {
+        COX_EVAL_VALUE,     /* STORED in the answer when large */
+        COX_EVAL_SPEC,      /* INLINE whatever its size, at most COX_SPEC_LEN_MAX */
+        COX_EVAL_CONDITION, /* must be a bool; answer "true" or "false" */
+        COX_EVAL_LIST       /* a map's `over`: must be a list or null; kept like a VALUE, of any size, and the
+                               answer carries all its bytes */
+    } want;
     bool success, failure;    /* for the functions of the same name */
     enum cox_code error_code; /* for the root `error` */
     struct cox_slice error_message;
+    struct cox_slice item_json, args_json; /* effects' */
+    uint64_t item_index;
     struct cox_slice image;         /* engine's: stays until EVALUATED came back for this ticket */
     const struct cox_image *opened; /* the same, checked already (that is O(image)); any thread may read */
     const struct cox_eval_input *steps; /* what the template refers to, effects' */
@@ -195,6 +344,29 @@ struct cox_eval_input {
     enum cox_code code;
     struct cox_slice message;
     struct cox_payload output; /* STORED: to be fetched by hash */
+    struct cox_payload errors, artifacts;
+};
+struct cox_act_compile {
+    uint64_t ticket;
+    cox_task_id root; /* who pays for what is kept */
+    enum cox_source_kind kind; /* TEMPLATE or STEPS */
+    struct cox_slice document; /* effects' */
+    struct cox_slice inputs_json; /* effects' */
+};
+struct cox_act_compose {
+    uint64_t ticket;
+    cox_task_id root; /* owns the value */
+    const struct cox_entity_key *parts; /* effects': in order; each was saved: its bytes are what
+                                           cox_map_part_outputs reads */
+    size_t n_parts;
+};
+struct cox_act_index {
+    cox_task_id task;
+    enum cox_task_status status; /* as of now; while it lives: PENDING, and the engine knows better */
+    int64_t created_wall_ms, finished_wall_ms;
+    struct cox_slice name, tenant; /* effects' */
+    const struct cox_label *labels; /* effects' */
+    size_t n_labels;
 };
 
 struct cox_action {
@@ -222,17 +394,33 @@ struct cox_action {
         } changed;
         struct {
             struct cox_hash hash;
-            struct cox_slice bytes; /* effects' */
+            cox_task_id root;       /* whose it is: kept as long as that task is */
+            struct cox_slice bytes; /* effects'; empty: the blob store has it, only note whose it is */
         } payload;
+        struct cox_act_compile compile;
+        struct cox_act_compose compose;
+        struct cox_act_index index;
+        struct {
+            uint64_t ticket;
+            struct cox_hash hash;
+        } fetch;
         struct {
             cox_task_id task;
+        } load;
+        struct {
+            uint32_t session;
+            cox_task_id task; /* RELEASE */
+        } worker;             /* RELEASE, DRAIN */
+        struct {
+            cox_task_id task;
+            cox_task_id root;       /* equal to task, but for frames */
             struct cox_slice bytes; /* effects': what cox_task_thaw reads */
         } archive;
         struct {
             struct cox_entity_key key;
             uint64_t applied_seq;
             struct cox_slice bytes; /* effects' */
-        } save;                     /* SAVE, FORGET (no bytes) */
+        } save;                     /* SAVE, STORE_SLEEPER, FORGET (no bytes) */
         struct {
             uint64_t seq;
         } truncate;
@@ -292,11 +480,30 @@ void cox_engine_check(const struct cox_engine *e);
 
 /* ---------------------------------------------------------------- reading */
 
-/* The live task, or NULL (unknown, or in the archive only). Valid until the next step. */
+/* The live task, or NULL (unknown, evicted, or in the archive only). Valid until the next step. */
 const struct cox_task *cox_engine_find(const struct cox_engine *e, cox_task_id id);
+/* It waits and was evicted: any input that names it, and cox_engine_want, bring it back. */
+bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id);
+
+/* Frames: a step that expands runs steps of its own in a frame, which is a task under the step. All frames of
+ * a task, at any depth, in order of creation: *it starts at NULL; NULL at the end. The next step ends it. */
+const struct cox_task *cox_engine_next_frame(const struct cox_engine *e, const struct cox_task *root,
+                                             const void **it);
+/* A step by its address within the task ("scan[17].0"): the frame it is in, its index there, and the item of a
+ * map it names (UINT64_MAX: none). NULL: there is none, or its frame has ended and is in the archive. */
+const struct cox_task *cox_engine_find_step(const struct cox_engine *e, const struct cox_task *root,
+                                            struct cox_slice address, uint32_t *ret_step, uint64_t *ret_item);
+/* Appends the address of a step of a frame within its root. */
+void cox_step_address(struct cox_buf *out, const struct cox_task *frame, uint32_t step);
+/* The next step that runs in this frame, from `from` on (0 first); COX_IMAGE_NONE at the end. */
+uint32_t cox_task_next_step(const struct cox_task *frame, uint32_t from);
 
 struct cox_task_view {
     cox_task_id id;
+    cox_task_id root;    /* the task that users know: itself, or what this frame is in */
+    cox_task_id parent;  /* 0: none */
+    uint32_t parent_step;
+    uint64_t parent_item; /* UINT64_MAX: none */
     struct cox_slice tenant;
     const struct cox_image *image;
     enum cox_task_status status;
@@ -307,8 +514,10 @@ struct cox_task_view {
     struct cox_slice message;
     uint32_t error_step; /* COX_IMAGE_NONE: no step */
     struct cox_payload outputs;
-    uint32_t n_steps_by_status[COX_STEP_STATUS_NR];
-    uint64_t cpu_us;
+    uint32_t n_steps_by_status[COX_STEP_STATUS_NR]; /* of a root: those of all its frames, ended ones too */
+    uint64_t cpu_us;                                /* the same */
+    bool paused;
+    struct cox_slice schedule; /* name of the schedule that made it; empty: none */
 };
 void cox_task_view(const struct cox_task *t, struct cox_task_view *ret);
 
@@ -320,8 +529,43 @@ enum cox_step_reason {
     COX_REASON_NO_CAPACITY,  /* READY: fitting workers are busy */
     COX_REASON_EVALUATING,   /* READY: its input is being computed */
     COX_REASON_WORKER_AWAY,  /* RUNNING: its worker is disconnected; waiting for it to come back */
-    COX_REASON_CANCELLING    /* RUNNING: told to stop */
+    COX_REASON_CANCELLING,   /* RUNNING: told to stop */
+    COX_REASON_PAUSED,       /* READY, but its task is paused */
+    COX_REASON_CONCURRENCY,  /* READY: `concurrency` has no room */
+    COX_REASON_RATE,         /* READY: `rate` until `ready_wall_ms` */
+    COX_REASON_AFFINITY,     /* READY: the worker it must run on is away or full */
+    COX_REASON_VERSION,      /* READY: no worker offers the version it is pinned to */
+    COX_REASON_TIMER,        /* WAITING: until `ready_wall_ms` */
+    COX_REASON_SIGNAL,       /* WAITING */
+    COX_REASON_APPROVAL,     /* WAITING; it expires at `ready_wall_ms`, 0: never */
+    COX_REASON_CHILDREN,     /* WAITING: for steps of its own */
+    COX_REASON_ITEMS,        /* READY or RUNNING: a map under way */
+    COX_REASON_EXPANDING,    /* WAITING: its steps are being compiled, its list or output composed */
+    COX_REASON_NR
 };
+/* Facts behind a READY step's reason, for explanations. O(workers). */
+struct cox_step_why {
+    uint32_t n_workers;   /* attached */
+    uint32_t n_offer;     /* of them: offer the handler */
+    uint32_t n_version;   /* of these: in the pinned version */
+    uint32_t n_labels;    /* of these: satisfy `requires` */
+    uint32_t n_fit;       /* of these: have what `resources` asks for in all */
+    uint32_t n_cordoned;  /* of these: cordoned or draining */
+    uint32_t n_free;      /* of these: could take it now */
+    uint32_t n_ahead;     /* steps before it in its queue: at least so many */
+    struct cox_slice handler, version;
+    struct cox_slice gate; /* key of the `concurrency` or `rate` that holds it */
+    uint32_t gate_limit, gate_used;
+    struct cox_slice worker; /* AFFINITY: which */
+};
+void cox_step_why(const struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                  struct cox_step_why *ret);
+struct cox_map_view {
+    uint64_t n_items, n_running, n_succeeded, n_failed, n_tolerated;
+    uint64_t bytes; /* held in memory for it */
+};
+/* False: not a map, or not begun. */
+bool cox_map_view(const struct cox_task *t, uint32_t step, struct cox_map_view *ret);
 struct cox_step_view {
     enum cox_step_status status;
     enum cox_step_reason reason;
@@ -330,6 +574,8 @@ struct cox_step_view {
     enum cox_code code; /* when FAILED, or of the last failed attempt while it retries */
     struct cox_slice message;
     struct cox_payload output;
+    struct cox_payload errors, artifacts;
+    struct cox_slice waits_for; /* of SIGNAL: its name; APPROVAL: the prompt */
     uint32_t n_attempts;
 };
 struct cox_attempt_view {
@@ -344,6 +590,7 @@ struct cox_attempt_view {
     struct cox_slice message;
     uint64_t cpu_us;
     bool fallback;
+    cox_task_id frame; /* its steps ran in this frame, archived under this id when it has ended; 0: none */
     struct cox_ref ref;
 };
 /* `e` may be NULL for a thawed task (reasons are NONE then). */
@@ -360,7 +607,7 @@ void cox_task_free(struct cox_task *t); /* thawed ones only; NULL is allowed */
 struct cox_worker_view {
     struct cox_slice worker_id, boot_id, version;
     uint32_t session; /* 0: disconnected */
-    bool draining;
+    bool draining, cordoned;
     uint32_t slots, assigned;
     uint64_t free_credit;
     struct cox_resources resources, free_resources;
@@ -368,6 +615,7 @@ struct cox_worker_view {
     const struct cox_label *labels;
     size_t n_labels;
     const struct cox_slice *handlers;
+    const struct cox_slice *versions; /* of each handler */
     size_t n_handlers;
 };
 /* Workers known now, in the order they first attached: *it starts at 0 and names a place that stays good over
@@ -378,7 +626,51 @@ bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_w
 bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker_id, const void **it,
                              struct cox_ref *ret);
 
+struct cox_template_view {
+    struct cox_slice tenant, name, document;
+    uint32_t major;
+    int64_t updated_wall_ms;
+};
+/* By tenant, name and major: *it starts at 0; false at the end. A place stays good over steps. */
+bool cox_engine_next_template(const struct cox_engine *e, uint64_t *it, struct cox_template_view *ret);
+bool cox_engine_find_template(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
+                              uint32_t major, struct cox_template_view *ret);
+struct cox_schedule_view {
+    struct cox_slice tenant, name, document;
+    int64_t last_wall_ms, next_wall_ms; /* 0: none */
+    cox_task_id last_task;              /* 0: none */
+    uint32_t n_queued;                  /* runs that wait for the last to end */
+    uint64_t n_skipped;
+};
+bool cox_engine_next_schedule(const struct cox_engine *e, uint64_t *it, struct cox_schedule_view *ret);
+bool cox_engine_find_schedule(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
+                              struct cox_schedule_view *ret);
+
+/* ---- numbers, kept on each transition: reading is O(what is asked for) ---- */
+
+#define COX_HISTOGRAM_BUCKETS 20
+/* Bounds in microseconds of all histograms: 100 us .. 10 h; the last bucket is the rest. */
+extern const int64_t cox_histogram_bounds_us[COX_HISTOGRAM_BUCKETS - 1];
+struct cox_histogram {
+    uint64_t n[COX_HISTOGRAM_BUCKETS];
+    uint64_t sum_us;
+};
+
+/* One place where READY steps wait: *it starts at 0; false at the end. */
+struct cox_queue_view {
+    struct cox_slice tenant, class; /* class: the handler */
+    enum cox_step_reason reason;
+    uint64_t n;
+};
+bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_queue_view *ret);
+
 struct cox_engine_stats {
+    uint64_t steps_finished_by_kind[COX_KIND_NR][COX_STEP_STATUS_NR];
+    struct cox_histogram ready_to_start, run, task_duration;
+    uint64_t n_tasks_by_status[COX_TASK_STATUS_NR]; /* live ones, roots only; WAITING includes evicted ones */
+    uint64_t n_tasks_asleep;
+    uint64_t n_slots_busy, n_workers_cordoned, n_workers_draining, n_workers_disconnected;
+    uint64_t refused_full; /* submissions */
     uint64_t n_live_tasks, n_live_steps;
     uint64_t n_ready, n_running;
     uint64_t n_workers, n_slots;

@@ -27,6 +27,24 @@
 #define COX_LOG_LEN_MAX (16u << 20)           /* an attempt's live log kept on its worker */
 #define COX_ERROR_MESSAGE_LEN_MAX 1024u
 
+/* expansion */
+#define COX_MAP_ITEMS_MAX 10000000u
+#define COX_MAP_PAGE_ITEMS 4096u
+#define COX_MAP_BATCH_MAX 1000u
+#define COX_MAP_ITEMS_LEN_MAX (1u << 30) /* of one map's list; and of all held at once: COX_MAP_HELD_LEN_MAX */
+#define COX_MAP_HELD_LEN_MAX ((uint64_t)4 << 30)
+#define COX_ITEM_OUTPUT_LEN_MAX (64u << 10) /* in a batch's result; larger ones go to the blob store */
+#define COX_FRAME_DEPTH_MAX 16u
+#define COX_CONTINUATIONS_MAX 10000u /* of one attempt of a program */
+#define COX_SIGNALS_MAX 1000u        /* sent and not yet waited for, a task */
+#define COX_SIGNAL_LEN_MAX (64u << 10)
+#define COX_EVICT_AFTER_MS 1000 /* a task that only waits leaves memory after this long */
+#define COX_TEMPLATES_MAX 100000u
+#define COX_SCHEDULES_MAX 100000u
+#define COX_SCHEDULE_QUEUE_MAX 100u
+#define COX_BLOB_LEN_MAX (1u << 30)
+#define COX_BLOB_CHUNK_LEN (64u << 10)
+
 /* wire */
 #define COX_MESSAGE_LEN_MAX (16u << 20) /* one gRPC message */
 #define COX_OUTBOX_LEN_MAX (32u << 20)  /* bytes queued to one peer before it is cut off */

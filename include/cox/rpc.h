@@ -226,12 +226,43 @@ void cox_rpc_fail(struct cox_rpc_call *call, const struct cox_rpc_error *error);
 /* Request metadata by lower-case key; data is NULL when absent. Valid as long as the call. */
 struct cox_slice cox_rpc_call_metadata(const struct cox_rpc_call *call, const char *key);
 
-/* ---- client ----------------------------------------------------------------------------------------- */
-
 struct cox_rpc_metadata {
     const char *key; /* lower case */
     const char *value;
 };
+
+/* ---- local calls: the same services without a wire, for the HTTP edge ---------------------------------- */
+
+/* What a local call gets back, on the loop's thread, inline from whatever the service did; they must not call
+ * the service back. Slices are packed messages and live for the call. */
+struct cox_rpc_local_callbacks {
+    void (*on_message)(void *user, struct cox_slice packed);
+    /* Exactly once, last, also after cox_rpc_local_cancel. */
+    void (*on_closed)(void *user, const struct cox_rpc_error *status);
+};
+struct cox_rpc_local_config {
+    const char *path;                        /* "/coxswain.v1.TaskService/GetTask" */
+    const struct cox_rpc_metadata *metadata; /* copied */
+    size_t n_metadata;
+    const char *peer;      /* for cox_rpc_call_peer; copied */
+    int64_t deadline_ns;   /* COX_RPC_FOREVER: none */
+    size_t outbox_len_max; /* bytes sent and not yet taken; 0: the server's */
+    const struct cox_rpc_local_callbacks *callbacks; /* must outlive the call */
+    void *user;
+};
+/* Starts a call of a method that takes one message or a stream of them. Handlers see an ordinary call: paused
+ * reads, draining, bounds and deadlines hold for it too. Never fails: what is wrong is told by on_closed, which
+ * does not come before this returns. */
+struct cox_rpc_call *cox_rpc_local_start(struct cox_rpc_server *server,
+                                         const struct cox_rpc_local_config *config);
+/* One message, packed; a malformed one ends the call INVALID_ARGUMENT. Then half-close. */
+void cox_rpc_local_send(struct cox_rpc_call *call, struct cox_slice packed);
+void cox_rpc_local_half_close(struct cox_rpc_call *call);
+/* The reader has taken so many bytes of messages: room in the outbox again. */
+void cox_rpc_local_taken(struct cox_rpc_call *call, size_t len);
+void cox_rpc_local_cancel(struct cox_rpc_call *call);
+
+/* ---- client ----------------------------------------------------------------------------------------- */
 
 /* Copied. Zeroes mean the defaults. */
 struct cox_rpc_channel_config {

@@ -18,7 +18,7 @@
 #ifndef COX_STORE_H
 #define COX_STORE_H
 
-#include "cox/types.h"
+#include "cox/task.h" /* cox_label */
 
 struct cox_store;
 
@@ -26,6 +26,8 @@ struct cox_store_config {
     const char *uri;      /* "sqlite" (needs data_dir) or "memory" (nothing survives the process) */
     const char *data_dir; /* made when missing; locked against a second process */
     uint32_t shard;
+    int64_t retention_ms; /* finished tasks are kept this long; 0: for ever */
+    uint64_t min_free;    /* bytes; blobs are refused below it */
     void (*wake)(void *user); /* any thread: durable_seq rose or an event is ready. Must not block. */
     void (*on_fatal)(void *user, const char *what); /* a store thread: must not return to use the store */
     void *user;
@@ -79,11 +81,74 @@ enum cox_store_op {
     COX_STORE_SAVE,         /* entity: key, seq = applied_seq, bytes */
     COX_STORE_FORGET,       /* entity: key */
     COX_STORE_ARCHIVE,      /* a finished task: id, bytes; event when committed. Replaces an equal id. */
-    COX_STORE_PUT_PAYLOAD,  /* hash, bytes; a payload that is there already is left alone */
+    COX_STORE_PUT_PAYLOAD,  /* hash, owner, bytes (empty: it is a blob); noted as the owner's. What is there
+                               already is left alone */
     COX_STORE_TRUNCATE,     /* seq: sync the state, then drop log rows up to seq; event when done */
     COX_STORE_READ_ARCHIVE, /* id; event with bytes, COX_ERR_NOT_FOUND when absent */
-    COX_STORE_READ_PAYLOAD  /* hash; event with bytes */
+    COX_STORE_READ_PAYLOAD, /* hash; event with bytes; a blob too, up to COX_MAP_ITEMS_LEN_MAX */
+    COX_STORE_READ_ENTITY,  /* key; event with bytes */
+    COX_STORE_DELETE,       /* id, an archived task: it, its frames, its payloads' owner, its index row go; event,
+                               COX_ERR_NOT_FOUND when absent */
+    COX_STORE_INDEX,        /* bytes: an encoded cox_index_row, see cox_index_row_encode; replaces an equal id */
+    COX_STORE_LIST,         /* bytes: an encoded cox_index_query; event with an encoded cox_index_page */
+    COX_STORE_SWEEP,        /* one slice of it: retention, then payloads and blobs that nobody owns and that are
+                               older than 24 h; event: `id` is 1 when there is more to do */
+    COX_STORE_BACKUP        /* bytes: a path of a directory to make; a consistent copy of state, blobs and log up
+                               to `seq` at least; event when it is synced */
 };
+
+/* ---- the index behind ListTasks: roots only, newest first; rebuilt from the archive when found damaged ---- */
+struct cox_index_row {
+    uint64_t id;
+    uint8_t status; /* enum cox_task_status; PENDING stands for every status of a live task */
+    int64_t created_wall_ms, finished_wall_ms;
+    struct cox_slice name, tenant;
+    const struct cox_label *labels;
+    size_t n_labels;
+};
+void cox_index_row_encode(struct cox_buf *b, const struct cox_index_row *row);
+struct cox_index_query {
+    uint32_t statuses; /* bit 1u << enum cox_task_status; 0: all; live tasks count as PENDING */
+    const struct cox_label *labels; /* all of these */
+    size_t n_labels;
+    struct cox_slice tenant;   /* empty: all */
+    int64_t created_after_ms;  /* 0: no bound */
+    int64_t created_before_ms; /* 0: no bound */
+    uint64_t before_id;        /* older than this; 0: from the newest */
+    uint32_t limit;
+};
+void cox_index_query_encode(struct cox_buf *b, const struct cox_index_query *q);
+struct cox_index_page { /* rows borrow from the event's bytes */
+    struct cox_reader in;
+    uint32_t n;
+    bool more;
+    uint64_t as_of_seq; /* everything up to it is in the index */
+};
+COX_MUST_CHECK enum cox_err cox_index_page_open(struct cox_slice bytes, struct cox_index_page *ret);
+/* Labels live until the next call; the caller gives room for COX_LABELS_MAX. False at the end. */
+bool cox_index_page_next(struct cox_index_page *p, struct cox_index_row *ret, struct cox_label *labels);
+
+/* ---- blobs: values above COX_LOGGED_PAYLOAD_LEN_MAX, bundles, artifacts: synced files named by content ---- */
+struct cox_blob_writer;
+/* Any thread. Writes to a temporary file; `done` syncs it and gives it its name if the bytes have the hash.
+ * Errors: COX_ERR_INVALID (hash or size differ), COX_ERR_FULL (below min-free), COX_ERR_IO. */
+COX_MUST_CHECK enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob_writer **ret);
+COX_MUST_CHECK enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox_slice bytes);
+COX_MUST_CHECK enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *expected,
+                                          struct cox_hash *ret_hash, uint64_t *ret_size); /* frees w */
+void cox_blob_abandon(struct cox_blob_writer *w); /* NULL is allowed */
+/* Any thread: up to `len` bytes from `offset`; fewer at the end. COX_ERR_NOT_FOUND. Blobs only, not payloads. */
+COX_MUST_CHECK enum cox_err cox_blob_read(struct cox_store *s, const struct cox_hash *hash, uint64_t offset,
+                                          size_t len, struct cox_buf *out);
+/* Any thread: is it there, and how long is it? Touches it, so that a sweep leaves it for another 24 h. */
+bool cox_blob_known(struct cox_store *s, const struct cox_hash *hash, uint64_t *ret_size);
+
+/* ---- offline: no other process holds the directory ---- */
+/* Copies a backup into an empty or new directory. */
+COX_MUST_CHECK enum cox_err cox_store_restore(const char *from_dir, const char *to_dir, struct cox_buf *error);
+
+/* Bytes free for the data directory, as the file system says; UINT64_MAX for "memory". Any thread. */
+uint64_t cox_store_free_bytes(const struct cox_store *s);
 
 /* `seq`, where it is not 0, is a record that must be durable before the request is committed: the state never
  * runs ahead of the log, or a crash would leave it holding what never happened. It must have been appended.
@@ -92,14 +157,15 @@ struct cox_store_request {
     enum cox_store_op op;
     uint64_t ticket; /* comes back in the event */
     struct cox_entity_key key;
-    uint64_t id; /* task id */
+    uint64_t id;    /* task id */
+    uint64_t owner; /* PUT_PAYLOAD: task id. ARCHIVE: the root of a frame, else 0 */
     uint64_t seq;
     struct cox_hash hash;
     struct cox_buf bytes; /* moved when the call returns true */
 };
 COX_MUST_CHECK bool cox_store_request(struct cox_store *s, struct cox_store_request *req);
 
-struct cox_store_event { /* for ARCHIVE, TRUNCATE and reads; there is always room for it */
+struct cox_store_event { /* for ARCHIVE, TRUNCATE, reads and what says so; there is always room for it */
     enum cox_store_op op;
     uint64_t ticket;
     uint64_t id;
@@ -117,6 +183,9 @@ struct cox_store_stats {
     uint64_t commit_ns_total;
     uint64_t log_file_bytes;
     uint64_t state_file_bytes;
+    uint64_t index_file_bytes;
+    uint64_t blob_bytes;
+    uint64_t n_archived, n_swept;
 };
 void cox_store_stats(const struct cox_store *s, struct cox_store_stats *ret);
 

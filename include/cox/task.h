@@ -30,8 +30,17 @@ struct cox_label {
     struct cox_slice value;
 };
 
+enum cox_source_kind {
+    COX_SOURCE_TASK,      /* a document of kind task (or none) */
+    COX_SOURCE_TEMPLATE,  /* kind template. Empty inputs_json checks it: inputs it requires may be missing */
+    COX_SOURCE_SCHEDULE,  /* kind schedule: the task it makes */
+    COX_SOURCE_STEPS      /* a bare object of steps, made by a program: `inputs` is inputs_json as it is; its
+                             outputs are {NAME: {"status", "output", "error"}}, made though steps failed */
+};
+
 /* What a user submits. All borrowed for the call. */
 struct cox_task_source {
+    enum cox_source_kind kind;
     struct cox_slice document;      /* JSON text */
     struct cox_slice inputs_json;   /* JSON object or empty: overrides defaults of `inputs` */
     const struct cox_label *labels; /* added to the document's; these win */
@@ -45,6 +54,30 @@ struct cox_task_source {
 COX_MUST_CHECK enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_buf *ret_image,
                                              struct cox_violations *v);
 
+/* What a document of kind template or schedule says beside its task. Read after it compiled without a
+ * violation; slices borrow from `document`'s text where they can and are else kept in `text`. */
+struct cox_template_head {
+    struct cox_buf text;
+    struct cox_slice name;
+    uint32_t major; /* the document's `version`, default 1 */
+};
+void cox_template_head(struct cox_slice document, struct cox_template_head *ret);
+enum cox_overlap { COX_OVERLAP_SKIP, COX_OVERLAP_QUEUE, COX_OVERLAP_REPLACE };
+struct cox_schedule_head {
+    struct cox_buf text;
+    struct cox_slice name;
+    struct cox_slice cron;      /* five fields, checked */
+    struct cox_slice time_zone; /* "UTC" by default; whether it exists is not checked here */
+    enum cox_overlap overlap;
+    int64_t catch_up_ms; /* missed runs no older than this are made up for; 0: none; INT64_MAX: all */
+};
+void cox_schedule_head(struct cox_slice document, struct cox_schedule_head *ret);
+
+/* The image of the same task with other inputs (an object that replaces those it names, which the task must
+ * have, each of the type it was declared with). Errors: as cox_task_compile. */
+COX_MUST_CHECK enum cox_err cox_image_rebind(const struct cox_image *image, struct cox_slice inputs_json,
+                                             struct cox_buf *ret_image, struct cox_violations *v);
+
 /* ---- evaluation: pure, bounded by the cost fixed at compile time ---- */
 
 /* What an expression sees of a step. */
@@ -53,6 +86,8 @@ struct cox_eval_step {
     struct cox_slice output_json; /* empty: null */
     enum cox_code code;           /* NONE: steps.X.error is null */
     struct cox_slice message;
+    struct cox_slice errors_json;    /* of a map; empty: [] */
+    struct cox_slice artifacts_json; /* empty: null */
 };
 
 struct cox_eval_env {
@@ -63,6 +98,9 @@ struct cox_eval_env {
     bool failure;             /* failure(): some dependency FAILED without allow_failure */
     enum cox_code error_code; /* the root `error`, in a fallback; NONE: null */
     struct cox_slice error_message;
+    struct cox_slice item_json; /* root `item`, or the name that `as` gave; empty: null */
+    uint64_t item_index;        /* root `index` */
+    struct cox_slice args_json; /* root `args`; empty: null */
 };
 
 /* Evaluates template `index` of the image and appends the resulting JSON text to `out`.

@@ -603,6 +603,7 @@ void cox_image_task(const struct cox_image *img, struct cox_image_task *ret)
         .deadline_ms = load_i64(h + H_DEADLINE),
         .priority = (int32_t)load_u32(h + H_PRIORITY),
         .fail_fast = load_u32(h + H_FLAGS) & TASK_FAIL_FAST,
+        .n_members = img->n_steps,
     };
 }
 
@@ -618,7 +619,7 @@ void cox_image_label(const struct cox_image *img, uint32_t i, struct cox_slice *
 
 const char *cox_step_kind_text(enum cox_step_kind k)
 {
-    static const char *const text[COX_KIND_NR] = { "", "run", "uses" };
+    static const char *const text[COX_KIND_NR] = { "", "run", "uses", "http", "jq", "task", "race", "wait", "approval" };
 
     COX_ASSERT(k < COX_KIND_NR);
     return text[k];
@@ -640,6 +641,9 @@ void cox_image_step(const struct cox_image *img, uint32_t step, struct cox_image
         .condition = load_u32(p + 16),
         .call = load_u32(p + 20),
         .fallback = load_u32(p + 24),
+        .owner = COX_IMAGE_NONE,
+        .map = COX_IMAGE_NONE,
+        .extras = COX_IMAGE_NONE,
     };
 }
 
@@ -695,6 +699,7 @@ void cox_image_call(const struct cox_image *img, uint32_t call, struct cox_image
         .max_attempts = load_u32(policy + 24),
         .multiplier_milli = load_u32(policy + 28),
         .retry_on = load_u32(policy + 32),
+        .approvers = COX_IMAGE_NONE,
     };
 }
 
@@ -759,4 +764,28 @@ struct cox_slice image_code(const struct cox_image *img, uint32_t t)
     if (load_u32(p + 12) >> 24 & TEMPLATE_CONST)
         return cox_slice(NULL, 0);
     return cox_slice(record(img, AT_CODE, load_u32(p)), (size_t)load_u32(p + 4) * CODE_LEN);
+}
+
+uint32_t cox_image_n_refs(const struct cox_image *img)
+{
+    (void)img;
+    return 0;
+}
+
+struct cox_slice cox_image_ref(const struct cox_image *img, uint32_t i)
+{
+    (void)img, (void)i;
+    return cox_slice(NULL, 0);
+}
+
+void cox_image_extras(const struct cox_image *img, uint32_t extras, struct cox_image_extras *ret)
+{
+    (void)img, (void)extras;
+    *ret = (struct cox_image_extras){ .concurrency_key = COX_IMAGE_NONE };
+}
+
+void cox_image_map(const struct cox_image *img, uint32_t map, struct cox_image_map *ret)
+{
+    (void)img, (void)map;
+    *ret = (struct cox_image_map){ .over = COX_IMAGE_NONE };
 }

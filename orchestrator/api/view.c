@@ -306,6 +306,8 @@ static char *show_reason(struct cox_arena *a, const struct cox_engine *e, const 
     case COX_REASON_CANCELLING:
         put(&out, "told to stop");
         break;
+    default:
+        break;
     }
     return out.at;
 }

@@ -146,6 +146,9 @@ static void page_ended(struct cox_task *t, struct step *s, const struct record *
     case NEXT_CANCEL:
         step_move(t, s, COX_STEP_CANCELLED);
         break;
+    case NEXT_CONTINUE:
+        step_move(t, s, COX_STEP_WAITING);
+        break;
     }
 }
 
@@ -410,7 +413,7 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
     case RECORD_TASK_ARCHIVED:
         apply_to_task(e, seq, r);
         break;
-    case RECORD_TYPE_END:
+    default:
         COX_ASSERT(!"not a record");
     }
 }

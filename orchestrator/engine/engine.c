@@ -186,6 +186,8 @@ static void timer_fire(struct cox_engine *e, struct timer *t)
     case TIMER_WORKER:
         worker_timer(e, COX_CONTAINER_OF(t, struct worker, liveness));
         break;
+    default:
+        break;
     }
 }
 
@@ -322,7 +324,7 @@ static void handle(struct cox_engine *e, const struct cox_input *in)
     case COX_IN_CHECKPOINT:
         checkpoint_slice(e, in->u.checkpoint.max_bytes);
         break;
-    case COX_IN_NR:
+    default:
         break;
     }
 }

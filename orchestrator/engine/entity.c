@@ -280,6 +280,11 @@ static void entity_encode(struct cox_buf *b, const struct entity *en)
     case ENTITY_PAGE:
         page_encode(b, COX_CONTAINER_OF(en, struct page, entity));
         break;
+    case ENTITY_MAP_PAGE:
+    case ENTITY_SLEEPER:
+    case ENTITY_TEMPLATE:
+    case ENTITY_SCHEDULE:
+        break;
     }
 }
 
@@ -444,6 +449,11 @@ enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, ui
         return load_task(e, key.id, applied_seq, bytes);
     case ENTITY_PAGE:
         return load_page(e, key.id, key.sub, applied_seq, bytes);
+    case ENTITY_MAP_PAGE:
+    case ENTITY_SLEEPER:
+    case ENTITY_TEMPLATE:
+    case ENTITY_SCHEDULE:
+        break;
     }
     return COX_ERR_CORRUPT;
 }

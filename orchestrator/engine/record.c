@@ -68,6 +68,12 @@ static void encode_ended(struct cox_buf *b, const struct record_ended *e)
     cox_put_i64(b, e->retry_wall_ms);
     cox_put_bytes(b, e->message);
     payload_encode(b, &e->output);
+    bool more = e->artifacts.kind != COX_PAYLOAD_NONE || e->errors.kind != COX_PAYLOAD_NONE || e->took_signal;
+    if (!more)
+        return; /* most: a reader finds zeroes where a body ends */
+    payload_encode(b, &e->artifacts);
+    payload_encode(b, &e->errors);
+    cox_put_u64(b, e->took_signal);
 }
 
 static void decode_ended(struct cox_reader *r, struct record_ended *e)
@@ -82,8 +88,262 @@ static void decode_ended(struct cox_reader *r, struct record_ended *e)
     e->retry_wall_ms = cox_get_i64(r);
     e->message = cox_get_bytes(r);
     payload_decode(r, &e->output);
-    if (e->status >= COX_ATTEMPT_STATUS_NR || e->code >= COX_CODE_NR || e->next > NEXT_CANCEL)
+    if (cox_reader_left(r) > 0) {
+        payload_decode(r, &e->artifacts);
+        payload_decode(r, &e->errors);
+        e->took_signal = cox_get_u64(r);
+    }
+    if (e->status >= COX_ATTEMPT_STATUS_NR || e->code >= COX_CODE_NR || e->next > NEXT_CONTINUE)
         r->bad = true;
+}
+
+static void encode_frame(struct cox_buf *b, const struct record_frame *f)
+{
+    cox_put_u64(b, f->parent);
+    cox_put_u32(b, f->parent_step);
+    put_token(b, f->token);
+    cox_put_u64(b, f->item);
+    cox_put_u32(b, f->first);
+    cox_put_bytes(b, f->image);
+    payload_encode(b, &f->item_json);
+    payload_encode(b, &f->args);
+}
+
+static void decode_frame(struct cox_reader *r, struct record_frame *f)
+{
+    f->parent = cox_get_u64(r);
+    f->parent_step = cox_get_u32(r);
+    f->token = get_token(r);
+    f->item = cox_get_u64(r);
+    f->first = cox_get_u32(r);
+    f->image = cox_get_bytes(r);
+    payload_decode(r, &f->item_json);
+    payload_decode(r, &f->args);
+}
+
+void record_item_encode(struct cox_buf *b, const struct record_item *item)
+{
+    cox_put_u32(b, item->index);
+    cox_put_u8(b, (uint8_t)item->next);
+    if (item->next == NEXT_DONE) {
+        cox_put_bytes(b, item->output);
+        return;
+    }
+    cox_put_u8(b, (uint8_t)item->code);
+    cox_put_i64(b, item->retry_wall_ms);
+    cox_put_bytes(b, item->message);
+}
+
+bool record_item_next(struct cox_reader *in, struct record_item *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    if (in->bad || cox_reader_left(in) == 0)
+        return false;
+    ret->index = cox_get_u32(in);
+    ret->next = (enum record_next)cox_get_u8(in);
+    if (ret->next == NEXT_DONE) {
+        ret->output = cox_get_bytes(in);
+    } else {
+        ret->code = (enum cox_code)cox_get_u8(in);
+        ret->retry_wall_ms = cox_get_i64(in);
+        ret->message = cox_get_bytes(in);
+    }
+    if (ret->next > NEXT_CANCEL || ret->code >= COX_CODE_NR)
+        in->bad = true;
+    return !in->bad;
+}
+
+static void encode_expansion(struct cox_buf *b, const struct record *r)
+{
+    switch (r->type) {
+    case RECORD_WAITING:
+        put_token(b, r->u.waiting.token);
+        cox_put_i64(b, r->u.waiting.wake_wall_ms);
+        cox_put_bytes(b, r->u.waiting.detail);
+        break;
+    case RECORD_FRAME_OPENED:
+        encode_frame(b, &r->u.frame);
+        break;
+    case RECORD_CONTINUED:
+        payload_encode(b, &r->u.continued);
+        break;
+    case RECORD_MAP_BEGUN:
+        cox_put_u32(b, r->u.map.n_items);
+        payload_encode(b, &r->u.map.items);
+        break;
+    case RECORD_ITEMS_ASSIGNED:
+    case RECORD_ITEMS_UNASSIGNED:
+        put_token(b, r->u.items.token);
+        cox_put_u32(b, r->u.items.worker);
+        cox_put_u32(b, r->u.items.first);
+        cox_put_u32(b, r->u.items.n);
+        cox_put_u8(b, r->u.items.returned);
+        break;
+    case RECORD_ITEMS_ENDED:
+        put_token(b, r->u.items_ended.token);
+        cox_put_u64(b, r->u.items_ended.cpu_us);
+        cox_put_u32(b, r->u.items_ended.n);
+        cox_put_bytes(b, r->u.items_ended.items);
+        break;
+    case RECORD_SIGNALLED:
+        cox_put_bytes(b, r->u.signalled.name);
+        payload_encode(b, &r->u.signalled.payload);
+        break;
+    case RECORD_TASK_EVICTED:
+        cox_put_i64(b, r->u.evicted.wake_wall_ms);
+        break;
+    case RECORD_TASK_WOKEN:
+    case RECORD_TASK_REVIVED:
+        cox_put_bytes(b, r->u.woken.bytes);
+        break;
+    case RECORD_TASK_FORKED:
+        cox_put_bytes(b, r->u.forked.tenant);
+        cox_put_bytes(b, r->u.forked.key);
+        cox_buf_append(b, r->u.forked.document.b, sizeof r->u.forked.document.b);
+        cox_put_bytes(b, r->u.forked.bytes);
+        break;
+    case RECORD_PINNED:
+        cox_put_u32(b, r->u.pinned.class_index);
+        cox_put_bytes(b, r->u.pinned.version);
+        break;
+    default: /* the others have nothing but their head */
+        break;
+    }
+}
+
+static void decode_expansion(struct cox_reader *in, struct record *r)
+{
+    switch (r->type) {
+    case RECORD_WAITING:
+        r->u.waiting.token = get_token(in);
+        r->u.waiting.wake_wall_ms = cox_get_i64(in);
+        r->u.waiting.detail = cox_get_bytes(in);
+        break;
+    case RECORD_FRAME_OPENED:
+        decode_frame(in, &r->u.frame);
+        break;
+    case RECORD_CONTINUED:
+        payload_decode(in, &r->u.continued);
+        break;
+    case RECORD_MAP_BEGUN:
+        r->u.map.n_items = cox_get_u32(in);
+        payload_decode(in, &r->u.map.items);
+        break;
+    case RECORD_ITEMS_ASSIGNED:
+    case RECORD_ITEMS_UNASSIGNED:
+        r->u.items.token = get_token(in);
+        r->u.items.worker = cox_get_u32(in);
+        r->u.items.first = cox_get_u32(in);
+        r->u.items.n = cox_get_u32(in);
+        r->u.items.returned = cox_get_u8(in) != 0;
+        break;
+    case RECORD_ITEMS_ENDED:
+        r->u.items_ended.token = get_token(in);
+        r->u.items_ended.cpu_us = cox_get_u64(in);
+        r->u.items_ended.n = cox_get_u32(in);
+        r->u.items_ended.items = cox_get_bytes(in);
+        break;
+    case RECORD_SIGNALLED:
+        r->u.signalled.name = cox_get_bytes(in);
+        payload_decode(in, &r->u.signalled.payload);
+        break;
+    case RECORD_TASK_EVICTED:
+        r->u.evicted.wake_wall_ms = cox_get_i64(in);
+        break;
+    case RECORD_TASK_WOKEN:
+    case RECORD_TASK_REVIVED:
+        r->u.woken.bytes = cox_get_bytes(in);
+        break;
+    case RECORD_TASK_FORKED:
+        r->u.forked.tenant = cox_get_bytes(in);
+        r->u.forked.key = cox_get_bytes(in);
+        get_hash(in, &r->u.forked.document);
+        r->u.forked.bytes = cox_get_bytes(in);
+        break;
+    case RECORD_PINNED:
+        r->u.pinned.class_index = cox_get_u32(in);
+        r->u.pinned.version = cox_get_bytes(in);
+        break;
+    default:
+        break;
+    }
+}
+
+/* What operators keep. */
+static void encode_kept(struct cox_buf *b, const struct record *r)
+{
+    switch (r->type) {
+    case RECORD_POLICY:
+        cox_put_u32(b, r->u.policy.ref);
+        cox_put_u8(b, r->u.policy.cordoned);
+        break;
+    case RECORD_TEMPLATE_APPLIED:
+    case RECORD_TEMPLATE_DROPPED:
+        cox_put_bytes(b, r->u.template.tenant);
+        cox_put_bytes(b, r->u.template.name);
+        cox_put_u32(b, r->u.template.major);
+        cox_put_bytes(b, r->u.template.document);
+        cox_put_u8(b, r->u.template.deleted);
+        break;
+    case RECORD_SCHEDULE_APPLIED:
+        cox_put_bytes(b, r->u.schedule.tenant);
+        cox_put_bytes(b, r->u.schedule.name);
+        cox_put_bytes(b, r->u.schedule.document);
+        cox_put_bytes(b, r->u.schedule.image);
+        cox_put_bytes(b, r->u.schedule.cron);
+        cox_put_bytes(b, r->u.schedule.zone);
+        cox_put_u8(b, r->u.schedule.overlap);
+        cox_put_i64(b, r->u.schedule.catch_up_ms);
+        cox_put_i64(b, r->u.schedule.next_wall_ms);
+        break;
+    case RECORD_SCHEDULE_RAN:
+        cox_put_u64(b, r->u.ran.made);
+        cox_put_i64(b, r->u.ran.due_wall_ms);
+        cox_put_i64(b, r->u.ran.next_wall_ms);
+        cox_put_u32(b, r->u.ran.n_queued);
+        cox_put_u8(b, r->u.ran.skipped);
+        break;
+    default:
+        break;
+    }
+}
+
+static void decode_kept(struct cox_reader *in, struct record *r)
+{
+    switch (r->type) {
+    case RECORD_POLICY:
+        r->u.policy.ref = cox_get_u32(in);
+        r->u.policy.cordoned = cox_get_u8(in) != 0;
+        break;
+    case RECORD_TEMPLATE_APPLIED:
+    case RECORD_TEMPLATE_DROPPED:
+        r->u.template.tenant = cox_get_bytes(in);
+        r->u.template.name = cox_get_bytes(in);
+        r->u.template.major = cox_get_u32(in);
+        r->u.template.document = cox_get_bytes(in);
+        r->u.template.deleted = cox_get_u8(in) != 0;
+        break;
+    case RECORD_SCHEDULE_APPLIED:
+        r->u.schedule.tenant = cox_get_bytes(in);
+        r->u.schedule.name = cox_get_bytes(in);
+        r->u.schedule.document = cox_get_bytes(in);
+        r->u.schedule.image = cox_get_bytes(in);
+        r->u.schedule.cron = cox_get_bytes(in);
+        r->u.schedule.zone = cox_get_bytes(in);
+        r->u.schedule.overlap = cox_get_u8(in);
+        r->u.schedule.catch_up_ms = cox_get_i64(in);
+        r->u.schedule.next_wall_ms = cox_get_i64(in);
+        break;
+    case RECORD_SCHEDULE_RAN:
+        r->u.ran.made = cox_get_u64(in);
+        r->u.ran.due_wall_ms = cox_get_i64(in);
+        r->u.ran.next_wall_ms = cox_get_i64(in);
+        r->u.ran.n_queued = cox_get_u32(in);
+        r->u.ran.skipped = cox_get_u8(in) != 0;
+        break;
+    default:
+        break;
+    }
 }
 
 static void encode_body(struct cox_buf *b, const struct record *r)
@@ -97,6 +357,10 @@ static void encode_body(struct cox_buf *b, const struct record *r)
         cox_put_bytes(b, r->u.submitted.key);
         cox_buf_append(b, r->u.submitted.document.b, sizeof r->u.submitted.document.b);
         cox_put_bytes(b, r->u.submitted.image);
+        if (r->u.submitted.schedule.len > 0 || r->u.submitted.pins.len > 0) {
+            cox_put_bytes(b, r->u.submitted.schedule);
+            cox_put_bytes(b, r->u.submitted.pins);
+        }
         break;
     case RECORD_STEP_REFUSED:
         cox_put_u8(b, (uint8_t)r->u.refused.next);
@@ -133,12 +397,9 @@ static void encode_body(struct cox_buf *b, const struct record *r)
         cox_buf_append(b, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
         cox_put_bytes(b, r->u.payload.bytes);
         break;
-    case RECORD_STEP_OPENED:
-    case RECORD_STEP_SKIPPED:
-    case RECORD_TASK_ARCHIVED:
-    case RECORD_KEY_EXPIRED:
-    case RECORD_TYPE_END:
-        break;
+    default:
+        encode_expansion(b, r);
+        encode_kept(b, r);
     }
 }
 
@@ -167,6 +428,10 @@ static void decode_body(struct cox_reader *in, struct record *r)
         r->u.submitted.key = cox_get_bytes(in);
         get_hash(in, &r->u.submitted.document);
         r->u.submitted.image = cox_get_bytes(in);
+        if (cox_reader_left(in) > 0) {
+            r->u.submitted.schedule = cox_get_bytes(in);
+            r->u.submitted.pins = cox_get_bytes(in);
+        }
         break;
     case RECORD_STEP_REFUSED:
         r->u.refused.next = (enum record_next)cox_get_u8(in);
@@ -209,12 +474,9 @@ static void decode_body(struct cox_reader *in, struct record *r)
         get_hash(in, &r->u.payload.hash);
         r->u.payload.bytes = cox_get_bytes(in);
         break;
-    case RECORD_STEP_OPENED:
-    case RECORD_STEP_SKIPPED:
-    case RECORD_TASK_ARCHIVED:
-    case RECORD_KEY_EXPIRED:
-    case RECORD_TYPE_END:
-        break;
+    default:
+        decode_expansion(in, r);
+        decode_kept(in, r);
     }
 }
 

@@ -24,6 +24,32 @@ enum record_type { /* values are in logs: append only, never reuse */
                    RECORD_TASK_ARCHIVED = 12,
                    RECORD_PAYLOAD = 13,
                    RECORD_KEY_EXPIRED = 14,
+                   /* expansion */
+                   RECORD_STEP_CANCELLED = 15, /* without an attempt */
+                   RECORD_STEP_RESET = 16,     /* an inner step, before its owner tries again: BLOCKED */
+                   RECORD_WAITING = 17,        /* an attempt that no worker runs has begun; ATTEMPT_ENDED ends it */
+                   RECORD_FRAME_OPENED = 18,   /* `task` is the new frame's id */
+                   RECORD_CONTINUED = 19,      /* what a program asked for is done: it is called again */
+                   RECORD_MAP_BEGUN = 20,
+                   RECORD_ITEMS_ASSIGNED = 21,
+                   RECORD_ITEMS_ENDED = 22,
+                   RECORD_ITEMS_UNASSIGNED = 23,
+                   /* words to a task */
+                   RECORD_SIGNALLED = 24,
+                   RECORD_TASK_PAUSED = 25,
+                   RECORD_TASK_RESUMED = 26,
+                   RECORD_TASK_EVICTED = 27,
+                   RECORD_TASK_WOKEN = 28,
+                   RECORD_TASK_REVIVED = 29, /* an ended task runs again */
+                   RECORD_TASK_FORKED = 30,  /* `task` is new */
+                   RECORD_PINNED = 31,       /* a program's version, for the task */
+                   /* what operators keep */
+                   RECORD_POLICY = 32,
+                   RECORD_TEMPLATE_APPLIED = 33,
+                   RECORD_TEMPLATE_DROPPED = 34, /* a revision that is superseded or deleted, and used by no task */
+                   RECORD_SCHEDULE_APPLIED = 35,
+                   RECORD_SCHEDULE_DELETED = 36,
+                   RECORD_SCHEDULE_RAN = 37,
                    RECORD_TYPE_END
 };
 
@@ -34,12 +60,15 @@ enum record_next {                    /* values are in logs */
                    NEXT_REQUEUE = 2,  /* READY again, charged to the loss limit */
                    NEXT_FALLBACK = 3, /* READY again with the fallback's call */
                    NEXT_FAIL = 4,     /* the step FAILED */
-                   NEXT_CANCEL = 5    /* the step is CANCELLED */
+                   NEXT_CANCEL = 5,   /* the step is CANCELLED */
+                   NEXT_CONTINUE = 6  /* WAITING for the steps it asked for, then READY again; not charged */
 };
 
 struct record_submitted {
     struct cox_slice tenant, key, image;
     struct cox_hash document;
+    struct cox_slice schedule; /* name of the schedule that made it */
+    struct cox_slice pins;     /* u64 each: the revision of each template that the image names, 0: none */
 };
 struct record_ended {
     struct cox_token token;
@@ -51,7 +80,27 @@ struct record_ended {
     uint64_t cpu_us;
     int64_t retry_wall_ms;
     struct cox_slice message;
-    struct cox_payload output;
+    struct cox_payload output; /* CONTINUE: {"steps", "state"} */
+    struct cox_payload artifacts, errors;
+    uint64_t took_signal; /* the signal that ended a wait, from 1; 0: none */
+};
+/* A frame is a task under a step. */
+struct record_frame {
+    cox_task_id parent;
+    uint32_t parent_step;
+    struct cox_token token; /* of the step's attempt */
+    uint64_t item;          /* of a map; UINT64_MAX: none */
+    uint32_t first;         /* a range of the parent's image: first step */
+    struct cox_slice image; /* its own image; empty: that range */
+    struct cox_payload item_json, args;
+};
+struct record_item {
+    uint32_t index;
+    enum record_next next; /* DONE, RETRY, REQUEUE, FAIL, CANCEL */
+    enum cox_code code;
+    int64_t retry_wall_ms;
+    struct cox_slice message;
+    struct cox_slice output; /* DONE: JSON */
 };
 struct record_finished {
     enum cox_task_status status;
@@ -62,8 +111,8 @@ struct record_finished {
 
 struct record {
     enum record_type type;
-    cox_task_id task; /* all but EPOCH, WORKER_NAMED, PAYLOAD */
-    uint32_t step;    /* STEP_*, ASSIGNED, ATTEMPT_ENDED, UNASSIGNED */
+    cox_task_id task; /* all but EPOCH, WORKER_NAMED, POLICY; PAYLOAD: whose it is */
+    uint32_t step;    /* what is about a step or its items */
     int64_t wall_ms;  /* when, for what people see */
     union {
         uint64_t epoch;
@@ -92,6 +141,70 @@ struct record {
             struct cox_slice message;
         } stopping;
         struct record_finished finished;
+        struct { /* WAITING; token as in ASSIGNED */
+            struct cox_token token;
+            int64_t wake_wall_ms; /* 0: no time of its own */
+            struct cox_slice detail; /* APPROVAL: the prompt. WAIT signal: its name */
+        } waiting;
+        struct record_frame frame;
+        struct cox_payload continued; /* {"state", "steps"} */
+        struct {
+            uint32_t n_items;
+            struct cox_payload items;
+        } map;
+        struct { /* ITEMS_ASSIGNED, ITEMS_UNASSIGNED; all of one map page */
+            struct cox_token token;
+            uint32_t worker;
+            uint32_t first, n;
+            bool returned; /* UNASSIGNED, as `unassigned` */
+        } items;
+        struct { /* ITEMS_ENDED; all of one map page */
+            struct cox_token token;
+            uint64_t cpu_us;
+            struct cox_slice items; /* encoded record_item, see record_item_next */
+            uint32_t n;
+        } items_ended;
+        struct {
+            struct cox_slice name;
+            struct cox_payload payload;
+        } signalled;
+        struct {
+            int64_t wake_wall_ms; /* 0: only a word wakes it */
+        } evicted;
+        struct {
+            struct cox_slice bytes; /* the frozen tree */
+        } woken;                    /* WOKEN, REVIVED */
+        struct {
+            struct cox_slice bytes; /* the frozen task it begins as, changes already made */
+            struct cox_slice tenant, key;
+            struct cox_hash document;
+        } forked;
+        struct {
+            uint32_t class_index;
+            struct cox_slice version;
+        } pinned;
+        struct {
+            uint32_t ref;
+            bool cordoned;
+        } policy;
+        struct { /* `task` field of the record is the revision's number */
+            struct cox_slice tenant, name, document;
+            uint32_t major;
+            bool deleted; /* DROPPED of the newest revision: the name is gone */
+        } template;
+        struct { /* `task` field is the schedule's number */
+            struct cox_slice tenant, name, document, image, cron, zone;
+            uint8_t overlap;
+            int64_t catch_up_ms;
+            int64_t next_wall_ms;
+        } schedule;
+        struct {
+            cox_task_id made;     /* 0: none, it was skipped or queued */
+            int64_t due_wall_ms;  /* the run this is about */
+            int64_t next_wall_ms; /* 0: never again */
+            uint32_t n_queued;
+            bool skipped;
+        } ran;
         struct {
             struct cox_hash hash;
             struct cox_slice bytes;
@@ -104,6 +217,10 @@ void record_encode(struct cox_buf *b, const struct record *r);
 /* Reads the next record; slices borrow. False at the end and on damage (in->bad tells them apart).
  * A type this version does not know is damage: a log is never replayed by an older version. */
 bool record_decode(struct cox_reader *in, struct record *ret);
+
+/* Items of ITEMS_ENDED. */
+void record_item_encode(struct cox_buf *b, const struct record_item *item);
+bool record_item_next(struct cox_reader *in, struct record_item *ret);
 
 /* Payloads and entities share these. */
 void payload_encode(struct cox_buf *b, const struct cox_payload *p);

@@ -25,8 +25,13 @@ enum entity_kind { /* values are in state.db */
                    ENTITY_WORKER = 2,
                    ENTITY_KEY = 3,
                    ENTITY_TASK = 4,
-                   ENTITY_PAGE = 5
+                   ENTITY_PAGE = 5,
+                   ENTITY_MAP_PAGE = 6, /* id: frame; sub: step * COX_MAP_PAGES_MAX + page */
+                   ENTITY_SLEEPER = 7,  /* id: task */
+                   ENTITY_TEMPLATE = 8, /* id: revision */
+                   ENTITY_SCHEDULE = 9  /* id: number */
 };
+#define COX_MAP_PAGES_MAX ((COX_MAP_ITEMS_MAX + COX_MAP_PAGE_ITEMS - 1) / COX_MAP_PAGE_ITEMS)
 
 struct entity {
     struct cox_list in_dirty; /* engine's dirty or saving list; self-linked when saved */
@@ -37,7 +42,18 @@ struct entity {
 };
 
 /* One timer of the engine's heap. */
-enum timer_kind { TIMER_BACKOFF, TIMER_ATTEMPT, TIMER_DEADLINE, TIMER_WORKER };
+enum timer_kind {
+    TIMER_BACKOFF,
+    TIMER_ATTEMPT,
+    TIMER_DEADLINE,
+    TIMER_WORKER,
+    TIMER_WAITING,  /* struct expansion */
+    TIMER_MAP,      /* struct map: an item's backoff is over */
+    TIMER_GATE,     /* struct gate: `rate` has room again */
+    TIMER_REST,     /* struct cox_task: it has only waited for a while */
+    TIMER_SLEEPER,  /* struct sleeper */
+    TIMER_SCHEDULE, /* struct schedule */
+};
 struct timer {
     struct cox_heap_node node;
     enum timer_kind kind;
@@ -72,8 +88,34 @@ enum step_flag {
     STEP_OPEN = 1,        /* durable: its condition was found true */
     STEP_IN_FALLBACK = 2, /* durable: attempts from here on are the fallback's */
     STEP_HAS_EXIT = 4,    /* durable: exit_code is of the last attempt */
-    STEP_EVALUATING = 8,  /* derived: an EVALUATE action is out */
-    STEP_UNEVALUATED = 16 /* derived: waits in the engine's list for room to evaluate its input */
+    STEP_EVALUATING = 8,   /* derived: an EVALUATE action is out */
+    STEP_UNEVALUATED = 16, /* derived: waits in the engine's list for room to evaluate its input */
+    STEP_OPENED = 32,      /* durable: an inner step whose owner has opened it */
+    STEP_GATED = 64,       /* derived: waits at a gate */
+    STEP_PASSED = 128      /* derived: holds its gate's permit */
+};
+
+/* What a step has while it waits or expands, and what only such steps leave behind (expand/). */
+struct expansion {
+    /* durable */
+    cox_task_id frame;        /* the last one opened; 0: none */
+    int64_t wake_wall_ms;     /* WAITING: 0: no time of its own */
+    char *detail;             /* WAITING: the signal's name, the prompt */
+    uint32_t n_continuations; /* of this try */
+    bool continuing;          /* WAITING for the steps that a program asked for */
+    struct value *asked;      /* {"steps", "state"}, while continuing */
+    struct value *resume;     /* {"state", "steps"}: given with the next call */
+    struct value *errors, *artifacts;
+    struct value *map_items;  /* the list */
+    uint32_t map_n_items;
+    bool map_begun;
+    /* derived */
+    struct step *step;
+    struct cox_task *child; /* the live frame */
+    struct timer timer;     /* TIMER_WAITING: wake-up, or the time limit */
+    struct cox_list in_waiters; /* WAIT signal: in the root's `waiters` */
+    struct map *map;            /* expand/map.h */
+    struct gate_hold *hold;     /* gate.h: where it waits or what it holds */
 };
 
 struct step {
@@ -102,6 +144,15 @@ struct step {
     struct attempt *attempt;  /* while RUNNING */
     struct backoff *backoff;  /* while READY and backing off */
     struct cox_buf *spec;     /* evaluated off-thread: kept until it is assigned */
+    struct expansion *x;      /* NULL for plain steps */
+};
+
+/* A word that no step has waited for yet. */
+struct signal {
+    struct cox_list in_signals; /* by number */
+    uint64_t number;
+    char *name;
+    struct value *payload;
 };
 
 struct page {
@@ -132,7 +183,32 @@ struct cox_task {
     struct value *outputs;
     struct page **pages; /* n_pages, made on first use */
     uint32_t n_pages;
+    bool paused;               /* roots */
+    struct cox_list signals;   /* roots: struct signal */
+    uint64_t last_signal;
+    char *schedule;            /* its name, NULL: submitted */
+    uint64_t *template_pins;   /* [cox_image_n_refs]: revision, 0: none; NULL: none at all */
+    char **version_pins;       /* [n_classes], NULL: none; NULL at all: none */
+    /* durable, frames only: a frame is a task under a step, over its own image or a range of its parent's */
+    cox_task_id parent_id;     /* 0: a root */
+    uint32_t parent_step;
+    struct cox_token parent_token; /* of the attempt that opened it */
+    uint64_t parent_item;          /* UINT64_MAX: none */
+    uint32_t first;                /* of the range */
+    uint32_t n_steps;              /* in it; of the whole image for others */
+    bool own_image;
+    struct value *item, *args;
     /* derived */
+    struct cox_task *parent, *root; /* root: itself for roots */
+    struct cox_list frames;         /* roots: all frames under it, in order of creation */
+    struct cox_list in_frames;
+    struct cox_list waiters;        /* roots: expansions that wait for a signal */
+    uint32_t depth;
+    uint32_t n_at_work;             /* roots: frames that are not at rest; 0: it may leave memory */
+    struct timer rest;              /* roots */
+    uint32_t tree_by_status[COX_STEP_STATUS_NR]; /* roots: of all frames, ended ones too */
+    uint64_t tree_cpu_us;
+    uint32_t n_compiles;            /* COMPILE, FETCH, COMPOSE actions out for its steps */
     struct cox_image_task doc;
     struct class **classes; /* by the image's class index */
     struct cox_list in_tasks, in_linking;
@@ -150,6 +226,9 @@ struct attempt {
     struct cox_task *task;
     struct step *step;
     uint32_t step_index;
+    struct cox_token token;
+    struct map_page *items_of; /* a batch of a map: of this page; NULL: the step itself */
+    uint32_t first, n;         /* its items, by index in the map */
     struct worker *worker;
     struct class *cls;
     struct cox_list in_worker;
@@ -167,11 +246,37 @@ struct backoff {
     uint32_t step;
 };
 
+/* Something asked of the compile thread or the store for a step, by ticket. */
+enum asked_kind {
+    ASKED_SPEC,
+    ASKED_CONDITION,
+    ASKED_OUTPUTS,  /* step is COX_IMAGE_NONE */
+    ASKED_INPUTS,   /* of a sub-task, the time of a wait, a prompt: what begins a WAITING step */
+    ASKED_LIST,     /* a map's items */
+    ASKED_IMAGE,    /* COMPILE: a frame's image */
+    ASKED_OUTPUT,   /* COMPOSE: a map's output */
+    ASKED_ITEMS,    /* FETCH: a map's items after recovery */
+    ASKED_BATCH,    /* a map's specs that are large */
+    ASKED_STEPS     /* FETCH: {"steps", "state"} that is stored */
+};
 struct evaluation {
     uint64_t ticket;
     struct cox_task *task;
     uint32_t step; /* COX_IMAGE_NONE: outputs */
-    bool is_condition;
+    enum asked_kind kind;
+};
+
+/* A task that waits and left memory: its tree is in the state (expand/sleep.c). */
+struct sleeper {
+    struct entity entity;  /* id: task */
+    int64_t wake_wall_ms;  /* 0: only a word wakes it */
+    uint32_t n_steps;      /* counted in n_live_steps */
+    uint64_t *template_pins; /* what its tree keeps alive */
+    uint32_t n_template_pins;
+    struct cox_buf bytes;  /* before recovered(): to be handed over again */
+    struct timer timer;
+    bool loading;
+    struct cox_list inputs; /* words that came meanwhile: struct kept_input */
 };
 
 struct requirement {
@@ -219,6 +324,8 @@ struct worker {
     size_t n_handlers;
     uint64_t granted, taken; /* credit, cumulative on the session */
     bool draining;
+    bool cordoned; /* durable */
+    struct cox_slice *versions; /* [n_handlers] */
     int64_t last_seen_mono_ns, attached_wall_ms;
     struct cox_list attempts;
     uint32_t n_attempts;
@@ -245,6 +352,7 @@ struct meta {
     uint64_t epoch;
     uint64_t last_task_counter;
     uint32_t last_worker_ref;
+    uint64_t last_template, last_schedule;
 };
 
 struct tombstone {
@@ -302,6 +410,14 @@ struct cox_engine {
 
     struct cox_mapb keys;
     struct cox_list key_list;
+
+    struct cox_map64 sleepers; /* task -> sleeper */
+    struct cox_map64 templates; /* revision -> struct template */
+    struct cox_mapb templates_by_name; /* tenant NUL name NUL major -> the newest revision */
+    struct cox_map64 schedules; /* number -> struct schedule */
+    struct cox_mapb schedules_by_name; /* tenant NUL name -> struct schedule */
+    struct cox_mapb gates; /* tenant NUL kind key -> struct gate */
+    uint64_t map_len_held;
 
     struct cox_map64 evaluations;
     uint64_t next_ticket;

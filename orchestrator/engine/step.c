@@ -149,7 +149,8 @@ void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uin
                     bool is_condition)
 {
     struct evaluation *ev = COX_NEW(struct evaluation);
-    *ev = (struct evaluation){ ++e->next_ticket, t, step, is_condition };
+    *ev = (struct evaluation){ ++e->next_ticket, t, step,
+                                is_condition ? ASKED_CONDITION : step == COX_IMAGE_NONE ? ASKED_OUTPUTS : ASKED_SPEC };
     cox_map64_set(&e->evaluations, ev->ticket, ev);
     t->n_evaluations++;
     if (step != COX_IMAGE_NONE)
@@ -162,7 +163,7 @@ void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uin
                                   .task = t->id,
                                   .step = step,
                                   .template_index = template_index,
-                                  .is_condition = is_condition,
+                                  .want = is_condition ? COX_EVAL_CONDITION : step == COX_IMAGE_NONE ? COX_EVAL_VALUE : COX_EVAL_SPEC,
                                   .success = env.success,
                                   .failure = env.failure,
                                   .error_code = env.error_code,
@@ -180,13 +181,13 @@ void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct co
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
     s->flags &= (uint8_t)~STEP_EVALUATING;
-    if (!ev->is_condition)
+    if (ev->kind != ASKED_CONDITION)
         e->n_specs_evaluating--;
     if (t->stopping != COX_TASK_NONE || cox_step_status_final((enum cox_step_status)s->status))
         return;
     if (!in->ok) {
         step_refuse(e, t, ev->step, COX_CODE_INPUT_INVALID, in->error);
-    } else if (!ev->is_condition) {
+    } else if (ev->kind != ASKED_CONDITION) {
         s->spec = COX_NEW(struct cox_buf);
         cox_buf_append_slice(s->spec, in->value.bytes);
         e->spec_len_held += s->spec->len;

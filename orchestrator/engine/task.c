@@ -22,8 +22,16 @@ struct cox_task *task_create(struct cox_engine *e, cox_task_id id)
     t->error_step = COX_IMAGE_NONE;
     cox_list_init(&t->in_tasks);
     cox_list_init(&t->in_linking);
+    cox_list_init(&t->signals);
+    cox_list_init(&t->frames);
+    cox_list_init(&t->in_frames);
+    cox_list_init(&t->waiters);
     cox_heap_node_init(&t->deadline.node);
     t->deadline.kind = TIMER_DEADLINE;
+    cox_heap_node_init(&t->rest.node);
+    t->rest.kind = TIMER_REST;
+    t->parent_item = UINT64_MAX;
+    t->root = t;
     if (e != NULL) {
         cox_map64_set(&e->tasks, id, t);
         link_by_id(e, t);

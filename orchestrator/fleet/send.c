@@ -158,19 +158,19 @@ static void assign(struct cox_session *s, const struct cox_act_assign *a)
 {
     struct cox_fleet *f = s->fleet;
     struct assign_message *m = cox_arena_alloc(&f->arena, sizeof(*m));
-    const char *task = task_text(f, a->ref.task);
+    const char *task = task_text(f, a->root);
 
     coxswain__v1__assign__init(&m->assign);
     ref_fill(&m->ref, &a->ref);
     m->assign.ref = &m->ref.ref;
     m->assign.task_id = text(f, cox_slice_str(task));
-    m->assign.step_name = text(f, a->step_name);
+    m->assign.step_name = text(f, a->address);
     m->assign.attempt = a->attempt;
     m->assign.handler = text(f, a->handler);
     m->assign.spec_json.data = (uint8_t *)(uintptr_t)a->spec_json.data; /* only read */
     m->assign.spec_json.len = a->spec_json.len;
     m->assign.timeout_ms = (uint64_t)a->timeout_ms;
-    m->assign.idempotency_key = idempotency_key(f, task, a->step_name);
+    m->assign.idempotency_key = idempotency_key(f, task, a->address);
     if (a->resources.cpu_milli || a->resources.memory_bytes || a->resources.disk_bytes) {
         coxswain__v1__resources__init(&m->resources);
         m->resources.cpu_milli = a->resources.cpu_milli;

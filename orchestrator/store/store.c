@@ -219,6 +219,8 @@ static bool has_room(struct cox_store *s, enum cox_store_op op, size_t len)
     case COX_STORE_READ_PAYLOAD:
         return s->events_owed < STORE_EVENTS_MAX && s->reads_owed < STORE_READS_MAX &&
                bytes_fit(&s->read_bytes, 0, STORE_READ_BYTES_MAX);
+    default:
+        break;
     }
     return false;
 }

@@ -132,6 +132,8 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     case COX_ACT_CLOSE:
         session_act(s, a);
         return true;
+    default:
+        return true;
     }
     return true;
 }

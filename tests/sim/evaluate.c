@@ -112,9 +112,9 @@ static void evaluated(struct sim *s, struct work *w)
     bool yes = false;
     if (cox_image_open(&image, act->image) != COX_OK)
         fail(s, "the image of an evaluation is gone");
-    enum cox_err err = act->is_condition ? cox_eval_condition(&image, act->template_index, &env, &yes, &error)
+    enum cox_err err = (act->want == COX_EVAL_CONDITION) ? cox_eval_condition(&image, act->template_index, &env, &yes, &error)
                                          : cox_eval_template(&image, act->template_index, &env, &out, &error);
-    if (err == COX_OK && act->is_condition)
+    if (err == COX_OK && (act->want == COX_EVAL_CONDITION))
         cox_buf_append_str(&out, yes ? "true" : "false");
     struct cox_input in = { .kind = COX_IN_EVALUATED };
     struct cox_in_evaluated *v = &in.u.evaluated;

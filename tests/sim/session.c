@@ -218,7 +218,7 @@ static void assign(struct stream *st, const struct cox_act_assign *a)
                                             .timeout_ms = (uint64_t)a->timeout_ms,
                                             .resources = a->resources,
                                             .task_id = message_keep(st->out, cox_slice_str(id)),
-                                            .step_name = message_keep(st->out, a->step_name),
+                                            .step_name = message_keep(st->out, a->address),
                                             .handler = message_keep(st->out, a->handler),
                                             .spec_json = message_keep(st->out, a->spec_json) };
 }

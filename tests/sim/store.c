@@ -88,8 +88,7 @@ static void table_apply(struct table *t, const struct state_op *op)
         table_drop(t, &op->key);
         break;
     case COX_STORE_TRUNCATE:
-    case COX_STORE_READ_ARCHIVE:
-    case COX_STORE_READ_PAYLOAD:
+    default:
         break;
     }
 }

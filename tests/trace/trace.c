@@ -221,6 +221,8 @@ static void say_action(struct trace *t, const struct cox_action *a)
     case COX_ACT_ALARM:
         say(t, "alarm: %s", a->u.alarm.text);
         break;
+    default:
+        break;
     }
 }
 
@@ -711,7 +713,7 @@ void evaluate(struct trace *t)
     struct cox_input in = { .kind = COX_IN_EVALUATED };
     in.u.evaluated.ticket = o->act.ticket;
     bool yes = false;
-    if (o->act.is_condition) {
+    if (o->act.want == COX_EVAL_CONDITION) {
         in.u.evaluated.ok = cox_eval_condition(&image, o->act.template_index, &env, &yes, &error) == COX_OK;
         cox_buf_append_str(&out, yes ? "true" : "false");
     } else {

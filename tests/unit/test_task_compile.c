@@ -279,8 +279,10 @@ static void test_labels_of_the_request_win(void **state)
                                        { cox_slice_str("run"), cox_slice_str("7") } };
     static const char *const expected[] = { "team=sec", "env=prod", "run=7" };
     struct cox_buf document = quoted(full);
-    const struct cox_task_source source = { cox_buf_slice(&document), cox_slice_str("{\"repo\": \"r\"}"),
-                                            given, 2 };
+    const struct cox_task_source source = { .document = cox_buf_slice(&document),
+                                            .inputs_json = cox_slice_str("{\"repo\": \"r\"}"),
+                                            .labels = given,
+                                            .n_labels = 2 };
     struct compiled c;
 
     (void)state;

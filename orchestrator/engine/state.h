@@ -92,7 +92,7 @@ enum step_flag {
     STEP_UNEVALUATED = 16, /* derived: waits in the engine's list for room to evaluate its input */
     STEP_OPENED = 32,      /* durable: an inner step whose owner has opened it */
     STEP_GATED = 64,       /* derived: waits at a gate */
-    STEP_PASSED = 128      /* derived: holds its gate's permit */
+    STEP_HELD = 128        /* derived: has a struct hold (gate.h): a gate's permit, or a class of its own */
 };
 
 /* What a step has while it waits or expands, and what only such steps leave behind (expand/). */
@@ -115,7 +115,6 @@ struct expansion {
     struct timer timer;     /* TIMER_WAITING: wake-up, or the time limit */
     struct cox_list in_waiters; /* WAIT signal: in the root's `waiters` */
     struct map *map;            /* expand/map.h */
-    struct gate_hold *hold;     /* gate.h: where it waits or what it holds */
 };
 
 struct step {
@@ -145,6 +144,7 @@ struct step {
     struct backoff *backoff;  /* while READY and backing off */
     struct cox_buf *spec;     /* evaluated off-thread: kept until it is assigned */
     struct expansion *x;      /* NULL for plain steps */
+    int64_t ready_mono_ns;    /* since when it could run but for gates and workers; 0: it cannot, or has begun */
 };
 
 /* A word that no step has waited for yet. */
@@ -218,6 +218,12 @@ struct cox_task {
     uint32_t n_evaluations;                   /* EVALUATE actions out */
     uint32_t n_watchers;
     bool outputs_evaluating, archived;
+    uint8_t counted;                /* roots: enum cox_task_status under which stats count it */
+    uint16_t tenant_no;             /* stats.h; 0: not asked yet */
+    bool workspaces_known;          /* who owns an image: workspace_owners has been made */
+    uint64_t *workspace_owners;     /* bitmap by step: others work in its files; NULL: none */
+    uint32_t *workspace_workers;    /* roots: refs of workers that hold files of it, each once */
+    uint32_t n_workspace_workers;
     struct timer deadline;
     struct cox_map64 *worker_names; /* thawed tasks only: worker ref -> id */
 };
@@ -289,19 +295,42 @@ struct band {
     struct cox_list steps;
     int32_t priority;
 };
+/* By priority, then in order of arrival. */
+struct step_queue {
+    struct band **bands; /* highest priority first */
+    uint32_t n_bands;
+    uint32_t n;
+};
+/* READY steps of a tenant, by what they wait for. */
+struct queue_counts {
+    uint64_t n_queued, n_concurrency, n_rate;
+};
+/* Workers that run steps which keep away from each other. */
+struct spread {
+    struct cox_slice key; /* owned */
+    uint32_t n_users;     /* classes */
+    struct cox_map64 n_by_worker;
+};
 struct class
 {
     uint32_t index;       /* bit in worker bitmaps */
-    uint32_t n_users;     /* tasks */
+    uint32_t n_users;     /* tasks; of a variant: steps in its queue and attempts */
     struct cox_slice key; /* owned */
     char *handler;
     size_t handler_len;
+    bool is_program; /* "name@major": it has versions */
     struct cox_resources resources;
     struct requirement *requires;
     uint32_t n_requires;
-    struct band **bands; /* highest priority first */
-    uint32_t n_bands;
-    uint32_t n_ready;
+    struct step_queue queue;
+    struct queue_counts *by_tenant; /* [n_by_tenant], by tenant number */
+    uint32_t n_by_tenant;
+    /* A variant is a class with less choice; handler and requirements are its base's. */
+    struct class *base;        /* NULL: no variant */
+    struct worker *only;       /* NULL: any */
+    struct cox_list in_pinned; /* of `only` */
+    char *version;             /* NULL: any */
+    struct spread *spread;     /* NULL: wherever */
     uint32_t n_eligible;       /* attached workers that fit */
     struct cox_list in_active; /* engine's active, parked or homeless list while n_ready > 0 */
     struct cox_list in_idle;   /* while no task uses it */
@@ -325,7 +354,12 @@ struct worker {
     uint64_t granted, taken; /* credit, cumulative on the session */
     bool draining;
     bool cordoned; /* durable */
+    bool gone;     /* declared lost, and not back since */
+    uint8_t counted;            /* stats.h: the state under which it is counted */
     struct cox_slice *versions; /* [n_handlers] */
+    struct cox_list pinned;     /* classes of which only this worker may take steps */
+    cox_task_id *unreleased;    /* tasks whose workspaces it may drop, to be told when it is back */
+    uint32_t n_unreleased;
     int64_t last_seen_mono_ns, attached_wall_ms;
     struct cox_list attempts;
     uint32_t n_attempts;
@@ -403,6 +437,10 @@ struct cox_engine {
     struct cox_list homeless;     /* no worker fits */
     struct cox_list idle_classes; /* used by no task, oldest first: the next task may want it */
     uint32_t n_idle_classes;
+    struct cox_mapb variants_by_key;
+    struct cox_list idle_variants;
+    uint32_t n_idle_variants;
+    struct cox_mapb spreads;
 
     struct cox_heap timers;
     struct cox_list unstarted;
@@ -417,6 +455,12 @@ struct cox_engine {
     struct cox_map64 schedules; /* number -> struct schedule */
     struct cox_mapb schedules_by_name; /* tenant NUL name -> struct schedule */
     struct cox_mapb gates; /* tenant NUL kind key -> struct gate */
+    struct cox_map64 holds; /* struct step as a number -> struct hold */
+    struct cox_list gates_due; /* may let somebody through */
+    bool gates_open; /* false until recovery has given their permits to all that run */
+    struct cox_mapb tenants; /* name -> number, stats.h */
+    char **tenant_names;
+    uint32_t n_tenants;
     uint64_t map_len_held;
 
     struct cox_map64 evaluations;

@@ -129,9 +129,7 @@ static void class_free(struct cox_engine *e, struct class *c)
         cox_free(c->requires[i].label);
         cox_free(c->requires[i].value);
     }
-    for (uint32_t i = 0; i < c->n_bands; i++)
-        cox_free(c->bands[i]);
-    cox_free(c->bands);
+    queue_fini(&c->queue);
     cox_free(c->requires);
     cox_free((void *)(uintptr_t)c->key.data);
     cox_free(c->handler);
@@ -152,7 +150,7 @@ void class_release(struct cox_engine *e, struct class *c)
 {
     if (c == NULL || --c->n_users > 0)
         return;
-    COX_ASSERT(c->n_ready == 0);
+    COX_ASSERT(c->queue.n == 0);
     cox_list_push_back(&e->idle_classes, &c->in_idle);
     e->n_idle_classes++;
     classes_free_idle(e, IDLE_CLASSES_MAX);
@@ -160,44 +158,63 @@ void class_release(struct cox_engine *e, struct class *c)
 
 /* ---- queues ---- */
 
-static struct band *class_band(struct class *c, int32_t priority)
+static struct band *queue_band(struct step_queue *q, int32_t priority)
 {
     uint32_t at = 0;
-    while (at < c->n_bands && c->bands[at]->priority > priority)
+    while (at < q->n_bands && q->bands[at]->priority > priority)
         at++;
-    if (at < c->n_bands && c->bands[at]->priority == priority)
-        return c->bands[at];
-    c->bands = cox_realloc(c->bands, c->n_bands + 1, sizeof c->bands[0]);
-    memmove(c->bands + at + 1, c->bands + at, (c->n_bands - at) * sizeof c->bands[0]);
-    c->n_bands++;
-    c->bands[at] = COX_NEW(struct band);
-    cox_list_init(&c->bands[at]->steps);
-    c->bands[at]->priority = priority;
-    return c->bands[at];
+    if (at < q->n_bands && q->bands[at]->priority == priority)
+        return q->bands[at];
+    q->bands = cox_realloc(q->bands, q->n_bands + 1, sizeof q->bands[0]);
+    memmove(q->bands + at + 1, q->bands + at, (q->n_bands - at) * sizeof q->bands[0]);
+    q->n_bands++;
+    q->bands[at] = COX_NEW(struct band);
+    cox_list_init(&q->bands[at]->steps);
+    q->bands[at]->priority = priority;
+    return q->bands[at];
+}
+
+void queue_push(struct step_queue *q, struct step *s, int32_t priority)
+{
+    cox_list_push_back(&queue_band(q, priority)->steps, &s->in_queue);
+    q->n++;
+}
+
+void queue_remove(struct step_queue *q, struct step *s)
+{
+    cox_list_remove(&s->in_queue);
+    q->n--;
+}
+
+struct step *queue_first(const struct step_queue *q)
+{
+    for (uint32_t i = 0; i < q->n_bands; i++)
+        if (!cox_list_empty(&q->bands[i]->steps))
+            return COX_CONTAINER_OF(q->bands[i]->steps.next, struct step, in_queue);
+    return NULL;
+}
+
+void queue_fini(struct step_queue *q)
+{
+    for (uint32_t i = 0; i < q->n_bands; i++)
+        cox_free(q->bands[i]);
+    cox_free(q->bands);
 }
 
 void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority)
 {
-    cox_list_push_back(&class_band(c, priority)->steps, &s->in_queue);
+    queue_push(&c->queue, s, priority);
     e->stats.n_ready++;
-    if (c->n_ready++ == 0)
+    if (c->queue.n == 1)
         cox_list_push_back(&e->active, &c->in_active);
 }
 
 void class_dequeue(struct cox_engine *e, struct class *c, struct step *s)
 {
-    cox_list_remove(&s->in_queue);
+    queue_remove(&c->queue, s);
     e->stats.n_ready--;
-    if (--c->n_ready == 0)
+    if (c->queue.n == 0)
         cox_list_remove(&c->in_active);
-}
-
-static struct step *class_first(const struct class *c)
-{
-    for (uint32_t i = 0; i < c->n_bands; i++)
-        if (!cox_list_empty(&c->bands[i]->steps))
-            return COX_CONTAINER_OF(c->bands[i]->steps.next, struct step, in_queue);
-    return NULL;
 }
 
 /* ---- workers' room ---- */
@@ -246,7 +263,7 @@ void placement_worker_changed(struct cox_engine *e, struct worker *w)
 static void class_meets(struct cox_engine *e, struct class *c, struct worker *w)
 {
     worker_set_eligible(w, c, class_fits(c, w));
-    if (c->n_ready > 0 && c->n_eligible == 1 && worker_eligible(w, c))
+    if (c->queue.n > 0 && c->n_eligible == 1 && worker_eligible(w, c))
         class_list(c, &e->active); /* was homeless */
 }
 
@@ -280,7 +297,7 @@ static struct worker *pick_worker(const struct cox_engine *e, const struct class
 
 static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
 {
-    struct step *s = class_first(c);
+    struct step *s = queue_first(&c->queue);
     struct cox_task *t = step_page(s)->task;
     uint32_t step = step_index(s);
     class_dequeue(e, c, s);

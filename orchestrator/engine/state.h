@@ -572,6 +572,10 @@ void class_release(struct cox_engine *e, struct class *c);
 void classes_free_idle(struct cox_engine *e, uint32_t n_left);
 void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority);
 void class_dequeue(struct cox_engine *e, struct class *c, struct step *s);
+void queue_push(struct step_queue *q, struct step *s, int32_t priority);
+void queue_remove(struct step_queue *q, struct step *s);
+struct step *queue_first(const struct step_queue *q); /* NULL: empty */
+void queue_fini(struct step_queue *q);
 bool worker_available(const struct worker *w); /* may be given a step */
 void placement_check(const struct cox_engine *e);
 void placement_worker_changed(struct cox_engine *e, struct worker *w); /* credit, resources, session */

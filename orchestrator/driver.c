@@ -300,10 +300,12 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
         break;
     case COX_STORE_ARCHIVE:
         req.id = a->u.archive.task;
+        req.owner = a->u.archive.root == a->u.archive.task ? 0 : a->u.archive.root;
         bytes = a->u.archive.bytes;
         break;
     case COX_STORE_PUT_PAYLOAD:
         req.hash = a->u.payload.hash;
+        req.owner = a->u.payload.root;
         bytes = a->u.payload.bytes;
         break;
     case COX_STORE_TRUNCATE:

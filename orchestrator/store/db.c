@@ -172,29 +172,50 @@ static uint64_t random_uid(void)
     return uid;
 }
 
+/* From this format to the newest, and the end of the transaction. */
+static void put_schema(struct cox_buf *text, const struct store_db_spec *spec, int format)
+{
+    for (int i = format; i < spec->format; i++)
+        cox_buf_append_str(text, spec->schema[i]);
+    cox_buf_printf(text, "PRAGMA user_version = %d;COMMIT;", spec->format);
+}
+
 static enum cox_err create_schema(struct store_db *db, const struct store_db_spec *spec,
                                   struct store_identity *identity, struct cox_buf *error)
 {
     if (identity->uid == 0)
         identity->uid = random_uid();
-    char *text = cox_asprintf("BEGIN IMMEDIATE;"
-                              "%s"
-                              "CREATE TABLE identity(one INTEGER PRIMARY KEY CHECK (one = 1),"
-                              " shard INTEGER NOT NULL, uid INTEGER NOT NULL);"
-                              "INSERT INTO identity VALUES(1, %" PRIu32 ", %" PRId64 ");"
-                              "PRAGMA application_id = %d;"
-                              "PRAGMA user_version = %d;"
-                              "COMMIT;",
-                              spec->schema, identity->shard, (int64_t)identity->uid, spec->application_id,
-                              STORE_DB_FORMAT);
-    enum cox_err err = store_db_exec(db, text, "making the tables", error);
+    struct cox_buf text = { 0 };
 
-    cox_free(text);
+    cox_buf_printf(&text,
+                   "BEGIN IMMEDIATE;"
+                   "CREATE TABLE identity(one INTEGER PRIMARY KEY CHECK (one = 1),"
+                   " shard INTEGER NOT NULL, uid INTEGER NOT NULL);"
+                   "INSERT INTO identity VALUES(1, %" PRIu32 ", %" PRId64 ");"
+                   "PRAGMA application_id = %d;",
+                   identity->shard, (int64_t)identity->uid, spec->application_id);
+    put_schema(&text, spec, 0);
+    enum cox_err err = store_db_exec(db, cox_buf_cstr(&text), "making the tables", error);
+
+    cox_buf_fini(&text);
+    return err;
+}
+
+static enum cox_err upgrade_schema(struct store_db *db, const struct store_db_spec *spec, int format,
+                                   struct cox_buf *error)
+{
+    struct cox_buf text = { 0 };
+
+    cox_buf_append_str(&text, "BEGIN IMMEDIATE;");
+    put_schema(&text, spec, format);
+    enum cox_err err = store_db_exec(db, cox_buf_cstr(&text), "bringing the tables up to date", error);
+
+    cox_buf_fini(&text);
     return err;
 }
 
 static enum cox_err check_format(struct store_db *db, const struct store_db_spec *spec,
-                                 int64_t application_id, struct cox_buf *error)
+                                 int64_t application_id, int64_t *ret_format, struct cox_buf *error)
 {
     int64_t format = 0;
     enum cox_err err = query_int(db, "PRAGMA user_version", &format, error);
@@ -206,12 +227,13 @@ static enum cox_err check_format(struct store_db *db, const struct store_db_spec
                        spec->name);
         return COX_ERR_INVALID;
     }
-    if (format > STORE_DB_FORMAT) {
+    if (format < 1 || format > spec->format) {
         cox_buf_printf(error,
                        "%s: a newer coxd made it (format %" PRId64 ", this one knows %d); start that one",
-                       db->path, format, STORE_DB_FORMAT);
+                       db->path, format, spec->format);
         return COX_ERR_INVALID;
     }
+    *ret_format = format;
     return COX_OK;
 }
 
@@ -256,6 +278,7 @@ static enum cox_err open_contents(struct store_db *db, const struct store_db_spe
                                   struct store_identity *identity, struct cox_buf *error)
 {
     int64_t application_id = 0;
+    int64_t format = 0;
     int64_t tables = 0;
     enum cox_err err = query_int(db, "PRAGMA application_id", &application_id, error);
 
@@ -264,8 +287,12 @@ static enum cox_err open_contents(struct store_db *db, const struct store_db_spe
     if (err != COX_OK)
         return err;
     if (application_id != 0 || tables != 0) {
-        err = check_format(db, spec, application_id, error);
-        return err == COX_OK ? check_identity(db, identity, error) : err;
+        err = check_format(db, spec, application_id, &format, error);
+        if (err == COX_OK)
+            err = check_identity(db, identity, error);
+        if (err == COX_OK && format < spec->format)
+            err = upgrade_schema(db, spec, (int)format, error);
+        return err;
     }
     return create_schema(db, spec, identity, error);
 }

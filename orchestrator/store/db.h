@@ -29,6 +29,7 @@ struct store_tuning {
     const char *vfs;             /* a registered VFS; NULL: SQLite's default */
     const char *log_synchronous; /* NULL: "FULL" */
     int checkpoint_pages;        /* 0: each database its own */
+    int64_t unowned_ms;          /* 0: STORE_UNOWNED_MS */
 };
 
 struct store_db_spec {
@@ -38,10 +39,11 @@ struct store_db_spec {
     int application_id;      /* in the file's header: what kind of file of ours this is */
     int checkpoint_pages;    /* the write-ahead log is copied back when it is this long */
     int cache_kib;
-    const char *schema; /* runs once, in the transaction that makes the file */
+    /* What makes each format (the file's user_version) out of the one before it, from an empty file: entry i
+     * makes format i + 1. A new file runs all of it, an older one the rest, in one transaction. */
+    const char *const *schema;
+    int format; /* the newest: entries of `schema` */
 };
-
-#define STORE_DB_FORMAT 1 /* in the file's header as user_version */
 
 /* Opens the file and makes what is missing. The identity is written into a new file and must match an old
  * one. A uid of 0 stands for "whatever it is": it becomes the old file's, or a random one. `error` says what

@@ -14,12 +14,14 @@
 #ifndef COX_STORE_INTERNAL_H
 #define COX_STORE_INTERNAL_H
 
+#include "blobs.h"
 #include "data_dir.h"
 #include "log_sqlite.h"
 #include "state_sqlite.h"
 #include "thread.h"
 
 #include "cox/base/ring.h"
+#include "cox/limits.h"
 
 #define STORE_BATCHES_MAX 1024u              /* log batches waiting */
 #define STORE_BATCH_BYTES_MAX (256u << 20)   /* in all log batches waiting; one alone may be longer */
@@ -48,6 +50,7 @@ struct cox_store {
     struct store_data_dir dir;
     struct store_log log;
     struct store_state state;
+    struct store_blobs blobs;
     bool recovered;
 
     /* the owner's */
@@ -82,6 +85,17 @@ struct cox_store {
 COX_MUST_CHECK enum cox_err store_open_tuned(const struct cox_store_config *config,
                                              const struct store_tuning *tuning, struct cox_store **ret,
                                              struct cox_buf *error);
+
+/* Its event carries bytes. */
+static inline bool store_op_reads(enum cox_store_op op)
+{
+    return op == COX_STORE_READ_ARCHIVE || op == COX_STORE_READ_PAYLOAD || op == COX_STORE_READ_ENTITY;
+}
+/* The state thread answers it after its transaction. */
+static inline bool store_op_answers(enum cox_store_op op)
+{
+    return store_op_reads(op) || op == COX_STORE_ARCHIVE;
+}
 
 /* What a request weighs in a ring. */
 static inline size_t store_item_weight(const struct store_item *item)

@@ -15,6 +15,12 @@
 #define DROP_ROWS_MAX 64
 #define DROP_BYTES_MAX (4 << 20)
 
+static const char *const schema[] = {
+    "CREATE TABLE log(last_seq INTEGER PRIMARY KEY, d BLOB NOT NULL);"
+    "CREATE TABLE dropped(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL);"
+    "INSERT INTO dropped VALUES(1, 0);",
+};
+
 static enum cox_err prepare(struct store_log *log, struct cox_buf *error)
 {
     struct {
@@ -63,9 +69,8 @@ enum cox_err store_log_open(struct store_log *log, const char *dir, const struct
         .application_id = APPLICATION_ID,
         .checkpoint_pages = CHECKPOINT_PAGES,
         .cache_kib = CACHE_KIB,
-        .schema = "CREATE TABLE log(last_seq INTEGER PRIMARY KEY, d BLOB NOT NULL);"
-                  "CREATE TABLE dropped(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL);"
-                  "INSERT INTO dropped VALUES(1, 0);",
+        .schema = schema,
+        .format = sizeof(schema) / sizeof(schema[0]),
     };
 
     *log = (struct store_log){ 0 };

@@ -10,17 +10,46 @@
 #define CHECKPOINT_PAGES 4000
 #define CACHE_KIB 65536
 
+static const char *const schema[] = {
+    "CREATE TABLE entity(kind INTEGER NOT NULL, id INTEGER NOT NULL, sub INTEGER NOT NULL,"
+    " applied_seq INTEGER NOT NULL, crc INTEGER NOT NULL, d BLOB NOT NULL,"
+    " PRIMARY KEY(kind, id, sub)) WITHOUT ROWID;"
+    "CREATE TABLE payload(hash BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL,"
+    " created_ms INTEGER NOT NULL, d BLOB NOT NULL);"
+    "CREATE TABLE archive(id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, d BLOB NOT NULL);"
+    "CREATE TABLE covered(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,"
+    " syncs INTEGER NOT NULL);"
+    "INSERT INTO covered VALUES(1, 0, 0);",
+
+    /* Whose the payloads of format 1 are is not known, so they stay; its tasks are as old as this day.
+     * `ended` is what the index is made from again; `deleted` is what the log may bring back, until it is
+     * cut. */
+    "ALTER TABLE archive ADD COLUMN root INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE archive ADD COLUMN archived_ms INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE archive SET archived_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000;"
+    "CREATE INDEX archive_root ON archive(root) WHERE root != 0;"
+    "CREATE INDEX archive_age ON archive(archived_ms) WHERE root = 0;"
+    "CREATE TABLE ref(owner INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(owner, hash)) WITHOUT ROWID;"
+    "CREATE INDEX ref_hash ON ref(hash);"
+    "INSERT INTO ref SELECT 0, hash FROM payload;"
+    "CREATE TABLE ended(id INTEGER PRIMARY KEY, d BLOB NOT NULL);"
+    "CREATE TABLE deleted(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, more INTEGER NOT NULL);"
+    "CREATE INDEX deleted_more ON deleted(more) WHERE more != 0;",
+};
+
 static const char *const statements[STATE_STATEMENT_NR] = {
     [STATE_BEGIN] = "BEGIN",
     [STATE_COMMIT] = "COMMIT",
     [STATE_SAVE] = "INSERT INTO entity(kind, id, sub, applied_seq, crc, d) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
                    " ON CONFLICT DO UPDATE SET applied_seq = ?4, crc = ?5, d = ?6",
     [STATE_FORGET] = "DELETE FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
-    [STATE_ARCHIVE] = "REPLACE INTO archive(id, crc, d) VALUES(?1, ?2, ?3)",
+    [STATE_ARCHIVE] = "REPLACE INTO archive(id, crc, d, root, archived_ms) VALUES(?1, ?2, ?3, ?4, ?5)",
     [STATE_PUT_PAYLOAD] = "INSERT INTO payload(hash, crc, created_ms, d) VALUES(?1, ?2, ?3, ?4)"
                           " ON CONFLICT DO NOTHING",
+    [STATE_OWN] = "INSERT INTO ref(owner, hash) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
     [STATE_READ_ARCHIVE] = "SELECT crc, d FROM archive WHERE id = ?1",
     [STATE_READ_PAYLOAD] = "SELECT crc, d FROM payload WHERE hash = ?1",
+    [STATE_READ_ENTITY] = "SELECT crc, d FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
     [STATE_COVER] = "UPDATE covered SET seq = ?1, syncs = syncs + 1",
 };
 
@@ -49,15 +78,8 @@ enum cox_err store_state_open(struct store_state *state, const char *dir, const 
         .application_id = APPLICATION_ID,
         .checkpoint_pages = CHECKPOINT_PAGES,
         .cache_kib = CACHE_KIB,
-        .schema = "CREATE TABLE entity(kind INTEGER NOT NULL, id INTEGER NOT NULL, sub INTEGER NOT NULL,"
-                  " applied_seq INTEGER NOT NULL, crc INTEGER NOT NULL, d BLOB NOT NULL,"
-                  " PRIMARY KEY(kind, id, sub)) WITHOUT ROWID;"
-                  "CREATE TABLE payload(hash BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL,"
-                  " created_ms INTEGER NOT NULL, d BLOB NOT NULL);"
-                  "CREATE TABLE archive(id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, d BLOB NOT NULL);"
-                  "CREATE TABLE covered(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,"
-                  " syncs INTEGER NOT NULL);"
-                  "INSERT INTO covered VALUES(1, 0, 0);",
+        .schema = schema,
+        .format = sizeof(schema) / sizeof(schema[0]),
     };
 
     *state = (struct store_state){ 0 };
@@ -133,6 +155,24 @@ static enum cox_err read_blob(struct store_state *state, sqlite3_stmt *st, struc
     return err;
 }
 
+static enum cox_err put_payload(struct store_state *state, const struct cox_store_request *req,
+                                struct cox_buf *error)
+{
+    sqlite3_stmt *st = state->st[STATE_OWN];
+
+    store_bind_u64(st, 1, req->owner);
+    bind_hash(st, 2, &req->hash);
+    enum cox_err err = store_db_run(&state->db, st, "noting a payload's owner", error);
+
+    if (err != COX_OK || req->bytes.len == 0)
+        return err;
+    st = state->st[STATE_PUT_PAYLOAD];
+    bind_hash(st, 1, &req->hash);
+    bind_blob(st, 2, 4, cox_buf_slice(&req->bytes));
+    (void)sqlite3_bind_int64(st, 3, cox_clock_wall_ms());
+    return store_db_run(&state->db, st, "storing a payload", error);
+}
+
 enum cox_err store_state_apply(struct store_state *state, struct cox_store_request *req,
                                enum cox_err *ret_answer, struct cox_buf *error)
 {
@@ -155,13 +195,11 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
         st = state->st[STATE_ARCHIVE];
         store_bind_u64(st, 1, req->id);
         bind_blob(st, 2, 3, bytes);
+        store_bind_u64(st, 4, req->owner);
+        (void)sqlite3_bind_int64(st, 5, cox_clock_wall_ms());
         return store_db_run(&state->db, st, "archiving a task", error);
     case COX_STORE_PUT_PAYLOAD:
-        st = state->st[STATE_PUT_PAYLOAD];
-        bind_hash(st, 1, &req->hash);
-        bind_blob(st, 2, 4, bytes);
-        (void)sqlite3_bind_int64(st, 3, cox_clock_wall_ms());
-        return store_db_run(&state->db, st, "storing a payload", error);
+        return put_payload(state, req, error);
     case COX_STORE_READ_ARCHIVE:
         st = state->st[STATE_READ_ARCHIVE];
         store_bind_u64(st, 1, req->id);
@@ -169,6 +207,10 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
     case COX_STORE_READ_PAYLOAD:
         st = state->st[STATE_READ_PAYLOAD];
         bind_hash(st, 1, &req->hash);
+        return read_blob(state, st, &req->bytes, ret_answer, error);
+    case COX_STORE_READ_ENTITY:
+        st = state->st[STATE_READ_ENTITY];
+        bind_key(st, req->key);
         return read_blob(state, st, &req->bytes, ret_answer, error);
     default:
         break;

@@ -2,7 +2,10 @@
  *
  *   entity(kind, id, sub, applied_seq, crc, d)   PRIMARY KEY(kind, id, sub), WITHOUT ROWID
  *   payload(hash, crc, created_ms, d)            rows in order of arrival, an index finds the hash
- *   archive(id INTEGER PRIMARY KEY, crc, d)      ids rise, so new tasks are appended to the tree
+ *   ref(owner, hash)                             whose payloads and blobs are whose; owner 0: kept for ever
+ *   archive(id INTEGER PRIMARY KEY, crc, d, root, archived_ms)
+ *                                                ids rise, so new tasks are appended to the tree; root: of a
+ *                                                frame, else 0
  *   covered(one, seq, syncs)                     the log may be dropped up to seq
  *
  * Commits are not synced one by one (synchronous=NORMAL): a power cut may undo the newest, and the log still
@@ -24,8 +27,10 @@ enum store_state_statement {
     STATE_FORGET,
     STATE_ARCHIVE,
     STATE_PUT_PAYLOAD,
+    STATE_OWN,
     STATE_READ_ARCHIVE,
     STATE_READ_PAYLOAD,
+    STATE_READ_ENTITY,
     STATE_COVER,
     STATE_STATEMENT_NR
 };

@@ -18,11 +18,6 @@ struct work {
     uint64_t after_seq;          /* the log must have this before the transaction commits */
 };
 
-static bool is_read(enum cox_store_op op)
-{
-    return op == COX_STORE_READ_ARCHIVE || op == COX_STORE_READ_PAYLOAD;
-}
-
 static enum cox_err take(struct work *w, struct store_item *item)
 {
     struct cox_store *s = w->s;
@@ -37,9 +32,11 @@ static enum cox_err take(struct work *w, struct store_item *item)
         return COX_OK;
     }
     err = store_state_apply(&s->state, &item->req, &item->answer, &w->error);
-    if (is_read(op))
+    if (op == COX_STORE_READ_PAYLOAD && item->answer == COX_ERR_NOT_FOUND)
+        item->answer = store_blobs_load(&s->blobs, &item->req.hash, COX_MAP_ITEMS_LEN_MAX, &item->req.bytes);
+    if (store_op_reads(op))
         atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);
-    if (op == COX_STORE_ARCHIVE || is_read(op))
+    if (store_op_answers(op))
         w->held[w->n_held++] = item;
     else
         store_item_destroy(item);

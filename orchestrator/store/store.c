@@ -92,6 +92,8 @@ enum cox_err store_open_tuned(const struct cox_store_config *config, const struc
     if (err == COX_OK)
         err = open_databases(s, in_memory ? NULL : config->data_dir, tuning, error);
     if (err == COX_OK)
+        err = store_blobs_open(&s->blobs, in_memory ? NULL : config->data_dir, config->min_free, error);
+    if (err == COX_OK)
         *ret = s;
     else
         cox_store_close(s);
@@ -191,13 +193,11 @@ size_t cox_store_append_room(const struct cox_store *s)
 /* What a request adds to the owner's counts of what it is owed. */
 static void owe(struct cox_store *s, enum cox_store_op op, size_t by)
 {
-    bool read = op == COX_STORE_READ_ARCHIVE || op == COX_STORE_READ_PAYLOAD;
-
-    if (read)
+    if (store_op_reads(op))
         s->reads_owed += by;
     if (op == COX_STORE_TRUNCATE)
         s->truncates_owed += by;
-    if (read || op == COX_STORE_ARCHIVE)
+    if (store_op_answers(op))
         s->events_owed += by;
 }
 
@@ -206,23 +206,12 @@ static bool has_room(struct cox_store *s, enum cox_store_op op, size_t len)
     if (store_is_dead(s) || cox_ring_len(s->requests) == STORE_REQUESTS_MAX ||
         !bytes_fit(&s->request_bytes, len, STORE_REQUEST_BYTES_MAX))
         return false;
-    switch (op) {
-    case COX_STORE_SAVE:
-    case COX_STORE_FORGET:
-    case COX_STORE_PUT_PAYLOAD:
-        return true;
-    case COX_STORE_ARCHIVE:
-        return s->events_owed < STORE_EVENTS_MAX;
-    case COX_STORE_TRUNCATE:
+    if (op == COX_STORE_TRUNCATE)
         return s->truncates_owed < STORE_TRUNCATES_MAX;
-    case COX_STORE_READ_ARCHIVE:
-    case COX_STORE_READ_PAYLOAD:
-        return s->events_owed < STORE_EVENTS_MAX && s->reads_owed < STORE_READS_MAX &&
-               bytes_fit(&s->read_bytes, 0, STORE_READ_BYTES_MAX);
-    default:
-        break;
-    }
-    return false;
+    if (store_op_answers(op) && s->events_owed == STORE_EVENTS_MAX)
+        return false;
+    return !store_op_reads(op) ||
+           (s->reads_owed < STORE_READS_MAX && bytes_fit(&s->read_bytes, 0, STORE_READ_BYTES_MAX));
 }
 
 bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
@@ -262,7 +251,7 @@ bool cox_store_poll(struct cox_store *s, struct cox_store_event *ret)
         .id = req->id,
         .err = item->answer,
     };
-    if (req->op == COX_STORE_READ_ARCHIVE || req->op == COX_STORE_READ_PAYLOAD) {
+    if (store_op_reads(req->op)) {
         ret->bytes = req->bytes;
         req->bytes = (struct cox_buf){ 0 };
         atomic_fetch_sub_explicit(&s->read_bytes, ret->bytes.len, memory_order_relaxed);
@@ -299,6 +288,7 @@ void cox_store_stats(const struct cox_store *s, struct cox_store_stats *ret)
         .commit_ns_total = atomic_load_explicit(&s->commit_ns_total, memory_order_relaxed),
         .log_file_bytes = file_bytes(&s->log.db),
         .state_file_bytes = file_bytes(&s->state.db),
+        .blob_bytes = atomic_load_explicit(&s->blobs.bytes, memory_order_relaxed),
     };
 }
 
@@ -326,6 +316,7 @@ void cox_store_close(struct cox_store *s)
         store_state_close(&s->state, !store_is_dead(s));
     if (s->log.db.sql)
         store_log_close(&s->log, !store_is_dead(s));
+    store_blobs_close(&s->blobs);
     store_data_dir_close(&s->dir);
     while ((batch = cox_ring_pop(s->batches)))
         store_batch_destroy(batch);

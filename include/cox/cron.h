@@ -1,11 +1,12 @@
-/* When a schedule runs: cron expressions in a time zone. Pure: no clock, no I/O; the zone's rules are bytes that
- * were read from the system's zone files (TZif, RFC 8536) by whoever may do I/O.
+/* When a schedule runs: cron expressions in a time zone. Pure: no clock, no I/O; the zone's rules are bytes
+ * that were read from the system's zone files (TZif, RFC 8536) by whoever may do I/O.
  *
- * Five fields: minute hour day-of-month month day-of-week. Lists, ranges, steps, names (jan, mon), 7 for Sunday,
- * and @hourly @daily @midnight @weekly @monthly @yearly @annually. When both day fields are restricted, either
- * matches (as in Vixie cron). Local times that a change of the clock skips run at the moment of the change; those
- * that it repeats run once, the first time; fields with `*` for hour or minute run through both.
- * Thread: any.
+ * Five fields: minute hour day-of-month month day-of-week. Lists, ranges, steps, names (jan, mon), 7 for
+ * Sunday, and @hourly @daily @midnight @weekly @monthly @yearly @annually. When both day fields are
+ * restricted, either matches (as in Vixie cron, where a field with `*` in it is not restricted, `*` with a
+ * step included). Local times that a change of the clock skips run at the moment of the change; those that it
+ * repeats run once, the first time; expressions with `*` for hour or minute run through both: not in what is
+ * skipped, twice in what is repeated. Thread: any.
  */
 #ifndef COX_CRON_H
 #define COX_CRON_H
@@ -20,7 +21,8 @@ struct cox_cron {
     bool any_day, any_weekday, any_hour, any_minute;
 };
 /* Errors: COX_ERR_INVALID, and `error` says which field, what was found and what was expected. */
-COX_MUST_CHECK enum cox_err cox_cron_parse(struct cox_slice text, struct cox_cron *ret, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err cox_cron_parse(struct cox_slice text, struct cox_cron *ret,
+                                           struct cox_buf *error);
 
 /* Rules of a zone, compact: appended to `out` from the bytes of a TZif file; empty input means UTC.
  * Errors: COX_ERR_CORRUPT. */

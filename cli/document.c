@@ -59,7 +59,7 @@ enum cli_exit cli_document_load(struct cli_document *d, const char *path)
         return is_json ? CLI_OK : CLI_USAGE;
     }
     d->is_yaml = !is_json || ends_with(path, ".yaml") || ends_with(path, ".yml");
-    if (d->is_yaml && cli_yaml_parse(&d->yaml, cox_buf_slice(&d->text))) {
+    if (d->is_yaml && cox_yaml_parse(&d->yaml, cox_buf_slice(&d->text))) {
         fprintf(stderr, "%s:%zu:%zu: %s\n", path, d->yaml.error_line, d->yaml.error_column,
                 cox_buf_cstr(&d->yaml.error));
         return CLI_USAGE;
@@ -70,7 +70,7 @@ enum cli_exit cli_document_load(struct cli_document *d, const char *path)
 void cli_document_fini(struct cli_document *d)
 {
     cox_buf_fini(&d->text);
-    cli_yaml_fini(&d->yaml);
+    cox_yaml_fini(&d->yaml);
 }
 
 struct cox_slice cli_document_json(const struct cli_document *d)
@@ -80,7 +80,7 @@ struct cox_slice cli_document_json(const struct cli_document *d)
 
 unsigned cli_document_line(const struct cli_document *d, const char *path, unsigned json_line)
 {
-    return d->is_yaml ? cli_yaml_line(&d->yaml, path) : json_line;
+    return d->is_yaml ? cox_yaml_line(&d->yaml, path) : json_line;
 }
 
 void cli_document_violation(const struct cli_document *d, const char *path, const char *message,

@@ -3,13 +3,13 @@
 #define CLI_DOCUMENT_H
 
 #include "cli.h"
-#include "cli_yaml.h"
+#include "cox/yaml.h"
 
 struct cli_document {
     const char *name;    /* as errors show it: the path, or "-" */
     struct cox_buf text; /* as read */
     bool is_yaml;
-    struct cli_yaml yaml; /* valid when is_yaml */
+    struct cox_yaml yaml; /* valid when is_yaml */
 };
 
 /* Reads a file or, for "-", standard input. A name that ends in .json is JSON, one in .yaml or .yml YAML;

@@ -4,7 +4,6 @@
  * the store's, one that waits for signals, and gRPC's own. */
 #include "api/api.h"
 #include "config.h"
-#include "coxd_config.h"
 #include "driver.h"
 #include "fleet/fleet.h"
 
@@ -21,13 +20,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#define EXIT_USAGE 2
 #define EVENTS_A_TURN 256
 #define DRAIN_NS 2000000000LL       /* for peers to leave by themselves */
 #define CHECKPOINT_NS 60000000000LL /* the last one; without it the next start replays more */
 #define NS_PER_MS 1000000LL
 
 struct coxd {
-    struct cox_config config;
+    struct coxd_config config;
+    struct cox_config *settings; /* the texts of `config`, for reading them again */
     struct cox_rpc_loop *loop;
     struct cox_driver *driver;
     struct cox_fleet *fleet;
@@ -37,6 +38,7 @@ struct coxd {
     bool paused;
     pthread_t signal_thread;
     atomic_int signalled; /* 0, or the signal */
+    atomic_bool hung_up;  /* SIGHUP: read the configuration again */
     atomic_bool leaving;  /* the signal thread's work is over */
 };
 
@@ -47,6 +49,7 @@ static void signals_of_ours(sigset_t *set)
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
 }
 
 /* The first asks to stop in order; a second one does not want to wait: the log has everything. */
@@ -58,7 +61,9 @@ static void *wait_for_signals(void *arg)
 
     signals_of_ours(&set);
     while (sigwait(&set, &sig) == 0 && !atomic_load(&c->leaving)) {
-        if (atomic_exchange(&c->signalled, sig) != 0)
+        if (sig == SIGHUP)
+            atomic_store(&c->hung_up, true);
+        else if (atomic_exchange(&c->signalled, sig) != 0)
             _exit(128 + sig);
         cox_rpc_loop_wake(c->loop);
     }
@@ -126,6 +131,33 @@ static void on_flush(void *user)
     cox_fleet_flush(c->fleet);
 }
 
+/* ---- the configuration ---- */
+
+/* What takes effect at once, at the start and on SIGHUP. */
+static void configure(const struct coxd_config *config)
+{
+    cox_log_init(config->log_level, config->log_format);
+}
+
+/* A bad file is told and changes nothing. */
+static void reload(struct coxd *c)
+{
+    struct coxd_config next = { 0 };
+    struct cox_buf restart = { 0 }, error = { 0 };
+
+    if (cox_config_reload(c->settings, &next, &restart, &error)) {
+        cox_log(COX_LOG_ERROR, "the configuration stays as it was", "why", cox_buf_cstr(&error), NULL);
+    } else {
+        c->config = next;
+        configure(&c->config);
+        cox_log(COX_LOG_INFO, "read the configuration again", NULL);
+        if (restart.len > 0)
+            cox_log(COX_LOG_WARN, "changed keys that need a restart", "keys", cox_buf_cstr(&restart), NULL);
+    }
+    cox_buf_fini(&restart);
+    cox_buf_fini(&error);
+}
+
 /* ---- the loop ---- */
 
 /* While our queues are full, nothing is read; peers are held by flow control. */
@@ -165,7 +197,7 @@ static enum cox_err start_driver(struct coxd *c)
         .store = c->config.store,
         .data_dir = c->config.data_dir,
         .seed = (uint64_t)cox_clock_mono_ns(),
-        .checkpoint_len = c->config.checkpoint_bytes,
+        .checkpoint_len = (uint64_t)c->config.checkpoint_bytes,
         .wake = wake,
         .wake_user = c,
     };
@@ -289,8 +321,11 @@ static int run(struct coxd *c)
     cox_free(grpc);
     if (err)
         goto out;
-    while (!atomic_load(&c->signalled))
+    while (!atomic_load(&c->signalled)) {
+        if (atomic_exchange(&c->hung_up, false))
+            reload(c);
         turn(c, COX_RPC_FOREVER);
+    }
     stop(c);
     code = EXIT_SUCCESS;
 out:
@@ -308,23 +343,16 @@ int main(int argc, char **argv)
 {
     static struct coxd c;
 
-    switch (cox_config_read(&c.config, argc, argv, stderr)) {
-    case COX_CONFIG_HELP:
-        cox_config_help(stdout);
-        return EXIT_SUCCESS;
-    case COX_CONFIG_VERSION:
-        printf("coxd %s\n", COXD_VERSION);
-        return EXIT_SUCCESS;
-    case COX_CONFIG_WRONG:
-        return 2;
-    case COX_CONFIG_RUN:
-        break;
-    }
-    cox_log_init(c.config.log_level, c.config.log_format);
-    signals_block();
-    cox_rpc_init();
-    int code = run(&c);
+    enum cox_config_outcome outcome = coxd_config_read(&c.config, argc, argv, stderr, &c.settings);
+    int code = outcome == COX_CONFIG_EXIT_OK ? EXIT_SUCCESS : EXIT_USAGE;
 
-    cox_rpc_fini();
+    if (outcome == COX_CONFIG_RUN) {
+        configure(&c.config);
+        signals_block();
+        cox_rpc_init();
+        code = run(&c);
+        cox_rpc_fini();
+    }
+    cox_config_destroy(c.settings);
     return code;
 }

@@ -1,11 +1,10 @@
-/* cox-worker's options: flags, and a COX_... variable for each. */
+/* What cox-worker is told; the table in config.c is the list. */
 #ifndef COX_WORKER_CONFIG_H
 #define COX_WORKER_CONFIG_H
 
 #include "session.h"
 
-#include "cox/base/arena.h"
-#include "cox/base/log.h"
+#include "cox/config.h"
 
 #define CONFIG_ADDRESSES_MAX 64
 
@@ -22,14 +21,15 @@ struct config {
     int64_t drain_timeout_ms, orphan_timeout_ms, idle_exit_ms;
     enum cox_log_level log_level;
     enum cox_log_format log_format;
-    struct cox_arena strings;
+    struct cox_config *settings; /* holds the texts above */
 };
 
-enum config_outcome { CONFIG_RUN, CONFIG_EXIT_OK, CONFIG_EXIT_USAGE };
+extern const struct cox_config_program worker_config_program;
 
-/* Defaults, then variables, then flags. Prints help, version or what is wrong, and says what to do next.
- * config_fini in every case. */
-enum config_outcome config_read(struct config *c, int argc, char **argv);
+/* Reads flags, variables and the file; cox_config_read says more. config_fini in every case. */
+enum cox_config_outcome config_read(struct config *c, int argc, char **argv);
+/* Reads the file again; cox_config_reload says more. */
+COX_MUST_CHECK enum cox_err config_reload(struct config *c, struct cox_buf *ret_restart, struct cox_buf *error);
 void config_fini(struct config *c);
 
 #endif

@@ -44,7 +44,7 @@ static void raise_fd_limit(int64_t slots)
                 COX_LOG_NUM(limit.rlim_cur), "need", COX_LOG_NUM(need), NULL);
 }
 
-/* All of them, in every thread: SIGTERM and SIGINT are read from a descriptor, the rest is nobody's business.
+/* All of them, in every thread: SIGTERM, SIGINT and SIGHUP are read from a descriptor, the rest is nobody's business.
  * What a bug raises (SIGSEGV ...) ends the process, blocked or not. */
 static void block_signals(void)
 {
@@ -79,6 +79,29 @@ static void wake_loop(void *user)
     cox_rpc_loop_wake(user);
 }
 
+/* What takes effect at once, at the start and on SIGHUP. */
+static void configure(const struct config *c)
+{
+    cox_log_init(c->log_level, c->log_format);
+}
+
+/* SIGHUP. A bad file is told and changes nothing. */
+static void reload(struct config *c)
+{
+    struct cox_buf restart = { 0 }, error = { 0 };
+
+    if (config_reload(c, &restart, &error)) {
+        cox_log(COX_LOG_ERROR, "the configuration stays as it was", "why", cox_buf_cstr(&error), NULL);
+    } else {
+        configure(c);
+        cox_log(COX_LOG_INFO, "read the configuration again", NULL);
+        if (restart.len > 0)
+            cox_log(COX_LOG_WARN, "changed keys that need a restart", "keys", cox_buf_cstr(&restart), NULL);
+    }
+    cox_buf_fini(&restart);
+    cox_buf_fini(&error);
+}
+
 static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct config *c, const char *boot_id,
                   uint64_t seed)
 {
@@ -101,8 +124,10 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct config 
     };
     struct session *session = session_create(loop, slots, &config);
 
-    while (session_turn(session, COX_RPC_FOREVER))
-        ;
+    while (session_turn(session, COX_RPC_FOREVER)) {
+        if (slots_hung_up(slots))
+            reload(c);
+    }
     session_destroy(session);
 }
 
@@ -141,16 +166,16 @@ static int run(struct config *c)
 int main(int argc, char **argv)
 {
     struct config config;
-    enum config_outcome outcome;
+    enum cox_config_outcome outcome;
     int code = EXIT_SUCCESS;
 
     open_standard_fds();
     outcome = config_read(&config, argc, argv);
-    if (outcome == CONFIG_EXIT_USAGE)
+    if (outcome == COX_CONFIG_EXIT_USAGE)
         code = EXIT_USAGE;
-    if (outcome == CONFIG_RUN) {
+    if (outcome == COX_CONFIG_RUN) {
         block_signals();
-        cox_log_init(config.log_level, config.log_format);
+        configure(&config);
         code = run(&config);
     }
     config_fini(&config);

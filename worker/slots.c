@@ -64,6 +64,7 @@ struct slots {
     struct slot *slots;
     bool log_starved;
     int n_signals;
+    atomic_bool hung_up; /* SIGHUP: any number of them say the same */
 };
 
 /* ---------------------------------------------------------------- replies */
@@ -203,7 +204,14 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
     struct slots_reply *reply;
 
     (void)what;
-    if (read(fd, &info, sizeof(info)) != (ssize_t)sizeof(info) || s->n_signals++ >= SIGNALS_MAX)
+    if (read(fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    if (info.ssi_signo == SIGHUP) {
+        atomic_store(&s->hung_up, true);
+        s->config.on_reply(s->config.user);
+        return;
+    }
+    if (s->n_signals++ >= SIGNALS_MAX)
         return;
     reply = COX_NEW(struct slots_reply);
     reply->kind = SLOTS_SHUTDOWN;
@@ -330,6 +338,7 @@ static void start_thread(struct slots *s)
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     s->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->base = event_base_new();
@@ -476,4 +485,9 @@ void slots_destroy(struct slots *s)
     cox_free(s->slots);
     cox_free(s->dir);
     cox_free(s);
+}
+
+bool slots_hung_up(struct slots *s)
+{
+    return atomic_exchange(&s->hung_up, false);
 }

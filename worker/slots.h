@@ -53,4 +53,7 @@ void slots_log(struct slots *s, uint32_t slot, bool wanted); /* under overload i
 struct slots_reply *slots_take(struct slots *s);
 void slots_reply_free(struct slots *s, struct slots_reply *reply);
 
+/* True once after SIGHUP came; on_reply is called when it does. */
+bool slots_hung_up(struct slots *s);
+
 #endif

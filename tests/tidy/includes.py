@@ -7,7 +7,7 @@ import re
 BASE = ["cox/base/*", "cox/types.h", "cox/limits.h"]
 PURE_LIBC = ["assert.h", "inttypes.h", "limits.h", "stdalign.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"]
 PROGRAM = [*BASE, "libc", "cox/agent.h", "cox/task.h", "cox/image.h", "cox/wire.h", "cox/rpc.h", "cox/json.h", "cox/json/*",
-           "cox/wire/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto", "jq",
+           "cox/config.h", "cox/yaml.h", "cox/wire/*", "proto", "protobuf-c", "jansson", "event", "curl", "zlib", "crypto", "jq",
            "seccomp"]
 PARTS = {
     "include/cox/base": ["libc", "cox/base/*"],
@@ -17,6 +17,8 @@ PARTS = {
                  *BASE, "cox/task.h", "cox/image.h", "cox/cron.h", "cox/json.h", "cox/json/*", "jansson", "crypto"],
     "lib/cron": [*PURE_LIBC, *BASE, "cox/cron.h"],
     "lib/json": ["libc", *BASE, "cox/json.h", "cox/json/*", "jansson"],
+    "lib/yaml": ["libc", *BASE, "cox/yaml.h", "cox/json.h", "yaml"],
+    "lib/config": ["libc", *BASE, "cox/config.h", "cox/yaml.h", "cox/json.h"],
     "lib/wire": ["libc", *BASE, "cox/*", "protobuf-c", "proto", "jansson"],
     "lib/rpc": ["libc", *BASE, "cox/rpc.h", "cox/rpc/*", "grpc", "protobuf-c", "proto"],
     "orchestrator": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib",

@@ -7,18 +7,20 @@
 #include <string.h>
 
 static char said[512];
+static struct cox_config *settings; /* of the last reading: its texts are borrowed */
 
-static enum cox_config_outcome read_flags(struct cox_config *c, int n, ...)
+static enum cox_config_outcome read_flags(struct coxd_config *c, int n, ...)
 {
     char *argv[16] = { "coxd" };
     FILE *err = tmpfile();
     va_list args;
 
+    cox_config_destroy(settings);
     va_start(args, n);
     for (int i = 1; i <= n; i++)
         argv[i] = va_arg(args, char *);
     va_end(args);
-    enum cox_config_outcome outcome = cox_config_read(c, n + 1, argv, err);
+    enum cox_config_outcome outcome = coxd_config_read(c, n + 1, argv, err, &settings);
 
     rewind(err);
     said[fread(said, 1, sizeof(said) - 1, err)] = '\0';
@@ -28,7 +30,7 @@ static enum cox_config_outcome read_flags(struct cox_config *c, int n, ...)
 
 static void defaults(void **state)
 {
-    struct cox_config c;
+    struct coxd_config c;
 
     (void)state;
     assert_int_equal(read_flags(&c, 0), COX_CONFIG_RUN);
@@ -41,7 +43,7 @@ static void defaults(void **state)
 
 static void a_flag_wins_over_its_variable(void **state)
 {
-    struct cox_config c;
+    struct coxd_config c;
 
     (void)state;
     setenv("COX_DATA_DIR", "/from/variable", 1);
@@ -55,35 +57,35 @@ static void a_flag_wins_over_its_variable(void **state)
 
 static void a_misspelled_flag_gets_a_suggestion(void **state)
 {
-    struct cox_config c;
+    struct coxd_config c;
 
     (void)state;
-    assert_int_equal(read_flags(&c, 1, "--data-dri=x"), COX_CONFIG_WRONG);
+    assert_int_equal(read_flags(&c, 1, "--data-dri=x"), COX_CONFIG_EXIT_USAGE);
     assert_non_null(strstr(said, "unknown flag --data-dri; did you mean --data-dir?"));
-    assert_int_equal(read_flags(&c, 1, "--zzzzzzzzzz"), COX_CONFIG_WRONG);
+    assert_int_equal(read_flags(&c, 1, "--zzzzzzzzzz"), COX_CONFIG_EXIT_USAGE);
     assert_null(strstr(said, "did you mean"));
 }
 
 static void wrong_values_say_what_was_expected(void **state)
 {
-    struct cox_config c;
+    struct coxd_config c;
 
     (void)state;
-    assert_int_equal(read_flags(&c, 2, "--shards", "2"), COX_CONFIG_WRONG);
+    assert_int_equal(read_flags(&c, 2, "--shards", "2"), COX_CONFIG_EXIT_USAGE);
     assert_non_null(strstr(said, "expected 1;"));
-    assert_int_equal(read_flags(&c, 1, "--grpc=7600"), COX_CONFIG_WRONG);
-    assert_int_equal(read_flags(&c, 1, "--grpc=127.0.0.1:99999"), COX_CONFIG_WRONG);
-    assert_int_equal(read_flags(&c, 1, "--checkpoint-bytes=lots"), COX_CONFIG_WRONG);
-    assert_int_equal(read_flags(&c, 1, "--log-level"), COX_CONFIG_WRONG);
-    assert_int_equal(read_flags(&c, 1, "serve"), COX_CONFIG_WRONG);
+    assert_int_equal(read_flags(&c, 1, "--grpc=7600"), COX_CONFIG_EXIT_USAGE);
+    assert_int_equal(read_flags(&c, 1, "--grpc=127.0.0.1:99999"), COX_CONFIG_EXIT_USAGE);
+    assert_int_equal(read_flags(&c, 1, "--checkpoint-bytes=lots"), COX_CONFIG_EXIT_USAGE);
+    assert_int_equal(read_flags(&c, 1, "--log-level"), COX_CONFIG_EXIT_USAGE);
+    assert_int_equal(read_flags(&c, 1, "serve"), COX_CONFIG_EXIT_USAGE);
 }
 
 static void others_reach_it_only_when_that_is_said(void **state)
 {
-    struct cox_config c;
+    struct coxd_config c;
 
     (void)state;
-    assert_int_equal(read_flags(&c, 1, "--grpc=0.0.0.0:7600"), COX_CONFIG_WRONG);
+    assert_int_equal(read_flags(&c, 1, "--grpc=0.0.0.0:7600"), COX_CONFIG_EXIT_USAGE);
     assert_non_null(strstr(said, "--insecure"));
     assert_int_equal(read_flags(&c, 2, "--grpc=0.0.0.0:7600", "--insecure"), COX_CONFIG_RUN);
     assert_int_equal(read_flags(&c, 1, "--grpc=[::1]:0"), COX_CONFIG_RUN);

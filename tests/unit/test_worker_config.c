@@ -3,17 +3,15 @@
 
 #include "config.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
-static enum config_outcome outcome;
+static enum cox_config_outcome outcome;
 static struct config config;
 
 #define READ(...)                                                                                            \
     do {                                                                                                     \
         char *args[] = { (char *)(uintptr_t) "cox-worker", __VA_ARGS__, NULL };                              \
-        optind = 0; /* getopt begins anew */                                                                 \
         outcome = config_read(&config, (int)ARRAY_LEN(args) - 1, args);                                      \
     } while (0)
 
@@ -24,7 +22,7 @@ static void test_flags_win_over_variables_over_defaults(void **state)
     setenv("COX_DRAIN_TIMEOUT", "1m", 1);
     READ("--slots", "7", "--orchestrator", "a:1,b:2", "--label", "zone=a,arch=amd64", "--label",
          "k=", "--resources", "cpu=1.5,memory=1Gi", "--worker-id", "w");
-    assert_int_equal(outcome, CONFIG_RUN);
+    assert_int_equal(outcome, COX_CONFIG_RUN);
     assert_int_equal(config.slots, 7);
     assert_int_equal(config.drain_timeout_ms, 60000);
     assert_int_equal(config.orphan_timeout_ms, COX_AGENT_ORPHAN_TIMEOUT_MS);
@@ -54,7 +52,7 @@ static void test_what_is_wrong_is_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         READ((char *)(uintptr_t)bad[i][0], (char *)(uintptr_t)bad[i][1]);
-        if (outcome != CONFIG_EXIT_USAGE)
+        if (outcome != COX_CONFIG_EXIT_USAGE)
             fail_msg("%s %s was taken", bad[i][0], bad[i][1]);
         config_fini(&config);
     }

@@ -1,5 +1,5 @@
 /* Task documents in YAML: the core schema's values, what is refused and where, and the lines of paths. */
-#include "cli_yaml.h"
+#include "cox/yaml.h"
 
 #include "cox/json.h"
 #include "cox/limits.h"
@@ -13,23 +13,23 @@
 
 static void assert_gives(const char *yaml, const char *json)
 {
-    struct cli_yaml y = { 0 };
+    struct cox_yaml y = { 0 };
 
-    if (cli_yaml_parse(&y, cox_slice_str(yaml)))
+    if (cox_yaml_parse(&y, cox_slice_str(yaml)))
         fail_msg("%s\n%zu:%zu: %s", yaml, y.error_line, y.error_column, cox_buf_cstr(&y.error));
     assert_string_equal(cox_buf_cstr(&y.json), json);
-    cli_yaml_fini(&y);
+    cox_yaml_fini(&y);
 }
 
 static void assert_refused(const char *yaml, size_t line, size_t column, const char *message)
 {
-    struct cli_yaml y = { 0 };
+    struct cox_yaml y = { 0 };
 
-    assert_int_equal(cli_yaml_parse(&y, cox_slice_str(yaml)), COX_ERR_INVALID);
+    assert_int_equal(cox_yaml_parse(&y, cox_slice_str(yaml)), COX_ERR_INVALID);
     assert_string_equal(cox_buf_cstr(&y.error), message);
     assert_int_equal(y.error_line, line);
     assert_int_equal(y.error_column, column);
-    cli_yaml_fini(&y);
+    cox_yaml_fini(&y);
 }
 
 static void test_plain_scalars_follow_the_core_schema(void **state)
@@ -111,7 +111,7 @@ static void test_bombs_are_refused(void **state)
 {
     (void)state;
     struct cox_buf b = { 0 };
-    struct cli_yaml y = { 0 };
+    struct cox_yaml y = { 0 };
 
     /* Ten aliases of ten aliases of ...: 10^8 words from ten lines. */
     cox_buf_append_str(&b, "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
@@ -121,25 +121,25 @@ static void test_bombs_are_refused(void **state)
             cox_buf_printf(&b, "%s*a%d", k > 0 ? ", " : "", i - 1);
         cox_buf_append_str(&b, "]\n");
     }
-    assert_int_equal(cli_yaml_parse(&y, cox_buf_slice(&b)), COX_ERR_INVALID);
+    assert_int_equal(cox_yaml_parse(&y, cox_buf_slice(&b)), COX_ERR_INVALID);
     assert_string_equal(cox_buf_cstr(&y.error), "aliases make the document grow beyond 4 MiB here");
     assert_true(y.json.cap < 4 * (size_t)COX_DOCUMENT_LEN_MAX);
-    cli_yaml_fini(&y);
+    cox_yaml_fini(&y);
 
     cox_buf_clear(&b);
-    y = (struct cli_yaml){ 0 };
+    y = (struct cox_yaml){ 0 };
     for (int i = 0; i < 1000; i++)
         cox_put_u8(&b, '[');
-    assert_int_equal(cli_yaml_parse(&y, cox_buf_slice(&b)), COX_ERR_INVALID);
+    assert_int_equal(cox_yaml_parse(&y, cox_buf_slice(&b)), COX_ERR_INVALID);
     assert_string_equal(cox_buf_cstr(&y.error), "nested too deeply");
-    cli_yaml_fini(&y);
+    cox_yaml_fini(&y);
     cox_buf_fini(&b);
 }
 
 static void test_paths_have_lines(void **state)
 {
     (void)state;
-    struct cli_yaml y = { 0 };
+    struct cox_yaml y = { 0 };
     static const char text[] = "api_version: v1\n"
                                "steps:\n"
                                "  scan:\n"
@@ -150,15 +150,15 @@ static void test_paths_have_lines(void **state)
                                "    env: {A: 1,\n"
                                "          B: 2}\n";
 
-    assert_int_equal(cli_yaml_parse(&y, cox_slice_str(text)), COX_OK);
-    assert_int_equal(cli_yaml_line(&y, ""), 1);
-    assert_int_equal(cli_yaml_line(&y, "steps"), 2);
-    assert_int_equal(cli_yaml_line(&y, "steps.scan.run.argv"), 5);
-    assert_int_equal(cli_yaml_line(&y, "steps.scan.run.argv[1]"), 7);
-    assert_int_equal(cli_yaml_line(&y, "steps.scan.env.B"), 9);
-    assert_int_equal(cli_yaml_line(&y, "steps.scan.run.argv[9].x"), 5); /* the nearest that is there */
-    assert_int_equal(cli_yaml_line(&y, "nothing.like.it"), 1);
-    cli_yaml_fini(&y);
+    assert_int_equal(cox_yaml_parse(&y, cox_slice_str(text)), COX_OK);
+    assert_int_equal(cox_yaml_line(&y, ""), 1);
+    assert_int_equal(cox_yaml_line(&y, "steps"), 2);
+    assert_int_equal(cox_yaml_line(&y, "steps.scan.run.argv"), 5);
+    assert_int_equal(cox_yaml_line(&y, "steps.scan.run.argv[1]"), 7);
+    assert_int_equal(cox_yaml_line(&y, "steps.scan.env.B"), 9);
+    assert_int_equal(cox_yaml_line(&y, "steps.scan.run.argv[9].x"), 5); /* the nearest that is there */
+    assert_int_equal(cox_yaml_line(&y, "nothing.like.it"), 1);
+    cox_yaml_fini(&y);
 }
 
 int main(void)
@@ -174,5 +174,5 @@ int main(void)
         cmocka_unit_test(test_paths_have_lines),
     };
 
-    return cmocka_run_group_tests_name("cli_yaml", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("cox_yaml", tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "cli_yaml.h"
+#include "cox/yaml.h"
 
 #include "cox/base/units.h"
 #include "cox/json.h"
@@ -32,7 +32,7 @@ struct anchor {
 };
 
 struct reader {
-    struct cli_yaml *y;
+    struct cox_yaml *y;
     struct frame stack[COX_JSON_DEPTH_MAX];
     size_t depth;
     struct cox_buf path;
@@ -434,7 +434,7 @@ static bool read_events(struct reader *r, yaml_parser_t *parser, struct cox_slic
     return true;
 }
 
-enum cox_err cli_yaml_parse(struct cli_yaml *y, struct cox_slice text)
+enum cox_err cox_yaml_parse(struct cox_yaml *y, struct cox_slice text)
 {
     struct reader r = { .y = y };
     struct cox_json_place place;
@@ -459,14 +459,14 @@ enum cox_err cli_yaml_parse(struct cli_yaml *y, struct cox_slice text)
     return ok ? COX_OK : COX_ERR_INVALID;
 }
 
-void cli_yaml_fini(struct cli_yaml *y)
+void cox_yaml_fini(struct cox_yaml *y)
 {
     cox_buf_fini(&y->json);
     cox_buf_fini(&y->error);
     cox_mapb_fini(&y->lines);
 }
 
-unsigned cli_yaml_line(const struct cli_yaml *y, const char *path)
+unsigned cox_yaml_line(const struct cox_yaml *y, const char *path)
 {
     size_t len = strlen(path);
 

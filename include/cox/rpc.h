@@ -237,6 +237,9 @@ struct cox_rpc_metadata {
  * the service back. Slices are packed messages and live for the call. */
 struct cox_rpc_local_callbacks {
     void (*on_message)(void *user, struct cox_slice packed);
+    /* A message of so many bytes has reached the service, or never will; may be NULL. The caller bounds what
+     * it sends by it: what a paused service does not take waits here. */
+    void (*on_read)(void *user, size_t len);
     /* Exactly once, last, also after cox_rpc_local_cancel. */
     void (*on_closed)(void *user, const struct cox_rpc_error *status);
 };
@@ -244,15 +247,15 @@ struct cox_rpc_local_config {
     const char *path;                        /* "/coxswain.v1.TaskService/GetTask" */
     const struct cox_rpc_metadata *metadata; /* copied */
     size_t n_metadata;
-    const char *peer;      /* for cox_rpc_call_peer; copied */
-    int64_t deadline_ns;   /* COX_RPC_FOREVER: none */
-    size_t outbox_len_max; /* bytes sent and not yet taken; 0: the server's */
+    const char *peer;                                /* for cox_rpc_call_peer; copied; NULL: "local" */
+    int64_t deadline_ns;                             /* COX_RPC_FOREVER: none */
+    size_t outbox_len_max;                           /* bytes sent and not yet taken; 0: the server's */
     const struct cox_rpc_local_callbacks *callbacks; /* must outlive the call */
     void *user;
 };
 /* Starts a call of a method that takes one message or a stream of them. Handlers see an ordinary call: paused
- * reads, draining, bounds and deadlines hold for it too. Never fails: what is wrong is told by on_closed, which
- * does not come before this returns. */
+ * reads, draining, bounds and deadlines hold for it too. Never fails: what is wrong is told by on_closed,
+ * which does not come before this returns. */
 struct cox_rpc_call *cox_rpc_local_start(struct cox_rpc_server *server,
                                          const struct cox_rpc_local_config *config);
 /* One message, packed; a malformed one ends the call INVALID_ARGUMENT. Then half-close. */

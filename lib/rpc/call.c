@@ -24,7 +24,7 @@ struct cox_rpc_call *rpc_call_create(struct cox_rpc_loop *loop, grpc_call *grpc)
     return call;
 }
 
-static void call_destroy(struct cox_rpc_call *call)
+void rpc_call_destroy(struct cox_rpc_call *call)
 {
     cox_list_remove(&call->node);
     call->loop->n_calls--;
@@ -33,7 +33,8 @@ static void call_destroy(struct cox_rpc_call *call)
     grpc_slice_unref(call->message);
     if (call->n_details > 0)
         grpc_slice_unref(call->details.value);
-    grpc_call_unref(call->call);
+    if (call->call)
+        grpc_call_unref(call->call);
     gpr_free(call->peer);
     cox_rpc_error_free(call->cut);
     cox_free(call);
@@ -49,7 +50,7 @@ enum cox_err rpc_call_start(struct cox_rpc_call *call, const grpc_op *ops, size_
 
 /* ---- the end ---- */
 
-static struct cox_rpc_error closing_status(struct cox_rpc_call *call)
+struct cox_rpc_error rpc_call_closing_status(struct cox_rpc_call *call)
 {
     if (call->cut)
         return *call->cut;
@@ -68,7 +69,7 @@ void rpc_call_batch_done(struct cox_rpc_call *call)
 
     if (--call->n_batches > 0 || !call->closed)
         return;
-    struct cox_rpc_error status = closing_status(call);
+    struct cox_rpc_error status = rpc_call_closing_status(call);
 
     call->dead = true;
     if (call->on_response)
@@ -77,7 +78,7 @@ void rpc_call_batch_done(struct cox_rpc_call *call)
         call->handlers->on_closed(call, &status, call->handlers_user);
     if (call->received)
         grpc_byte_buffer_destroy(call->received);
-    call_destroy(call);
+    rpc_call_destroy(call);
     if (server)
         rpc_server_call_gone(server);
     else
@@ -145,7 +146,7 @@ void rpc_call_pump(struct cox_rpc_call *call)
     grpc_op ops[3] = { 0 };
     size_t n = 0;
 
-    if (call->sending || call->dead || call->send_done)
+    if (call->sending || call->dead || call->send_done || call->local)
         return;
     struct rpc_out *out = out_pop(call);
     bool last = call->closing && !call->out_head;
@@ -202,6 +203,8 @@ enum cox_err rpc_call_queue(struct cox_rpc_call *call, const ProtobufCMessage *m
 
     if (call->dead || call->closing)
         return COX_ERR_CANCELLED;
+    if (call->local)
+        return rpc_local_queue(call, message);
     if (call->outbox_len >= call->outbox_len_max)
         return COX_ERR_FULL;
     grpc_byte_buffer *bytes = rpc_pack(message, &len);
@@ -254,6 +257,10 @@ void rpc_call_read(struct cox_rpc_call *call)
 {
     grpc_op op = { .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received };
 
+    if (call->local) {
+        rpc_local_ready(call);
+        return;
+    }
     if (call->reading || call->read_end || call->paused || call->closed || call->cut)
         return;
     if (call->server && (call->closing || rpc_server_paused(call->server)))
@@ -285,23 +292,41 @@ static void refuse_message(struct cox_rpc_call *call, enum cox_err err)
     cox_buf_fini(&text);
 }
 
-static void take_message(struct cox_rpc_call *call)
+void rpc_call_deliver(struct cox_rpc_call *call, enum cox_err err, const ProtobufCMessage *message)
 {
-    ProtobufCMessage *message;
-    bool wanted = !call->cut && !(call->server && call->closing);
-    enum cox_err err = COX_OK;
-
     call->had_message = true;
-    if (wanted)
-        err = rpc_unpack_buffer(call->in, call->received, &call->loop->arena, &message);
-    grpc_byte_buffer_destroy(call->received);
-    call->received = NULL;
     if (call->one_message && call->server)
         call->read_end = true;
     if (err != COX_OK)
         refuse_message(call, err);
-    else if (wanted && call->handlers->on_message)
+    else if (call->handlers->on_message)
         call->handlers->on_message(call, message, call->handlers_user);
+}
+
+static void take_message(struct cox_rpc_call *call)
+{
+    ProtobufCMessage *message = NULL;
+    bool wanted = !call->cut && !(call->server && call->closing);
+    enum cox_err err = COX_OK;
+
+    if (wanted)
+        err = rpc_unpack_buffer(call->in, call->received, &call->loop->arena, &message);
+    grpc_byte_buffer_destroy(call->received);
+    call->received = NULL;
+    if (wanted)
+        rpc_call_deliver(call, err, message);
+    else if (call->one_message && call->server)
+        call->read_end = true;
+}
+
+void rpc_call_end_of_input(struct cox_rpc_call *call)
+{
+    call->read_end = true;
+    if (call->one_message)
+        cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_INVALID_ARGUMENT,
+                                                    .message = "the call carried no request" });
+    else if (call->handlers->on_half_close)
+        call->handlers->on_half_close(call, call->handlers_user);
 }
 
 static void take_end(struct cox_rpc_call *call, bool ok)
@@ -309,11 +334,7 @@ static void take_end(struct cox_rpc_call *call, bool ok)
     call->read_end = true;
     if (!ok || !call->server || call->closing || grpc_call_failed_before_recv_message(call->call))
         return;
-    if (call->one_message)
-        cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_INVALID_ARGUMENT,
-                                                    .message = "the call carried no request" });
-    else if (call->handlers->on_half_close)
-        call->handlers->on_half_close(call, call->handlers_user);
+    rpc_call_end_of_input(call);
 }
 
 static void on_recv(void *owner, bool ok)
@@ -350,6 +371,10 @@ void cox_rpc_cancel(struct cox_rpc_call *call, const struct cox_rpc_error *error
         return;
     call->cut = cox_rpc_error_copy(error ? error : &cancelled);
     drop_outbox(call);
+    if (call->local) {
+        rpc_local_answer(call, call->cut);
+        return;
+    }
     if (call->server && !call->sending && !call->closing) {
         rpc_server_answer(call, call->cut);
         return;
@@ -371,6 +396,8 @@ void cox_rpc_call_set_user(struct cox_rpc_call *call, void *user)
 
 const char *cox_rpc_call_peer(struct cox_rpc_call *call)
 {
+    if (call->local)
+        return rpc_local_peer(call);
     if (!call->peer)
         call->peer = grpc_call_get_peer(call->call);
     return call->peer ? call->peer : "";

@@ -48,6 +48,7 @@ struct cox_rpc_loop *cox_rpc_loop_create(void)
                                                grpc_slice_from_static_string("/wake"), NULL,
                                                gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     atomic_init(&loop->wake_pending, false);
+    cox_list_init(&loop->local_ready);
     return loop;
 }
 
@@ -64,18 +65,23 @@ void cox_rpc_loop_destroy(struct cox_rpc_loop *loop)
     grpc_call_unref(loop->wake_call);
     grpc_channel_destroy(loop->lame);
     grpc_completion_queue_destroy(loop->cq);
+    cox_heap_fini(&loop->local_deadlines);
+    cox_buf_fini(&loop->local_packed);
     cox_arena_fini(&loop->arena);
     cox_free(loop);
 }
 
 size_t cox_rpc_loop_run_once(struct cox_rpc_loop *loop, int64_t deadline_mono_ns, size_t events_max)
 {
-    gpr_timespec deadline = rpc_deadline(deadline_mono_ns);
-    size_t n_handled = 0;
+    size_t n_local_max = events_max - events_max / 2; /* neither kind keeps the other waiting */
 
     COX_ASSERT(!loop->running);
     loop->running = true;
-    for (size_t n = 0; n < events_max; n++) {
+    size_t n_handled = rpc_local_run(loop, n_local_max);
+    int64_t local_ns = n_handled > 0 ? 0 : rpc_local_wake_ns(loop);
+    gpr_timespec deadline = rpc_deadline(local_ns < deadline_mono_ns ? local_ns : deadline_mono_ns);
+
+    for (size_t n = n_handled; n < events_max; n++) {
         grpc_event event = grpc_completion_queue_next(loop->cq, deadline, NULL);
         if (event.type != GRPC_OP_COMPLETE)
             break;
@@ -90,6 +96,8 @@ size_t cox_rpc_loop_run_once(struct cox_rpc_loop *loop, int64_t deadline_mono_ns
         cox_arena_reset(&loop->arena);
         n_handled++;
     }
+    if (n_handled == 0)
+        n_handled = rpc_local_run(loop, n_local_max);
     loop->running = false;
     return n_handled;
 }

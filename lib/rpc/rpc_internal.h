@@ -6,6 +6,7 @@
  *   error.c        statuses and google.rpc details
  *   server.c       listening, accepting, answering
  *   client.c       channels, calls out
+ *   local.c        calls of a server's methods by the same process
  *   descriptors.c  the contract as data: methods and symbols
  *   health.c, reflection.c   the standard services, written against the public header
  */
@@ -13,6 +14,7 @@
 #define COX_RPC_INTERNAL_H
 
 #include "cox/base/arena.h"
+#include "cox/base/heap.h"
 #include "cox/base/list.h"
 #include "cox/base/map.h"
 #include "cox/limits.h"
@@ -45,6 +47,9 @@ struct cox_rpc_loop {
     struct cox_arena arena; /* messages and errors given to callbacks; empty between events */
     size_t n_calls;         /* of all servers and channels */
     bool running;
+    struct cox_list local_ready; /* local calls with something to deliver */
+    struct cox_heap local_deadlines;
+    struct cox_buf local_packed; /* scratch: the message under way to a local caller */
 };
 
 gpr_timespec rpc_deadline(int64_t mono_ns);
@@ -114,6 +119,7 @@ struct cox_rpc_call {
     struct cox_rpc_server *server;   /* one of these two */
     struct cox_rpc_channel *channel; /* a reference */
     struct cox_list node;            /* in the server's or the channel's list */
+    struct rpc_local *local;         /* a server's call without a wire; `call` is NULL then */
 
     const ProtobufCMessageDescriptor *in;
     const struct cox_rpc_handlers *handlers;
@@ -175,14 +181,41 @@ COX_MUST_CHECK enum cox_err rpc_call_queue(struct cox_rpc_call *call, const Prot
 void rpc_call_pump(struct cox_rpc_call *call);
 /* Arms a read unless there is a reason not to. */
 void rpc_call_read(struct cox_rpc_call *call);
+/* Gives the handlers a message, or refuses the call for what was wrong with it. */
+void rpc_call_deliver(struct cox_rpc_call *call, enum cox_err err, const ProtobufCMessage *message);
+/* A server's peer will send no more. */
+void rpc_call_end_of_input(struct cox_rpc_call *call);
+/* What on_closed is told; may live in the loop's arena. */
+struct cox_rpc_error rpc_call_closing_status(struct cox_rpc_call *call);
+void rpc_call_destroy(struct cox_rpc_call *call);
 
 /* ---- server.c ---- */
 
 /* True while the server takes no messages. */
 bool rpc_server_paused(const struct cox_rpc_server *server);
+bool rpc_server_draining(const struct cox_rpc_server *server);
+/* A call without a wire, counted and listed like the others, and its opening: on_open, or a refusal. */
+struct cox_rpc_call *rpc_server_accept_local(struct cox_rpc_server *server);
+void rpc_server_open(struct cox_rpc_call *call, struct cox_slice path);
 /* Gives a call its status, which leaves behind the queued messages. */
 void rpc_server_answer(struct cox_rpc_call *call, const struct cox_rpc_error *error);
 void rpc_server_call_gone(struct cox_rpc_server *server);
+
+/* ---- local.c ---- */
+
+/* Something may be deliverable: looked at by the loop. */
+void rpc_local_ready(struct cox_rpc_call *call);
+/* cox_rpc_send, once it is known that the call takes messages. */
+COX_MUST_CHECK enum cox_err rpc_local_queue(struct cox_rpc_call *call, const ProtobufCMessage *message);
+/* The service's status, and an end that the service did not choose; the latter is ignored on a call that
+ * already has one. */
+void rpc_local_answer(struct cox_rpc_call *call, const struct cox_rpc_error *error);
+void rpc_local_abort(struct cox_rpc_call *call, const struct cox_rpc_error *error);
+const char *rpc_local_peer(const struct cox_rpc_call *call);
+struct cox_slice rpc_local_metadata(const struct cox_rpc_call *call, const char *key);
+/* Delivers at most `events_max` events; when the loop must come again (0: at once). */
+size_t rpc_local_run(struct cox_rpc_loop *loop, size_t events_max);
+int64_t rpc_local_wake_ns(const struct cox_rpc_loop *loop);
 
 /* ---- client.c ---- */
 

@@ -53,6 +53,10 @@ static const struct cox_rpc_handlers no_handlers;
 
 void rpc_server_answer(struct cox_rpc_call *call, const struct cox_rpc_error *error)
 {
+    if (call->local) {
+        rpc_local_answer(call, error);
+        return;
+    }
     call->closing = true;
     call->status = (grpc_status_code)error->status;
     call->message = rpc_error_message(error);
@@ -87,6 +91,8 @@ void cox_rpc_reply(struct cox_rpc_call *call, const ProtobufCMessage *message)
 
 struct cox_slice cox_rpc_call_metadata(const struct cox_rpc_call *call, const char *key)
 {
+    if (call->local)
+        return rpc_local_metadata(call, key);
     const grpc_slice *value = rpc_metadata_find(&call->metadata, key);
 
     return value ? rpc_slice_view(value) : cox_slice(NULL, 0);
@@ -110,20 +116,32 @@ static int64_t deadline_ns(gpr_timespec deadline)
     return t.tv_sec >= INT64_MAX / 1000000000 ? COX_RPC_FOREVER : t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static struct cox_rpc_call *accept_call(struct cox_rpc_server *server, struct slot *slot)
+static struct cox_rpc_call *create_call(struct cox_rpc_server *server, grpc_call *grpc)
 {
-    struct cox_rpc_call *call = rpc_call_create(server->loop, slot->call);
-    grpc_op op = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
-                   .data.recv_close_on_server.cancelled = &call->cancelled };
+    struct cox_rpc_call *call = rpc_call_create(server->loop, grpc);
 
     call->server = server;
     call->handlers = &no_handlers;
-    call->on_close = (struct rpc_tag){ on_close, call };
-    call->metadata = slot->metadata;
-    call->deadline_ns = deadline_ns(slot->details.deadline);
     call->outbox_len_max = server->outbox_len_max;
     cox_list_push_back(&server->calls, &call->node);
     server->n_calls++;
+    return call;
+}
+
+struct cox_rpc_call *rpc_server_accept_local(struct cox_rpc_server *server)
+{
+    return create_call(server, NULL);
+}
+
+static struct cox_rpc_call *accept_call(struct cox_rpc_server *server, struct slot *slot)
+{
+    struct cox_rpc_call *call = create_call(server, slot->call);
+    grpc_op op = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+                   .data.recv_close_on_server.cancelled = &call->cancelled };
+
+    call->on_close = (struct rpc_tag){ on_close, call };
+    call->metadata = slot->metadata;
+    call->deadline_ns = deadline_ns(slot->details.deadline);
     enum cox_err err = rpc_call_start(call, &op, 1, &call->on_close);
 
     COX_ASSERT(err == COX_OK);
@@ -148,7 +166,7 @@ static void refuse_path(struct cox_rpc_call *call, struct cox_slice path)
     cox_buf_fini(&text);
 }
 
-static void open_call(struct cox_rpc_call *call, struct cox_slice path)
+void rpc_server_open(struct cox_rpc_call *call, struct cox_slice path)
 {
     const struct served_method *method = cox_mapb_get(&call->server->methods, path);
 
@@ -209,7 +227,7 @@ static void on_new_call(void *owner, bool ok)
     grpc_call_details details = slot->details;
 
     arm(slot);
-    open_call(call, rpc_slice_view(&details.method));
+    rpc_server_open(call, rpc_slice_view(&details.method));
     grpc_call_details_destroy(&details);
 }
 
@@ -383,6 +401,11 @@ bool rpc_server_paused(const struct cox_rpc_server *server)
     return server->paused;
 }
 
+bool rpc_server_draining(const struct cox_rpc_server *server)
+{
+    return server->draining;
+}
+
 void cox_rpc_server_pause_reads(struct cox_rpc_server *server)
 {
     server->paused = true;
@@ -414,6 +437,12 @@ void cox_rpc_server_destroy(struct cox_rpc_server *server)
         return;
     cox_rpc_server_drain(server);
     grpc_server_cancel_all_calls(server->server);
+    COX_LIST_FOR_EACH (it, &server->calls) {
+        struct cox_rpc_call *call = COX_CONTAINER_OF(it, struct cox_rpc_call, node);
+        if (call->local)
+            rpc_local_abort(call, &(struct cox_rpc_error){ .status = COX_RPC_UNAVAILABLE,
+                                                           .message = "the server has stopped" });
+    }
     while (!server->shut || server->n_calls > 0 || server->n_armed > 0)
         cox_rpc_loop_run_once(server->loop, COX_RPC_FOREVER, 256);
     free_server(server);

@@ -73,10 +73,12 @@ void cox_rpc_loop_destroy(struct cox_rpc_loop *loop)
 
 size_t cox_rpc_loop_run_once(struct cox_rpc_loop *loop, int64_t deadline_mono_ns, size_t events_max)
 {
-    size_t n_local_max = events_max - events_max / 2; /* neither kind keeps the other waiting */
+    /* Neither kind keeps the other waiting, also where events are taken one by one. */
+    size_t n_local_max = events_max / 2 + (loop->local_first ? events_max % 2 : 0);
 
     COX_ASSERT(!loop->running);
     loop->running = true;
+    loop->local_first = !loop->local_first;
     size_t n_handled = rpc_local_run(loop, n_local_max);
     int64_t local_ns = n_handled > 0 ? 0 : rpc_local_wake_ns(loop);
     gpr_timespec deadline = rpc_deadline(local_ns < deadline_mono_ns ? local_ns : deadline_mono_ns);
@@ -97,7 +99,7 @@ size_t cox_rpc_loop_run_once(struct cox_rpc_loop *loop, int64_t deadline_mono_ns
         n_handled++;
     }
     if (n_handled == 0)
-        n_handled = rpc_local_run(loop, n_local_max);
+        n_handled = rpc_local_run(loop, events_max);
     loop->running = false;
     return n_handled;
 }

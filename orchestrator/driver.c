@@ -244,9 +244,12 @@ static void fetches_send(struct cox_driver *d)
     while (!cox_list_empty(&d->fetches)) {
         struct cox_fetch *f = COX_CONTAINER_OF(d->fetches.next, struct cox_fetch, node);
         struct cox_store_request req = {
-            .op = f->task ? COX_STORE_READ_ARCHIVE : COX_STORE_READ_PAYLOAD,
+            .op = f->task          ? COX_STORE_READ_ARCHIVE
+                  : f->entity.kind ? COX_STORE_READ_ENTITY
+                                   : COX_STORE_READ_PAYLOAD,
             .ticket = (uintptr_t)f,
             .id = f->task,
+            .key = f->entity,
             .hash = f->hash,
         };
 
@@ -263,6 +266,7 @@ static void event_handle(struct cox_driver *d, struct cox_store_event *ev)
     switch (ev->op) {
     case COX_STORE_READ_ARCHIVE:
     case COX_STORE_READ_PAYLOAD:
+    case COX_STORE_READ_ENTITY:
         f = (struct cox_fetch *)(uintptr_t)ev->ticket;
         f->fn(f, ev->err, &ev->bytes);
         break;
@@ -285,6 +289,33 @@ static void event_handle(struct cox_driver *d, struct cox_store_event *ev)
 }
 
 /* ---- actions ---- */
+
+/* COX_ACT_FETCH */
+struct asked_fetch {
+    struct cox_fetch fetch;
+    struct cox_driver *driver;
+    uint64_t ticket;
+};
+
+static void on_fetched(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
+{
+    struct asked_fetch *af = COX_CONTAINER_OF(f, struct asked_fetch, fetch);
+    struct cox_input in = { .kind = COX_IN_FETCHED, .u.fetched.ticket = af->ticket };
+
+    if (err)
+        cox_log(COX_LOG_ERROR, "a stored value cannot be read", "error", cox_err_text(err), NULL);
+    in.u.fetched.bytes = cox_buf_slice(bytes);
+    cox_driver_step(af->driver, &in);
+    cox_free(af);
+}
+
+static void fetch_start(struct cox_driver *d, uint64_t ticket, const struct cox_hash *hash)
+{
+    struct asked_fetch *af = COX_NEW(struct asked_fetch);
+
+    *af = (struct asked_fetch){ .fetch = { .hash = *hash, .fn = on_fetched }, .driver = d, .ticket = ticket };
+    cox_driver_fetch(d, &af->fetch);
+}
 
 static bool store_action(struct cox_driver *d, enum cox_store_op op, const struct cox_action *a)
 {
@@ -337,6 +368,9 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
         return store_action(d, COX_STORE_TRUNCATE, a);
     case COX_ACT_EVALUATE:
         cox_evaluate_start(d, &a->u.evaluate);
+        return true;
+    case COX_ACT_FETCH:
+        fetch_start(d, a->u.fetch.ticket, &a->u.fetch.hash);
         return true;
     case COX_ACT_ALARM:
         cox_log(COX_LOG_WARN, a->u.alarm.text, NULL);
@@ -557,6 +591,11 @@ const struct cox_engine *cox_driver_engine(const struct cox_driver *d)
 struct cox_compile *cox_driver_compile(struct cox_driver *d)
 {
     return d->compile;
+}
+
+struct cox_store *cox_driver_store(struct cox_driver *d)
+{
+    return d->store;
 }
 
 uint64_t cox_driver_uid(const struct cox_driver *d)

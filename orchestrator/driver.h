@@ -85,6 +85,7 @@ bool cox_driver_checkpointing(const struct cox_driver *d);
 
 const struct cox_engine *cox_driver_engine(const struct cox_driver *d);
 struct cox_compile *cox_driver_compile(struct cox_driver *d);
+struct cox_store *cox_driver_store(struct cox_driver *d); /* its blobs: any thread */
 uint64_t cox_driver_uid(const struct cox_driver *d);
 uint64_t cox_driver_durable_seq(const struct cox_driver *d);
 struct cox_now cox_driver_now(struct cox_driver *d); /* reads the clocks */
@@ -98,11 +99,13 @@ struct cox_hold {
 };
 void cox_driver_hold(struct cox_driver *d, struct cox_hold *h, void (*fn)(struct cox_hold *h));
 
-/* Reads from the state: an archived task by id (task != 0), else a payload by hash. `fn` is called in a turn,
+/* Reads from the state: an archived task by id (task != 0), a saved entity by its key (entity.kind != 0), else a
+ * payload by hash. `fn` is called in a turn,
  * never from inside this call; it may take the bytes. The owner keeps the memory until then. */
 struct cox_fetch {
     struct cox_list node;
     cox_task_id task;
+    struct cox_entity_key entity;
     struct cox_hash hash;
     void (*fn)(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes);
 };
@@ -110,5 +113,8 @@ void cox_driver_fetch(struct cox_driver *d, struct cox_fetch *f);
 
 /* ---- evaluate.c: COX_ACT_EVALUATE on the compile thread ---- */
 void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act);
+
+/* ---- compose.c: COX_ACT_COMPOSE ---- */
+void cox_compose_start(struct cox_driver *d, const struct cox_act_compose *act);
 
 #endif

@@ -3,20 +3,26 @@
  * Everything the action borrows from its effects is copied, since fetching outlives the turn; the image is
  * the engine's and stays until the answer. */
 #include "driver.h"
-
-#include "sha256.h"
+#include "keep.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/json.h"
 
 #include <string.h>
 
+/* One of a step's values. */
 struct value {
     struct cox_fetch fetch;
     struct evaluation *of;
-    uint32_t step;
+    struct cox_slice *seen; /* what it becomes in `step.seen` */
+    struct cox_buf bytes;
+};
+
+struct step {
+    uint32_t index;
     struct cox_eval_step seen;
-    struct cox_buf bytes; /* what seen.output_json points to, when fetched */
+    struct value output, errors, artifacts;
 };
 
 struct evaluation {
@@ -24,13 +30,14 @@ struct evaluation {
     struct cox_driver *driver;
     struct cox_arena arena;
     struct cox_act_evaluate act; /* copied: its slices are in the arena */
-    struct value *values;        /* by ascending step */
-    size_t n_values;
+    struct step *steps;          /* by ascending index */
+    size_t n_steps;
     size_t n_missing;
     bool ok;
     struct cox_buf out;
     struct cox_buf error;
-    struct cox_hash hash;
+    struct cox_payload payload;
+    uint32_t n_items;
 };
 
 static struct cox_slice copy(struct cox_arena *a, struct cox_slice s)
@@ -41,20 +48,20 @@ static struct cox_slice copy(struct cox_arena *a, struct cox_slice s)
 static void step_of(void *user, uint32_t index, struct cox_eval_step *ret)
 {
     struct evaluation *ev = user;
-    size_t from = 0, to = ev->n_values;
+    size_t from = 0, to = ev->n_steps;
 
     while (from < to) {
         size_t mid = from + (to - from) / 2;
-        if (ev->values[mid].step < index)
+        if (ev->steps[mid].index < index)
             from = mid + 1;
         else
             to = mid;
     }
-    COX_ASSERT(from < ev->n_values && ev->values[from].step == index);
-    *ret = ev->values[from].seen;
+    COX_ASSERT(from < ev->n_steps && ev->steps[from].index == index);
+    *ret = ev->steps[from].seen;
 }
 
-static enum cox_err evaluate(struct evaluation *ev, const struct cox_image *image)
+static enum cox_err evaluate(struct evaluation *ev)
 {
     const struct cox_act_evaluate *act = &ev->act;
     const struct cox_eval_env env = {
@@ -64,38 +71,66 @@ static enum cox_err evaluate(struct evaluation *ev, const struct cox_image *imag
         .failure = act->failure,
         .error_code = act->error_code,
         .error_message = act->error_message,
+        .item_json = act->item_json,
+        .item_index = act->item_index,
+        .args_json = act->args_json,
     };
     bool yes;
 
     if (act->want != COX_EVAL_CONDITION)
-        return cox_eval_template(image, act->template_index, &env, &ev->out, &ev->error);
-    enum cox_err err = cox_eval_condition(image, act->template_index, &env, &yes, &ev->error);
+        return cox_eval_template(act->opened, act->template_index, &env, &ev->out, &ev->error);
+    enum cox_err err = cox_eval_condition(act->opened, act->template_index, &env, &yes, &ev->error);
 
     if (!err)
         cox_buf_append_str(&ev->out, yes ? "true" : "false");
     return err;
 }
 
+/* Says what is wrong with the value for what is wanted of it. */
+static void check(struct evaluation *ev)
+{
+    static const char *const names[] = { "outputs", "an input", "a condition", "a list" };
+    size_t len_max = ev->act.want == COX_EVAL_SPEC ? COX_SPEC_LEN_MAX : COX_BLOB_LEN_MAX;
+    struct cox_slice out = cox_buf_slice(&ev->out);
+    enum cox_json_kind kind = cox_json_kind(out);
+
+    if (out.len > len_max)
+        cox_buf_printf(&ev->error, "%s of %zu bytes; at most %zu fit", names[ev->act.want], out.len, len_max);
+    if (ev->act.want != COX_EVAL_LIST)
+        return;
+    if (kind != COX_JSON_ARRAY && kind != COX_JSON_NULL)
+        cox_buf_printf(&ev->error, "map.over: expected a list or null, found %s", cox_json_kind_text(kind));
+    struct cox_json_walk items = cox_json_walk(out);
+
+    while (kind == COX_JSON_ARRAY && ev->n_items <= COX_MAP_ITEMS_MAX && cox_json_next(&items))
+        ev->n_items++;
+}
+
 static void work(struct cox_work *w)
 {
     struct evaluation *ev = COX_CONTAINER_OF(w, struct evaluation, work);
-    bool outputs = ev->act.step == COX_IMAGE_NONE;
-    size_t len_max = outputs ? COX_LOGGED_PAYLOAD_LEN_MAX : COX_SPEC_LEN_MAX;
+    bool inlined = ev->act.want == COX_EVAL_SPEC || ev->act.want == COX_EVAL_CONDITION;
+    struct cox_slice out;
 
-    ev->ok = evaluate(ev, ev->act.opened) == COX_OK;
-    if (ev->ok && ev->out.len > len_max) {
-        ev->ok = false;
-        cox_buf_printf(&ev->error, "%s of %zu bytes; at most %zu fit", outputs ? "outputs" : "an input",
-                       ev->out.len, len_max);
-    }
-    if (ev->ok && outputs && ev->out.len > COX_INLINE_PAYLOAD_LEN_MAX)
-        ev->hash = cox_sha256(cox_buf_slice(&ev->out));
+    if (evaluate(ev) == COX_OK)
+        check(ev);
+    out = cox_buf_slice(&ev->out);
+    if (ev->error.len == 0 && inlined)
+        ev->payload = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = out, .size = out.len };
+    else if (ev->error.len == 0)
+        cox_keep(cox_driver_store(ev->driver), out, &ev->payload, &ev->error);
+    ev->ok = ev->error.len == 0;
+    if (ev->act.want == COX_EVAL_LIST)
+        ev->payload.bytes = out;
 }
 
 static void evaluation_free(struct evaluation *ev)
 {
-    for (size_t i = 0; i < ev->n_values; i++)
-        cox_buf_fini(&ev->values[i].bytes);
+    for (size_t i = 0; i < ev->n_steps; i++) {
+        cox_buf_fini(&ev->steps[i].output.bytes);
+        cox_buf_fini(&ev->steps[i].errors.bytes);
+        cox_buf_fini(&ev->steps[i].artifacts.bytes);
+    }
     cox_buf_fini(&ev->out);
     cox_buf_fini(&ev->error);
     cox_arena_fini(&ev->arena);
@@ -104,19 +139,14 @@ static void evaluation_free(struct evaluation *ev)
 
 static void answer(struct evaluation *ev)
 {
-    bool stored = ev->act.step == COX_IMAGE_NONE && ev->out.len > COX_INLINE_PAYLOAD_LEN_MAX;
     struct cox_input in = { .kind = COX_IN_EVALUATED };
 
     in.u.evaluated.ticket = ev->act.ticket;
     in.u.evaluated.ok = ev->ok;
     in.u.evaluated.error = cox_buf_slice(&ev->error);
+    in.u.evaluated.n_items = ev->n_items;
     if (ev->ok)
-        in.u.evaluated.value = (struct cox_payload){
-            .kind = stored ? COX_PAYLOAD_STORED : COX_PAYLOAD_INLINE,
-            .bytes = cox_buf_slice(&ev->out),
-            .hash = ev->hash,
-            .size = ev->out.len,
-        };
+        in.u.evaluated.value = ev->payload;
     cox_driver_step(ev->driver, &in);
     evaluation_free(ev);
 }
@@ -146,32 +176,52 @@ static void on_value(struct cox_fetch *f, enum cox_err err, struct cox_buf *byte
     } else {
         v->bytes = *bytes;
         memset(bytes, 0, sizeof(*bytes));
-        v->seen.output_json = cox_buf_slice(&v->bytes);
+        *v->seen = cox_buf_slice(&v->bytes);
         ev->work.len += v->bytes.len;
     }
     if (--ev->n_missing == 0)
         complete(ev);
 }
 
-/* Inserts by step: templates name few steps. */
-static void value_add(struct evaluation *ev, const struct cox_eval_input *in)
+static void value_take(struct evaluation *ev, struct value *v, const struct cox_payload *p)
 {
-    size_t i = ev->n_values++;
-
-    for (; i > 0 && ev->values[i - 1].step > in->step; i--)
-        ev->values[i] = ev->values[i - 1];
-    ev->values[i] = (struct value){
-        .of = ev,
-        .step = in->step,
-        .seen = { .status = in->status, .code = in->code, .message = copy(&ev->arena, in->message) },
-    };
-    if (in->output.kind == COX_PAYLOAD_INLINE) {
-        ev->values[i].seen.output_json = copy(&ev->arena, in->output.bytes);
-    } else if (in->output.kind == COX_PAYLOAD_STORED) {
-        ev->values[i].fetch.hash = in->output.hash;
-        ev->values[i].fetch.fn = on_value;
+    if (p->kind == COX_PAYLOAD_INLINE) {
+        *v->seen = copy(&ev->arena, p->bytes);
+    } else if (p->kind == COX_PAYLOAD_STORED) {
+        v->of = ev;
+        v->fetch.hash = p->hash;
+        v->fetch.fn = on_value;
         ev->n_missing++;
     }
+}
+
+/* Inserts by index: templates name few steps. Where each value goes is set when all stand in their places. */
+static void step_add(struct evaluation *ev, const struct cox_eval_input *in)
+{
+    size_t i = ev->n_steps++;
+
+    for (; i > 0 && ev->steps[i - 1].index > in->step; i--)
+        ev->steps[i] = ev->steps[i - 1];
+    ev->steps[i] = (struct step){
+        .index = in->step,
+        .seen = { .status = in->status, .code = in->code, .message = copy(&ev->arena, in->message) },
+    };
+}
+
+static void step_values(struct evaluation *ev, struct step *s, const struct cox_eval_input *in)
+{
+    s->output.seen = &s->seen.output_json;
+    s->errors.seen = &s->seen.errors_json;
+    s->artifacts.seen = &s->seen.artifacts_json;
+    value_take(ev, &s->output, &in->output);
+    value_take(ev, &s->errors, &in->errors);
+    value_take(ev, &s->artifacts, &in->artifacts);
+}
+
+static void value_fetch(struct cox_driver *d, struct value *v)
+{
+    if (v->fetch.fn)
+        cox_driver_fetch(d, &v->fetch);
 }
 
 void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act)
@@ -183,13 +233,22 @@ void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act
     ev->work.done = done;
     ev->act = *act;
     ev->act.error_message = copy(&ev->arena, act->error_message);
+    ev->act.item_json = copy(&ev->arena, act->item_json);
+    ev->act.args_json = copy(&ev->arena, act->args_json);
     ev->act.steps = NULL;
-    ev->values = cox_arena_alloc(&ev->arena, (act->n_steps + 1) * sizeof(*ev->values));
+    ev->steps = cox_arena_alloc(&ev->arena, (act->n_steps + 1) * sizeof(*ev->steps));
     for (size_t i = 0; i < act->n_steps; i++)
-        value_add(ev, &act->steps[i]);
-    for (size_t i = 0; i < ev->n_values; i++) {
-        if (ev->values[i].fetch.fn)
-            cox_driver_fetch(d, &ev->values[i].fetch);
+        step_add(ev, &act->steps[i]);
+    for (size_t i = 0; i < ev->n_steps; i++) {
+        for (size_t k = 0; k < act->n_steps; k++) {
+            if (act->steps[k].step == ev->steps[i].index)
+                step_values(ev, &ev->steps[i], &act->steps[k]);
+        }
+    }
+    for (size_t i = 0; i < ev->n_steps; i++) {
+        value_fetch(d, &ev->steps[i].output);
+        value_fetch(d, &ev->steps[i].errors);
+        value_fetch(d, &ev->steps[i].artifacts);
     }
     if (ev->n_missing == 0)
         complete(ev);

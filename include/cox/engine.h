@@ -63,6 +63,7 @@ enum cox_input_kind {
     COX_IN_RESUME,
     COX_IN_SIGNAL,
     COX_IN_APPROVE,
+    COX_IN_WANT,  /* nothing but that it should be in memory: answered once it is */
     COX_IN_RETRY, /* an ended task, thawed from the archive: what failed runs again */
     COX_IN_FORK,  /* a new task from one that is live or archived */
 
@@ -94,7 +95,7 @@ struct cox_in_cancel {
     struct cox_slice step; /* only this one, by its address within the task; empty: all */
     struct cox_slice reason;
 };
-struct cox_in_task { /* PAUSE, RESUME */
+struct cox_in_task { /* PAUSE, RESUME, WANT */
     uint64_t request;
     cox_task_id task;
 };
@@ -138,7 +139,7 @@ struct cox_in_loaded {
 };
 struct cox_in_fetched {
     uint64_t ticket;
-    struct cox_slice bytes;
+    struct cox_slice bytes; /* empty: it cannot be read */
 };
 struct cox_in_policy {
     uint64_t request;
@@ -209,9 +210,12 @@ struct cox_in_result {
 struct cox_in_evaluated {
     uint64_t ticket;
     bool ok;
-    struct cox_payload value; /* STORED values carry their bytes; a step's spec is always INLINE here,
-                                 whatever its size */
-    struct cox_slice error;   /* when !ok */
+    struct cox_payload value; /* STORED values carry their bytes up to COX_LOGGED_PAYLOAD_LEN_MAX, lists all of
+                                 them; larger ones are blobs already. A step's spec is always INLINE here, whatever
+                                 its size */
+    struct cox_payload errors; /* COMPOSED: of the items that failed; NONE: none did */
+    uint32_t n_items;          /* of a list */
+    struct cox_slice error;    /* when !ok */
 };
 
 struct cox_input {
@@ -223,7 +227,7 @@ struct cox_input {
         struct cox_in_attach attach;
         struct cox_in_result result;
         struct cox_in_evaluated evaluated; /* EVALUATED, COMPOSED */
-        struct cox_in_task of;             /* PAUSE, RESUME */
+        struct cox_in_task of;             /* PAUSE, RESUME, WANT */
         struct cox_in_signal signal;
         struct cox_in_approve approve;
         struct cox_in_retry retry;
@@ -350,7 +354,7 @@ struct cox_act_compile {
     uint64_t ticket;
     cox_task_id root; /* who pays for what is kept */
     enum cox_source_kind kind; /* TEMPLATE or STEPS */
-    struct cox_slice document; /* effects' */
+    struct cox_payload document;  /* INLINE, whatever its size; effects' */
     struct cox_slice inputs_json; /* effects' */
 };
 struct cox_act_compose {
@@ -360,6 +364,11 @@ struct cox_act_compose {
                                            cox_map_part_outputs reads */
     size_t n_parts;
 };
+/* Appends the outputs of a saved map page's items, in order ("1,null,3"; a failed item's is null), and its
+ * failures ({"index", "code", "message"}, in order, commas between them). Errors: COX_ERR_CORRUPT, also when some
+ * item has not ended. Thread: any. */
+COX_MUST_CHECK enum cox_err cox_map_part_outputs(struct cox_entity_key key, struct cox_slice bytes,
+                                                 struct cox_buf *outputs, struct cox_buf *errors);
 struct cox_act_index {
     cox_task_id task;
     enum cox_task_status status; /* as of now; while it lives: PENDING, and the engine knows better */
@@ -482,7 +491,7 @@ void cox_engine_check(const struct cox_engine *e);
 
 /* The live task, or NULL (unknown, evicted, or in the archive only). Valid until the next step. */
 const struct cox_task *cox_engine_find(const struct cox_engine *e, cox_task_id id);
-/* It waits and was evicted: any input that names it, and cox_engine_want, bring it back. */
+/* It waits and was evicted: any input that names it brings it back, WANT among them. */
 bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id);
 
 /* Frames: a step that expands runs steps of its own in a frame, which is a task under the step. All frames of

@@ -1,6 +1,8 @@
 /* apply(): how a record changes durable state. The same code runs live and in replay; it draws no random
  * number, reads no clock and takes no decision. Each entity is changed only by records after its own
  * applied_seq, so replay over a checkpoint of any age ends in the same state. */
+#include "expand/expand.h"
+#include "expand/map.h"
 #include "state.h"
 
 #include <string.h>
@@ -64,6 +66,7 @@ static void attempt_to_history(struct step *s, const struct record *r, enum cox_
         .finished_wall_ms = r->wall_ms,
         .cpu_us = s->cpu_us,
         .message = text_of(text_cut(message, COX_PAST_MESSAGE_LEN_MAX)),
+        .frame = s->x != NULL ? s->x->frame : 0,
         .exit_code = s->exit_code,
         .has_exit_code = (s->flags & STEP_HAS_EXIT) != 0,
         .fallback = (s->flags & STEP_IN_FALLBACK) != 0,
@@ -72,10 +75,17 @@ static void attempt_to_history(struct step *s, const struct record *r, enum cox_
     };
 }
 
-static void page_assigned(struct cox_task *t, struct step *s, const struct record *r)
+void attempt_remember(struct step *s)
 {
-    s->token = r->u.assigned.token;
-    s->worker = r->u.assigned.worker;
+    struct record ended = { .wall_ms = s->finished_wall_ms };
+    attempt_to_history(s, &ended, (enum cox_attempt_status)s->attempt_status, (enum cox_code)s->code,
+                       cox_slice_str(s->message));
+}
+
+static void attempt_begins(struct step *s, const struct record *r, struct cox_token token, uint32_t worker)
+{
+    s->token = token;
+    s->worker = worker;
     s->started_wall_ms = r->wall_ms;
     s->finished_wall_ms = 0;
     s->ready_wall_ms = 0;
@@ -84,8 +94,61 @@ static void page_assigned(struct cox_task *t, struct step *s, const struct recor
     s->flags &= (uint8_t)~STEP_HAS_EXIT;
     s->n_attempts++;
     s->n_tries++;
+    if (s->x != NULL)
+        s->x->frame = 0;
+}
+
+static void page_assigned(struct cox_task *t, struct step *s, const struct record *r)
+{
+    attempt_begins(s, r, r->u.assigned.token, r->u.assigned.worker);
     s->attempt_status = COX_ATTEMPT_ASSIGNED;
     step_move(t, s, COX_STEP_RUNNING);
+}
+
+static void page_waiting(struct cox_task *t, struct step *s, const struct record *r)
+{
+    struct expansion *x = step_expansion(s);
+    attempt_begins(s, r, r->u.waiting.token, 0);
+    s->attempt_status = COX_ATTEMPT_RUNNING;
+    x->wake_wall_ms = r->u.waiting.wake_wall_ms;
+    set_text(&x->detail, r->u.waiting.detail);
+    step_move(t, s, COX_STEP_WAITING);
+}
+
+static void page_continues(struct cox_task *t, struct step *s, const struct record *r)
+{
+    struct expansion *x = step_expansion(s);
+    attempt_to_history(s, r, r->u.ended.status, COX_CODE_NONE, cox_slice(NULL, 0));
+    s->n_tries--;
+    x->n_continuations++;
+    x->continuing = true;
+    set_value(&x->asked, &r->u.ended.output);
+    step_move(t, s, COX_STEP_WAITING);
+}
+
+static void page_done(struct cox_task *t, struct step *s, const struct record *r)
+{
+    static const struct cox_payload none = { .kind = COX_PAYLOAD_NONE };
+    const struct record_ended *en = &r->u.ended;
+    set_value(&s->output, &en->output);
+    if (en->artifacts.kind != COX_PAYLOAD_NONE)
+        set_value(&step_expansion(s)->artifacts, &en->artifacts);
+    if (en->errors.kind != COX_PAYLOAD_NONE)
+        set_value(&step_expansion(s)->errors, &en->errors);
+    if (s->x != NULL) { /* what only a next call would have needed */
+        set_value(&s->x->asked, &none);
+        set_value(&s->x->resume, &none);
+    }
+    step_move(t, s, en->next == NEXT_DONE ? COX_STEP_SUCCEEDED : COX_STEP_FAILED);
+}
+
+/* An inner step, before its owner tries again. */
+static void page_reset(struct cox_task *t, struct step *s, const struct record *r)
+{
+    (void)r;
+    if (s->n_attempts > 0 && s->token.counter != 0)
+        attempt_remember(s);
+    step_reset(t, s);
 }
 
 static void page_unassigned(struct cox_task *t, struct step *s, const struct record *r)
@@ -119,8 +182,8 @@ static void page_ended(struct cox_task *t, struct step *s, const struct record *
         page_failed_with(s, en->code, en->message);
     switch (en->next) {
     case NEXT_DONE:
-        set_value(&s->output, &en->output);
-        step_move(t, s, COX_STEP_SUCCEEDED);
+    case NEXT_FAIL:
+        page_done(t, s, r);
         break;
     case NEXT_REQUEUE:
         s->n_losses++;
@@ -139,17 +202,24 @@ static void page_ended(struct cox_task *t, struct step *s, const struct record *
         s->n_tries = 0;
         step_move(t, s, COX_STEP_READY);
         break;
-    case NEXT_FAIL:
-        set_value(&s->output, &en->output);
-        step_move(t, s, COX_STEP_FAILED);
-        break;
     case NEXT_CANCEL:
         step_move(t, s, COX_STEP_CANCELLED);
         break;
     case NEXT_CONTINUE:
-        step_move(t, s, COX_STEP_WAITING);
+        page_continues(t, s, r);
         break;
     }
+}
+
+/* A running step is only told; its end is a record of its own. */
+static void page_cancelled(struct cox_task *t, struct step *s, const struct record *r)
+{
+    if (s->status == COX_STEP_RUNNING || s->status == COX_STEP_WAITING) {
+        s->flags |= STEP_STOPPING;
+        return;
+    }
+    s->finished_wall_ms = r->wall_ms;
+    step_move(t, s, COX_STEP_CANCELLED);
 }
 
 static void apply_page(struct cox_task *t, struct step *s, const struct record *r)
@@ -182,6 +252,25 @@ static void apply_page(struct cox_task *t, struct step *s, const struct record *
     case RECORD_ATTEMPT_ENDED:
         page_ended(t, s, r);
         break;
+    case RECORD_WAITING:
+        page_waiting(t, s, r);
+        break;
+    case RECORD_CONTINUED:
+        set_value(&step_expansion(s)->resume, &r->u.continued);
+        s->x->continuing = false;
+        step_move(t, s, COX_STEP_READY);
+        break;
+    case RECORD_STEP_CANCELLED:
+        page_cancelled(t, s, r);
+        break;
+    case RECORD_STEP_RESET:
+        page_reset(t, s, r);
+        break;
+    case RECORD_MAP_BEGUN:
+        step_expansion(s)->map_begun = true;
+        s->x->map_n_items = r->u.map.n_items;
+        set_value(&s->x->map_items, &r->u.map.items);
+        break;
     default:
         COX_ASSERT(!"not a step's record");
     }
@@ -193,7 +282,7 @@ static bool header_step_failed(struct cox_task *t, const struct record *r, enum 
 {
     struct cox_image_step step;
     cox_image_step(&t->image, r->step, &step);
-    if (t->code != COX_CODE_NONE || step.allow_failure)
+    if (t->code != COX_CODE_NONE || step.allow_failure || step_is_inner(t, r->step, &step))
         return false;
     t->code = code;
     t->error_step = r->step;
@@ -205,6 +294,7 @@ static bool apply_header(struct cox_task *t, const struct record *r)
 {
     switch (r->type) {
     case RECORD_ASSIGNED:
+    case RECORD_WAITING:
         if (t->status != COX_TASK_PENDING)
             return false;
         t->status = COX_TASK_RUNNING;
@@ -232,6 +322,16 @@ static bool apply_header(struct cox_task *t, const struct record *r)
     case RECORD_TASK_ARCHIVED:
         t->gone = true;
         return true;
+    case RECORD_TASK_PAUSED:
+    case RECORD_TASK_RESUMED:
+        t->paused = r->type == RECORD_TASK_PAUSED;
+        return true;
+    case RECORD_SIGNALLED:
+        signal_keep(t, r->u.signalled.name, &r->u.signalled.payload);
+        return true;
+    case RECORD_PINNED:
+        task_pin_version(t, r->u.pinned.class_index, r->u.pinned.version);
+        return true;
     default:
         return false;
     }
@@ -245,7 +345,8 @@ static void apply_stopping_to_pages(struct cox_engine *e, struct cox_task *t, ui
             continue;
         for (uint32_t i = 0; i < p->n_steps; i++) {
             struct step *s = &p->steps[i];
-            if (!cox_step_status_final((enum cox_step_status)s->status) && s->status != COX_STEP_RUNNING)
+            if (!cox_step_status_final((enum cox_step_status)s->status) && s->status != COX_STEP_RUNNING &&
+                s->status != COX_STEP_WAITING && task_is_member(t, step_index(s)))
                 step_move(t, s, COX_STEP_CANCELLED);
         }
         entity_touch(e, &p->entity, seq);
@@ -259,10 +360,11 @@ void key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key)
     cox_buf_append_slice(b, key);
 }
 
-static void apply_key(struct cox_engine *e, uint64_t seq, const struct record *r)
+static void apply_key(struct cox_engine *e, uint64_t seq, cox_task_id task, int64_t wall_ms,
+                      struct cox_slice tenant, struct cox_slice key, const struct cox_hash *document)
 {
     struct cox_buf text = { 0 };
-    key_text(&text, r->u.submitted.tenant, r->u.submitted.key);
+    key_text(&text, tenant, key);
     struct idem_key *known = cox_mapb_get(&e->keys, cox_buf_slice(&text));
     if (known != NULL && known->entity.applied_seq >= seq) {
         cox_buf_fini(&text);
@@ -276,26 +378,40 @@ static void apply_key(struct cox_engine *e, uint64_t seq, const struct record *r
         cox_free(known);
     }
     struct idem_key *k = COX_NEW(struct idem_key);
-    entity_init(&k->entity, ENTITY_KEY, r->task, 0);
+    entity_init(&k->entity, ENTITY_KEY, task, 0);
     k->map_key_len = text.len;
     k->map_key = (char *)text.data; /* the buffer's memory is the key's from here on */
-    k->document = r->u.submitted.document;
-    k->wall_ms = r->wall_ms;
+    k->document = *document;
+    k->wall_ms = wall_ms;
     cox_mapb_set(&e->keys, cox_slice(k->map_key, k->map_key_len), k);
     cox_list_push_back(&e->key_list, &k->in_keys);
     entity_touch(e, &k->entity, seq);
 }
 
+static void set_image(struct cox_task *t, struct cox_slice image)
+{
+    t->own_image = true;
+    t->image_bytes = cox_alloc(image.len);
+    memcpy(t->image_bytes, image.data, image.len);
+    t->image.bytes = cox_slice(t->image_bytes, image.len);
+}
+
+static void apply_task_number(struct cox_engine *e, uint64_t seq, cox_task_id id)
+{
+    uint64_t counter = id & 0xffffffffffffULL;
+    if (e->meta.entity.applied_seq >= seq)
+        return;
+    if (counter > e->meta.last_task_counter)
+        e->meta.last_task_counter = counter;
+    entity_touch(e, &e->meta.entity, seq);
+}
+
 static void apply_submitted(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
-    uint64_t counter = r->task & 0xffffffffffffULL;
-    if (e->meta.entity.applied_seq < seq) {
-        if (counter > e->meta.last_task_counter)
-            e->meta.last_task_counter = counter;
-        entity_touch(e, &e->meta.entity, seq);
-    }
+    apply_task_number(e, seq, r->task);
     if (r->u.submitted.key.len > 0)
-        apply_key(e, seq, r);
+        apply_key(e, seq, r->task, r->wall_ms, r->u.submitted.tenant, r->u.submitted.key,
+                  &r->u.submitted.document);
     struct cox_task *t = cox_map64_get(&e->tasks, r->task);
     if (t == NULL)
         t = task_create(e, r->task);
@@ -304,13 +420,69 @@ static void apply_submitted(struct cox_engine *e, uint64_t seq, const struct rec
     t->tenant = cox_strndup((const char *)r->u.submitted.tenant.data, r->u.submitted.tenant.len);
     t->key = text_of(r->u.submitted.key);
     t->document = r->u.submitted.document;
-    t->image_bytes = cox_alloc(r->u.submitted.image.len);
-    memcpy(t->image_bytes, r->u.submitted.image.data, r->u.submitted.image.len);
-    t->image.bytes = cox_slice(t->image_bytes, r->u.submitted.image.len);
+    set_image(t, r->u.submitted.image);
+    t->schedule = text_of(r->u.submitted.schedule);
+    task_pin_templates(t, r->u.submitted.pins);
     t->status = COX_TASK_PENDING;
     t->created_wall_ms = r->wall_ms;
     task_init_header(t);
     entity_touch(e, &t->entity, seq);
+}
+
+static void apply_frame_to_parent(struct cox_engine *e, uint64_t seq, struct cox_task *parent,
+                                  const struct record *r)
+{
+    struct step *s = task_step_make(parent, r->u.frame.parent_step);
+    struct page *p = step_page(s);
+    if (r->u.frame.item != UINT64_MAX || p->entity.applied_seq >= seq)
+        return;
+    step_expansion(s)->frame = r->task;
+    entity_touch(e, &p->entity, seq);
+}
+
+static void apply_frame_opened(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    const struct record_frame *f = &r->u.frame;
+    apply_task_number(e, seq, r->task);
+    struct cox_task *parent = cox_map64_get(&e->tasks, f->parent);
+    if (parent == NULL || !parent->has_header)
+        return; /* archived and forgotten, and so is the frame */
+    frame_attach(e, parent);
+    apply_frame_to_parent(e, seq, parent, r);
+    struct cox_task *t = cox_map64_get(&e->tasks, r->task);
+    if (t == NULL)
+        t = task_create(e, r->task);
+    if (t->has_header && t->entity.applied_seq >= seq)
+        return;
+    t->tenant = cox_strdup(parent->tenant);
+    t->parent_id = f->parent;
+    t->parent_step = f->parent_step;
+    t->parent_token = f->token;
+    t->parent_item = f->item;
+    t->item = value_make(&f->item_json);
+    t->args = value_make(&f->args);
+    if (f->image.len > 0) {
+        set_image(t, f->image);
+    } else {
+        struct cox_image_step entry;
+        cox_image_step(&parent->image, f->first, &entry);
+        t->first = f->first;
+        t->n_steps = 1 + entry.n_inner;
+    }
+    t->status = COX_TASK_PENDING;
+    t->created_wall_ms = r->wall_ms;
+    task_init_header(t);
+    frame_attach(e, t);
+    entity_touch(e, &t->entity, seq);
+}
+
+/* A signal that ended a wait is no longer the root's to give. */
+static void apply_signal_taken(struct cox_engine *e, uint64_t seq, struct cox_task *root, uint64_t number)
+{
+    if (root->entity.applied_seq >= seq)
+        return;
+    signal_drop(root, number);
+    entity_touch(e, &root->entity, seq);
 }
 
 static void apply_worker_named(struct cox_engine *e, uint64_t seq, const struct record *r)
@@ -348,22 +520,37 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
     struct cox_task *t = cox_map64_get(&e->tasks, r->task);
     if (t == NULL || !t->has_header)
         return;
+    frame_attach(e, t);
     switch (r->type) {
     case RECORD_STEP_OPENED:
     case RECORD_STEP_SKIPPED:
     case RECORD_STEP_REFUSED:
+    case RECORD_STEP_CANCELLED:
+    case RECORD_STEP_RESET:
     case RECORD_ASSIGNED:
     case RECORD_ATTEMPT_ENDED:
-    case RECORD_UNASSIGNED: {
-        COX_ASSERT(r->step < t->image.n_steps);
+    case RECORD_UNASSIGNED:
+    case RECORD_WAITING:
+    case RECORD_CONTINUED:
+    case RECORD_MAP_BEGUN: {
+        COX_ASSERT(task_contains(t, r->step));
         struct step *s = task_step_make(t, r->step);
         struct page *p = step_page(s);
         if (p->entity.applied_seq < seq) {
             apply_page(t, s, r);
+            if (r->type == RECORD_MAP_BEGUN)
+                s->x->map_seq = seq;
             entity_touch(e, &p->entity, seq);
         }
+        if (r->type == RECORD_ATTEMPT_ENDED && s->x != NULL)
+            map_drop(e, s->x, seq);
         break;
     }
+    case RECORD_ITEMS_ASSIGNED:
+    case RECORD_ITEMS_ENDED:
+    case RECORD_ITEMS_UNASSIGNED:
+        map_apply(e, seq, t, r);
+        break;
     case RECORD_TASK_STOPPING:
         apply_stopping_to_pages(e, t, seq);
         break;
@@ -378,6 +565,8 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
     }
     if (t->entity.applied_seq < seq && apply_header(t, r))
         entity_touch(e, &t->entity, seq);
+    if (r->type == RECORD_ATTEMPT_ENDED && r->u.ended.took_signal != 0)
+        apply_signal_taken(e, seq, t->root, r->u.ended.took_signal);
 }
 
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
@@ -402,12 +591,42 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         if (!e->live) /* the state may not have it: recovered() hands it over again */
             payload_replayed(e, r);
         break;
+    case RECORD_FRAME_OPENED:
+        apply_frame_opened(e, seq, r);
+        break;
+    case RECORD_TASK_EVICTED:
+        apply_evicted(e, seq, r);
+        break;
+    case RECORD_TASK_WOKEN:
+        apply_woken(e, seq, r);
+        break;
+    case RECORD_TASK_REVIVED:
+        apply_revived(e, seq, r);
+        break;
+    case RECORD_TASK_FORKED:
+        apply_task_number(e, seq, r->task);
+        if (r->u.forked.key.len > 0)
+            apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key, &r->u.forked.document);
+        apply_forked(e, seq, r);
+        break;
     case RECORD_STEP_OPENED:
     case RECORD_STEP_SKIPPED:
     case RECORD_STEP_REFUSED:
+    case RECORD_STEP_CANCELLED:
+    case RECORD_STEP_RESET:
     case RECORD_ASSIGNED:
     case RECORD_ATTEMPT_ENDED:
     case RECORD_UNASSIGNED:
+    case RECORD_WAITING:
+    case RECORD_CONTINUED:
+    case RECORD_MAP_BEGUN:
+    case RECORD_ITEMS_ASSIGNED:
+    case RECORD_ITEMS_ENDED:
+    case RECORD_ITEMS_UNASSIGNED:
+    case RECORD_SIGNALLED:
+    case RECORD_TASK_PAUSED:
+    case RECORD_TASK_RESUMED:
+    case RECORD_PINNED:
     case RECORD_TASK_STOPPING:
     case RECORD_TASK_FINISHED:
     case RECORD_TASK_ARCHIVED:

@@ -1,9 +1,12 @@
 /* Attempts: one step with one worker, from `assigned` to its end. */
+#include "expand/expand.h"
+#include "expand/map.h"
 #include "state.h"
 
 #include <string.h>
 
-static struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w)
+struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
+                            struct cox_token token)
 {
     struct attempt *a = e->free_attempts;
     if (a != NULL)
@@ -14,7 +17,7 @@ static struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uin
     a->task = t;
     a->step_index = step;
     a->step = task_step(t, step);
-    a->step->attempt = a;
+    a->token = token;
     a->worker = w;
     a->assigned_mono_ns = e->now.mono_ns;
     cox_list_init(&a->in_unstarted);
@@ -46,14 +49,27 @@ void attempt_release(struct cox_engine *e, struct attempt *a)
     e->stats.n_running--;
     resources_give(&a->worker->used, &a->cls->resources);
     placement_worker_changed(e, a->worker);
-    a->step->attempt = NULL;
+    if (a->step->attempt == a)
+        a->step->attempt = NULL;
     a->task = (struct cox_task *)(void *)e->free_attempts;
     e->free_attempts = a;
 }
 
-static struct cox_ref attempt_ref(const struct attempt *a)
+struct cox_ref attempt_ref(const struct attempt *a)
 {
-    return (struct cox_ref){ a->task->id, a->step_index, a->step->token };
+    return (struct cox_ref){ a->task->id, a->step_index, a->token };
+}
+
+/* It is on its way to the worker: what it takes there. */
+void attempt_sent(struct cox_engine *e, struct attempt *a, struct class *cls, size_t spec_len)
+{
+    a->cls = cls;
+    cox_list_push_back(&e->unstarted, &a->in_unstarted);
+    resources_take(&a->worker->used, &cls->resources);
+    a->worker->taken++;
+    a->spec_len = spec_len;
+    a->worker->unstarted_len += spec_len;
+    e->stats.attempts_assigned++;
 }
 
 void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
@@ -63,37 +79,76 @@ void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, str
     r.u.assigned.token = (struct cox_token){ e->meta.epoch, ++e->next_token };
     r.u.assigned.worker = w->ref;
     emit(e, &r);
-    struct attempt *a = attempt_new(e, t, step, w);
-    a->cls = cls;
-    cox_list_push_back(&e->unstarted, &a->in_unstarted);
-    resources_take(&w->used, &cls->resources);
-    w->taken++;
-    a->spec_len = spec.len;
-    w->unstarted_len += spec.len;
-    e->stats.attempts_assigned++;
+    struct attempt *a = attempt_new(e, t, step, w, r.u.assigned.token);
+    a->step->attempt = a;
+    attempt_sent(e, a, cls, spec.len);
 
-    struct cox_image_step doc;
-    struct cox_image_call call;
-    cox_image_step(&t->image, step, &doc);
-    step_call(t, step, a->step, &call);
-    struct cox_action *out = act(e, COX_ACT_ASSIGN);
-    out->u.assign = (struct cox_act_assign){ .session = w->session,
-                                             .ref = attempt_ref(a),
-                                             .attempt = a->step->n_attempts,
-                                             .fallback = (a->step->flags & STEP_IN_FALLBACK) != 0,
-                                             .root = t->id,
-                                             .address = doc.name,
-                                             .handler = cox_slice(cls->handler, cls->handler_len),
-                                             .spec_json = spec,
-                                             .timeout_ms = call.timeout_ms,
-                                             .resources = cls->resources };
+    struct cox_act_assign out;
+    attempt_describe(e, a, &out);
+    out.attempt = a->step->n_attempts;
+    out.spec_json = spec;
+    again_resume(e, t, step, &out.continuation);
+    act(e, COX_ACT_ASSIGN)->u.assign = out;
     changed(e, t, step);
+}
+
+static struct cox_slice arena_slice(struct cox_arena *arena, const struct cox_buf *b)
+{
+    return cox_slice(cox_arena_dup(arena, b->data, b->len), b->len);
+}
+
+/* {"name": "path"}, evaluated; small by nature, so here. Empty: none, or its expressions fail. */
+static struct cox_slice artifacts_wanted(struct cox_engine *e, const struct cox_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    struct cox_image_extras extras;
+    struct frame_values values;
+    struct cox_eval_env env;
+    struct cox_buf json = { 0 }, error = { 0 };
+    cox_image_step(&t->image, step, &doc);
+    if (doc.extras == COX_IMAGE_NONE)
+        return cox_slice(NULL, 0);
+    cox_image_extras(&t->image, doc.extras, &extras);
+    if (extras.artifacts == COX_IMAGE_NONE || template_is_large(t, extras.artifacts))
+        return cox_slice(NULL, 0);
+    eval_env_init(&env, &values, t, step);
+    if (cox_eval_template(&t->image, extras.artifacts, &env, &json, &error) != COX_OK)
+        cox_buf_clear(&json);
+    struct cox_slice out = arena_slice(&e->fx->arena, &json);
+    cox_buf_fini(&json);
+    cox_buf_fini(&error);
+    return out;
+}
+
+void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_act_assign *ret)
+{
+    const struct cox_task *t = a->task, *of = t;
+    struct cox_image_call call;
+    struct cox_buf address = { 0 };
+    step_call(t, a->step_index, a->step, &call);
+    cox_step_address(&address, t, a->step_index);
+    while (!of->own_image)
+        of = of->parent;
+    *ret = (struct cox_act_assign){ .session = a->worker->session,
+                                    .ref = attempt_ref(a),
+                                    .root = t->root->id,
+                                    .fallback = (a->step->flags & STEP_IN_FALLBACK) != 0,
+                                    .address = arena_slice(&e->fx->arena, &address),
+                                    .handler = cox_slice(a->cls->handler, a->cls->handler_len),
+                                    .timeout_ms = call.timeout_ms,
+                                    .resources = a->cls->resources,
+                                    .bundle = of->doc.bundle,
+                                    .tenant = cox_slice_str(t->tenant) };
+    if (!ret->fallback)
+        ret->artifacts = artifacts_wanted(e, t, a->step_index);
+    cox_buf_fini(&address);
 }
 
 /* After replay: the step is RUNNING, its worker is expected back. */
 struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w)
 {
-    struct attempt *a = attempt_new(e, t, step, w);
+    struct attempt *a = attempt_new(e, t, step, w, task_step(t, step)->token);
+    a->step->attempt = a;
     struct cox_image_call call;
     step_call(t, step, a->step, &call);
     a->cls = t->classes[call.class_index];
@@ -105,7 +160,7 @@ struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32
 
 /* Backoff before try n + 1: initial * multiplier^(n-1), at most max; then half of it plus a random part of
  * the other half ("equal jitter": spreads a herd, keeps a floor). Integers throughout. */
-static int64_t backoff_ms(struct cox_engine *e, const struct cox_image_call *call, uint32_t n_tries)
+int64_t backoff_ms(struct cox_engine *e, const struct cox_image_call *call, uint32_t n_tries)
 {
     int64_t ms = call->initial_backoff_ms;
     for (uint32_t i = 1; i < n_tries && ms < call->max_backoff_ms; i++)
@@ -118,21 +173,23 @@ static int64_t backoff_ms(struct cox_engine *e, const struct cox_image_call *cal
 }
 
 /* Order of TASK_FORMAT rule 3: losses have a limit of their own; then retry, then fallback, then FAILED. */
-static enum record_next decide_next(struct cox_engine *e, const struct attempt *a, struct record_ended *en)
+enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                             struct record_ended *en)
 {
-    const struct step *s = a->step;
+    const struct step *s = task_step(t, step);
     struct cox_image_step doc;
     struct cox_image_call call;
     if (en->status == COX_ATTEMPT_SUCCEEDED)
         return NEXT_DONE;
-    if (a->task->stopping != COX_TASK_NONE || a->cancelling)
+    if (t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING)
         return NEXT_CANCEL;
-    cox_image_step(&a->task->image, a->step_index, &doc);
-    step_call(a->task, a->step_index, s, &call);
+    cox_image_step(&t->image, step, &doc);
+    step_call(t, step, s, &call);
     bool lost = en->code == COX_CODE_WORKER_LOST || en->code == COX_CODE_PREEMPTED;
     if (lost && s->n_losses + 1u < COX_LOSSES_MAX)
         return NEXT_REQUEUE;
-    if (!lost && s->n_tries < call.max_attempts && call.retry_on & 1u << en->code) {
+    bool mapped = doc.map != COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK); /* its items were retried */
+    if (!lost && !mapped && s->n_tries < call.max_attempts && call.retry_on & 1u << en->code) {
         en->retry_wall_ms = e->now.wall_ms + backoff_ms(e, &call, s->n_tries);
         return NEXT_RETRY;
     }
@@ -141,29 +198,52 @@ static enum record_next decide_next(struct cox_engine *e, const struct attempt *
     return NEXT_FAIL;
 }
 
-void payload_keep(struct cox_engine *e, const struct cox_payload *p)
+void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_payload *p)
 {
-    struct record r = { .type = RECORD_PAYLOAD };
+    if (p->kind != COX_PAYLOAD_STORED)
+        return;
+    struct record r = { .type = RECORD_PAYLOAD, .task = root };
     r.u.payload.hash = p->hash;
     r.u.payload.bytes = p->bytes;
     emit(e, &r);
     struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
     a->u.payload.hash = p->hash;
+    a->u.payload.root = root;
     a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, p->bytes.data, p->bytes.len), p->bytes.len);
 }
 
-static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_ended *en)
+/* `in` is NULL when no worker said so: it was lost, timed out, did not confirm. */
+static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_ended *en,
+                        const struct cox_in_result *in)
 {
     struct cox_task *t = a->task;
     uint32_t step = a->step_index;
-    en->token = a->step->token;
-    en->next = decide_next(e, a, en);
-    bool keeps_output = en->next == NEXT_DONE || en->next == NEXT_FAIL;
-    if (!keeps_output)
+    if (a->items_of != NULL) {
+        map_attempt_ended(e, a, en, in);
+        settle_all(e);
+        return;
+    }
+    en->token = a->token;
+    en->next = decide_next(e, t, step, en);
+    if (en->next == NEXT_DONE && in != NULL && in->continuation.kind != COX_PAYLOAD_NONE)
+        again_decide(t, step, en, &in->continuation);
+    if (en->next != NEXT_DONE && en->next != NEXT_FAIL && en->next != NEXT_CONTINUE)
         en->output.kind = COX_PAYLOAD_NONE;
-    if (en->output.kind == COX_PAYLOAD_STORED)
-        payload_keep(e, &en->output);
+    if (en->next != NEXT_DONE)
+        en->artifacts.kind = COX_PAYLOAD_NONE;
+    payload_keep(e, t->root->id, &en->output);
+    payload_keep(e, t->root->id, &en->artifacts);
+    for (size_t i = 0; in != NULL && i < in->n_blobs; i++)
+        payload_keep(e, t->root->id,
+                     &(struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = in->blobs[i] });
     attempt_release(e, a);
+    step_ended(e, t, step, en);
+    settle_all(e);
+}
+
+/* Records the end of a step's attempt, whoever ran it, and lets follow what follows. */
+void step_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct record_ended *en)
+{
     struct record r = {
         .type = RECORD_ATTEMPT_ENDED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms
     };
@@ -171,25 +251,30 @@ static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_e
     emit(e, &r);
     if (cox_step_status_final((enum cox_step_status)task_step(t, step)->status))
         step_settle(e, t, step);
+    else if (en->next == NEXT_CONTINUE)
+        again_begin(e, t, step);
     else
-        step_make_ready(e, t, step);
-    settle_all(e);
+        step_again(e, t, step);
 }
 
 /* ---- results ---- */
 
-static struct attempt *attempt_find(const struct cox_engine *e, struct cox_ref ref, enum cox_answer *ret_why)
+struct attempt *attempt_find(const struct cox_engine *e, struct cox_ref ref, enum cox_answer *ret_why)
 {
     struct cox_task *t = cox_map64_get(&e->tasks, ref.task);
-    if (t == NULL || ref.step >= t->image.n_steps) {
+    if (t == NULL || ref.step < t->first || ref.step >= t->first + t->n_steps) {
         *ret_why = COX_ANSWER_UNKNOWN;
         return NULL;
     }
-    if (t->pages[ref.step / COX_PAGE_STEPS] == NULL) {
+    if (!task_has_step(t, ref.step)) {
         *ret_why = COX_ANSWER_STALE;
         return NULL;
     }
     struct step *s = task_step(t, ref.step);
+    if (s->x != NULL && s->x->map != NULL) {
+        *ret_why = COX_ANSWER_STALE; /* or a duplicate: which batches have ended is not kept */
+        return map_attempt_find(t, ref.step, ref.token);
+    }
     if (ref.token.counter != 0 && cox_token_eq(s->token, ref.token)) {
         *ret_why = COX_ANSWER_DUPLICATE;
         return s->attempt;
@@ -220,10 +305,11 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
                                .code = in->code,
                                .message = text_cut(in->message, COX_ERROR_MESSAGE_LEN_MAX),
                                .output = in->output,
+                               .artifacts = in->artifacts,
                                .has_exit_code = in->has_exit_code,
                                .exit_code = in->exit_code,
                                .cpu_us = in->cpu_us };
-    attempt_end(e, a, &en);
+    attempt_end(e, a, &en, in);
     answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
 }
 
@@ -252,17 +338,21 @@ void attempt_withdraw(struct cox_engine *e, struct attempt *a, bool returned)
 {
     struct cox_task *t = a->task;
     uint32_t step = a->step_index;
-    if (t->stopping != COX_TASK_NONE) { /* nothing will run it again */
+    if (a->items_of != NULL) {
+        map_attempt_withdrawn(e, a, returned);
+        return;
+    }
+    if (t->stopping != COX_TASK_NONE || a->step->flags & STEP_STOPPING) { /* nothing will run it again */
         struct record_ended en = { .status = COX_ATTEMPT_CANCELLED, .code = COX_CODE_CANCELLED };
-        attempt_end(e, a, &en);
+        attempt_end(e, a, &en, NULL);
         return;
     }
     struct record r = { .type = RECORD_UNASSIGNED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
-    r.u.unassigned.token = a->step->token;
+    r.u.unassigned.token = a->token;
     r.u.unassigned.returned = returned;
     attempt_release(e, a);
     emit(e, &r);
-    step_make_ready(e, t, step);
+    step_again(e, t, step);
 }
 
 void attempt_returned(struct cox_engine *e, uint32_t session, struct cox_ref ref)
@@ -280,7 +370,7 @@ void attempt_lost(struct cox_engine *e, struct attempt *a)
                                .code = COX_CODE_WORKER_LOST,
                                .message = { (const uint8_t *)text, sizeof text - 1 } };
     e->stats.attempts_lost++;
-    attempt_end(e, a, &en);
+    attempt_end(e, a, &en, NULL);
 }
 
 /* ---- stopping ---- */
@@ -319,7 +409,7 @@ void attempt_timer(struct cox_engine *e, struct attempt *a)
         en.code = COX_CODE_TIMEOUT;
         en.message = cox_slice_str("still running after its timeout; its worker did not stop it");
     }
-    attempt_end(e, a, &en);
+    attempt_end(e, a, &en, NULL);
 }
 
 /* Assigned, its worker beats, but it was never reported as started: the worker does not have it. The list

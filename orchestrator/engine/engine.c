@@ -1,5 +1,7 @@
 /* The engine's door: one input in, records and actions out. Everything else in this folder is reached from
  * the one switch below. */
+#include "expand/expand.h"
+#include "expand/map.h"
 #include "state.h"
 
 #include <string.h>
@@ -15,7 +17,7 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
     struct cox_list *lists[] = { &e->task_list, &e->linking,     &e->available,  &e->active,
                                  &e->homeless,  &e->fleet,       &e->woken,      &e->idle_classes,
                                  &e->parked,    &e->unstarted,   &e->key_list,   &e->dirty,
-                                 &e->saving,    &e->unevaluated, &e->tombstones, &e->tombstones_saving };
+                                 &e->saving,    &e->unevaluated, &e->tombstones, &e->tombstones_saving, &e->map_pages };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     return e;
@@ -87,6 +89,8 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_free(e->workers);
     cox_free(e->classes);
     cox_free(e->settled);
+    sleepers_free(e);
+    map_pages_free_lost(e);
     cox_map64_fini(&e->tasks);
     cox_map64_fini(&e->sessions);
     cox_mapb_fini(&e->workers_by_id);
@@ -156,7 +160,8 @@ void timer_clear(struct cox_engine *e, struct timer *t)
 
 static void deadline_passed(struct cox_engine *e, struct cox_task *t)
 {
-    if (e->now.wall_ms - t->created_wall_ms < t->doc.deadline_ms)
+    int64_t from_ms = t->revived_wall_ms > 0 ? t->revived_wall_ms : t->created_wall_ms;
+    if (e->now.wall_ms - from_ms < t->doc.deadline_ms)
         task_arm_deadline(e, t); /* the wall clock stood still meanwhile */
     else
         task_stop(e, t, COX_TASK_FAILED, COX_CODE_TIMEOUT, "the task's budget.timeout has passed");
@@ -185,6 +190,18 @@ static void timer_fire(struct cox_engine *e, struct timer *t)
         break;
     case TIMER_WORKER:
         worker_timer(e, COX_CONTAINER_OF(t, struct worker, liveness));
+        break;
+    case TIMER_WAITING:
+        expand_timer(e, COX_CONTAINER_OF(t, struct expansion, timer));
+        break;
+    case TIMER_MAP:
+        map_timer(e, COX_CONTAINER_OF(t, struct map, timer));
+        break;
+    case TIMER_REST:
+        task_rested(e, COX_CONTAINER_OF(t, struct cox_task, rest));
+        break;
+    case TIMER_SLEEPER:
+        sleeper_timer(e, COX_CONTAINER_OF(t, struct sleeper, timer));
         break;
     default:
         break;
@@ -235,19 +252,20 @@ static void task_watch(struct cox_engine *e, cox_task_id id, bool on)
     struct cox_task *t = cox_map64_get(&e->tasks, id);
     if (t != NULL && on)
         t->n_watchers++;
-    else if (t != NULL && t->n_watchers > 0)
-        t->n_watchers--;
+    else if (t != NULL && t->n_watchers > 0 && --t->n_watchers == 0)
+        task_may_rest(e, t);
 }
 
-static void evaluated(struct cox_engine *e, const struct cox_in_evaluated *in)
+static void evaluated(struct cox_engine *e, const struct cox_input *input)
 {
+    const struct cox_in_evaluated *in = &input->u.evaluated;
     struct evaluation *ev = cox_map64_remove(&e->evaluations, in->ticket);
     if (ev == NULL)
         return;
     struct cox_task *t = ev->task;
     t->n_evaluations--;
     if (ev->step != COX_IMAGE_NONE)
-        step_evaluated(e, ev, in);
+        step_evaluated(e, ev, input);
     else
         task_finish_evaluated(e, t, in);
     settle_all(e);
@@ -276,7 +294,7 @@ static void session_input(struct cox_engine *e, const struct cox_input *in, stru
     }
 }
 
-static void handle(struct cox_engine *e, const struct cox_input *in)
+void engine_handle(struct cox_engine *e, const struct cox_input *in)
 {
     struct cox_task *t;
     switch (in->kind) {
@@ -314,12 +332,44 @@ static void handle(struct cox_engine *e, const struct cox_input *in)
         attempt_result(e, &in->u.result);
         break;
     case COX_IN_EVALUATED:
-        evaluated(e, &in->u.evaluated);
+    case COX_IN_COMPOSED:
+        evaluated(e, in);
         break;
     case COX_IN_ARCHIVED:
         t = cox_map64_get(&e->tasks, in->u.task.task);
         if (t != NULL)
             task_archived(e, t);
+        break;
+    case COX_IN_PAUSE:
+    case COX_IN_RESUME:
+        task_pause(e, &in->u.of, in->kind == COX_IN_PAUSE);
+        break;
+    case COX_IN_WANT:
+        t = cox_map64_get(&e->tasks, in->u.of.task);
+        reply(e, in->u.of.request, t != NULL ? COX_OK : COX_ERR_NOT_FOUND, t, NULL);
+        if (t != NULL)
+            task_may_rest(e, t);
+        break;
+    case COX_IN_SIGNAL:
+        task_signal(e, &in->u.signal);
+        break;
+    case COX_IN_APPROVE:
+        task_approve(e, &in->u.approve);
+        break;
+    case COX_IN_RETRY:
+        task_retry(e, &in->u.retry);
+        break;
+    case COX_IN_FORK:
+        task_fork(e, &in->u.fork);
+        break;
+    case COX_IN_COMPILED:
+        expand_compiled(e, &in->u.compiled);
+        break;
+    case COX_IN_LOADED:
+        sleeper_loaded(e, &in->u.loaded);
+        break;
+    case COX_IN_FETCHED:
+        expand_fetched(e, in);
         break;
     case COX_IN_CHECKPOINT:
         checkpoint_slice(e, in->u.checkpoint.max_bytes);
@@ -337,7 +387,8 @@ void cox_engine_step(struct cox_engine *e, const struct cox_input *in, struct co
         e->now.mono_ns = in->now.mono_ns;
     if (in->now.wall_ms > e->now.wall_ms)
         e->now.wall_ms = in->now.wall_ms;
-    handle(e, in);
+    if (!sleeper_keeps(e, in))
+        engine_handle(e, in);
     settle_all(e);
     task_link_some(e);
     placement_dispatch(e);
@@ -411,17 +462,65 @@ static void restore_attempts(struct cox_engine *e, struct cox_task *t)
 static void derive_task(struct cox_engine *e, struct cox_task *t)
 {
     task_derive_sums(t);
-    e->n_live_steps += t->image.n_steps;
+    e->n_live_steps += t->n_steps;
+    t->link_next = t->first;
     if (cox_task_status_final(t->status)) {
-        t->link_next = t->image.n_steps;
+        t->link_next = t->first + t->n_steps;
         task_archive(e, t);
         return;
     }
+    if (t->claims)
+        task_claim_values(e, t);
+    if (t->parent == NULL)
+        task_index(e, t);
     int64_t all = INT64_MAX;
     task_link(e, t, &all);
     restore_attempts(e, t);
     task_arm_deadline(e, t);
+}
+
+/* Frames are derived before what they are under may go on. */
+static void restore_waiting(struct cox_engine *e, struct cox_task *t)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        struct cox_image_step doc;
+        if (!task_has_step(t, i))
+            continue;
+        cox_image_step(&t->image, i, &doc);
+        if (task_step(t, i)->status == COX_STEP_WAITING)
+            expand_restore(e, t, i);
+        else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
+                 doc.map == COX_IMAGE_NONE && !cox_task_status_final(t->status))
+            inner_close(e, t, i); /* its losers were being stopped */
+    }
+    settle_all(e);
     task_maybe_finish(e, t);
+    settle_all(e);
+    task_may_rest(e, t);
+}
+
+void tasks_derive(struct cox_engine *e, struct cox_task **tasks, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        derive_task(e, tasks[i]);
+    for (size_t i = n; i-- > 0;) /* children first: ids rise */
+        restore_waiting(e, tasks[i]);
+}
+
+static void derive_all(struct cox_engine *e)
+{
+    size_t n = 0;
+    struct cox_task **tasks = cox_calloc(e->tasks.len + 1, sizeof(struct cox_task *));
+    COX_LIST_FOR_EACH (it, &e->task_list) {
+        struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
+        frame_attach(e, t);
+        if (!t->has_header || (t->parent_id != 0 && t->parent == NULL))
+            task_destroy(e, t); /* what a checkpoint has forgotten in part */
+        else
+            tasks[n++] = t;
+    }
+    tasks_derive(e, tasks, n);
+    cox_free(tasks);
 }
 
 enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint64_t last_seq,
@@ -439,13 +538,9 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     emit(e, &r);
     e->adoption_until_ns = now.mono_ns + COX_ADOPTION_MS * NS_PER_MS;
     hand_over_payloads(e);
-    COX_LIST_FOR_EACH (it, &e->task_list) {
-        struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
-        if (!t->has_header) /* pages of a task whose header a checkpoint has forgotten */
-            task_destroy(e, t);
-        else
-            derive_task(e, t);
-    }
+    derive_all(e);
+    map_pages_forget_lost(e);
+    sleepers_recovered(e);
     placement_dispatch(e);
     specs_evaluate_more(e);
     fx->wake_mono_ns = next_wake(e);

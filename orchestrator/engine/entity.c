@@ -4,6 +4,8 @@
  * many turns. An entity that changes meanwhile is saved with the change; its applied_seq says so. When the
  * list is empty, everything up to the sequence at which the checkpoint began is covered, and the log may be
  * truncated there. What is removed leaves a tombstone until a checkpoint has passed it on. */
+#include "expand/expand.h"
+#include "expand/map.h"
 #include "state.h"
 
 #include <string.h>
@@ -36,7 +38,16 @@ void entity_forget(struct cox_engine *e, struct entity *en)
 
 /* ---- encoding: every entity begins with its format version ---- */
 
-#define ENTITY_VERSION 1
+#define ENTITY_VERSION 2
+
+/* Version 1 ended where the fields of expansion begin. */
+static uint8_t get_version(struct cox_reader *r)
+{
+    uint8_t version = cox_get_u8(r);
+    if (version < 1 || version > ENTITY_VERSION)
+        r->bad = true;
+    return version;
+}
 
 static void put_text(struct cox_buf *b, const char *s)
 {
@@ -62,7 +73,51 @@ static struct value *get_value(struct cox_reader *r)
     return value_make(&p);
 }
 
-void header_encode(struct cox_buf *b, const struct cox_task *t)
+static void words_encode(struct cox_buf *b, const struct cox_task *t)
+{
+    uint32_t n_refs = t->template_pins != NULL ? cox_image_n_refs(&t->image) : 0, n_pinned = 0;
+    cox_put_u8(b, t->paused);
+    cox_put_i64(b, t->revived_wall_ms);
+    put_text(b, t->schedule);
+    cox_put_u64(b, t->last_signal);
+    cox_put_u32(b, t->n_signals);
+    COX_LIST_FOR_EACH (it, &t->signals) {
+        const struct signal *sig = COX_CONTAINER_OF(it, struct signal, in_signals);
+        cox_put_u64(b, sig->number);
+        put_text(b, sig->name);
+        put_value(b, sig->payload);
+    }
+    cox_put_u32(b, n_refs * (uint32_t)sizeof(uint64_t));
+    for (uint32_t i = 0; i < n_refs; i++)
+        cox_put_u64(b, t->template_pins[i]);
+    for (uint32_t i = 0; t->version_pins != NULL && i < t->image.n_classes; i++)
+        n_pinned += t->version_pins[i] != NULL;
+    cox_put_u32(b, n_pinned);
+    for (uint32_t i = 0; t->version_pins != NULL && i < t->image.n_classes; i++) {
+        if (t->version_pins[i] == NULL)
+            continue;
+        cox_put_u32(b, i);
+        put_text(b, t->version_pins[i]);
+    }
+}
+
+static void frame_encode(struct cox_buf *b, const struct cox_task *t)
+{
+    cox_put_u64(b, t->parent_id);
+    if (t->parent_id == 0)
+        return;
+    cox_put_u32(b, t->parent_step);
+    cox_put_u64(b, t->parent_token.epoch);
+    cox_put_u64(b, t->parent_token.counter);
+    cox_put_u64(b, t->parent_item);
+    cox_put_u32(b, t->first);
+    cox_put_u32(b, t->n_steps);
+    cox_put_u8(b, t->own_image);
+    put_value(b, t->item);
+    put_value(b, t->args);
+}
+
+static void header_encode_with(struct cox_buf *b, const struct cox_task *t, struct cox_slice image)
 {
     cox_put_u8(b, ENTITY_VERSION);
     put_text(b, t->tenant);
@@ -78,14 +133,65 @@ void header_encode(struct cox_buf *b, const struct cox_task *t)
     cox_put_u32(b, t->error_step);
     cox_put_u8(b, t->gone);
     put_value(b, t->outputs);
-    cox_put_bytes(b, t->image.bytes);
+    cox_put_bytes(b, image);
+    words_encode(b, t);
+    frame_encode(b, t);
+}
+
+void header_encode(struct cox_buf *b, const struct cox_task *t)
+{
+    header_encode_with(b, t, t->own_image ? t->image.bytes : cox_slice(NULL, 0));
+}
+
+static void words_decode(struct cox_task *t, struct cox_reader *r)
+{
+    t->paused = cox_get_u8(r) != 0;
+    t->revived_wall_ms = cox_get_i64(r);
+    t->schedule = get_text(r);
+    t->last_signal = cox_get_u64(r);
+    for (uint32_t n = cox_get_u32(r); n > 0 && !r->bad; n--) {
+        struct cox_payload payload;
+        uint64_t last = t->last_signal;
+        t->last_signal = cox_get_u64(r) - 1; /* signal_keep counts on from here */
+        struct cox_slice name = cox_get_bytes(r);
+        payload_decode(r, &payload);
+        if (!r->bad)
+            signal_keep(t, name, &payload);
+        t->last_signal = last;
+    }
+    task_pin_templates(t, cox_get_bytes(r));
+    for (uint32_t n = cox_get_u32(r); n > 0 && !r->bad; n--) {
+        uint32_t class_index = cox_get_u32(r);
+        struct cox_slice version = cox_get_bytes(r);
+        if (t->image.n_classes <= class_index)
+            r->bad = true;
+        else
+            task_pin_version(t, class_index, version);
+    }
+}
+
+static void frame_decode(struct cox_task *t, struct cox_reader *r)
+{
+    t->parent_id = cox_get_u64(r);
+    if (t->parent_id == 0)
+        return;
+    t->parent_step = cox_get_u32(r);
+    t->parent_token.epoch = cox_get_u64(r);
+    t->parent_token.counter = cox_get_u64(r);
+    t->parent_item = cox_get_u64(r);
+    t->first = cox_get_u32(r);
+    t->n_steps = cox_get_u32(r);
+    t->own_image = cox_get_u8(r) != 0;
+    t->item = get_value(r);
+    t->args = get_value(r);
+    if (t->n_steps == 0 || t->n_steps > COX_TASK_STEPS_MAX)
+        r->bad = true;
 }
 
 enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    if (cox_get_u8(&r) != ENTITY_VERSION)
-        return COX_ERR_CORRUPT;
+    uint8_t version = get_version(&r);
     t->tenant = get_text(&r);
     t->key = get_text(&r);
     struct cox_slice hash = cox_get_raw(&r, sizeof t->document.b);
@@ -105,11 +211,18 @@ enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
     if (r.bad || t->status >= COX_TASK_STATUS_NR || t->stopping >= COX_TASK_STATUS_NR ||
         t->code >= COX_CODE_NR || t->tenant == NULL)
         return COX_ERR_CORRUPT;
-    t->image_bytes = cox_alloc(image.len);
-    memcpy(t->image_bytes, image.data, image.len);
-    t->image.bytes = cox_slice(t->image_bytes, image.len);
-    struct cox_image check;
-    return cox_image_open(&check, t->image.bytes);
+    t->own_image = image.len > 0;
+    if (t->own_image) {
+        t->image_bytes = cox_alloc(image.len);
+        memcpy(t->image_bytes, image.data, image.len);
+        if (cox_image_open(&t->image, cox_slice(t->image_bytes, image.len)) != COX_OK)
+            return COX_ERR_CORRUPT;
+    }
+    if (version >= 2) {
+        words_decode(t, &r);
+        frame_decode(t, &r);
+    }
+    return r.bad || (!t->own_image && t->parent_id == 0) ? COX_ERR_CORRUPT : COX_OK;
 }
 
 static void past_encode(struct cox_buf *b, const struct past_attempt *p)
@@ -125,9 +238,10 @@ static void past_encode(struct cox_buf *b, const struct past_attempt *p)
     cox_put_u8(b, p->fallback);
     cox_put_u8(b, p->status);
     cox_put_u8(b, p->code);
+    cox_put_u64(b, p->frame);
 }
 
-static void past_decode(struct cox_reader *r, struct past_attempt *p)
+static void past_decode(struct cox_reader *r, uint8_t version, struct past_attempt *p)
 {
     p->number = cox_get_u32(r);
     p->worker = cox_get_u32(r);
@@ -140,11 +254,52 @@ static void past_decode(struct cox_reader *r, struct past_attempt *p)
     p->fallback = cox_get_u8(r) != 0;
     p->status = cox_get_u8(r);
     p->code = cox_get_u8(r);
+    p->frame = version >= 2 ? cox_get_u64(r) : 0;
     if (p->status >= COX_ATTEMPT_STATUS_NR || p->code >= COX_CODE_NR)
         r->bad = true;
 }
 
-#define STEP_DURABLE_FLAGS (STEP_OPEN | STEP_IN_FALLBACK | STEP_HAS_EXIT)
+#define STEP_DURABLE_FLAGS (STEP_OPEN | STEP_IN_FALLBACK | STEP_HAS_EXIT | STEP_STOPPING)
+
+static void expansion_encode(struct cox_buf *b, const struct expansion *x)
+{
+    cox_put_u8(b, x != NULL);
+    if (x == NULL)
+        return;
+    cox_put_u64(b, x->frame);
+    cox_put_i64(b, x->wake_wall_ms);
+    put_text(b, x->detail);
+    cox_put_u32(b, x->n_continuations);
+    cox_put_u8(b, x->continuing);
+    put_value(b, x->asked);
+    put_value(b, x->resume);
+    put_value(b, x->errors);
+    put_value(b, x->artifacts);
+    put_value(b, x->map_items);
+    cox_put_u32(b, x->map_n_items);
+    cox_put_u8(b, x->map_begun);
+    cox_put_u64(b, x->map_seq);
+}
+
+static void expansion_decode(struct cox_reader *r, struct step *s)
+{
+    if (cox_get_u8(r) == 0 || r->bad)
+        return;
+    struct expansion *x = step_expansion(s);
+    x->frame = cox_get_u64(r);
+    x->wake_wall_ms = cox_get_i64(r);
+    x->detail = get_text(r);
+    x->n_continuations = cox_get_u32(r);
+    x->continuing = cox_get_u8(r) != 0;
+    x->asked = get_value(r);
+    x->resume = get_value(r);
+    x->errors = get_value(r);
+    x->artifacts = get_value(r);
+    x->map_items = get_value(r);
+    x->map_n_items = cox_get_u32(r);
+    x->map_begun = cox_get_u8(r) != 0;
+    x->map_seq = cox_get_u64(r);
+}
 
 /* Most steps of a large task have nothing to say yet: a byte in the page marks those that do. */
 static bool step_untouched(const struct step *s)
@@ -175,6 +330,7 @@ static void step_encode(struct cox_buf *b, const struct step *s)
     cox_put_u8(b, s->n_losses);
     put_text(b, s->message);
     put_value(b, s->output);
+    expansion_encode(b, s->x);
     uint32_t n = s->history != NULL ? s->history->n : 0;
     cox_put_u32(b, n);
     if (n > 0)
@@ -183,7 +339,7 @@ static void step_encode(struct cox_buf *b, const struct step *s)
         past_encode(b, &s->history->items[i]);
 }
 
-static void step_decode(struct cox_reader *r, struct step *s, bool touched)
+static void step_decode(struct cox_reader *r, uint8_t version, struct step *s, bool touched)
 {
     s->status = cox_get_u8(r);
     s->flags = cox_get_u8(r) & STEP_DURABLE_FLAGS;
@@ -206,6 +362,8 @@ static void step_decode(struct cox_reader *r, struct step *s, bool touched)
     s->n_losses = cox_get_u8(r);
     s->message = get_text(r);
     s->output = get_value(r);
+    if (version >= 2)
+        expansion_decode(r, s);
     uint32_t n = cox_get_u32(r);
     if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > COX_ATTEMPTS_KEPT)
         r->bad = true;
@@ -215,7 +373,7 @@ static void step_decode(struct cox_reader *r, struct step *s, bool touched)
     s->history->cap = n;
     s->history->forgotten_cpu_us = cox_get_u64(r);
     for (uint32_t i = 0; i < n && !r->bad; i++, s->history->n++)
-        past_decode(r, &s->history->items[i]);
+        past_decode(r, version, &s->history->items[i]);
 }
 
 void page_encode(struct cox_buf *b, const struct page *p)
@@ -231,11 +389,12 @@ void page_encode(struct cox_buf *b, const struct page *p)
 enum cox_err page_decode(struct page *p, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    if (cox_get_u8(&r) != ENTITY_VERSION || cox_get_u32(&r) != p->n_steps)
+    uint8_t version = get_version(&r);
+    if (cox_get_u32(&r) != p->n_steps)
         return COX_ERR_CORRUPT;
     for (uint32_t i = 0; i < p->n_steps && !r.bad; i++) {
         bool touched = cox_get_u8(&r) != 0;
-        step_decode(&r, &p->steps[i], touched);
+        step_decode(&r, version, &p->steps[i], touched);
     }
     return r.bad || cox_reader_left(&r) != 0 ? COX_ERR_CORRUPT : COX_OK;
 }
@@ -281,7 +440,9 @@ static void entity_encode(struct cox_buf *b, const struct entity *en)
         page_encode(b, COX_CONTAINER_OF(en, struct page, entity));
         break;
     case ENTITY_MAP_PAGE:
-    case ENTITY_SLEEPER:
+        map_page_encode(b, COX_CONTAINER_OF(en, struct map_page, entity));
+        break;
+    case ENTITY_SLEEPER: /* never in a list of changed ones: stored when it fell asleep */
     case ENTITY_TEMPLATE:
     case ENTITY_SCHEDULE:
         break;
@@ -352,8 +513,7 @@ void checkpoint_slice(struct cox_engine *e, size_t max_bytes)
 static enum cox_err load_key(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    if (cox_get_u8(&r) != ENTITY_VERSION)
-        return COX_ERR_CORRUPT;
+    get_version(&r);
     struct cox_slice text = cox_get_bytes(&r);
     struct cox_slice hash = cox_get_raw(&r, sizeof(struct cox_hash));
     int64_t wall_ms = cox_get_i64(&r);
@@ -374,8 +534,7 @@ static enum cox_err load_key(struct cox_engine *e, uint64_t id, uint64_t seq, st
 static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    if (cox_get_u8(&r) != ENTITY_VERSION)
-        return COX_ERR_CORRUPT;
+    get_version(&r);
     e->meta.epoch = cox_get_u64(&r);
     e->meta.last_task_counter = cox_get_u64(&r);
     e->meta.last_worker_ref = cox_get_u32(&r);
@@ -386,8 +545,7 @@ static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_sli
 static enum cox_err load_worker(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    if (cox_get_u8(&r) != ENTITY_VERSION)
-        return COX_ERR_CORRUPT;
+    get_version(&r);
     struct cox_slice name = cox_get_bytes(&r);
     if (r.bad || name.len == 0 || id == 0 || id > UINT32_MAX || worker_by_ref(e, (uint32_t)id) != NULL)
         return COX_ERR_CORRUPT;
@@ -405,6 +563,7 @@ static enum cox_err load_task(struct cox_engine *e, uint64_t id, uint64_t seq, s
     if (err != COX_OK)
         return err;
     task_init_header(t);
+    frame_attach(e, t);
     wall_seen(e, t->created_wall_ms);
     wall_seen(e, t->finished_wall_ms);
     return COX_OK;
@@ -450,7 +609,9 @@ enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, ui
     case ENTITY_PAGE:
         return load_page(e, key.id, key.sub, applied_seq, bytes);
     case ENTITY_MAP_PAGE:
+        return map_page_load(e, key.id, key.sub, applied_seq, bytes);
     case ENTITY_SLEEPER:
+        return sleeper_load(e, key.id, applied_seq, bytes);
     case ENTITY_TEMPLATE:
     case ENTITY_SCHEDULE:
         break;
@@ -481,16 +642,17 @@ void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct co
     cox_put_u64(out, t->id);
     size_t at = out->len;
     cox_put_u32(out, 0);
-    header_encode(out, t);
+    header_encode_with(out, t, t->image.bytes); /* a frame stands alone there */
     cox_set_u32(out, at, (uint32_t)(out->len - at - 4));
     cox_put_u32(out, t->n_pages);
     for (uint32_t no = 0; no < t->n_pages; no++) {
         const struct page *p = t->pages[no];
         at = out->len;
         cox_put_u32(out, 0);
-        page_encode(out, p);
+        if (p != NULL)
+            page_encode(out, p);
         cox_set_u32(out, at, (uint32_t)(out->len - at - 4));
-        for (uint32_t i = 0; i < p->n_steps; i++) {
+        for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
             const struct step *s = &p->steps[i];
             freeze_worker(e, s->worker, &seen, &names, &n_names);
             for (uint32_t k = 0; s->history != NULL && k < s->history->n; k++)
@@ -508,9 +670,9 @@ static enum cox_err thaw_pages(struct cox_task *t, struct cox_reader *r)
     if (cox_get_u32(r) != t->n_pages)
         return COX_ERR_CORRUPT;
     for (uint32_t no = 0; no < t->n_pages; no++) {
-        uint32_t left = t->image.n_steps - no * COX_PAGE_STEPS;
-        struct page *p = page_create(t, no, left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS);
-        enum cox_err err = page_decode(p, cox_get_bytes(r));
+        struct page *p = page_create(t, no, page_n_steps(t, no));
+        struct cox_slice bytes = cox_get_bytes(r);
+        enum cox_err err = bytes.len > 0 || r->bad ? page_decode(p, bytes) : COX_OK;
         if (err != COX_OK)
             return err;
     }
@@ -536,8 +698,7 @@ static enum cox_err thaw_names(struct cox_task *t, struct cox_reader *r)
 enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
 {
     struct cox_reader r = cox_reader(archived);
-    if (cox_get_u8(&r) != ENTITY_VERSION)
-        return COX_ERR_CORRUPT;
+    get_version(&r);
     struct cox_task *t = task_create(NULL, cox_get_u64(&r));
     enum cox_err err = header_decode(t, cox_get_bytes(&r));
     if (err == COX_OK) {

@@ -133,12 +133,10 @@ static void mark_holds(struct cox_engine *e, struct worker *w, const struct cox_
 {
     for (size_t i = 0; i < in->n_holds; i++) {
         struct cox_ref ref = in->holds[i];
-        struct cox_task *t = cox_map64_get(&e->tasks, ref.task);
-        struct step *s = NULL;
-        if (t != NULL && ref.step < t->image.n_steps && t->pages[ref.step / COX_PAGE_STEPS] != NULL)
-            s = task_step(t, ref.step);
-        if (s != NULL && s->attempt != NULL && s->attempt->worker == w && cox_token_eq(s->token, ref.token)) {
-            s->attempt->holds_mark = in->session;
+        enum cox_answer why;
+        struct attempt *held = attempt_find(e, ref, &why);
+        if (held != NULL && held->worker == w) {
+            held->holds_mark = in->session;
             continue;
         }
         struct cox_action *a = act(e, COX_ACT_CANCEL);

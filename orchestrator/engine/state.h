@@ -68,6 +68,7 @@ struct value {
 struct past_attempt {
     uint32_t number;
     uint32_t worker;
+    cox_task_id frame; /* its steps were run in it; 0: none */
     int64_t started_wall_ms, finished_wall_ms;
     uint64_t cpu_us;
     char *message;
@@ -85,12 +86,12 @@ struct history {               /* the newest COX_ATTEMPTS_KEPT */
 };
 
 enum step_flag {
-    STEP_OPEN = 1,        /* durable: its condition was found true */
+    STEP_OPEN = 1,        /* durable: its condition was found true, or its owner has opened it */
     STEP_IN_FALLBACK = 2, /* durable: attempts from here on are the fallback's */
     STEP_HAS_EXIT = 4,    /* durable: exit_code is of the last attempt */
     STEP_EVALUATING = 8,   /* derived: an EVALUATE action is out */
     STEP_UNEVALUATED = 16, /* derived: waits in the engine's list for room to evaluate its input */
-    STEP_OPENED = 32,      /* durable: an inner step whose owner has opened it */
+    STEP_STOPPING = 32,    /* durable: told to stop; ends CANCELLED whatever its attempt says */
     STEP_GATED = 64,       /* derived: waits at a gate */
     STEP_HELD = 128        /* derived: has a struct hold (gate.h): a gate's permit, or a class of its own */
 };
@@ -109,11 +110,14 @@ struct expansion {
     struct value *map_items;  /* the list */
     uint32_t map_n_items;
     bool map_begun;
+    uint64_t map_seq; /* of the record that began it */
     /* derived */
     struct step *step;
     struct cox_task *child; /* the live frame */
     struct timer timer;     /* TIMER_WAITING: wake-up, or the time limit */
+    bool timed_out;         /* its time limit has passed: what it has begun is being stopped */
     struct cox_list in_waiters; /* WAIT signal: in the root's `waiters` */
+    struct cox_buf *asked_bytes, *resume_bytes; /* fetched: of those that are stored */
     struct map *map;            /* expand/map.h */
 };
 
@@ -186,6 +190,7 @@ struct cox_task {
     bool paused;               /* roots */
     struct cox_list signals;   /* roots: struct signal */
     uint64_t last_signal;
+    uint32_t n_signals;
     char *schedule;            /* its name, NULL: submitted */
     uint64_t *template_pins;   /* [cox_image_n_refs]: revision, 0: none; NULL: none at all */
     char **version_pins;       /* [n_classes], NULL: none; NULL at all: none */
@@ -198,16 +203,16 @@ struct cox_task {
     uint32_t n_steps;              /* in it; of the whole image for others */
     bool own_image;
     struct value *item, *args;
+    int64_t revived_wall_ms;       /* it ended and runs again since then; 0: never */
     /* derived */
+    bool claims; /* replay made it from another task's values: they are to be noted as its own */
     struct cox_task *parent, *root; /* root: itself for roots */
     struct cox_list frames;         /* roots: all frames under it, in order of creation */
     struct cox_list in_frames;
     struct cox_list waiters;        /* roots: expansions that wait for a signal */
     uint32_t depth;
-    uint32_t n_at_work;             /* roots: frames that are not at rest; 0: it may leave memory */
     struct timer rest;              /* roots */
-    uint32_t tree_by_status[COX_STEP_STATUS_NR]; /* roots: of all frames, ended ones too */
-    uint64_t tree_cpu_us;
+    uint32_t n_children;            /* frames whose parent is this */
     uint32_t n_compiles;            /* COMPILE, FETCH, COMPOSE actions out for its steps */
     struct cox_image_task doc;
     struct class **classes; /* by the image's class index */
@@ -270,6 +275,8 @@ struct evaluation {
     struct cox_task *task;
     uint32_t step; /* COX_IMAGE_NONE: outputs */
     enum asked_kind kind;
+    struct cox_token token; /* of the step's attempt then */
+    uint32_t item;          /* BATCH */
 };
 
 /* A task that waits and left memory: its tree is in the state (expand/sleep.c). */
@@ -415,6 +422,7 @@ struct cox_engine {
     uint64_t n_live_steps;
     struct settled *settled; /* work list of the step in progress */
     size_t n_settled, cap_settled;
+    bool settling;
 
     struct cox_mapb workers_by_id;
     struct worker **workers; /* by ref; index 0 unused */
@@ -462,6 +470,7 @@ struct cox_engine {
     char **tenant_names;
     uint32_t n_tenants;
     uint64_t map_len_held;
+    struct cox_list map_pages; /* recovery: pages whose map is not known yet */
 
     struct cox_map64 evaluations;
     uint64_t next_ticket;
@@ -494,6 +503,7 @@ void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct co
 
 /* ---- apply.c: the only writer of durable state ---- */
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r);
+void attempt_remember(struct step *s); /* its last attempt into its history, as it ended */
 struct cox_slice text_cut(struct cox_slice s, size_t len_max);                   /* UTF-8 stays UTF-8 */
 void key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key); /* what a key is found by */
 void payload_replayed(struct cox_engine *e, const struct record *r);
@@ -501,6 +511,66 @@ void payload_replayed(struct cox_engine *e, const struct record *r);
 uint64_t emit(struct cox_engine *e, const struct record *r);
 
 /* ---- task.c ---- */
+void frame_attach(struct cox_engine *e, struct cox_task *t); /* to its parent, when that is known */
+uint32_t task_n_members(const struct cox_task *t);           /* steps that run in this frame */
+uint32_t page_n_steps(const struct cox_task *t, uint32_t no);
+bool task_has_step(const struct cox_task *t, uint32_t step); /* its page exists */
+enum cox_task_status task_shown_status(const struct cox_task *root); /* with WAITING and PAUSED */
+void task_begin(struct cox_engine *e, struct cox_task *t);
+void task_finish(struct cox_engine *e, struct cox_task *t, const struct record_finished *f);
+void task_index(struct cox_engine *e, const struct cox_task *t);
+void task_free_words(struct cox_task *t); /* signals, pins, values of a frame */
+void task_pin_templates(struct cox_task *t, struct cox_slice pins);
+void task_pin_version(struct cox_task *t, uint32_t class_index, struct cox_slice version);
+static inline bool task_contains(const struct cox_task *t, uint32_t step)
+{
+    return step >= t->first && step - t->first < t->n_steps;
+}
+bool task_is_member(const struct cox_task *t, uint32_t step);
+/* The frame that runs `step` as expressions of `t` see it: itself, or one it is in. */
+const struct cox_task *frame_of(const struct cox_task *t, uint32_t step);
+/* A step's owner, not the graph, begins it; it is no failure of the task either. */
+static inline bool step_is_inner(const struct cox_task *t, uint32_t step, const struct cox_image_step *doc)
+{
+    return doc->owner != COX_IMAGE_NONE && step != t->first;
+}
+
+bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in); /* true: answered */
+bool task_has_room(struct cox_engine *e, uint64_t request, const struct cox_image *img);
+
+/* ---- words.c: what people say to a live task ---- */
+void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause);
+void task_signal(struct cox_engine *e, const struct cox_in_signal *in);
+void task_approve(struct cox_engine *e, const struct cox_in_approve *in);
+void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in);
+void signal_keep(struct cox_task *root, struct cox_slice name, const struct cox_payload *payload);
+void signal_drop(struct cox_task *root, uint64_t number);
+const struct signal *signal_find(const struct cox_task *root, struct cox_slice name);
+void reply(struct cox_engine *e, uint64_t request, enum cox_err err, const struct cox_task *t,
+           const char *message);
+
+/* ---- sleep.c: tasks that wait leave memory and come back ---- */
+void task_may_rest(struct cox_engine *e, struct cox_task *t); /* something of it has come to rest */
+void task_rested(struct cox_engine *e, struct cox_task *root); /* TIMER_REST */
+void sleeper_timer(struct cox_engine *e, struct sleeper *sl);
+/* True when the task sleeps: the input was kept, it is handled once the task is back. */
+bool sleeper_keeps(struct cox_engine *e, const struct cox_input *in);
+void sleeper_loaded(struct cox_engine *e, const struct cox_in_loaded *in);
+void sleepers_recovered(struct cox_engine *e);
+void sleepers_free(struct cox_engine *e);
+void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r);
+void apply_woken(struct cox_engine *e, uint64_t seq, const struct record *r);
+void sleeper_encode(struct cox_buf *b, const struct sleeper *sl);
+COX_MUST_CHECK enum cox_err sleeper_load(struct cox_engine *e, uint64_t id, uint64_t seq,
+                                         struct cox_slice bytes);
+
+/* ---- revive.c: tasks that run again, and tasks made from others ---- */
+void task_retry(struct cox_engine *e, const struct cox_in_retry *in);
+void task_fork(struct cox_engine *e, const struct cox_in_fork *in);
+void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r);
+void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r);
+void task_claim_values(struct cox_engine *e, const struct cox_task *t);
+
 struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub without header */
 void task_init_header(struct cox_task *t);                          /* after image_bytes was set */
 void task_destroy(struct cox_engine *e, struct cox_task *t);        /* e may be NULL (thawed) */
@@ -513,7 +583,6 @@ enum cox_step_status task_step_status(const struct cox_task *t, uint32_t step);
 uint32_t step_index(const struct step *s);
 struct page *step_page(const struct step *s);
 void task_submit(struct cox_engine *e, const struct cox_in_submit *in);
-void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in);
 void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,
                const char *message);
 void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget);
@@ -530,13 +599,18 @@ void step_move(struct cox_task *t, struct step *s, enum cox_step_status to);
 void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step); /* it became final */
 void settle_all(struct cox_engine *e);
 void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step); /* dependencies are final */
+bool step_is_closed(const struct cox_task *t, uint32_t step, const struct step *s); /* inner, not opened */
+void step_reset(struct cox_task *t, struct step *s); /* as if it had never been tried, but for its history */
+void step_again(struct cox_engine *e, struct cox_task *t, uint32_t step); /* READY after an attempt */
+void step_cancel(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void step_skip(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void step_place(struct cox_engine *e, struct cox_task *t,
                 uint32_t step); /* READY, no backoff left: queue it */
+void step_place_passed(struct cox_engine *e, struct cox_task *t, uint32_t step); /* its gates are behind it */
 void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum cox_code code,
                  struct cox_slice message);
-void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct cox_in_evaluated *in);
+void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct cox_input *input);
 void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s); /* leaves queue, backoff, spec */
 void specs_evaluate_more(struct cox_engine *e);                              /* as far as there is room */
 void step_call(const struct cox_task *t, uint32_t step, const struct step *s, struct cox_image_call *ret);
@@ -544,13 +618,35 @@ void step_call(const struct cox_task *t, uint32_t step, const struct step *s, st
 bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice *ret);
 bool step_deps_ok(const struct cox_task *t, uint32_t step, bool *ret_failure);
 void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
-                    bool is_condition);
+                    enum asked_kind kind);
+/* The spec of one item of a map. */
+void evaluate_item_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
+                         uint32_t item, struct cox_slice item_json);
+struct evaluation *ask(struct cox_engine *e, struct cox_task *t, uint32_t step, enum asked_kind kind);
 bool template_is_large(const struct cox_task *t, uint32_t template_index);
-void eval_env_init(struct cox_eval_env *env, struct cox_task *t, uint32_t step);
-void payload_keep(struct cox_engine *e, const struct cox_payload *p); /* record and action for a STORED one */
+/* What an expression of a frame sees beside its steps. */
+struct frame_values {
+    const struct cox_task *task;
+};
+void eval_env_init(struct cox_eval_env *env, struct frame_values *values, const struct cox_task *t,
+                   uint32_t step);
+/* Record and action for a STORED one; nothing for others. */
+void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_payload *p);
 struct value *value_make(const struct cox_payload *p);
 
 /* ---- attempt.c ---- */
+/* Derived state of an attempt; then attempt_sent, or for restored ones what restores them. */
+struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
+                            struct cox_token token);
+void attempt_sent(struct cox_engine *e, struct attempt *a, struct class *cls, size_t spec_len);
+/* All of an ASSIGN but its spec. */
+void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_act_assign *ret);
+struct cox_ref attempt_ref(const struct attempt *a);
+struct attempt *attempt_find(const struct cox_engine *e, struct cox_ref ref, enum cox_answer *ret_why);
+int64_t backoff_ms(struct cox_engine *e, const struct cox_image_call *call, uint32_t n_tries);
+enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                             struct record_ended *en);
+void step_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct record_ended *en);
 void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
                     struct class *cls, struct cox_slice spec);
 struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w);
@@ -600,6 +696,9 @@ void worker_in_fleet(struct cox_engine *e, struct worker *w); /* its session or 
 void worker_watch_liveness(struct cox_engine *e, struct worker *w);
 
 /* ---- engine.c ---- */
+void engine_handle(struct cox_engine *e, const struct cox_input *in);
+/* Derived state of tasks that recovery, or the state, has brought back: in order of their ids. */
+void tasks_derive(struct cox_engine *e, struct cox_task **tasks, size_t n);
 struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind); /* after_seq = now's last */
 void changed(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void wall_seen(struct cox_engine *e, int64_t wall_ms);

@@ -1,5 +1,7 @@
 /* Steps: from blocked to final. Nothing here recurses: a step that becomes final is put on a work list, and
  * settle_all() looks at its dependants. */
+#include "expand/expand.h"
+#include "expand/map.h"
 #include "state.h"
 
 #include <string.h>
@@ -11,12 +13,17 @@
  *     ├─skipped──┤                   ├──> CANCELLED                 │
  *     │          └─refused─> FAILED  └──────────────────────────────┘
  *     └─cancelled (both) ─> CANCELLED
+ *
+ *  WAITING stands where RUNNING does for steps that no slot runs, and for a program that will be called again.
  */
 #define MAY(s) (1u << COX_STEP_##s)
 static const uint32_t step_may_move_to[COX_STEP_STATUS_NR] = {
-    [COX_STEP_BLOCKED] = MAY(READY) | MAY(RUNNING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
-    [COX_STEP_READY] = MAY(READY) | MAY(RUNNING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
-    [COX_STEP_RUNNING] = MAY(READY) | MAY(SUCCEEDED) | MAY(FAILED) | MAY(CANCELLED),
+    [COX_STEP_BLOCKED] =
+        MAY(READY) | MAY(RUNNING) | MAY(WAITING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
+    [COX_STEP_READY] =
+        MAY(READY) | MAY(RUNNING) | MAY(WAITING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
+    [COX_STEP_RUNNING] = MAY(READY) | MAY(WAITING) | MAY(SUCCEEDED) | MAY(FAILED) | MAY(CANCELLED),
+    [COX_STEP_WAITING] = MAY(READY) | MAY(SUCCEEDED) | MAY(FAILED) | MAY(CANCELLED),
 };
 
 void step_move(struct cox_task *t, struct step *s, enum cox_step_status to)
@@ -25,6 +32,26 @@ void step_move(struct cox_task *t, struct step *s, enum cox_step_status to)
     t->n_by_status[s->status]--;
     t->n_by_status[to]++;
     s->status = (uint8_t)to;
+}
+
+void step_reset(struct cox_task *t, struct step *s)
+{
+    t->n_by_status[s->status]--;
+    t->n_by_status[COX_STEP_BLOCKED]++;
+    s->status = COX_STEP_BLOCKED;
+    s->token = (struct cox_token){ 0, 0 };
+    s->attempt_status = COX_ATTEMPT_NONE;
+    s->started_wall_ms = s->finished_wall_ms = s->ready_wall_ms = 0;
+    s->cpu_us = 0;
+    s->flags = 0;
+    s->n_tries = 0;
+    s->n_losses = 0;
+    s->code = COX_CODE_NONE;
+    cox_free(s->message);
+    s->message = NULL;
+    cox_free(s->output);
+    s->output = NULL;
+    expansion_free(NULL, s);
 }
 
 struct value *value_make(const struct cox_payload *p)
@@ -46,6 +73,8 @@ void step_call(const struct cox_task *t, uint32_t step, const struct step *s, st
 {
     struct cox_image_step doc;
     cox_image_step(&t->image, step, &doc);
+    if (doc.call == COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK))
+        cox_image_step(&t->image, step + 1, &doc); /* a map over a kind that no slot runs: its body's */
     cox_image_call(&t->image, s->flags & STEP_IN_FALLBACK ? doc.fallback : doc.call, ret);
 }
 
@@ -57,7 +86,7 @@ bool step_deps_ok(const struct cox_task *t, uint32_t step, bool *ret_failure)
     *ret_failure = false;
     for (uint32_t i = 0; i < doc.n_needs; i++) {
         uint32_t need = cox_image_need(&t->image, step, i);
-        enum cox_step_status st = task_step_status(t, need);
+        enum cox_step_status st = task_step_status(frame_of(t, need), need);
         if (st == COX_STEP_SUCCEEDED)
             continue;
         struct cox_image_step dep;
@@ -73,27 +102,62 @@ bool step_deps_ok(const struct cox_task *t, uint32_t step, bool *ret_failure)
 
 /* ---- evaluation: small values here, large ones on the compile thread ---- */
 
+const struct cox_task *frame_of(const struct cox_task *t, uint32_t step)
+{
+    while (!task_contains(t, step)) /* a frame over a range sees the steps around it */
+        t = t->parent;
+    return t;
+}
+
+static struct cox_slice inline_bytes(const struct value *v)
+{
+    return v != NULL && v->payload.kind == COX_PAYLOAD_INLINE ? v->payload.bytes : cox_slice(NULL, 0);
+}
+
+static const struct step *seen_step(const struct cox_task *t, uint32_t index)
+{
+    t = frame_of(t, index);
+    return task_has_step(t, index) ? task_step(t, index) : NULL;
+}
+
 static void env_step(void *user, uint32_t index, struct cox_eval_step *ret)
 {
-    const struct cox_task *t = user;
+    const struct frame_values *values = user;
+    const struct step *s = seen_step(values->task, index);
     memset(ret, 0, sizeof *ret);
-    ret->status = task_step_status(t, index);
-    if (t->pages[index / COX_PAGE_STEPS] == NULL)
+    ret->status = s != NULL ? (enum cox_step_status)s->status : COX_STEP_BLOCKED;
+    if (s == NULL)
         return;
-    const struct step *s = task_step(t, index);
-    if (s->output != NULL && s->output->payload.kind == COX_PAYLOAD_INLINE)
-        ret->output_json = s->output->payload.bytes;
+    ret->output_json = inline_bytes(s->output);
+    if (s->x != NULL) {
+        ret->errors_json = inline_bytes(s->x->errors);
+        ret->artifacts_json = inline_bytes(s->x->artifacts);
+    }
     if (ret->status == COX_STEP_FAILED) {
         ret->code = (enum cox_code)s->code;
         ret->message = cox_slice_str(s->message);
     }
 }
 
-void eval_env_init(struct cox_eval_env *env, struct cox_task *t, uint32_t step)
+/* The nearest item: of this frame, or of one it is in over the same image. */
+static const struct cox_task *item_frame(const struct cox_task *t)
+{
+    while (t->parent_item == UINT64_MAX && !t->own_image)
+        t = t->parent;
+    return t;
+}
+
+void eval_env_init(struct cox_eval_env *env, struct frame_values *values, const struct cox_task *t,
+                   uint32_t step)
 {
     memset(env, 0, sizeof *env);
-    env->user = t;
+    values->task = t;
+    env->user = values;
     env->step = env_step;
+    const struct cox_task *of = item_frame(t);
+    env->item_json = inline_bytes(of->item);
+    env->item_index = of->parent_item != UINT64_MAX ? of->parent_item : 0;
+    env->args_json = inline_bytes(of->args);
     if (step == COX_IMAGE_NONE)
         return;
     env->success = step_deps_ok(t, step, &env->failure);
@@ -104,23 +168,45 @@ void eval_env_init(struct cox_eval_env *env, struct cox_task *t, uint32_t step)
     }
 }
 
+static uint64_t value_size(const struct value *v, bool *ret_stored)
+{
+    if (v == NULL)
+        return 0;
+    *ret_stored |= v->payload.kind == COX_PAYLOAD_STORED;
+    return v->payload.size;
+}
+
 bool template_is_large(const struct cox_task *t, uint32_t template_index)
 {
     struct cox_image_template tpl;
     cox_image_template(&t->image, template_index, &tpl);
     if (tpl.is_const)
         return false;
+    bool stored = false;
     uint64_t size = tpl.reads_inputs ? t->doc.inputs_json.len : 0;
+    if (tpl.reads_item)
+        size += value_size(item_frame(t)->item, &stored) + value_size(item_frame(t)->args, &stored);
     for (uint32_t i = 0; i < tpl.n_steps; i++) {
-        uint32_t index = cox_image_template_step(&t->image, template_index, i);
-        if (t->pages[index / COX_PAGE_STEPS] == NULL || task_step(t, index)->output == NULL)
+        const struct step *s = seen_step(t, cox_image_template_step(&t->image, template_index, i));
+        if (s == NULL)
             continue;
-        const struct cox_payload *p = &task_step(t, index)->output->payload;
-        if (p->kind == COX_PAYLOAD_STORED)
-            return true;
-        size += p->size;
+        size += value_size(s->output, &stored);
+        if (s->x != NULL)
+            size += value_size(s->x->errors, &stored) + value_size(s->x->artifacts, &stored);
     }
-    return size > COX_INLINE_PAYLOAD_LEN_MAX;
+    return stored || size > COX_INLINE_PAYLOAD_LEN_MAX;
+}
+
+/* A value as it may be read after the task has moved on. */
+static struct cox_payload copy_value(struct cox_arena *arena, const struct value *v)
+{
+    struct cox_payload p = { .kind = COX_PAYLOAD_NONE };
+    if (v == NULL)
+        return p;
+    p = v->payload;
+    if (p.kind == COX_PAYLOAD_INLINE)
+        p.bytes = cox_slice(cox_arena_dup(arena, p.bytes.data, p.bytes.len), p.bytes.len);
+    return p;
 }
 
 /* Copies what the template refers to: the task may move on while the compile thread works. */
@@ -128,66 +214,108 @@ static const struct cox_eval_input *copy_inputs(struct cox_engine *e, const stru
                                                 uint32_t template_index, uint32_t n)
 {
     struct cox_arena *arena = &e->fx->arena;
+    struct frame_values values = { t };
     struct cox_eval_input *in = cox_arena_alloc(arena, (n > 0 ? n : 1) * sizeof *in);
     for (uint32_t i = 0; i < n; i++) {
         struct cox_eval_step seen;
         uint32_t index = cox_image_template_step(&t->image, template_index, i);
-        env_step((void *)(uintptr_t)t, index, &seen);
+        env_step(&values, index, &seen);
         in[i] = (struct cox_eval_input){ .step = index, .status = seen.status, .code = seen.code };
         in[i].message =
             cox_slice(cox_arena_dup(arena, seen.message.data, seen.message.len), seen.message.len);
-        if (t->pages[index / COX_PAGE_STEPS] == NULL || task_step(t, index)->output == NULL)
+        const struct step *s = seen_step(t, index);
+        if (s == NULL)
             continue;
-        in[i].output = task_step(t, index)->output->payload;
-        in[i].output.bytes = cox_slice(cox_arena_dup(arena, seen.output_json.data, seen.output_json.len),
-                                       seen.output_json.len);
+        in[i].output = copy_value(arena, s->output);
+        in[i].errors = copy_value(arena, s->x != NULL ? s->x->errors : NULL);
+        in[i].artifacts = copy_value(arena, s->x != NULL ? s->x->artifacts : NULL);
     }
     return in;
 }
 
-void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
-                    bool is_condition)
+struct evaluation *ask(struct cox_engine *e, struct cox_task *t, uint32_t step, enum asked_kind kind)
 {
     struct evaluation *ev = COX_NEW(struct evaluation);
-    *ev = (struct evaluation){ ++e->next_ticket, t, step,
-                                is_condition ? ASKED_CONDITION : step == COX_IMAGE_NONE ? ASKED_OUTPUTS : ASKED_SPEC };
+    *ev = (struct evaluation){ .ticket = ++e->next_ticket, .task = t, .step = step, .kind = kind };
+    if (step != COX_IMAGE_NONE)
+        ev->token = task_step(t, step)->token;
     cox_map64_set(&e->evaluations, ev->ticket, ev);
     t->n_evaluations++;
     if (step != COX_IMAGE_NONE)
         task_step(t, step)->flags |= STEP_EVALUATING;
+    return ev;
+}
+
+static struct cox_slice arena_copy(struct cox_engine *e, struct cox_slice s)
+{
+    return cox_slice(cox_arena_dup(&e->fx->arena, s.data, s.len), s.len);
+}
+
+static struct cox_act_evaluate *evaluate(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                                         uint32_t template_index, struct evaluation *ev)
+{
+    enum asked_kind kind = ev->kind;
+    struct frame_values values;
     struct cox_eval_env env;
-    eval_env_init(&env, t, step);
+    eval_env_init(&env, &values, t, step);
     struct cox_image_template tpl;
     cox_image_template(&t->image, template_index, &tpl);
     struct cox_act_evaluate x = { .ticket = ev->ticket,
                                   .task = t->id,
                                   .step = step,
                                   .template_index = template_index,
-                                  .want = is_condition ? COX_EVAL_CONDITION : step == COX_IMAGE_NONE ? COX_EVAL_VALUE : COX_EVAL_SPEC,
+                                  .want = kind == ASKED_CONDITION ? COX_EVAL_CONDITION
+                                          : kind == ASKED_OUTPUTS ? COX_EVAL_VALUE
+                                          : kind == ASKED_LIST    ? COX_EVAL_LIST
+                                                                  : COX_EVAL_SPEC,
                                   .success = env.success,
                                   .failure = env.failure,
                                   .error_code = env.error_code,
                                   .image = t->image.bytes,
                                   .opened = &t->image,
                                   .n_steps = tpl.n_steps };
-    x.error_message = cox_slice(cox_arena_dup(&e->fx->arena, env.error_message.data, env.error_message.len),
-                                env.error_message.len);
+    x.error_message = arena_copy(e, env.error_message);
+    x.item_json = arena_copy(e, env.item_json);
+    x.item_index = env.item_index;
+    x.args_json = arena_copy(e, env.args_json);
     x.steps = copy_inputs(e, t, template_index, tpl.n_steps);
-    act(e, COX_ACT_EVALUATE)->u.evaluate = x;
+    struct cox_action *a = act(e, COX_ACT_EVALUATE);
+    a->u.evaluate = x;
+    return &a->u.evaluate;
 }
 
-void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct cox_in_evaluated *in)
+void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
+                    enum asked_kind kind)
 {
+    evaluate(e, t, step, template_index, ask(e, t, step, kind));
+}
+
+void evaluate_item_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
+                         uint32_t item, struct cox_slice item_json)
+{
+    struct evaluation *ev = ask(e, t, step, ASKED_BATCH);
+    ev->item = item;
+    struct cox_act_evaluate *x = evaluate(e, t, step, template_index, ev);
+    x->item_index = item;
+    x->item_json = arena_copy(e, item_json);
+}
+
+void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct cox_input *input)
+{
+    const struct cox_in_evaluated *in = &input->u.evaluated;
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
     s->flags &= (uint8_t)~STEP_EVALUATING;
-    if (ev->kind != ASKED_CONDITION)
+    if (ev->kind == ASKED_SPEC)
         e->n_specs_evaluating--;
-    if (t->stopping != COX_TASK_NONE || cox_step_status_final((enum cox_step_status)s->status))
+    if (t->stopping != COX_TASK_NONE || s->status == COX_STEP_RUNNING ||
+        cox_step_status_final((enum cox_step_status)s->status))
         return;
-    if (!in->ok) {
+    if (ev->kind != ASKED_SPEC && ev->kind != ASKED_CONDITION) {
+        expand_asked(e, ev, input);
+    } else if (!in->ok) {
         step_refuse(e, t, ev->step, COX_CODE_INPUT_INVALID, in->error);
-    } else if (ev->kind != ASKED_CONDITION) {
+    } else if (ev->kind == ASKED_SPEC) {
         s->spec = COX_NEW(struct cox_buf);
         cox_buf_append_slice(s->spec, in->value.bytes);
         e->spec_len_held += s->spec->len;
@@ -214,12 +342,13 @@ static bool condition_known(struct cox_engine *e, struct cox_task *t, uint32_t s
                             bool *ret_true)
 {
     if (template_is_large(t, condition)) {
-        evaluate_later(e, t, step, condition, true);
+        evaluate_later(e, t, step, condition, ASKED_CONDITION);
         return false;
     }
+    struct frame_values values;
     struct cox_eval_env env;
     struct cox_buf error = { 0 };
-    eval_env_init(&env, t, step);
+    eval_env_init(&env, &values, t, step);
     enum cox_err err = cox_eval_condition(&t->image, condition, &env, ret_true, &error);
     if (err != COX_OK)
         step_refuse(e, t, step, COX_CODE_INPUT_INVALID, cox_buf_slice(&error));
@@ -232,7 +361,7 @@ void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct step *s = task_step(t, step);
     struct cox_image_step doc;
     cox_image_step(&t->image, step, &doc);
-    if (s->status == COX_STEP_RUNNING || s->flags & STEP_EVALUATING || t->stopping != COX_TASK_NONE)
+    if (s->status == COX_STEP_RUNNING || s->status == COX_STEP_WAITING || s->flags & STEP_EVALUATING || t->stopping != COX_TASK_NONE)
         return;
     bool go, failure;
     if (s->flags & (STEP_OPEN | STEP_IN_FALLBACK) || s->status == COX_STEP_READY) {
@@ -248,6 +377,43 @@ void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step)
         step_make_ready(e, t, step);
     else
         step_skip(e, t, step);
+}
+
+bool step_is_closed(const struct cox_task *t, uint32_t step, const struct step *s)
+{
+    struct cox_image_step doc;
+    cox_image_step(&t->image, step, &doc);
+    return step_is_inner(t, step, &doc) && !(s->flags & STEP_OPEN);
+}
+
+/* READY again after an attempt. Inner steps of the one that is over begin anew. */
+void step_again(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    cox_image_step(&t->image, step, &doc);
+    for (uint32_t i = 0; doc.map == COX_IMAGE_NONE && i < doc.n_inner; i++) {
+        uint32_t inner = step + 1 + i;
+        if (task_has_step(t, inner) && task_step(t, inner)->status != COX_STEP_BLOCKED)
+            emit(e, &(struct record){
+                        .type = RECORD_STEP_RESET, .task = t->id, .step = inner, .wall_ms = e->now.wall_ms });
+    }
+    step_make_ready(e, t, step);
+}
+
+void step_cancel(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    struct step *s = task_step(t, step);
+    if (cox_step_status_final((enum cox_step_status)s->status) || s->flags & STEP_STOPPING)
+        return;
+    step_unready(e, t, s);
+    emit(e, &(struct record){
+                .type = RECORD_STEP_CANCELLED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms });
+    if (s->attempt != NULL)
+        attempt_cancel(e, s->attempt);
+    else if (s->status == COX_STEP_WAITING)
+        expand_stop(e, t, step);
+    else
+        step_settle(e, t, step);
 }
 
 static void backoff_start(struct cox_engine *e, struct cox_task *t, uint32_t step, int64_t left_ms)
@@ -267,9 +433,10 @@ void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step)
     if (s->status != COX_STEP_READY)
         step_move(t, s, COX_STEP_READY); /* derived: that its dependencies ended well is what is durable */
     struct cox_image_call call;
-    step_call(t, step, s, &call);
     int64_t left_ms = s->ready_wall_ms - e->now.wall_ms;
-    if (left_ms > call.max_backoff_ms)
+    if (left_ms > 0)
+        step_call(t, step, s, &call);
+    if (left_ms > 0 && left_ms > call.max_backoff_ms)
         left_ms = call.max_backoff_ms; /* the host's clock was set back while we were away */
     if (left_ms > 0)
         backoff_start(e, t, step, left_ms);
@@ -278,18 +445,43 @@ void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step)
     changed(e, t, step);
 }
 
+/* Is what it does next something that no slot runs? */
+static bool step_expands(const struct cox_task *t, uint32_t step, const struct step *s)
+{
+    struct cox_image_step doc;
+    struct cox_image_call call;
+    cox_image_step(&t->image, step, &doc);
+    if (doc.map != COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK))
+        return true;
+    step_call(t, step, s, &call);
+    return !cox_step_kind_is_leaf(call.kind);
+}
+
 void step_place(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
+    if (t->root->paused)
+        return; /* task_pause() places it when the task goes on */
+    if (step_expands(t, step, task_step(t, step))) {
+        expand_begin(e, t, step);
+        return;
+    }
+    step_place_passed(e, t, step);
+}
+
+void step_place_passed(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
     struct step *s = task_step(t, step);
+    struct cox_image_step doc;
     struct cox_image_call call;
+    cox_image_step(&t->image, step, &doc);
+    if (s->x != NULL && again_needs_fetch(e, t, step))
+        return;
     step_call(t, step, s, &call);
     if (s->spec == NULL && template_is_large(t, call.spec_template)) {
         s->flags |= STEP_UNEVALUATED; /* specs_evaluate_more() takes it from here */
         cox_list_push_back(&e->unevaluated, &s->in_queue);
         return;
     }
-    struct cox_image_step doc;
-    cox_image_step(&t->image, step, &doc);
     class_enqueue(e, t->classes[call.class_index], s, doc.priority);
 }
 
@@ -315,7 +507,7 @@ void specs_evaluate_more(struct cox_engine *e)
         cox_list_remove(&s->in_queue);
         s->flags &= (uint8_t)~STEP_UNEVALUATED;
         step_call(t, step_index(s), s, &call);
-        evaluate_later(e, t, step_index(s), call.spec_template, false);
+        evaluate_later(e, t, step_index(s), call.spec_template, ASKED_SPEC);
         e->n_specs_evaluating++;
     }
 }
@@ -354,9 +546,10 @@ bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct c
         *ret = tpl.json;
         return true;
     }
+    struct frame_values values;
     struct cox_eval_env env;
     struct cox_buf json = { 0 }, error = { 0 };
-    eval_env_init(&env, t, step);
+    eval_env_init(&env, &values, t, step);
     enum cox_err err = cox_eval_template(&t->image, call.spec_template, &env, &json, &error);
     if (err == COX_OK && json.len > COX_SPEC_LEN_MAX) {
         err = COX_ERR_INVALID;
@@ -408,16 +601,20 @@ void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step)
 static void settle_one(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct cox_image_step doc;
-    if (t->stopping != COX_TASK_NONE)
-        return; /* what had not begun is cancelled already */
     cox_image_step(&t->image, step, &doc);
+    if (doc.n_inner > 0 && doc.map == COX_IMAGE_NONE)
+        inner_close(e, t, step);
+    if (step_is_inner(t, step, &doc))
+        race_inner_ended(e, t, doc.owner);
+    if (t->stopping != COX_TASK_NONE || step_is_inner(t, step, &doc))
+        return; /* what had not begun is cancelled already */
     if (task_step_status(t, step) == COX_STEP_FAILED && !doc.allow_failure && t->doc.fail_fast) {
         task_stop(e, t, COX_TASK_FAILED, t->code, t->message);
         return;
     }
     for (uint32_t i = 0; i < doc.n_dependants; i++) {
         uint32_t dependant = cox_image_dependant(&t->image, step, i);
-        if (dependant >= t->link_next)
+        if (dependant >= t->link_next || !task_is_member(t, dependant))
             continue; /* linking will count for itself */
         struct step *d = task_step(t, dependant);
         COX_ASSERT(d->n_waiting > 0);
@@ -428,10 +625,14 @@ static void settle_one(struct cox_engine *e, struct cox_task *t, uint32_t step)
 
 void settle_all(struct cox_engine *e)
 {
+    if (e->settling)
+        return; /* what was added is next */
+    e->settling = true;
     for (size_t i = 0; i < e->n_settled; i++) { /* settling may append */
         struct settled s = e->settled[i];
         settle_one(e, s.task, s.step);
         task_maybe_finish(e, s.task);
     }
     e->n_settled = 0;
+    e->settling = false;
 }

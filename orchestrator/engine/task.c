@@ -1,4 +1,5 @@
 /* Tasks: made from an image, linked in pieces, stopped, finished, archived. */
+#include "expand/expand.h"
 #include "state.h"
 
 #include <string.h>
@@ -39,23 +40,79 @@ struct cox_task *task_create(struct cox_engine *e, cox_task_id id)
     return t;
 }
 
-void task_init_header(struct cox_task *t)
+static void pages_reserve(struct cox_task *t)
+{
+    uint32_t n_pages = (t->n_steps + COX_PAGE_STEPS - 1) / COX_PAGE_STEPS;
+    if (n_pages <= t->n_pages)
+        return;
+    t->pages = cox_realloc(t->pages, n_pages, sizeof t->pages[0]);
+    for (; t->n_pages < n_pages; t->n_pages++)
+        t->pages[t->n_pages] = NULL;
+}
+
+static void image_opened(struct cox_task *t)
 {
     enum cox_err err = cox_image_open(&t->image, t->image.bytes);
     COX_ASSERT(err == COX_OK); /* checked when it was submitted or loaded */
     cox_image_task(&t->image, &t->doc);
-    t->has_header = true;
-    uint32_t n_pages = (t->image.n_steps + COX_PAGE_STEPS - 1) / COX_PAGE_STEPS;
-    t->pages = cox_realloc(t->pages, n_pages, sizeof t->pages[0]);
-    for (; t->n_pages < n_pages; t->n_pages++)
-        t->pages[t->n_pages] = NULL;
-    t->classes = cox_calloc(t->image.n_classes, sizeof t->classes[0]);
+    if (t->own_image)
+        t->n_steps = t->image.n_steps;
+    t->classes = cox_calloc(t->image.n_classes > 0 ? t->image.n_classes : 1, sizeof t->classes[0]);
     memset(t->n_by_status, 0, sizeof t->n_by_status);
-    t->n_by_status[COX_STEP_BLOCKED] = t->image.n_steps;
+    t->n_by_status[COX_STEP_BLOCKED] = task_n_members(t);
 }
 
-static void step_fini(struct step *s)
+void task_init_header(struct cox_task *t)
 {
+    t->has_header = true;
+    if (t->image_bytes != NULL)
+        image_opened(t);
+    pages_reserve(t);
+}
+
+/* A frame over a range of its parent's image borrows it; in recovery the parent may come later. */
+void frame_attach(struct cox_engine *e, struct cox_task *t)
+{
+    if (t->parent != NULL || t->parent_id == 0)
+        return;
+    struct cox_task *parent = cox_map64_get(&e->tasks, t->parent_id);
+    if (parent == NULL || !parent->has_header)
+        return;
+    frame_attach(e, parent);
+    t->parent = parent;
+    t->root = parent->root;
+    t->depth = parent->depth + 1;
+    parent->n_children++;
+    cox_list_push_back(&t->root->frames, &t->in_frames);
+    if (t->image_bytes == NULL) {
+        t->image.bytes = parent->image.bytes;
+        image_opened(t);
+    }
+}
+
+uint32_t task_n_members(const struct cox_task *t)
+{
+    return t->own_image ? t->doc.n_members : t->n_steps;
+}
+
+uint32_t cox_task_next_step(const struct cox_task *t, uint32_t from)
+{
+    struct cox_image_step doc;
+    uint32_t end = t->first + t->n_steps;
+    if (from <= t->first)
+        return t->first;
+    while (from < end) {
+        cox_image_step(&t->image, from, &doc);
+        if (!doc.is_body)
+            return from;
+        from += 1 + doc.n_inner; /* runs in frames of its own */
+    }
+    return COX_IMAGE_NONE;
+}
+
+static void step_fini(struct cox_engine *e, struct step *s)
+{
+    expansion_free(e, s);
     cox_free(s->output);
     cox_free(s->message);
     for (uint32_t i = 0; s->history != NULL && i < s->history->n; i++)
@@ -89,7 +146,7 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
             if (e != NULL && e->live)
                 step_unready(e, t, &p->steps[i]);
-            step_fini(&p->steps[i]);
+            step_fini(e, &p->steps[i]);
         }
         if (p != NULL && e != NULL)
             entity_forget(e, &p->entity);
@@ -99,13 +156,18 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         for (uint32_t i = 0; t->classes != NULL && i < t->image.n_classes; i++)
             class_release(e, t->classes[i]);
         timer_clear(e, &t->deadline);
+        timer_clear(e, &t->rest);
+        cox_list_remove(&t->in_frames);
+        if (t->parent != NULL)
+            t->parent->n_children--;
         cox_map64_remove(&e->tasks, t->id);
         cox_list_remove(&t->in_tasks);
         cox_list_remove(&t->in_linking);
         if (e->live)
-            e->n_live_steps -= t->image.n_steps;
+            e->n_live_steps -= t->n_steps;
     }
     names_free(t->worker_names);
+    task_free_words(t);
     cox_free(t->classes);
     cox_free(t->pages);
     cox_free(t->tenant);
@@ -135,22 +197,46 @@ struct page *task_page(struct cox_task *t, uint32_t no)
 {
     if (t->pages[no] != NULL)
         return t->pages[no];
-    uint32_t left = t->image.n_steps - no * COX_PAGE_STEPS;
-    return page_create(t, no, left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS);
+    return page_create(t, no, page_n_steps(t, no));
+}
+
+uint32_t page_n_steps(const struct cox_task *t, uint32_t no)
+{
+    uint32_t left = t->n_steps - no * COX_PAGE_STEPS;
+    return left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS;
+}
+
+bool task_is_member(const struct cox_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    for (uint32_t i = step; i != COX_IMAGE_NONE && i != t->first; i = doc.owner) {
+        cox_image_step(&t->image, i, &doc);
+        if (doc.is_body)
+            return false;
+    }
+    return true;
+}
+
+bool task_has_step(const struct cox_task *t, uint32_t step)
+{
+    return t->pages[(step - t->first) / COX_PAGE_STEPS] != NULL;
 }
 
 struct step *task_step(const struct cox_task *t, uint32_t step)
 {
+    step -= t->first;
     return &t->pages[step / COX_PAGE_STEPS]->steps[step % COX_PAGE_STEPS];
 }
 
 struct step *task_step_make(struct cox_task *t, uint32_t step)
 {
+    step -= t->first;
     return &task_page(t, step / COX_PAGE_STEPS)->steps[step % COX_PAGE_STEPS];
 }
 
 enum cox_step_status task_step_status(const struct cox_task *t, uint32_t step)
 {
+    step -= t->first;
     const struct page *p = t->pages[step / COX_PAGE_STEPS];
     return p == NULL ? COX_STEP_BLOCKED : (enum cox_step_status)p->steps[step % COX_PAGE_STEPS].status;
 }
@@ -163,7 +249,7 @@ struct page *step_page(const struct step *s)
 
 uint32_t step_index(const struct step *s)
 {
-    return step_page(s)->entity.sub * COX_PAGE_STEPS + s->index;
+    return step_page(s)->task->first + step_page(s)->entity.sub * COX_PAGE_STEPS + s->index;
 }
 
 static uint64_t step_cpu_us(const struct step *s)
@@ -183,15 +269,10 @@ void task_derive_sums(struct cox_task *t)
 {
     memset(t->n_by_status, 0, sizeof t->n_by_status);
     t->cpu_us = 0;
-    for (uint32_t no = 0; no < t->n_pages; no++) {
-        const struct page *p = t->pages[no];
-        uint32_t left = t->image.n_steps - no * COX_PAGE_STEPS;
-        if (p == NULL)
-            t->n_by_status[COX_STEP_BLOCKED] += left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS;
-        for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
-            t->n_by_status[p->steps[i].status]++;
-            t->cpu_us += step_cpu_us(&p->steps[i]);
-        }
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        t->n_by_status[task_step_status(t, i)]++;
+        if (task_has_step(t, i))
+            t->cpu_us += step_cpu_us(task_step(t, i));
     }
 }
 
@@ -211,7 +292,7 @@ static void reply_submit(struct cox_engine *e, uint64_t request, enum cox_err er
 }
 
 /* True when the key settles the matter: the same task again, or another under its name. */
-static bool submit_known_key(struct cox_engine *e, const struct cox_in_submit *in)
+bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in)
 {
     struct cox_buf text = { 0 };
     key_text(&text, in->tenant, in->key);
@@ -231,17 +312,22 @@ static bool submit_known_key(struct cox_engine *e, const struct cox_in_submit *i
     return true;
 }
 
-static bool submit_has_room(const struct cox_engine *e, const struct cox_image *img)
+/* False after refusing. */
+bool task_has_room(struct cox_engine *e, uint64_t request, const struct cox_image *img)
 {
     uint64_t max = e->config.live_steps_max != 0 ? e->config.live_steps_max : COX_LIVE_STEPS_MAX;
-    return e->n_live_steps + img->n_steps <= max && e->tasks.len < COX_LIVE_TASKS_MAX &&
-           e->classes_by_key.len - e->n_idle_classes + img->n_classes <= COX_CLASSES_MAX;
+    if (e->n_live_steps + img->n_steps <= max && e->tasks.len < COX_LIVE_TASKS_MAX &&
+        e->classes_by_key.len - e->n_idle_classes + img->n_classes <= COX_CLASSES_MAX)
+        return true;
+    e->stats.refused_full++;
+    reply_submit(e, request, COX_ERR_FULL, 0, false, 1000, "too many live steps");
+    return false;
 }
 
 void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
 {
     struct cox_image img;
-    if (in->key.len > 0 && submit_known_key(e, in))
+    if (in->key.len > 0 && task_known_key(e, in))
         return;
     if (cox_image_open(&img, in->image) != COX_OK || img.n_steps == 0) {
         reply_submit(e, in->request, COX_ERR_INTERNAL, 0, false, 0, "the compiled document is damaged");
@@ -252,10 +338,8 @@ void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
                      "too many idempotency keys of the last day");
         return;
     }
-    if (!submit_has_room(e, &img)) {
-        reply_submit(e, in->request, COX_ERR_FULL, 0, false, 1000, "too many live steps");
+    if (!task_has_room(e, in->request, &img))
         return;
-    }
     struct record r = { .type = RECORD_TASK_SUBMITTED,
                         .task = ((uint64_t)e->config.shard << 48) | (e->meta.last_task_counter + 1),
                         .wall_ms = e->now.wall_ms };
@@ -266,16 +350,25 @@ void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
     emit(e, &r);
     struct cox_task *t = cox_map64_get(&e->tasks, r.task);
     reply_submit(e, in->request, COX_OK, r.task, false, 0, NULL);
-    e->n_live_steps += t->image.n_steps;
+    task_begin(e, t);
+    task_index(e, t);
+}
+
+/* A task or frame that the last record has made. */
+void task_begin(struct cox_engine *e, struct cox_task *t)
+{
+    e->n_live_steps += t->n_steps;
+    t->link_next = t->first;
     task_arm_deadline(e, t);
     cox_list_push_back(&e->linking, &t->in_linking);
 }
 
 void task_arm_deadline(struct cox_engine *e, struct cox_task *t)
 {
-    if (t->doc.deadline_ms == 0 || t->stopping != COX_TASK_NONE || cox_task_status_final(t->status))
+    if (t->doc.deadline_ms == 0 || t->parent_id != 0 || t->stopping != COX_TASK_NONE || cox_task_status_final(t->status))
         return;
-    timer_set(e, &t->deadline, mono_after(e, t->doc.deadline_ms - (e->now.wall_ms - t->created_wall_ms)));
+    int64_t from_ms = t->revived_wall_ms > 0 ? t->revived_wall_ms : t->created_wall_ms;
+    timer_set(e, &t->deadline, mono_after(e, t->doc.deadline_ms - (e->now.wall_ms - from_ms)));
 }
 
 /* ---- linking: the task's steps become visible to placement, some a turn ---- */
@@ -286,6 +379,8 @@ static void acquire_class(struct cox_engine *e, struct cox_task *t, uint32_t cal
     if (call_index == COX_IMAGE_NONE)
         return;
     cox_image_call(&t->image, call_index, &call);
+    if (call.class_index == COX_IMAGE_NONE)
+        return;
     if (t->classes[call.class_index] == NULL)
         t->classes[call.class_index] = class_acquire(e, &t->image, call.class_index);
 }
@@ -297,11 +392,13 @@ static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
     cox_image_step(&t->image, i, &doc);
     acquire_class(e, t, doc.call);
     acquire_class(e, t, doc.fallback);
-    s->n_waiting = 0;
+    s->n_waiting = 0; /* what a frame's steps refer to outside it has ended */
     for (uint32_t k = 0; k < doc.n_needs; k++)
-        if (!cox_step_status_final(task_step_status(t, cox_image_need(&t->image, i, k))))
+        if (task_contains(t, cox_image_need(&t->image, i, k)) &&
+            !cox_step_status_final(task_step_status(t, cox_image_need(&t->image, i, k))))
             s->n_waiting++;
-    if (s->n_waiting == 0 && !cox_step_status_final((enum cox_step_status)s->status))
+    if (s->n_waiting == 0 && !cox_step_status_final((enum cox_step_status)s->status) &&
+        !step_is_closed(t, i, s))
         step_consider(e, t, i);
     settle_all(e); /* now: a dependant linked later finds this step final and does not wait for it */
 }
@@ -310,12 +407,17 @@ static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
 
 void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget)
 {
-    while (t->link_next<t->image.n_steps && * budget> 0) {
+    uint32_t end = t->first + t->n_steps;
+    while (t->link_next < end && *budget > 0) {
         uint64_t n_fits = e->n_fits;
-        link_step(e, t, t->link_next++);
+        uint32_t step = cox_task_next_step(t, t->link_next);
+        t->link_next = step == COX_IMAGE_NONE ? end : step + 1;
+        if (step == COX_IMAGE_NONE)
+            break;
+        link_step(e, t, step);
         *budget -= 1 + (int64_t)((e->n_fits - n_fits) / FITS_A_STEP);
     }
-    if (t->link_next == t->image.n_steps)
+    if (t->link_next == end)
         cox_list_remove(&t->in_linking);
 }
 
@@ -330,6 +432,18 @@ void task_link_some(struct cox_engine *e)
 }
 
 /* ---- the end ---- */
+
+/* Steps that have begun end by themselves, once what they have begun has stopped. */
+static void stop_begun(struct cox_engine *e, struct cox_task *t)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        struct step *s = task_step(t, i);
+        if (s->attempt != NULL)
+            attempt_cancel(e, s->attempt);
+        else if (s->status == COX_STEP_WAITING)
+            expand_stop(e, t, i);
+    }
+}
 
 void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,
                const char *message)
@@ -346,30 +460,10 @@ void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status in
     r.u.stopping.code = code;
     r.u.stopping.message = cox_slice_str(message);
     emit(e, &r);
-    t->link_next = t->image.n_steps;
+    t->link_next = t->first + t->n_steps;
     changed(e, t, COX_IMAGE_NONE);
-    for (uint32_t no = 0; no < t->n_pages; no++)
-        for (uint32_t i = 0; i < t->pages[no]->n_steps; i++)
-            if (t->pages[no]->steps[i].attempt != NULL)
-                attempt_cancel(e, t->pages[no]->steps[i].attempt);
+    stop_begun(e, t);
     task_maybe_finish(e, t);
-}
-
-void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in)
-{
-    struct cox_task *t = cox_map64_get(&e->tasks, in->task);
-    if (t != NULL) {
-        char *reason = cox_strndup((const char *)in->reason.data, in->reason.len);
-        task_stop(e, t, COX_TASK_CANCELLED, COX_CODE_CANCELLED,
-                  in->reason.len > 0 ? reason : "cancelled by request");
-        cox_free(reason);
-        t = cox_map64_get(&e->tasks, in->task);
-    }
-    struct cox_action *a = act(e, COX_ACT_REPLY);
-    a->u.reply = (struct cox_act_reply){ .request = in->request,
-                                         .err = t == NULL ? COX_ERR_NOT_FOUND : COX_OK,
-                                         .task = in->task,
-                                         .status = t == NULL ? COX_TASK_NONE : t->status };
 }
 
 static bool task_all_final(const struct cox_task *t)
@@ -377,20 +471,24 @@ static bool task_all_final(const struct cox_task *t)
     uint32_t n = 0;
     for (int s = COX_STEP_SUCCEEDED; s < COX_STEP_STATUS_NR; s++)
         n += t->n_by_status[s];
-    return n == t->image.n_steps;
+    return n == task_n_members(t);
 }
 
-static void task_finish(struct cox_engine *e, struct cox_task *t, const struct record_finished *f)
+void task_finish(struct cox_engine *e, struct cox_task *t, const struct record_finished *f)
 {
     timer_clear(e, &t->deadline);
-    if (f->outputs.kind == COX_PAYLOAD_STORED)
-        payload_keep(e, &f->outputs);
+    payload_keep(e, t->root->id, &f->outputs);
     struct record r = { .type = RECORD_TASK_FINISHED, .task = t->id, .wall_ms = e->now.wall_ms };
     r.u.finished = *f;
     emit(e, &r);
-    e->stats.tasks_finished[f->status]++;
     changed(e, t, COX_IMAGE_NONE);
     task_archive(e, t);
+    if (t->parent != NULL) {
+        frame_ended(e, t, &f->outputs);
+        return;
+    }
+    e->stats.tasks_finished[f->status]++;
+    task_index(e, t);
 }
 
 static void finish_with_error(struct cox_engine *e, struct cox_task *t, enum cox_code code,
@@ -405,7 +503,8 @@ static void finish_with_outputs(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_buf json = { 0 }, error = { 0 };
     struct cox_eval_env env;
-    eval_env_init(&env, t, COX_IMAGE_NONE);
+    struct frame_values values;
+    eval_env_init(&env, &values, t, COX_IMAGE_NONE);
     enum cox_err err = COX_OK;
     if (t->doc.outputs_template == COX_IMAGE_NONE)
         cox_buf_append_str(&json, "{}");
@@ -432,7 +531,10 @@ void task_maybe_finish(struct cox_engine *e, struct cox_task *t)
 {
     if (cox_task_status_final(t->status) || t->outputs_evaluating || !task_all_final(t))
         return;
-    if (t->stopping != COX_TASK_NONE || t->code != COX_CODE_NONE) {
+    bool failed = t->code != COX_CODE_NONE && !t->doc.outputs_always;
+    if (!t->own_image) {
+        frame_finish_range(e, t);
+    } else if (t->stopping != COX_TASK_NONE || failed) {
         struct record_finished f = { .status = t->stopping != COX_TASK_NONE ? t->stopping : COX_TASK_FAILED,
                                      .code = t->code,
                                      .message = cox_slice_str(t->message) };
@@ -442,7 +544,7 @@ void task_maybe_finish(struct cox_engine *e, struct cox_task *t)
         cox_free(kept);
     } else if (t->doc.outputs_template != COX_IMAGE_NONE && template_is_large(t, t->doc.outputs_template)) {
         t->outputs_evaluating = true;
-        evaluate_later(e, t, COX_IMAGE_NONE, t->doc.outputs_template, false);
+        evaluate_later(e, t, COX_IMAGE_NONE, t->doc.outputs_template, ASKED_OUTPUTS);
     } else {
         finish_with_outputs(e, t);
     }
@@ -469,15 +571,39 @@ void task_archive(struct cox_engine *e, struct cox_task *t)
     task_freeze(e, t, &bytes);
     struct cox_action *a = act(e, COX_ACT_ARCHIVE);
     a->u.archive.task = t->id;
+    a->u.archive.root = t->root->id;
     a->u.archive.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
     cox_buf_fini(&bytes);
+}
+
+/* What ListTasks knows of it. */
+void task_index(struct cox_engine *e, const struct cox_task *t)
+{
+    struct cox_arena *arena = &e->fx->arena;
+    struct cox_label *labels = cox_arena_alloc(arena, (t->image.n_labels + 1) * sizeof *labels);
+    struct cox_slice tenant = cox_slice_str(t->tenant);
+    for (uint32_t i = 0; i < t->image.n_labels; i++) {
+        struct cox_slice name, value;
+        cox_image_label(&t->image, i, &name, &value);
+        labels[i].name = cox_slice(cox_arena_dup(arena, name.data, name.len), name.len);
+        labels[i].value = cox_slice(cox_arena_dup(arena, value.data, value.len), value.len);
+    }
+    struct cox_act_index x = { .task = t->id,
+                               .status = cox_task_status_final(t->status) ? t->status : COX_TASK_PENDING,
+                               .created_wall_ms = t->created_wall_ms,
+                               .finished_wall_ms = t->finished_wall_ms,
+                               .labels = labels,
+                               .n_labels = t->image.n_labels };
+    x.name = cox_slice(cox_arena_dup(arena, t->doc.name.data, t->doc.name.len), t->doc.name.len);
+    x.tenant = cox_slice(cox_arena_dup(arena, tenant.data, tenant.len), tenant.len);
+    act(e, COX_ACT_INDEX)->u.index = x;
 }
 
 /* The archive has it. A task whose evaluation is still out keeps its image until that came back. */
 void task_archived(struct cox_engine *e, struct cox_task *t)
 {
     t->archived = true;
-    if (t->n_evaluations == 0 && cox_task_status_final(t->status))
+    if (t->n_evaluations == 0 && t->n_children == 0 && cox_task_status_final(t->status))
         emit(e, &(struct record){ .type = RECORD_TASK_ARCHIVED, .task = t->id });
 }
 
@@ -493,4 +619,46 @@ void keys_expire(struct cox_engine *e)
             break;
         emit(e, &(struct record){ .type = RECORD_KEY_EXPIRED, .task = k->entity.id });
     }
+}
+
+/* ---- as people see it ---- */
+
+enum cox_task_status task_shown_status(const struct cox_task *root)
+{
+    uint32_t n_waiting = root->n_by_status[COX_STEP_WAITING];
+    uint32_t n_busy = root->n_by_status[COX_STEP_READY] + root->n_by_status[COX_STEP_RUNNING];
+    if (cox_task_status_final(root->status))
+        return root->status;
+    if (root->paused)
+        return COX_TASK_PAUSED;
+    if (n_busy > 0 || n_waiting == 0)
+        return root->status;
+    COX_LIST_FOR_EACH (it, &root->frames) {
+        const struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);
+        n_busy += f->n_by_status[COX_STEP_READY] + f->n_by_status[COX_STEP_RUNNING];
+        if (n_busy > 0)
+            return root->status;
+    }
+    return COX_TASK_WAITING;
+}
+
+/* ---- pins ---- */
+
+void task_pin_templates(struct cox_task *t, struct cox_slice pins)
+{
+    struct cox_reader in = cox_reader(pins);
+    size_t n = pins.len / sizeof(uint64_t);
+    if (n == 0)
+        return;
+    t->template_pins = cox_calloc(n, sizeof t->template_pins[0]);
+    for (size_t i = 0; i < n; i++)
+        t->template_pins[i] = cox_get_u64(&in);
+}
+
+void task_pin_version(struct cox_task *t, uint32_t class_index, struct cox_slice version)
+{
+    if (t->version_pins == NULL)
+        t->version_pins = cox_calloc(t->image.n_classes, sizeof t->version_pins[0]);
+    cox_free(t->version_pins[class_index]);
+    t->version_pins[class_index] = text_own(version);
 }

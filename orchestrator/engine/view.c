@@ -68,7 +68,7 @@ void cox_step_view(const struct cox_engine *e, const struct cox_task *t, uint32_
 {
     memset(ret, 0, sizeof *ret);
     ret->status = task_step_status(t, step);
-    if (t->pages[step / COX_PAGE_STEPS] == NULL) {
+    if (!task_has_step(t, step)) {
         ret->reason = COX_REASON_DEPENDENCIES;
         return;
     }
@@ -171,7 +171,7 @@ bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker
         return false;
     const struct attempt *a = COX_CONTAINER_OF(at, struct attempt, in_worker);
     *it = at;
-    *ret = (struct cox_ref){ a->task->id, a->step_index, a->step->token };
+    *ret = (struct cox_ref){ a->task->id, a->step_index, a->token };
     return true;
 }
 

@@ -1,0 +1,84 @@
+/* task: a frame over the image of a template, compiled with this step's inputs. */
+#include "../template.h"
+#include "expand.h"
+
+#include <string.h>
+
+/* The revision that was pinned when the frame's task was made. */
+static const struct template *pinned(const struct cox_engine *e, const struct cox_task *t, struct cox_slice ref)
+{
+    while (!t->own_image)
+        t = t->parent;
+    for (uint32_t i = 0; t->template_pins != NULL && i < cox_image_n_refs(&t->image); i++)
+        if (cox_slice_eq(cox_image_ref(&t->image, i), ref))
+            return template_by_revision(e, t->template_pins[i]);
+    return NULL;
+}
+
+void subtask_compile(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice inputs_json)
+{
+    struct cox_image_call call;
+    step_call(t, step, task_step(t, step), &call);
+    const struct template *tpl = pinned(e, t, call.ref);
+    struct cox_buf text = { 0 };
+    if (tpl == NULL)
+        cox_buf_printf(&text, "there is no template %.*s", (int)call.ref.len, (const char *)call.ref.data);
+    else if (t->depth + 1 >= COX_FRAME_DEPTH_MAX)
+        cox_buf_printf(&text, "tasks in tasks: deeper than %u", COX_FRAME_DEPTH_MAX);
+    if (text.len > 0) {
+        expand_fail(e, t, step, tpl == NULL ? COX_CODE_INPUT_INVALID : COX_CODE_RESOURCE_EXHAUSTED,
+                    cox_buf_slice(&text));
+        cox_buf_fini(&text);
+        return;
+    }
+    struct evaluation *ev = ask(e, t, step, ASKED_IMAGE);
+    struct cox_act_compile c = { .ticket = ev->ticket, .root = t->root->id, .kind = COX_SOURCE_TEMPLATE };
+    struct cox_slice document = template_document(tpl);
+    c.document.kind = COX_PAYLOAD_INLINE;
+    c.document.bytes = cox_slice(cox_arena_dup(&e->fx->arena, document.data, document.len), document.len);
+    if (inputs_json.len == 0)
+        inputs_json = cox_slice_str("{}");
+    c.inputs_json = cox_slice(cox_arena_dup(&e->fx->arena, inputs_json.data, inputs_json.len), inputs_json.len);
+    act(e, COX_ACT_COMPILE)->u.compile = c;
+}
+
+void subtask_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice inputs_json)
+{
+    waiting_begins(e, t, step, 0, cox_slice(NULL, 0));
+    subtask_compile(e, t, step, inputs_json);
+}
+
+/* It had begun, and its frame was not yet opened: what its inputs are is computed again. */
+void subtask_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    struct cox_image_call call;
+    step_call(t, step, task_step(t, step), &call);
+    evaluate_later(e, t, step, call.spec_template, ASKED_INPUTS);
+}
+
+void expand_compiled(struct cox_engine *e, const struct cox_in_compiled *in)
+{
+    struct evaluation *ev = cox_map64_remove(&e->evaluations, in->ticket);
+    if (ev == NULL)
+        return;
+    struct cox_task *t = ev->task;
+    struct step *s = task_step(t, ev->step);
+    struct cox_image image;
+    t->n_evaluations--;
+    s->flags &= (uint8_t)~STEP_EVALUATING;
+    bool stopped = t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING || s->x == NULL || s->x->timed_out;
+    if (s->status == COX_STEP_WAITING && !stopped && s->x->child == NULL) {
+        struct record_frame f = { .item = UINT64_MAX, .image = in->image };
+        if (!in->ok)
+            expand_fail(e, t, ev->step, s->x->continuing ? COX_CODE_OUTPUT_INVALID : COX_CODE_INPUT_INVALID,
+                        in->error);
+        else if (cox_image_open(&image, in->image) != COX_OK)
+            expand_fail(e, t, ev->step, COX_CODE_INTERNAL, cox_slice_str("the compiled steps are damaged"));
+        else
+            frame_open(e, t, ev->step, &f);
+    }
+    settle_all(e);
+    if (t->archived)
+        task_archived(e, t);
+    cox_free(ev);
+}

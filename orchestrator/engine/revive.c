@@ -1,0 +1,279 @@
+/* Tasks that run again, and tasks made from others.
+ *
+ * Both begin as the frozen bytes of a task with some steps made as if they had never been tried. The record has
+ * these bytes, so what is run again was decided once. */
+#include "expand/expand.h"
+
+#include <string.h>
+
+/* Marks `step` and all that depends on it. */
+static void mark_dependants(const struct cox_task *t, bool *again, uint32_t step)
+{
+    uint32_t *stack = cox_calloc(t->n_steps + 1, sizeof *stack);
+    size_t n = 0;
+    stack[n++] = step;
+    again[step] = true;
+    while (n > 0) {
+        struct cox_image_step doc;
+        uint32_t i = stack[--n];
+        cox_image_step(&t->image, i, &doc);
+        for (uint32_t k = 0; k < doc.n_dependants; k++) {
+            uint32_t d = cox_image_dependant(&t->image, i, k);
+            if (!again[d]) {
+                again[d] = true;
+                stack[n++] = d;
+            }
+        }
+    }
+    cox_free(stack);
+}
+
+static bool succeeded(const struct cox_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    for (uint32_t i = step; i != COX_IMAGE_NONE; i = doc.owner) { /* the losers of a race that was won stay */
+        if (task_step_status(t, i) == COX_STEP_SUCCEEDED)
+            return true;
+        cox_image_step(&t->image, i, &doc);
+    }
+    return false;
+}
+
+static void into_history(struct step *s)
+{
+    uint32_t n = s->history != NULL ? s->history->n : 0;
+    bool there = n > 0 && s->history->items[n - 1].number == s->n_attempts;
+    if (s->n_attempts > 0 && s->token.counter != 0 && !there)
+        attempt_remember(s);
+}
+
+/* What did not succeed, or is marked, is to be run again. */
+static void reset_steps(struct cox_task *t, const bool *again)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        struct step *s = task_step_make(t, i);
+        if ((again == NULL || !again[i]) && succeeded(t, i))
+            continue;
+        into_history(s);
+        step_reset(t, s);
+    }
+    t->stopping = COX_TASK_NONE;
+    t->code = COX_CODE_NONE;
+    cox_free(t->message);
+    t->message = NULL;
+    t->error_step = COX_IMAGE_NONE;
+    cox_free(t->outputs);
+    t->outputs = NULL;
+    t->finished_wall_ms = 0;
+    t->gone = false;
+    t->paused = false;
+}
+
+/* ---- bytes ---- */
+
+static void body_encode(struct cox_buf *b, const struct cox_task *t)
+{
+    size_t at = b->len;
+    cox_put_u32(b, 0);
+    header_encode(b, t);
+    cox_set_u32(b, at, (uint32_t)(b->len - at - 4));
+    cox_put_u32(b, t->n_pages);
+    for (uint32_t no = 0; no < t->n_pages; no++) {
+        at = b->len;
+        cox_put_u32(b, 0);
+        page_encode(b, t->pages[no]);
+        cox_set_u32(b, at, (uint32_t)(b->len - at - 4));
+    }
+}
+
+/* Entities that know of later records stay as they are. */
+static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task_id id, struct cox_slice bytes)
+{
+    struct cox_reader in = cox_reader(bytes);
+    struct cox_slice header = cox_get_bytes(&in);
+    struct cox_task *t = cox_map64_get(&e->tasks, id);
+    bool fresh = t == NULL || !t->has_header;
+    if (t == NULL)
+        t = task_create(e, id);
+    if (fresh) {
+        enum cox_err err = header_decode(t, header);
+        COX_ASSERT(err == COX_OK); /* encoded by us; the record has a checksum */
+        task_init_header(t);
+        entity_touch(e, &t->entity, seq);
+    }
+    uint32_t n_pages = cox_get_u32(&in);
+    for (uint32_t no = 0; no < n_pages; no++) {
+        struct cox_slice page = cox_get_bytes(&in);
+        if (no >= t->n_pages || t->pages[no] != NULL)
+            continue;
+        struct page *p = page_create(t, no, page_n_steps(t, no));
+        enum cox_err err = page_decode(p, page);
+        COX_ASSERT(err == COX_OK);
+        entity_touch(e, &p->entity, seq);
+    }
+    task_derive_sums(t);
+    return t;
+}
+
+/* ---- retry ---- */
+
+void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, r->task);
+    if (t != NULL && t->has_header && t->entity.applied_seq < seq)
+        task_destroy(e, t); /* replay keeps ended tasks until the archive surely has them */
+    body_decode(e, seq, r->task, r->u.woken.bytes);
+}
+
+void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, in->task), *old;
+    if (t != NULL) {
+        reply(e, in->request, COX_ERR_INVALID, t,
+              cox_task_status_final(t->status) ? "the task is just ending; try again" : "the task has not ended");
+        return;
+    }
+    if (cox_task_thaw(in->archived, &old) != COX_OK) {
+        reply(e, in->request, COX_ERR_INTERNAL, NULL, "the archived task is damaged");
+        return;
+    }
+    if (old->status == COX_TASK_SUCCEEDED) {
+        reply(e, in->request, COX_ERR_INVALID, old, "the task has succeeded: there is nothing to run again");
+        cox_task_free(old);
+        return;
+    }
+    reset_steps(old, NULL);
+    old->status = COX_TASK_PENDING;
+    old->started_wall_ms = 0;
+    old->revived_wall_ms = e->now.wall_ms;
+    struct cox_buf bytes = { 0 };
+    body_encode(&bytes, old);
+    struct record r = { .type = RECORD_TASK_REVIVED, .task = in->task, .wall_ms = e->now.wall_ms };
+    r.u.woken.bytes = cox_buf_slice(&bytes);
+    emit(e, &r);
+    cox_buf_fini(&bytes);
+    cox_task_free(old);
+    t = cox_map64_get(&e->tasks, in->task);
+    task_begin(e, t);
+    task_index(e, t);
+    reply(e, in->request, COX_OK, t, NULL);
+}
+
+/* ---- fork ---- */
+
+void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    struct cox_task *t = body_decode(e, seq, r->task, r->u.forked.bytes);
+    t->claims = !e->live;
+}
+
+/* Values it has from another task are kept as long as it is. */
+void task_claim_values(struct cox_engine *e, const struct cox_task *t)
+{
+    for (uint32_t no = 0; no < t->n_pages; no++) {
+        for (uint32_t i = 0; t->pages[no] != NULL && i < t->pages[no]->n_steps; i++) {
+            const struct step *s = &t->pages[no]->steps[i];
+            const struct value *values[] = { s->output, s->x != NULL ? s->x->errors : NULL,
+                                             s->x != NULL ? s->x->artifacts : NULL };
+            for (size_t k = 0; k < 3; k++) {
+                if (values[k] == NULL || values[k]->payload.kind != COX_PAYLOAD_STORED)
+                    continue;
+                struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
+                a->u.payload.hash = values[k]->payload.hash;
+                a->u.payload.root = t->id;
+            }
+        }
+    }
+}
+
+/* A copy of the task to change, or NULL after the answer. */
+static struct cox_task *fork_source(struct cox_engine *e, const struct cox_in_fork *in)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, in->from), *copy = NULL;
+    struct cox_buf bytes = { 0 };
+    enum cox_err err = COX_ERR_NOT_FOUND;
+    if (in->archived.len > 0) {
+        err = cox_task_thaw(in->archived, &copy);
+    } else if (t != NULL && t->parent_id == 0) {
+        task_freeze(e, t, &bytes);
+        err = cox_task_thaw(cox_buf_slice(&bytes), &copy);
+        cox_buf_fini(&bytes);
+    }
+    if (err == COX_OK)
+        return copy;
+    reply(e, in->request, err == COX_ERR_NOT_FOUND ? err : COX_ERR_INTERNAL, NULL,
+          err == COX_ERR_NOT_FOUND ? NULL : "the task to fork is damaged");
+    return NULL;
+}
+
+static void fork_become(struct cox_engine *e, struct cox_task *copy, const struct cox_in_fork *in)
+{
+    cox_free(copy->tenant);
+    cox_free(copy->key);
+    copy->tenant = text_own(in->tenant);
+    copy->key = in->key.len > 0 ? text_own(in->key) : NULL;
+    copy->document = in->document;
+    copy->status = COX_TASK_PENDING;
+    copy->created_wall_ms = e->now.wall_ms;
+    copy->started_wall_ms = copy->revived_wall_ms = 0;
+    cox_free(copy->schedule);
+    copy->schedule = NULL;
+    if (in->image.len > 0) {
+        cox_free(copy->image_bytes);
+        copy->image_bytes = cox_alloc(in->image.len);
+        memcpy(copy->image_bytes, in->image.data, in->image.len);
+        copy->image.bytes = cox_slice(copy->image_bytes, in->image.len);
+    }
+}
+
+static bool fork_mark(struct cox_engine *e, const struct cox_task *copy, const struct cox_in_fork *in, bool *again)
+{
+    for (uint32_t i = cox_task_next_step(copy, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(copy, i + 1))
+        if (!succeeded(copy, i) && task_step_status(copy, i) != COX_STEP_SKIPPED)
+            mark_dependants(copy, again, i);
+    if (in->at.len == 0)
+        return true;
+    uint32_t at = cox_image_find_step(&copy->image, in->at);
+    if (at == COX_IMAGE_NONE) {
+        reply(e, in->request, COX_ERR_INVALID, NULL, "at: the task has no such step");
+        return false;
+    }
+    mark_dependants(copy, again, at);
+    return true;
+}
+
+void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
+{
+    struct cox_in_submit same = { .request = in->request,
+                                  .tenant = in->tenant,
+                                  .key = in->key,
+                                  .document = in->document };
+    if (in->key.len > 0 && task_known_key(e, &same))
+        return;
+    struct cox_task *copy = fork_source(e, in);
+    if (copy == NULL)
+        return;
+    bool *again = cox_calloc(copy->n_steps + 1, sizeof *again);
+    if (fork_mark(e, copy, in, again) && task_has_room(e, in->request, &copy->image)) {
+        struct cox_buf bytes = { 0 };
+        reset_steps(copy, again);
+        fork_become(e, copy, in);
+        body_encode(&bytes, copy);
+        struct record r = { .type = RECORD_TASK_FORKED,
+                            .task = ((uint64_t)e->config.shard << 48) | (e->meta.last_task_counter + 1),
+                            .wall_ms = e->now.wall_ms };
+        r.u.forked.tenant = in->tenant;
+        r.u.forked.key = in->key;
+        r.u.forked.document = in->document;
+        r.u.forked.bytes = cox_buf_slice(&bytes);
+        emit(e, &r);
+        cox_buf_fini(&bytes);
+        struct cox_task *t = cox_map64_get(&e->tasks, r.task);
+        task_claim_values(e, t);
+        task_begin(e, t);
+        task_index(e, t);
+        reply(e, in->request, COX_OK, t, NULL);
+    }
+    cox_free(again);
+    cox_task_free(copy);
+}

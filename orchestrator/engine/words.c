@@ -1,0 +1,205 @@
+/* What people say to a live task: pause, resume, signal, approve, cancel. */
+#include "expand/expand.h"
+#include "expand/map.h"
+
+#include <string.h>
+
+void reply(struct cox_engine *e, uint64_t request, enum cox_err err, const struct cox_task *t,
+           const char *message)
+{
+    struct cox_action *a = act(e, COX_ACT_REPLY);
+    a->u.reply = (struct cox_act_reply){ .request = request,
+                                         .err = err,
+                                         .task = t != NULL ? t->id : 0,
+                                         .status = t != NULL ? t->status : COX_TASK_NONE,
+                                         .message = message };
+}
+
+/* A root that people may speak to. NULL after the answer. */
+static struct cox_task *find_root(struct cox_engine *e, uint64_t request, cox_task_id id)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, id);
+    if (t == NULL || t->parent_id != 0) {
+        reply(e, request, COX_ERR_NOT_FOUND, NULL, NULL);
+        return NULL;
+    }
+    if (cox_task_status_final(t->status)) {
+        reply(e, request, COX_ERR_INVALID, t, "the task has ended");
+        return NULL;
+    }
+    return t;
+}
+
+/* ---- pause and resume ---- */
+
+static void each_ready(struct cox_engine *e, struct cox_task *t, bool pause)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE && i < t->link_next;
+         i = cox_task_next_step(t, i + 1)) {
+        struct step *s = task_step(t, i);
+        bool map = s->status == COX_STEP_WAITING && s->x->map != NULL;
+        if (s->status != COX_STEP_READY && !map)
+            continue;
+        if (pause)
+            step_unready(e, t, s);
+        else if (map)
+            map_place(e, t, i);
+        else if (!(s->flags & STEP_EVALUATING))
+            step_make_ready(e, t, i);
+        changed(e, t, i);
+    }
+}
+
+void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause)
+{
+    struct cox_task *t = find_root(e, in->request, in->task);
+    if (t == NULL)
+        return;
+    if (t->paused != pause && t->stopping == COX_TASK_NONE) {
+        emit(e, &(struct record){ .type = pause ? RECORD_TASK_PAUSED : RECORD_TASK_RESUMED,
+                                  .task = t->id,
+                                  .wall_ms = e->now.wall_ms });
+        each_ready(e, t, pause);
+        COX_LIST_FOR_EACH (it, &t->frames)
+            each_ready(e, COX_CONTAINER_OF(it, struct cox_task, in_frames), pause);
+        changed(e, t, COX_IMAGE_NONE);
+    }
+    reply(e, in->request, COX_OK, t, NULL);
+    task_may_rest(e, t);
+}
+
+/* ---- signals ---- */
+
+void signal_keep(struct cox_task *root, struct cox_slice name, const struct cox_payload *payload)
+{
+    struct signal *sig = COX_NEW(struct signal);
+    sig->number = ++root->last_signal;
+    sig->name = text_own(name);
+    sig->payload = value_make(payload);
+    cox_list_push_back(&root->signals, &sig->in_signals);
+    root->n_signals++;
+}
+
+static void signal_free(struct cox_task *root, struct signal *sig)
+{
+    cox_list_remove(&sig->in_signals);
+    root->n_signals--;
+    cox_free(sig->name);
+    cox_free(sig->payload);
+    cox_free(sig);
+}
+
+void signal_drop(struct cox_task *root, uint64_t number)
+{
+    COX_LIST_FOR_EACH (it, &root->signals) {
+        struct signal *sig = COX_CONTAINER_OF(it, struct signal, in_signals);
+        if (sig->number != number)
+            continue;
+        signal_free(root, sig);
+        return;
+    }
+}
+
+const struct signal *signal_find(const struct cox_task *root, struct cox_slice name)
+{
+    COX_LIST_FOR_EACH (it, &root->signals) {
+        const struct signal *sig = COX_CONTAINER_OF(it, struct signal, in_signals);
+        if (cox_slice_eq(cox_slice_str(sig->name), name))
+            return sig;
+    }
+    return NULL;
+}
+
+void task_signal(struct cox_engine *e, const struct cox_in_signal *in)
+{
+    struct cox_task *t = find_root(e, in->request, in->task);
+    if (t == NULL)
+        return;
+    if (t->n_signals >= COX_SIGNALS_MAX) {
+        reply(e, in->request, COX_ERR_FULL, t, "too many signals that no step has waited for");
+        return;
+    }
+    payload_keep(e, t->id, &in->payload);
+    struct record r = { .type = RECORD_SIGNALLED, .task = t->id, .wall_ms = e->now.wall_ms };
+    r.u.signalled.name = in->name;
+    r.u.signalled.payload = in->payload;
+    emit(e, &r);
+    reply(e, in->request, COX_OK, t, NULL);
+    if (t->stopping == COX_TASK_NONE)
+        wait_take(e, t, in->name);
+}
+
+void task_free_words(struct cox_task *t)
+{
+    while (!cox_list_empty(&t->signals))
+        signal_free(t, COX_CONTAINER_OF(t->signals.next, struct signal, in_signals));
+    for (uint32_t i = 0; t->version_pins != NULL && i < t->image.n_classes; i++)
+        cox_free(t->version_pins[i]);
+    cox_free(t->version_pins);
+    cox_free(t->template_pins);
+    cox_free(t->schedule);
+    cox_free(t->item);
+    cox_free(t->args);
+}
+
+/* ---- approvals, cancelling ---- */
+
+static struct cox_task *find_step(struct cox_engine *e, const struct cox_task *root, struct cox_slice address,
+                                  uint32_t *ret_step, uint64_t *ret_item)
+{
+    const struct cox_task *t = cox_engine_find_step(e, root, address, ret_step, ret_item);
+    /* an item of a map that runs steps is their frame's entry */
+    return t != NULL ? cox_map64_get(&e->tasks, t->id) : NULL;
+}
+
+void task_approve(struct cox_engine *e, const struct cox_in_approve *in)
+{
+    uint32_t step;
+    uint64_t item;
+    const char *message = NULL;
+    struct cox_task *root = find_root(e, in->request, in->task);
+    if (root == NULL)
+        return;
+    struct cox_task *t = find_step(e, root, in->step, &step, &item);
+    if (t == NULL || !task_has_step(t, step)) {
+        reply(e, in->request, COX_ERR_NOT_FOUND, root, "the task has no such step now");
+        return;
+    }
+    enum cox_err err = approval_answer(e, t, step, in, &message);
+    reply(e, in->request, err, root, message);
+}
+
+static void cancel_step(struct cox_engine *e, struct cox_task *root, const struct cox_in_cancel *in)
+{
+    uint32_t step;
+    uint64_t item;
+    struct cox_task *t = find_step(e, root, in->step, &step, &item);
+    if (t == NULL || item != UINT64_MAX) {
+        reply(e, in->request, COX_ERR_NOT_FOUND, root, "the task has no such step now");
+        return;
+    }
+    task_step_make(t, step);
+    if (cox_step_status_final(task_step_status(t, step))) {
+        reply(e, in->request, COX_ERR_INVALID, root, "the step has ended");
+        return;
+    }
+    step_cancel(e, t, step);
+    reply(e, in->request, COX_OK, root, NULL);
+}
+
+void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in)
+{
+    struct cox_task *t = cox_map64_get(&e->tasks, in->task);
+    if (t == NULL || t->parent_id != 0) {
+        reply(e, in->request, COX_ERR_NOT_FOUND, NULL, NULL);
+        return;
+    }
+    if (in->step.len > 0) {
+        cancel_step(e, t, in);
+        return;
+    }
+    char *reason = cox_strndup((const char *)in->reason.data, in->reason.len);
+    task_stop(e, t, COX_TASK_CANCELLED, COX_CODE_CANCELLED, in->reason.len > 0 ? reason : "cancelled by request");
+    cox_free(reason);
+    reply(e, in->request, COX_OK, t, NULL);
+}

@@ -145,6 +145,11 @@ static void on_fatal(void *user, const char *what)
     _exit(COX_EXIT_RECOVER);
 }
 
+void cox_driver_fatal(const char *what)
+{
+    on_fatal(NULL, what);
+}
+
 static enum cox_err recover(struct cox_driver *d, struct cox_driver_recovery *found, struct cox_buf *error)
 {
     int64_t from_ns = cox_clock_mono_ns();
@@ -366,6 +371,14 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
         return store_action(d, COX_STORE_FORGET, a);
     case COX_ACT_TRUNCATE:
         return store_action(d, COX_STORE_TRUNCATE, a);
+    case COX_ACT_STORE_SLEEPER:
+        return store_action(d, COX_STORE_SAVE, a);
+    case COX_ACT_LOAD:
+        cox_load_start(d, a->u.load.sleeper);
+        return true;
+    case COX_ACT_COMPILE:
+        cox_expand_start(d, &a->u.compile);
+        return true;
     case COX_ACT_EVALUATE:
         cox_evaluate_start(d, &a->u.evaluate);
         return true;
@@ -382,6 +395,8 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
     case COX_ACT_CANCEL:
     case COX_ACT_ANSWER:
     case COX_ACT_CLOSE:
+    case COX_ACT_RELEASE:
+    case COX_ACT_DRAIN:
         if (d->hooks.on_action)
             d->hooks.on_action(d->hooks.user, a);
         return true;

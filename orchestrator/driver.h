@@ -114,6 +114,12 @@ void cox_driver_fetch(struct cox_driver *d, struct cox_fetch *f);
 /* ---- evaluate.c: COX_ACT_EVALUATE on the compile thread ---- */
 void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act);
 
+/* ---- expand.c: COX_ACT_COMPILE and COX_ACT_LOAD ---- */
+void cox_expand_start(struct cox_driver *d, const struct cox_act_compile *act);
+void cox_load_start(struct cox_driver *d, struct cox_entity_key sleeper);
+/* What was acknowledged cannot be read: says so and leaves, to recover from the log. Does not return. */
+void cox_driver_fatal(const char *what);
+
 /* ---- compose.c: COX_ACT_COMPOSE ---- */
 void cox_compose_start(struct cox_driver *d, const struct cox_act_compose *act);
 

@@ -294,7 +294,8 @@ struct cox_act_reply {
     enum cox_task_status status;
     bool existed;
     int64_t retry_ms;
-    const char *message; /* static text, or NULL */
+    const char *message; /* static or effects' text, or NULL */
+    const char *place;   /* INVALID: what of a document it is about, "task.ref"; static, or NULL */
 };
 struct cox_act_item {
     uint32_t index;
@@ -414,7 +415,7 @@ struct cox_action {
             struct cox_hash hash;
         } fetch;
         struct {
-            cox_task_id task;
+            struct cox_entity_key sleeper; /* id: the task; what STORE_SLEEPER saved under it */
         } load;
         struct {
             uint32_t session;
@@ -640,8 +641,9 @@ struct cox_template_view {
     uint32_t major;
     int64_t updated_wall_ms;
 };
-/* By tenant, name and major: *it starts at 0; false at the end. A place stays good over steps. */
-bool cox_engine_next_template(const struct cox_engine *e, uint64_t *it, struct cox_template_view *ret);
+/* A tenant's, by name and major: the first after this one, which need not exist. False at the end. */
+bool cox_engine_next_template(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice after_name,
+                              uint32_t after_major, struct cox_template_view *ret);
 bool cox_engine_find_template(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
                               uint32_t major, struct cox_template_view *ret);
 struct cox_schedule_view {
@@ -651,7 +653,9 @@ struct cox_schedule_view {
     uint32_t n_queued;                  /* runs that wait for the last to end */
     uint64_t n_skipped;
 };
-bool cox_engine_next_schedule(const struct cox_engine *e, uint64_t *it, struct cox_schedule_view *ret);
+/* A tenant's, by name: as templates. */
+bool cox_engine_next_schedule(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice after_name,
+                              struct cox_schedule_view *ret);
 bool cox_engine_find_schedule(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
                               struct cox_schedule_view *ret);
 

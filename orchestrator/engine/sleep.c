@@ -307,7 +307,7 @@ static void load(struct cox_engine *e, struct sleeper *sl)
         return;
     sl->loading = true;
     timer_clear(e, &sl->timer);
-    act(e, COX_ACT_LOAD)->u.load.task = sl->entity.id;
+    act(e, COX_ACT_LOAD)->u.load.sleeper = (struct cox_entity_key){ ENTITY_SLEEPER, sl->entity.id, 0 };
 }
 
 void sleeper_timer(struct cox_engine *e, struct sleeper *sl)

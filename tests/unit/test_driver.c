@@ -117,6 +117,20 @@ void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act
     (void)d, (void)act;
 }
 
+/* Documents are not this test's matter. */
+enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_buf *ret_image,
+                              struct cox_violations *v)
+{
+    (void)source, (void)ret_image;
+    memset(v, 0, sizeof(*v));
+    return COX_ERR_INVALID;
+}
+
+void cox_violations_fini(struct cox_violations *v)
+{
+    (void)v;
+}
+
 /* ---- the store: commits when told ---- */
 
 struct cox_store {

@@ -1,8 +1,8 @@
 /* The flat image of a compiled task: read-only, relocatable, little-endian, checked once when opened.
  *
  * Why flat: it travels as one slice from the compile thread to the engine, into the log, the checkpoint and
- * the archive, and costs nothing to load. Layout is private to lib/task/image.c (writer and reader side by
- * side); everybody else uses these accessors. A new version of Coxswain opens every older image.
+ * the archive, and costs nothing to load. Layout is private to lib/task (image_layout.h);
+ * everybody else uses these accessors. A new version of Coxswain opens every older image.
  * Indexes are checked by cox_image_open; passing an index out of range afterwards is a bug (asserted).
  * Thread: any, an image never changes. Cost: O(1) an accessor, no allocation.
  */
@@ -22,7 +22,7 @@ struct cox_image { /* a view; the bytes are the caller's */
     uint32_t n_classes;
     uint32_t n_templates;
     uint32_t n_labels;
-    uint32_t at[8]; /* private: section offsets */
+    uint32_t at[14]; /* private: section offsets */
 };
 
 /* Checks magic, version, bounds and every index, and fills the view. Errors: COX_ERR_CORRUPT. O(image). */

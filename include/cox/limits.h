@@ -34,6 +34,9 @@
 #define COX_MAP_ITEMS_LEN_MAX (1u << 30) /* of one map's list; and of all held at once: COX_MAP_HELD_LEN_MAX */
 #define COX_MAP_HELD_LEN_MAX ((uint64_t)4 << 30)
 #define COX_ITEM_OUTPUT_LEN_MAX (64u << 10) /* in a batch's result; larger ones go to the blob store */
+#define COX_MAP_PPM_ALL 1000000u /* tolerated failures of a map, when all may fail */
+#define COX_RACE_MAX 100u        /* alternatives of a race */
+#define COX_RACE_DEPTH_MAX 4u    /* races in a race */
 #define COX_FRAME_DEPTH_MAX 16u
 #define COX_CONTINUATIONS_MAX 10000u /* of one attempt of a program */
 #define COX_SIGNALS_MAX 1000u        /* sent and not yet waited for, a task */
@@ -42,6 +45,8 @@
 #define COX_TEMPLATES_MAX 100000u
 #define COX_SCHEDULES_MAX 100000u
 #define COX_SCHEDULE_QUEUE_MAX 100u
+#define COX_SCHEDULE_LATE_MS 60000 /* a run found no later than this is on time */
+#define COX_KEPT_LEN_MAX (1u << 30) /* of all templates and schedules */
 #define COX_BLOB_LEN_MAX (1u << 30)
 #define COX_BLOB_CHUNK_LEN (64u << 10)
 
@@ -53,6 +58,13 @@
 #define COX_WORKER_SLOTS_MAX 65536u
 #define COX_WORKER_LABELS_MAX 64u
 #define COX_WORKER_HANDLERS_MAX 1024u
+
+/* the HTTP edge */
+#define COX_HTTP_CONNECTIONS_MAX 1024u
+#define COX_HTTP_BODY_LEN_MAX COX_MESSAGE_LEN_MAX /* of a JSON body, inflated */
+#define COX_HTTP_HELD_LEN_MAX (256u << 20)        /* bodies and answers of all connections */
+#define COX_HTTP_OUTBOX_LEN_MAX (256u << 10)      /* messages of a stream that its reader has not taken */
+#define COX_HTTP_BLOB_WINDOW_LEN (1u << 20)       /* of an upload, on its way to the store */
 
 /* engine */
 #define COX_PAGE_STEPS 256u /* steps in one step page */

@@ -1,4 +1,4 @@
-/* Calls: one way to run a step, from `run` or `uses` to the handler's spec, its class and its retries. */
+/* Calls: one way to run a step, its class and its retries. */
 #include "compile.h"
 
 #include "cox/base/units.h"
@@ -9,15 +9,6 @@
 
 #define REQUIRES_MAX 32u
 #define BIT(code) (1u << COX_CODE_##code)
-
-enum { RUN_ARGV, RUN_ENV, RUN_STDIN, RUN_OUTPUT, RUN_SANDBOX, RUN_NR };
-static const struct field run_fields[RUN_NR] = {
-    { "argv", WANT_LIST, FIELD_REQUIRED, "a list of strings, the program first" },
-    { "env", WANT_OBJECT, FIELD_OPTIONAL, "an object of strings" },
-    { "stdin", WANT_STRING, FIELD_OPTIONAL, "a string" },
-    { "output", WANT_STRING, FIELD_OPTIONAL, "\"text\" or \"json\"" },
-    { "sandbox", WANT_STRING, FIELD_OPTIONAL, "\"none\"" },
-};
 
 enum { RETRY_ATTEMPTS, RETRY_INITIAL, RETRY_MAX, RETRY_MULTIPLIER, RETRY_ON, RETRY_NR };
 static const struct field retry_fields[RETRY_NR] = {
@@ -244,158 +235,87 @@ static uint32_t compile_requires(struct compiler *c, const struct place *at, con
     return kept;
 }
 
-/* ---- specs ---- */
+/* ---- calls ---- */
 
-static void put_env(struct compiler *c, const struct scope *scope, const struct place *at, json_t *env)
+static void refuse_for_waiting(struct compiler *c, const struct place *at, json_t *const *f,
+                               enum cox_step_kind kind)
 {
-    const char *separator = "{", *name;
-    json_t *value;
+    static const int fields[] = { CALL_RESOURCES, CALL_REQUIRES };
+    static const char *const names[] = { "resources", "requires" };
 
-    json_object_foreach(env, name, value)
-    {
-        struct place here = place_key(at, name);
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        struct place here = place_key(at, names[i]);
 
-        if (!*name || strchr(name, '='))
-            report_at(&c->report, &here, "expected the name of an environment variable, without `=`");
-        if (!json_is_string(value)) {
-            report_found(&c->report, &here, value, "a string");
-            continue;
-        }
-        draft_raw(c, separator);
-        cox_json_quote(&c->draft.raw, cox_slice_str(name));
-        draft_raw(c, ":");
-        draft_value(c, scope, &here, value, EMIT_ARG);
-        separator = ",";
+        if (f[fields[i]])
+            report_at(&c->report, &here, "`%s` takes no worker; " EXPECTED_LEAF, cox_step_kind_text(kind));
     }
-    draft_raw(c, *separator == '{' ? "{}" : "}");
 }
 
-static void put_argv(struct compiler *c, const struct scope *scope, const struct place *at, json_t *argv)
+static void compile_race(struct compiler *c, const struct place *at, const json_t *race, uint32_t inner_first,
+                         unsigned races, struct cox_image_call *call)
 {
-    size_t n = json_array_size(argv);
+    struct place here = place_key(at, "race");
+    size_t n = json_array_size(race);
 
-    if (n == 0 || (json_is_string(json_array_get(argv, 0)) && !json_string_length(json_array_get(argv, 0))))
-        report_at(&c->report, at, "found no program, expected a list of strings, the program first");
-    draft_raw(c, "[");
-    for (size_t i = 0; i < n; i++) {
-        struct place here = place_index(at, i);
-        json_t *value = json_array_get(argv, i);
-
-        if (i > 0)
-            draft_raw(c, ",");
-        if (json_is_string(value))
-            draft_value(c, scope, &here, value, EMIT_ARG);
-        else
-            report_found(&c->report, &here, value, "a string");
-    }
-    draft_raw(c, "]");
+    if (n < 2 || n > COX_RACE_MAX)
+        report_at(&c->report, &here, "found %zu alternative%s, expected 2 to %u", n, n == 1 ? "" : "s",
+                  COX_RACE_MAX);
+    if (races >= COX_RACE_DEPTH_MAX)
+        report_at(&c->report, &here, "found races more than %u deep in each other, expected at most %u",
+                  COX_RACE_DEPTH_MAX, COX_RACE_DEPTH_MAX);
+    call->inner_first = inner_first;
+    call->inner_n = (uint32_t)n;
 }
 
-static void put_run(struct compiler *c, const struct scope *scope, const struct place *at, json_t *run)
+/* What the draft's spec is run on. */
+static void compile_leaf(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
+                         struct cox_image_call *call)
 {
-    json_t *f[RUN_NR];
-
-    if (!fields_check(&c->report, at, run, "an object such as {\"argv\": [\"true\"]}", run_fields, RUN_NR, f))
-        return;
-    struct place argv = place_key(at, "argv"), env = place_key(at, "env"), input = place_key(at, "stdin");
-    struct place output = place_key(at, "output"), sandbox = place_key(at, "sandbox");
-
-    draft_raw(c, "{\"argv\":");
-    if (f[RUN_ARGV])
-        put_argv(c, scope, &argv, f[RUN_ARGV]);
-    if (f[RUN_ENV]) {
-        draft_raw(c, ",\"env\":");
-        put_env(c, scope, &env, f[RUN_ENV]);
-    }
-    if (f[RUN_STDIN]) {
-        draft_raw(c, ",\"stdin\":");
-        draft_value(c, scope, &input, f[RUN_STDIN], EMIT_ARG);
-    }
-    if (f[RUN_OUTPUT]) {
-        const char *text = json_string_value(f[RUN_OUTPUT]);
-
-        if (strcmp(text, "text") != 0 && strcmp(text, "json") != 0)
-            report_found(&c->report, &output, f[RUN_OUTPUT], run_fields[RUN_OUTPUT].expected);
-        draft_raw(c, strcmp(text, "json") == 0 ? ",\"output\":\"json\"" : ",\"output\":\"text\"");
-    }
-    if (f[RUN_SANDBOX]) {
-        const char *level = json_string_value(f[RUN_SANDBOX]);
-
-        if (strcmp(level, "net") == 0 || strcmp(level, "strict") == 0)
-            report_at(&c->report, &sandbox,
-                      "the sandbox \"%s\" is not available in this version; refused rather than weakened",
-                      level);
-        else if (strcmp(level, "none") != 0)
-            report_found(&c->report, &sandbox, f[RUN_SANDBOX], "\"none\", \"net\" or \"strict\"");
-        draft_raw(c, ",\"sandbox\":\"none\"");
-    }
-    draft_raw(c, "}");
-}
-
-/* NAME@MAJOR. */
-static void check_program(struct compiler *c, const struct place *at, const json_t *uses)
-{
-    struct cox_slice s = json_slice(uses);
-    const uint8_t *sign = s.len > 0 ? memchr(s.data, '@', s.len) : NULL;
-    size_t name_len = sign ? (size_t)(sign - s.data) : s.len;
-    bool ok = sign && name_ok(cox_slice(s.data, name_len), true);
-
-    if (s.len > 1 && s.data[0] == '.' && s.data[1] == '/') {
-        report_at(&c->report, at, "a program of a bundle is not available in this version");
-        return;
-    }
-    size_t digits = ok ? s.len - name_len - 1 : 0;
-
-    ok = digits >= 1 && digits <= 9 && (sign[1] != '0' || digits == 1);
-    for (size_t i = 0; ok && i < digits; i++)
-        ok = sign[1 + i] >= '0' && sign[1 + i] <= '9';
-    if (!ok)
-        report_found(&c->report, at, uses, "a program and its major version such as \"lint@1\"");
-}
-
-static void put_uses(struct compiler *c, const struct scope *scope, const struct place *at,
-                     const struct call_source *source)
-{
-    struct place uses = place_key(at, "uses"), with = place_key(at, "with");
-
-    check_program(c, &uses, source->uses);
-    if (source->with)
-        draft_value(c, scope, &with, source->with, EMIT_VALUE);
-    else
-        draft_raw(c, "{}");
-}
-
-uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope,
-                      const struct call_source *source, enum cox_step_kind kind)
-{
-    struct place run = place_key(at, "run"), timeout = place_key(at, "timeout"),
-                 retry = place_key(at, "retry");
     struct place resources = place_key(at, "resources"), requires = place_key(at, "requires");
     struct image_require wanted[REQUIRES_MAX];
-    struct retry policy = c->retry;
-    struct cox_image_call call = { .kind = kind, .timeout_ms = c->timeout_ms };
 
-    if (source->timeout)
-        field_duration(&c->report, &timeout, source->timeout, &call.timeout_ms);
-    if (source->retry)
-        compile_retry(c, &retry, source->retry, &policy);
+    draft_begin(c);
+    put_spec(c, at, scope, f, call->kind);
+    call->spec_template = draft_end(c, at);
+
+    struct cox_resources res = compile_resources(c, &resources, f[CALL_RESOURCES]);
+    uint32_t n = compile_requires(c, &requires, f[CALL_REQUIRES], wanted);
+
+    call->class_index = image_put_class(&c->image, spec_handler(f, call->kind), &res, wanted, n);
+}
+
+/* Defaults are of attempts on workers: a wait of a day is not to fail after ten minutes, nor a race to be run
+ * again because all of its alternatives were. */
+uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
+                      enum cox_step_kind kind, uint32_t inner_first, unsigned races)
+{
+    struct place timeout = place_key(at, "timeout"), retry = place_key(at, "retry");
+    bool leaf = cox_step_kind_is_leaf(kind);
+    struct retry policy = leaf ? c->retry : (struct retry){ .max_attempts = 1, .multiplier_milli = 1000 };
+    struct cox_image_call call = {
+        .kind = kind,
+        .class_index = COX_IMAGE_NONE,
+        .spec_template = COX_IMAGE_NONE,
+        .approvers = COX_IMAGE_NONE,
+        .timeout_ms = leaf ? c->timeout_ms : 0,
+    };
+
+    if (f[CALL_TIMEOUT])
+        field_duration(&c->report, &timeout, f[CALL_TIMEOUT], &call.timeout_ms);
+    if (f[CALL_RETRY])
+        compile_retry(c, &retry, f[CALL_RETRY], &policy);
     call.max_attempts = policy.max_attempts;
     call.initial_backoff_ms = policy.initial_backoff_ms;
     call.max_backoff_ms = policy.max_backoff_ms;
     call.multiplier_milli = policy.multiplier_milli;
     call.retry_on = policy.on;
-
-    draft_begin(c);
-    if (kind == COX_KIND_RUN)
-        put_run(c, scope, &run, source->run);
+    if (!leaf)
+        refuse_for_waiting(c, at, f, kind);
+    if (leaf)
+        compile_leaf(c, at, scope, f, &call);
+    else if (kind == COX_KIND_RACE)
+        compile_race(c, at, f[CALL_RACE], inner_first, races, &call);
     else
-        put_uses(c, scope, at, source);
-    call.spec_template = draft_end(c, at);
-
-    struct cox_resources res = compile_resources(c, &resources, source->resources);
-    uint32_t n = compile_requires(c, &requires, source->requires, wanted);
-    struct cox_slice handler = kind == COX_KIND_RUN ? cox_slice_str("run") : json_slice(source->uses);
-
-    call.class_index = image_put_class(&c->image, handler, &res, wanted, n);
+        compile_waiting(c, at, scope, f, &call);
     return image_put_call(&c->image, &call);
 }

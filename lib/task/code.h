@@ -1,6 +1,6 @@
 /* The instructions of a template: a flat program that appends JSON text, or leaves one value (an `if`).
  *
- * Fixed width and forward jumps only: one linear pass checks a program (image.c), every program ends, and a
+ * Fixed width and forward jumps only: one linear pass checks a program (image_check.c), every program ends, and a
  * damaged one can only give a wrong answer or an error. Instruction: word 0 is op | n << 8, word 1 is `at`.
  * Ops are in the log: append only.
  */
@@ -64,7 +64,10 @@ enum operand {
     X(CONTAINS, NONE, 2, 1)                                                                                  \
     X(MATCHES, NONE, 2, 1)                                                                                   \
     X(TO_JSON, NONE, 1, 1)                                                                                   \
-    X(FROM_JSON, NONE, 1, 1)
+    X(FROM_JSON, NONE, 1, 1)                                                                                 \
+    X(ITEM, NONE, 0, 1)    /* of the map that the evaluation belongs to */                                   \
+    X(ITEM_INDEX, NONE, 0, 1)                                                                                \
+    X(RESULTS, NONE, 0, 0) /* appends {NAME: {"status", "output", "error"}} of all steps */
 
 #define CODE_ENUM(name, operand, takes, leaves) OP_##name,
 enum op { CODE_TABLE(CODE_ENUM) OP_NR };
@@ -75,7 +78,8 @@ enum op { CODE_TABLE(CODE_ENUM) OP_NR };
     X(OUTPUT, "output")                                                                                      \
     X(ERRORS, "errors")                                                                                      \
     X(STATUS, "status")                                                                                      \
-    X(ERROR, "error")
+    X(ERROR, "error")                                                                                        \
+    X(ARTIFACTS, "artifacts")
 #define STEP_FIELD_ENUM(name, text) STEP_FIELD_##name,
 enum step_field { STEP_FIELD_TABLE(STEP_FIELD_ENUM) STEP_FIELD_NR };
 #undef STEP_FIELD_ENUM

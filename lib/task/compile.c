@@ -4,10 +4,11 @@
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #define TASK_NAME_EXPECTED "a name of a-z, 0-9, _ and -, at most 63 long, a letter or _ first"
+#define BUNDLE_EXPECTED "\"sha256:\" and 64 hexadecimal digits: `cox` packs the folder, uploads it and puts this"
 
 enum {
     TASK_API_VERSION,
@@ -24,12 +25,13 @@ enum {
     TASK_OUTPUTS,
     TASK_BUNDLE,
     TASK_SCHEDULE,
+    TASK_VERSION,
     TASK_NR
 };
 static const struct field task_fields[TASK_NR] = {
     [TASK_API_VERSION] = { "api_version", WANT_ANY, FIELD_REQUIRED, "\"v1\"" },
     [TASK_NAME] = { "name", WANT_STRING, FIELD_REQUIRED, TASK_NAME_EXPECTED },
-    [TASK_KIND] = { "kind", WANT_STRING, FIELD_OPTIONAL, "\"task\"" },
+    [TASK_KIND] = { "kind", WANT_STRING, FIELD_OPTIONAL, "\"task\", \"template\" or \"schedule\"" },
     [TASK_DESCRIPTION] = { "description", WANT_STRING, FIELD_OPTIONAL, "a string" },
     [TASK_LABELS] = { "labels", WANT_OBJECT, FIELD_OPTIONAL, "an object of strings" },
     [TASK_INPUTS] = { "inputs", WANT_OBJECT, FIELD_OPTIONAL,
@@ -40,8 +42,9 @@ static const struct field task_fields[TASK_NR] = {
     [TASK_PRIORITY] = { "priority", WANT_ANY, FIELD_OPTIONAL, "" },
     [TASK_STEPS] = { "steps", WANT_OBJECT, FIELD_REQUIRED, "an object of steps by name" },
     [TASK_OUTPUTS] = { "outputs", WANT_OBJECT, FIELD_OPTIONAL, "an object of values by name" },
-    [TASK_BUNDLE] = { "bundle", WANT_ANY, FIELD_LATER, "" },
-    [TASK_SCHEDULE] = { "schedule", WANT_ANY, FIELD_LATER, "" },
+    [TASK_BUNDLE] = { "bundle", WANT_STRING, FIELD_OPTIONAL, BUNDLE_EXPECTED },
+    [TASK_SCHEDULE] = { "schedule", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cron\": \"0 3 * * *\"}" },
+    [TASK_VERSION] = { "version", WANT_ANY, FIELD_OPTIONAL, "" },
 };
 
 enum { DEFAULTS_TIMEOUT, DEFAULTS_RETRY, DEFAULTS_NR };
@@ -64,32 +67,6 @@ void u32s_add(struct u32s *s, uint32_t v)
         s->v = cox_realloc(s->v, s->cap, sizeof(*s->v));
     }
     s->v[s->n++] = v;
-}
-
-uint32_t compiler_find_step(const struct compiler *c, struct cox_slice name)
-{
-    uint32_t low = 0, high = c->n_steps;
-
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        int order = cox_slice_cmp(cox_slice_str(c->step_names[c->sorted[mid]]), name);
-
-        if (order == 0)
-            return c->sorted[mid];
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return COX_IMAGE_NONE;
-}
-
-void compiler_refer(struct compiler *c, const struct scope *scope, uint32_t step)
-{
-    if (scope->step == COX_IMAGE_NONE || c->seen_by_step[step] == scope->step + 1)
-        return;
-    c->seen_by_step[step] = scope->step + 1;
-    u32s_add(&c->needs, step);
 }
 
 /* ---- the parts of the top level ---- */
@@ -174,81 +151,73 @@ static void compile_budget(struct compiler *c, const struct place *at, json_t *b
         field_duration(&c->report, &timeout, f[BUDGET_TIMEOUT], ret_deadline_ms);
 }
 
+static void check_kind(struct compiler *c, const struct place *at, const json_t *kind)
+{
+    static const char *const kinds[] = { [COX_SOURCE_TASK] = "task",
+                                         [COX_SOURCE_TEMPLATE] = "template",
+                                         [COX_SOURCE_SCHEDULE] = "schedule" };
+    const char *expected = kinds[c->source->kind], *found = kind ? json_string_value(kind) : "task";
+    struct place here = place_key(at, "kind");
+    char text[80];
+
+    if (strcmp(found, expected) == 0)
+        return;
+    snprintf(text, sizeof(text), "\"%s\"%s", expected, c->source->kind == COX_SOURCE_TASK ? ", or none" : "");
+    if (!kind)
+        report_at(&c->report, &here, "missing; expected %s", text);
+    else if (strcmp(found, "template") == 0 || strcmp(found, "schedule") == 0)
+        report_at(&c->report, &here, "found \"%s\", expected %s; `cox %s apply` takes this document", found, text,
+                  found);
+    else
+        report_found(&c->report, &here, kind, text);
+}
+
+/* "sha256:" and 64 digits. */
+static bool hash_ok(struct cox_slice s)
+{
+    if (s.len != 7 + 64 || memcmp(s.data, "sha256:", 7) != 0)
+        return false;
+    for (size_t i = 7; i < s.len; i++) {
+        uint8_t d = s.data[i];
+
+        if (!(d >= '0' && d <= '9') && !(d >= 'a' && d <= 'f'))
+            return false;
+    }
+    return true;
+}
+
 static void check_header(struct compiler *c, const struct place *root, json_t *const f[TASK_NR])
 {
     struct place version = place_key(root, "api_version"), name = place_key(root, "name");
-    struct place kind = place_key(root, "kind");
-    const char *kind_text = json_string_value(f[TASK_KIND]);
+    struct place bundle = place_key(root, "bundle"), schedule = place_key(root, "schedule");
+    struct place major = place_key(root, "version");
+    const char *kind = f[TASK_KIND] ? json_string_value(f[TASK_KIND]) : "task";
 
     if (f[TASK_API_VERSION] &&
         !(json_is_string(f[TASK_API_VERSION]) && cox_slice_is(json_slice(f[TASK_API_VERSION]), "v1")))
         report_found(&c->report, &version, f[TASK_API_VERSION], "\"v1\"");
     if (f[TASK_NAME] && !name_ok(json_slice(f[TASK_NAME]), true))
         report_found(&c->report, &name, f[TASK_NAME], TASK_NAME_EXPECTED);
-    if (!kind_text || strcmp(kind_text, "task") == 0)
-        return;
-    if (strcmp(kind_text, "template") == 0 || strcmp(kind_text, "schedule") == 0)
-        report_at(&c->report, &kind, "the kind \"%s\" is not available in this version", kind_text);
-    else
-        report_found(&c->report, &kind, f[TASK_KIND], "\"task\"");
+    check_kind(c, root, f[TASK_KIND]);
+    if (f[TASK_BUNDLE] && !hash_ok(json_slice(f[TASK_BUNDLE])))
+        report_found(&c->report, &bundle, f[TASK_BUNDLE], BUNDLE_EXPECTED);
+    c->has_bundle = f[TASK_BUNDLE] != NULL;
+    if (f[TASK_VERSION] && strcmp(kind, "template") != 0)
+        report_at(&c->report, &major, "only a template has a version; expected `kind: template` beside it");
+    else if (f[TASK_VERSION])
+        compile_version(c, &major, f[TASK_VERSION]);
+    if (f[TASK_SCHEDULE] && strcmp(kind, "schedule") != 0)
+        report_at(&c->report, &schedule, "expected `kind: schedule` beside it");
+    else if (f[TASK_SCHEDULE])
+        compile_schedule(c, &schedule, f[TASK_SCHEDULE]);
+    else if (strcmp(kind, "schedule") == 0)
+        report_at(&c->report, &schedule, "missing; expected an object such as {\"cron\": \"0 3 * * *\"}");
 }
 
 /* ---- steps ---- */
 
 /* Or the engine, having no room for it ever, would have it submitted again for ever. */
 _Static_assert(COX_TASK_CLASSES_MAX <= COX_CLASSES_MAX, "a task alone must find room");
-
-static int compare_names(const void *a, const void *b, void *names)
-{
-    const char *const *name = names;
-
-    return strcmp(name[*(const uint32_t *)a], name[*(const uint32_t *)b]);
-}
-
-static bool index_steps(struct compiler *c, const struct place *at, json_t *steps)
-{
-    size_t n = json_object_size(steps);
-    const char *name;
-    json_t *step;
-
-    if (n < 1 || n > COX_TASK_STEPS_MAX) {
-        report_at(&c->report, at, "found %zu steps, expected 1 to %u", n, COX_TASK_STEPS_MAX);
-        return false;
-    }
-    c->step_names = cox_calloc(n, sizeof(*c->step_names));
-    c->sorted = cox_calloc(n, sizeof(*c->sorted));
-    c->needs_at = cox_calloc(n + 1, sizeof(*c->needs_at));
-    c->seen_by_step = cox_calloc(n, sizeof(*c->seen_by_step));
-    c->seen_by_template = cox_calloc(n, sizeof(*c->seen_by_template));
-    json_object_foreach(steps, name, step)
-    {
-        c->step_names[c->n_steps] = name;
-        c->sorted[c->n_steps] = c->n_steps;
-        c->n_steps++;
-    }
-    qsort_r(c->sorted, n, sizeof(*c->sorted), compare_names, (void *)c->step_names);
-    return true;
-}
-
-static void compile_steps(struct compiler *c, const struct place *at, json_t *steps)
-{
-    uint32_t index = 0;
-    const char *name;
-    json_t *step;
-
-    json_object_foreach(steps, name, step)
-    {
-        struct place here = place_key(at, name);
-
-        compile_step(c, &here, index++, step);
-        c->needs_at[index] = c->needs.n;
-    }
-    if (c->image.n_classes > COX_TASK_CLASSES_MAX)
-        report_at(&c->report, at,
-                  "found %u different combinations of program, `resources` and `requires`, "
-                  "expected at most %u",
-                  c->image.n_classes, COX_TASK_CLASSES_MAX);
-}
 
 /* Names of `outputs` are data, so any key will do. */
 static uint32_t compile_outputs(struct compiler *c, const struct place *at, json_t *outputs)
@@ -258,6 +227,46 @@ static uint32_t compile_outputs(struct compiler *c, const struct place *at, json
     return outputs ? compile_template(c, &scope, at, outputs) : COX_IMAGE_NONE;
 }
 
+/* After all else but the steps: compiles them, and lays the image out when nothing is wrong. */
+static void compile_graph(struct compiler *c, struct cox_image_task *task, const struct place *outputs_at,
+                          json_t *outputs, struct cox_buf *ret_image)
+{
+    struct graph graph = { 0 };
+
+    if (!plan_steps(c))
+        return;
+    compile_steps(c);
+    task->outputs_template = task->outputs_always ? compile_results(c) : compile_outputs(c, outputs_at, outputs);
+    graph_build(c, &graph);
+    if (report_clean(&c->report)) {
+        const struct image_graph edges = { c->needs_at, c->needs.v, graph.dependants_at, graph.dependants,
+                                           c->sorted };
+
+        task->priority = c->priority;
+        task->n_members = c->n_members;
+        image_finish(&c->image, task, c->inputs_json, &edges, ret_image);
+    }
+    graph_fini(&graph);
+}
+
+/* What a program asks for: steps, and nothing around them. */
+static void compile_bare_steps(struct compiler *c, struct cox_buf *ret_image)
+{
+    struct place root = { 0 }, inputs = place_key(&root, "inputs");
+    struct cox_image_task task = { .outputs_always = true };
+
+    if (!json_is_object(c->document)) {
+        report_found(&c->report, &root, c->document, "an object of steps by name");
+        return;
+    }
+    c->has_bundle = true; /* its task's */
+    c->steps = c->document;
+    c->steps_at = &root;
+    compile_inputs(c, &inputs, NULL);
+    compile_defaults(c, &root, NULL);
+    compile_graph(c, &task, &root, NULL, ret_image);
+}
+
 static void compile_document(struct compiler *c, struct cox_buf *ret_image)
 {
     struct place root = { 0 }, labels = place_key(&root, "labels"), inputs = place_key(&root, "inputs");
@@ -265,7 +274,6 @@ static void compile_document(struct compiler *c, struct cox_buf *ret_image)
     struct place priority_at = place_key(&root, "priority"), steps = place_key(&root, "steps");
     struct place outputs = place_key(&root, "outputs");
     struct cox_image_task task = { .outputs_template = COX_IMAGE_NONE };
-    struct graph graph = { 0 };
     int64_t priority = 0;
     json_t *f[TASK_NR];
 
@@ -279,21 +287,13 @@ static void compile_document(struct compiler *c, struct cox_buf *ret_image)
     if (f[TASK_PRIORITY])
         field_integer(&c->report, &priority_at, f[TASK_PRIORITY], -100, 100, &priority);
     c->priority = (int32_t)priority;
-    if (!f[TASK_STEPS] || !index_steps(c, &steps, f[TASK_STEPS]))
-        return;
-    compile_steps(c, &steps, f[TASK_STEPS]);
-    task.outputs_template = compile_outputs(c, &outputs, f[TASK_OUTPUTS]);
-    graph_build(c, &graph);
-    if (report_clean(&c->report)) {
-        const struct image_graph edges = { c->needs_at, c->needs.v, graph.dependants_at, graph.dependants,
-                                           c->sorted };
-
-        task.name = json_slice(f[TASK_NAME]);
-        task.priority = c->priority;
-        task.fail_fast = json_is_true(f[TASK_FAIL_FAST]);
-        image_finish(&c->image, &task, c->inputs_json, &edges, ret_image);
-    }
-    graph_fini(&graph);
+    c->steps = f[TASK_STEPS];
+    c->steps_at = &steps;
+    task.name = json_slice(f[TASK_NAME]);
+    task.bundle = json_slice(f[TASK_BUNDLE]);
+    task.fail_fast = json_is_true(f[TASK_FAIL_FAST]);
+    if (c->steps)
+        compile_graph(c, &task, &outputs, f[TASK_OUTPUTS], ret_image);
 }
 
 static void compiler_fini(struct compiler *c)
@@ -303,7 +303,10 @@ static void compiler_fini(struct compiler *c)
     cox_mapb_fini(&c->input_by_name);
     cox_free(c->inputs);
     cox_free(c->input_names);
-    cox_free(c->step_names);
+    cox_free(c->input_types);
+    json_decref(c->given);
+    cox_free(c->plan);
+    cox_arena_fini(&c->names);
     cox_free(c->sorted);
     cox_free(c->needs_at);
     cox_free(c->needs.v);
@@ -327,7 +330,10 @@ enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_b
     c.document = json_parse(&c.report, &root, source->document, "a document");
     if (c.document) {
         cox_buf_reserve(&c.image.pool, source->document.len / 2); /* most of it are strings */
-        compile_document(&c, ret_image);
+        if (source->kind == COX_SOURCE_STEPS)
+            compile_bare_steps(&c, ret_image);
+        else
+            compile_document(&c, ret_image);
     }
     compiler_fini(&c);
     return report_clean(&c.report) ? COX_OK : COX_ERR_INVALID;

@@ -1,5 +1,6 @@
-/* One compilation, and what its files share. Files: compile.c (the task), step.c, call.c (one way to run a
- * step), template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c (edges). */
+/* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there are),
+ * step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c and wait.c (what it says,
+ * kind by kind), template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c (edges). */
 #ifndef COX_TASK_COMPILE_H
 #define COX_TASK_COMPILE_H
 
@@ -7,6 +8,7 @@
 #include "fields.h"
 #include "image_write.h"
 
+#include "cox/base/arena.h"
 #include "cox/task.h"
 
 struct u32s { /* a growing list of indexes */
@@ -31,8 +33,18 @@ struct draft {
     struct u32s refs;
     bool reads_inputs;
     bool reads_error;
+    bool reads_item;
     uint32_t cost;
     uint32_t serial; /* of this template, from 1 */
+};
+
+/* A step of the image to be: the document's own, and inner steps behind their owners. */
+struct planned {
+    const char *name;  /* the document's, or owned by compiler.names */
+    uint32_t owner;    /* COX_IMAGE_NONE: the document's own */
+    uint32_t n_inner;
+    uint32_t fallback; /* the first alternative of a race that is the fallback */
+    bool is_body;
 };
 
 struct compiler {
@@ -45,17 +57,25 @@ struct compiler {
     struct cox_mapb input_by_name; /* -> index + 1 */
     struct image_str *inputs;
     const char **input_names;
+    uint32_t *input_types;
     uint32_t n_inputs;
+    json_t *given; /* owns the names in bare steps */
     struct image_str inputs_json;
 
     /* defaults for calls, from `defaults` */
     int64_t timeout_ms;
     struct retry retry;
     int32_t priority;
+    bool has_bundle;
 
-    const char **step_names; /* [n_steps] */
-    uint32_t *sorted;        /* [n_steps]: step indexes by name */
+    const struct place *steps_at; /* where the steps stand */
+    json_t *steps;
+    struct planned *plan; /* [n_steps] */
     uint32_t n_steps;
+    uint32_t plan_cap;
+    uint32_t n_members;
+    struct cox_arena names; /* of inner steps */
+    uint32_t *sorted;       /* [n_steps]: step indexes by name */
     uint32_t *needs_at; /* [n_steps + 1] into needs */
     struct u32s needs;
     uint32_t *seen_by_step;     /* [n_steps]: the last step (index + 1) that needed it */
@@ -66,9 +86,11 @@ struct compiler {
 
 /* Where an expression stands. */
 struct scope {
-    uint32_t step;  /* whose it is; COX_IMAGE_NONE in `outputs` */
+    uint32_t step;  /* whose it is: a step of the document's own; COX_IMAGE_NONE in `outputs` */
     bool condition; /* in `if` */
     bool fallback;
+    bool item;      /* `item` and `index` are known: in what a map runs */
+    const char *as; /* another name of `item`, or NULL */
 };
 
 /* json.c */
@@ -77,24 +99,78 @@ struct scope {
 json_t *json_parse(struct report *r, const struct place *place, struct cox_slice text, const char *what);
 void json_put(struct cox_buf *out, const json_t *value); /* compact */
 
-/* compile.c */
+/* steps.c */
 uint32_t compiler_find_step(const struct compiler *c, struct cox_slice name); /* COX_IMAGE_NONE: none */
+void compiler_offer_steps(const struct compiler *c, struct suggestion *near);
 /* Notes that the step of `scope` and the current template need `step`. */
 void compiler_refer(struct compiler *c, const struct scope *scope, uint32_t step);
+/* Lays out c->steps. False after reporting. */
+bool plan_steps(struct compiler *c);
+void compile_steps(struct compiler *c);
+/* The name of a known step, in a field: its index, or COX_IMAGE_NONE after reporting. */
+uint32_t compile_step_name(struct compiler *c, const struct scope *scope, const struct place *at,
+                           const json_t *name);
 
 /* inputs.c */
 void compile_inputs(struct compiler *c, const struct place *at, json_t *declared);
 
-/* step.c */
+/* step.c: members of a step, its fallback, or an alternative of its race; those of CALL_... come first */
+enum {
+    CALL_RUN,
+    CALL_USES,
+    CALL_HTTP,
+    CALL_JQ,
+    CALL_TASK,
+    CALL_RACE,
+    CALL_WAIT,
+    CALL_APPROVAL,
+    CALL_MCP,
+    CALL_MODEL,
+    CALL_AGENT,
+    CALL_PLAN,
+    CALL_KINDS, /* the fields above are kinds: there is exactly one */
+    CALL_WITH = CALL_KINDS,
+    CALL_TIMEOUT,
+    CALL_RETRY,
+    CALL_RESOURCES,
+    CALL_REQUIRES,
+    CALL_SECRETS,
+    CALL_NR
+};
+#define EXPECTED_LEAF "expected it beside `run`, `uses`, `http` or `jq`"
 void compile_step(struct compiler *c, const struct place *at, uint32_t index, json_t *step);
 
-/* call.c: members of a step or fallback that say what to run; NULL when absent */
-struct call_source {
-    json_t *run, *uses, *with, *timeout, *retry, *resources, *requires;
-};
-uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope,
-                      const struct call_source *source, enum cox_step_kind kind);
+/* call.c: one way to run a step, from the fields f[CALL_NR]. A race's alternatives are the inner steps from
+ * `inner_first` on, `races` deep in other races. */
+uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
+                      enum cox_step_kind kind, uint32_t inner_first, unsigned races);
 void compile_retry(struct compiler *c, const struct place *at, json_t *retry, struct retry *ret);
+
+/* spec.c: what the worker's handler gets, into the draft */
+void put_spec(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
+              enum cox_step_kind kind);
+struct cox_slice spec_handler(json_t *const *f, enum cox_step_kind kind);
+/* "NAME@MAJOR", the number of 1 to 9 digits and no less than `least`. */
+bool versioned_ok(struct cox_slice s, unsigned least);
+bool path_ok(struct cox_slice s); /* relative, and no ".." in it */
+
+/* wait.c: kinds without a slot, into `call` */
+void compile_waiting(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
+                     struct cox_image_call *call);
+
+/* extras.c */
+uint32_t compile_map(struct compiler *c, const struct place *at, const struct scope *scope, json_t *map,
+                     bool leaf, const char **ret_as);
+struct extras_source {
+    json_t *affinity, *concurrency, *rate, *artifacts;
+    bool leaf, mapped;
+};
+uint32_t compile_extras(struct compiler *c, const struct place *at, const struct scope *scope,
+                        const struct extras_source *source);
+
+/* kept.c: what documents of kind template and schedule have beside others */
+void compile_version(struct compiler *c, const struct place *at, const json_t *version);
+void compile_schedule(struct compiler *c, const struct place *at, json_t *schedule);
 
 /* template.c */
 enum emit { EMIT_VALUE, EMIT_ARG /* always a JSON string */ };
@@ -103,11 +179,15 @@ void draft_raw(struct compiler *c, const char *json);
 void draft_value(struct compiler *c, const struct scope *scope, const struct place *at, const json_t *value,
                  enum emit emit);
 uint32_t draft_end(struct compiler *c, const struct place *at);
+bool template_is_expr(struct cox_slice s); /* one expression and nothing else */
 /* A whole template of one value. */
 uint32_t compile_template(struct compiler *c, const struct scope *scope, const struct place *at,
                           const json_t *value);
 uint32_t compile_condition(struct compiler *c, const struct scope *scope, const struct place *at,
                            const json_t *value);
+
+/* {NAME: {"status", "output", "error"}} of all steps. */
+uint32_t compile_results(struct compiler *c);
 
 /* expr_parse.c: compiles one expression, the text between "${{" and "}}", into the draft. False after
  * reporting what is wrong. */

@@ -88,16 +88,18 @@ static struct value error_value(struct eval *ev, enum cox_code code, struct cox_
     return value_json(ev, cox_slice(cox_arena_dup(&ev->arena, json->data, json->len), json->len));
 }
 
-/* Outputs come from workers: they are checked before anything is read from them. */
-static struct value output_value(struct eval *ev, struct cox_slice json)
+/* Outputs come from workers: they are checked before anything is read from them. `checked` is what was found
+ * to be JSON the last time. */
+static struct value foreign_value(struct eval *ev, struct cox_slice json, const char *what,
+                                  struct cox_slice *checked)
 {
     if (json.len == 0)
         return value_null();
-    if (json.data != ev->checked.data || json.len != ev->checked.len) {
+    if (json.data != checked->data || json.len != checked->len) {
         eval_charge(ev, json.len);
         if (cox_json_check(json, NULL))
-            return value_error(ev, "the step's output is not valid JSON");
-        ev->checked = json;
+            return value_error(ev, "%s is not valid JSON", what);
+        *checked = json;
     }
     return value_json(ev, cox_json_trim(json));
 }
@@ -109,16 +111,64 @@ static struct value step_value(struct eval *ev, uint32_t index, enum step_field 
     ev->env->step(ev->env->user, index, &step);
     switch (field) {
     case STEP_FIELD_OUTPUT:
-        return output_value(ev, step.output_json);
+        return foreign_value(ev, step.output_json, "the step's output", &ev->checked);
     case STEP_FIELD_STATUS:
         return value_str(cox_slice_str(cox_step_status_text(step.status)));
     case STEP_FIELD_ERROR:
         return error_value(ev, step.code, step.message);
-    case STEP_FIELD_ERRORS: /* of a mapped step */
+    case STEP_FIELD_ERRORS:
+        if (step.errors_json.len == 0)
+            return value_json(ev, cox_slice_str("[]"));
+        return foreign_value(ev, step.errors_json, "the list of the step's errors", &ev->checked);
+    case STEP_FIELD_ARTIFACTS:
+        return foreign_value(ev, step.artifacts_json, "the step's artifacts", &ev->checked);
     case STEP_FIELD_NR:
         break;
     }
     return value_null();
+}
+
+static bool put_result(struct machine *m, uint32_t index)
+{
+    struct cox_eval_step step = { 0 };
+    struct value error;
+
+    m->ev.env->step(m->ev.env->user, index, &step);
+    error = error_value(&m->ev, step.code, step.message);
+    cox_buf_append_str(m->out, ":{\"status\":\"");
+    cox_buf_append_str(m->out, cox_step_status_text(step.status));
+    cox_buf_append_str(m->out, "\",\"output\":");
+    if (step.output_json.len > 0 && cox_json_check(step.output_json, NULL))
+        return fail_str(m, "a step's output is not valid JSON");
+    if (step.output_json.len > 0)
+        cox_buf_append_slice(m->out, cox_json_trim(step.output_json));
+    else
+        cox_buf_append_str(m->out, "null");
+    cox_buf_append_str(m->out, ",\"error\":");
+    value_put_json(m->out, &error);
+    cox_buf_append_str(m->out, "}");
+    return m->out->len - m->out_start <= COX_MESSAGE_LEN_MAX || fail_str(m, "the result is too large");
+}
+
+/* Costs what the result is long, and that has a limit of its own. */
+static bool put_results(struct machine *m)
+{
+    const char *separator = "{";
+
+    for (uint32_t i = 0; i < m->ev.img->n_steps; i++) {
+        struct cox_image_step step;
+
+        cox_image_step(m->ev.img, i, &step);
+        if (step.owner != COX_IMAGE_NONE)
+            continue;
+        cox_buf_append_str(m->out, separator);
+        cox_json_quote(m->out, step.name);
+        if (!put_result(m, i))
+            return false;
+        separator = ",";
+    }
+    cox_buf_append_str(m->out, *separator == '{' ? "{}" : "}");
+    return true;
 }
 
 /* ---- instructions ---- */
@@ -251,6 +301,10 @@ static struct value load(struct machine *m, struct code c)
         return error_value(ev, ev->env->error_code, ev->env->error_message);
     case OP_SUCCESS:
         return value_bool(ev->env->success);
+    case OP_ITEM:
+        return foreign_value(ev, ev->env->item_json, "the item", &ev->checked_item);
+    case OP_ITEM_INDEX:
+        return ev->env->item_index <= INT64_MAX ? value_int((int64_t)ev->env->item_index) : value_null();
     default:
         return value_bool(ev->env->failure);
     }
@@ -299,6 +353,8 @@ static bool step(struct machine *m, struct code c, size_t *pc)
     case OP_EMIT_TEXT:
     case OP_EMIT_ARG:
         return emit(m, (enum op)c.op);
+    case OP_RESULTS:
+        return put_results(m);
     case OP_JUMP:
     case OP_JUMP_IF_FALSE:
     case OP_JUMP_IF_TRUE:

@@ -42,6 +42,7 @@ struct eval {
     struct cox_buf scratch; /* what lives as long as one instruction */
     uint64_t cost;
     struct cox_slice checked; /* the step output that was last found to be JSON */
+    struct cox_slice checked_item;
 };
 
 /* Charges for walking over `bytes`; false once the evaluation has cost too much. */

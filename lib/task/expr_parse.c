@@ -167,6 +167,12 @@ static void drop_code(struct parser *p, uint32_t first, uint32_t n)
     p->stack -= n;
 }
 
+/* Inputs are constants too, but a fork may give others (cox_image_rebind): code must not hang on their values. */
+static bool is_input(const struct parser *p, uint32_t at)
+{
+    return at >= p->c->inputs_json.at && at < p->c->inputs_json.at + p->c->inputs_json.len;
+}
+
 /* The text of the one constant that the code from `first` on is; false when it is anything else. */
 static bool one_const(const struct parser *p, uint32_t first, struct cox_slice *ret)
 {
@@ -174,7 +180,7 @@ static bool one_const(const struct parser *p, uint32_t first, struct cox_slice *
         return false;
     struct code c = code_get(p, first);
 
-    if (c.op != OP_CONST)
+    if (c.op != OP_CONST || is_input(p, c.at))
         return false;
     *ret = image_str(&p->c->image, (struct image_str){ c.at, c.n });
     return true;
@@ -209,8 +215,7 @@ static void fail_unknown_step(struct parser *p, struct cox_slice name)
     struct suggestion near = suggestion(name);
     char text[SUGGESTION_LEN];
 
-    for (uint32_t i = 0; report_open(&p->c->report) && i < p->c->n_steps; i++)
-        suggestion_offer(&near, cox_slice_str(p->c->step_names[i]));
+    compiler_offer_steps(p->c, &near);
     fail(p, "unknown step `%.*s`%s", shown(name), (const char *)name.data, suggestion_text(&near, text));
 }
 
@@ -243,7 +248,7 @@ static void parse_step_field(struct parser *p, uint32_t step, struct cox_slice f
         }
         suggestion_offer(&near, cox_slice_str(fields[i]));
     }
-    fail(p, "a step has no `%.*s`, expected `output`, `errors`, `status` or `error`%s", shown(field),
+    fail(p, "a step has no `%.*s`, expected `output`, `errors`, `artifacts`, `status` or `error`%s", shown(field),
          (const char *)field.data, suggestion_text(&near, text));
 }
 
@@ -262,10 +267,10 @@ static void parse_steps_root(struct parser *p)
         fail_unknown_step(p, cox_buf_slice(&name));
     else if (step == p->scope->step)
         fail(p, "a step must not refer to itself");
-    else if (take_field(p, &field, "`output`, `errors`, `status` or `error`"))
+    else if (take_field(p, &field, "`output`, `errors`, `artifacts`, `status` or `error`"))
         parse_step_field(p, step, cox_buf_slice(&field));
     else
-        fail(p, "expected `steps.%.*s.output`, or its `errors`, `status` or `error`",
+        fail(p, "expected `steps.%.*s.output`, or its `errors`, `artifacts`, `status` or `error`",
              shown(cox_buf_slice(&name)), (const char *)name.data);
 out:
     cox_buf_fini(&name);
@@ -313,30 +318,58 @@ static void parse_error_root(struct parser *p)
     put(p, OP_ERROR, 0, 0);
 }
 
-static void parse_root(struct parser *p, struct cox_slice name)
+/* `item`, by this or the name that `as` gave it, and `index`: known in what a map runs. */
+static bool parse_item_root(struct parser *p, struct cox_slice name)
+{
+    const struct scope *scope = p->scope;
+
+    if (!scope->item)
+        return false;
+    if (cox_slice_is(name, "index")) {
+        put(p, OP_ITEM_INDEX, 0, 0);
+    } else if (cox_slice_is(name, "item") || (scope->as && cox_slice_is(name, scope->as))) {
+        put(p, OP_ITEM, 0, 0);
+        p->select = SELECT_ROOT;
+    } else {
+        return false;
+    }
+    p->c->draft.reads_item = true;
+    return true;
+}
+
+static void fail_unknown_root(struct parser *p, struct cox_slice name)
 {
     struct suggestion near = suggestion(name);
     char text[SUGGESTION_LEN];
 
-    if (cox_slice_is(name, "steps")) {
+    if (p->scope->as)
+        suggestion_offer(&near, cox_slice_str(p->scope->as));
+    suggestion_offer(&near, cox_slice_str("steps"));
+    suggestion_offer(&near, cox_slice_str("inputs"));
+    suggestion_offer(&near, cox_slice_str("error"));
+    fail(p, "unknown name `%.*s`, expected `steps`, `inputs`, a literal or a function%s", shown(name),
+         (const char *)name.data, suggestion_text(&near, text));
+}
+
+static void parse_root(struct parser *p, struct cox_slice name)
+{
+    if (cox_slice_is(name, "steps"))
         parse_steps_root(p);
-    } else if (cox_slice_is(name, "inputs")) {
+    else if (cox_slice_is(name, "inputs"))
         parse_inputs_root(p);
-    } else if (cox_slice_is(name, "error")) {
+    else if (cox_slice_is(name, "error"))
         parse_error_root(p);
-    } else if (cox_slice_is(name, "args")) {
+    else if (parse_item_root(p, name))
+        return;
+    else if (cox_slice_is(name, "args"))
         fail(p, "`args` is known in the tools of an agent only");
-    } else if (cox_slice_is(name, "item") || cox_slice_is(name, "index")) {
-        fail(p, "`%.*s` is known in a step under `map` only", (int)name.len, (const char *)name.data);
-    } else if (cox_slice_is(name, "secrets")) {
+    else if (cox_slice_is(name, "item") || cox_slice_is(name, "index"))
+        fail(p, "`%.*s` is known in what runs for each item of a `map` only", (int)name.len,
+             (const char *)name.data);
+    else if (cox_slice_is(name, "secrets"))
         fail(p, "`secrets` are not available in this version");
-    } else {
-        suggestion_offer(&near, cox_slice_str("steps"));
-        suggestion_offer(&near, cox_slice_str("inputs"));
-        suggestion_offer(&near, cox_slice_str("error"));
-        fail(p, "unknown name `%.*s`, expected `steps`, `inputs`, a literal or a function%s", shown(name),
-             (const char *)name.data, suggestion_text(&near, text));
-    }
+    else
+        fail_unknown_root(p, name);
 }
 
 /* ---- functions ---- */
@@ -535,8 +568,7 @@ static void parse_list(struct parser *p)
         struct cox_slice text;
 
         parse_expr(p);
-        /* An input is a constant too, but not one to copy into every list that names it. */
-        constant = constant && one_const(p, start, &text) && code_get(p, start).at >= pool_len;
+        constant = constant && one_const(p, start, &text);
         cox_buf_append_str(&json, n++ == 0 ? "[" : ",");
         if (constant)
             cox_buf_append_slice(&json, text);

@@ -33,7 +33,7 @@ unsigned want_of(const json_t *value)
 static void report_unknown(struct report *r, const struct place *at, const struct field *table, size_t n)
 {
     struct suggestion near = suggestion(cox_slice_str(at->key));
-    char text[SUGGESTION_LEN], known[256] = "";
+    char text[SUGGESTION_LEN], known[320] = "";
     size_t len = 0;
 
     for (size_t i = 0; i < n; i++)

@@ -65,7 +65,6 @@ static uint32_t open_need(const struct compiler *c, const uint32_t *open, uint32
 static void report_cycle(struct compiler *c, const uint32_t *open)
 {
     uint32_t *met = cox_calloc(c->n_steps, sizeof(*met)), step = 0, n = 0;
-    struct place root = { 0 }, steps = place_key(&root, "steps");
     struct cox_buf text = { 0 };
 
     while (open[step] == 0)
@@ -83,14 +82,14 @@ static void report_cycle(struct compiler *c, const uint32_t *open)
     step = first;
     do {
         if (n < CYCLE_SHOWN_MAX)
-            cox_buf_printf(&text, "%s -> ", c->step_names[step]);
+            cox_buf_printf(&text, "%s -> ", c->plan[step].name);
         n++;
         step = open_need(c, open, step);
     } while (step != first);
     if (n > CYCLE_SHOWN_MAX)
         cox_buf_printf(&text, "... (%u steps) -> ", n);
-    cox_buf_append_str(&text, c->step_names[first]);
-    struct place at = place_key(&steps, c->step_names[first]);
+    cox_buf_append_str(&text, c->plan[first].name);
+    struct place at = place_key(c->steps_at, c->plan[first].name);
 
     report_at(&c->report, &at, "steps need each other in a cycle: %s; expected no cycle",
               cox_buf_cstr(&text));

@@ -1,4 +1,4 @@
-/* Building an image (image.c has the layout, writer and reader side by side).
+/* Building an image (image_layout.h has the layout).
  *
  * Strings go to the pool at once and keep their final offset; records refer to them by it. Equal constant
  * templates, retry policies and placement classes are stored once: a task of 10,000 like steps is small.
@@ -18,9 +18,11 @@ struct image_str {
 struct image_writer {
     struct cox_buf pool; /* begins with room for the header */
     struct cox_buf steps, calls, policies, classes, pairs, templates, refs, code;
+    struct cox_buf details, mores, maps, extras, inputs, task_refs;
     uint32_t n_steps, n_calls, n_policies, n_classes, n_labels, n_pairs, n_templates, n_refs, n_code;
+    uint32_t n_details, n_mores, n_maps, n_extras, n_inputs, n_task_refs;
     struct cox_mapb consts; /* JSON text -> template + 1 */
-    struct cox_mapb policy_by_bytes, class_by_key;
+    struct cox_mapb policy_by_bytes, class_by_key, detail_by_bytes, extras_by_bytes, task_ref_by_name;
     struct cox_buf scratch;
 };
 
@@ -42,6 +44,7 @@ struct image_program {
     uint32_t n_refs;
     bool reads_inputs;
     bool reads_error;
+    bool reads_item;
 };
 uint32_t image_put_program(struct image_writer *w, const struct image_program *p);
 
@@ -54,8 +57,13 @@ struct image_require {
 uint32_t image_put_class(struct image_writer *w, struct cox_slice handler, const struct cox_resources *res,
                          const struct image_require *requires, uint32_t n_requires);
 
-/* `call` as readers see it, with class_index and spec_template set. */
+/* Each as readers see it, and returns its index. */
 uint32_t image_put_call(struct image_writer *w, const struct cox_image_call *call);
+uint32_t image_put_map(struct image_writer *w, const struct cox_image_map *map);
+uint32_t image_put_extras(struct image_writer *w, const struct cox_image_extras *extras);
+
+/* A declared input: its value lies in the pool already, as part of the task's inputs. `type` is inputs.h's. */
+void image_put_input(struct image_writer *w, struct cox_slice name, struct image_str value, uint32_t type);
 
 /* Steps in order. Edges are given to image_finish. `n_needs`, `n_dependants` of `step` are not read. */
 void image_put_step(struct image_writer *w, const struct cox_image_step *step);

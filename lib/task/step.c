@@ -1,236 +1,283 @@
-/* One step of a document. */
+/* One step of a document, its fallback, and the alternatives of its race. */
 #include "compile.h"
 
 #include <string.h>
 
 #define NAME_EXPECTED "a name of a-z, 0-9 and _, at most 63 long, no digit first"
 
+#define CALL_FIELDS                                                                                          \
+    [CALL_RUN] = { "run", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"argv\": [\"true\"]}" },         \
+    [CALL_USES] = { "uses", WANT_STRING, FIELD_OPTIONAL, "a program such as \"lint@1\"" },                   \
+    [CALL_HTTP] = { "http", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"url\": \"https://...\"}" },   \
+    [CALL_JQ] = { "jq", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"program\": \".x\"}" },            \
+    [CALL_TASK] = { "task", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"ref\": \"build@1\"}" },       \
+    [CALL_RACE] = { "race", WANT_LIST, FIELD_OPTIONAL, "a list of two alternatives or more" },               \
+    [CALL_WAIT] = { "wait", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"for\": \"10m\"}" },           \
+    [CALL_APPROVAL] = { "approval", WANT_OBJECT, FIELD_OPTIONAL,                                             \
+                        "an object such as {\"prompt\": \"Apply?\"}" },                                      \
+    [CALL_MCP] = { "mcp", WANT_ANY, FIELD_LATER, "" },                                                       \
+    [CALL_MODEL] = { "model", WANT_ANY, FIELD_LATER, "" },                                                   \
+    [CALL_AGENT] = { "agent", WANT_ANY, FIELD_LATER, "" },                                                   \
+    [CALL_PLAN] = { "plan", WANT_ANY, FIELD_LATER, "" },                                                     \
+    [CALL_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },                 \
+    [CALL_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },                                            \
+    [CALL_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },      \
+    [CALL_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },       \
+    [CALL_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL,                                             \
+                        "a string such as \"arch == amd64\"" },                                              \
+    [CALL_SECRETS] = { "secrets", WANT_ANY, FIELD_LATER, "" }
+
+/* A fallback, or an alternative of a race: a call and nothing else. */
+static const struct field call_fields[CALL_NR] = { CALL_FIELDS };
+
 enum {
-    STEP_RUN,
-    STEP_USES,
-    STEP_HTTP,
-    STEP_MCP,
-    STEP_JQ,
-    STEP_MODEL,
-    STEP_AGENT,
-    STEP_PLAN,
-    STEP_APPROVAL,
-    STEP_WAIT,
-    STEP_TASK,
-    STEP_RACE,
-    STEP_KINDS, /* the fields above are kinds: a step has exactly one */
-    STEP_WITH = STEP_KINDS,
+    STEP_NEEDS_FIELD = CALL_NR,
     STEP_IF,
-    STEP_NEEDS,
-    STEP_TIMEOUT,
-    STEP_RETRY,
     STEP_FALLBACK,
-    STEP_ALLOW_FAILURE,
-    STEP_RESOURCES,
-    STEP_REQUIRES,
+    STEP_ALLOW,
     STEP_PRIORITY,
     STEP_DESCRIPTION,
-    STEP_IDEMPOTENT,
+    STEP_IDEM,
     STEP_MAP,
     STEP_AFFINITY,
     STEP_CONCURRENCY,
     STEP_RATE,
-    STEP_SECRETS,
     STEP_ARTIFACTS,
     STEP_NR
 };
 static const struct field step_fields[STEP_NR] = {
-    [STEP_RUN] = { "run", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"argv\": [\"true\"]}" },
-    [STEP_USES] = { "uses", WANT_STRING, FIELD_OPTIONAL, "a program such as \"lint@1\"" },
-    [STEP_HTTP] = { "http", WANT_ANY, FIELD_LATER, "" },
-    [STEP_MCP] = { "mcp", WANT_ANY, FIELD_LATER, "" },
-    [STEP_JQ] = { "jq", WANT_ANY, FIELD_LATER, "" },
-    [STEP_MODEL] = { "model", WANT_ANY, FIELD_LATER, "" },
-    [STEP_AGENT] = { "agent", WANT_ANY, FIELD_LATER, "" },
-    [STEP_PLAN] = { "plan", WANT_ANY, FIELD_LATER, "" },
-    [STEP_APPROVAL] = { "approval", WANT_ANY, FIELD_LATER, "" },
-    [STEP_WAIT] = { "wait", WANT_ANY, FIELD_LATER, "" },
-    [STEP_TASK] = { "task", WANT_ANY, FIELD_LATER, "" },
-    [STEP_RACE] = { "race", WANT_ANY, FIELD_LATER, "" },
-    [STEP_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },
+    CALL_FIELDS,
+    [STEP_NEEDS_FIELD] = { "needs", WANT_LIST, FIELD_OPTIONAL, "a list of step names" },
     [STEP_IF] = { "if", WANT_ANY, FIELD_OPTIONAL, "" },
-    [STEP_NEEDS] = { "needs", WANT_LIST, FIELD_OPTIONAL, "a list of step names" },
-    [STEP_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },
-    [STEP_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },
     [STEP_FALLBACK] = { "fallback", WANT_OBJECT, FIELD_OPTIONAL, "an object with `run` or `uses`" },
-    [STEP_ALLOW_FAILURE] = { "allow_failure", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
-    [STEP_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },
-    [STEP_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL, "a string such as \"arch == amd64\"" },
+    [STEP_ALLOW] = { "allow_failure", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
     [STEP_PRIORITY] = { "priority", WANT_ANY, FIELD_OPTIONAL, "" },
     [STEP_DESCRIPTION] = { "description", WANT_STRING, FIELD_OPTIONAL, "a string" },
-    [STEP_IDEMPOTENT] = { "idempotent", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
-    [STEP_MAP] = { "map", WANT_ANY, FIELD_LATER, "" },
-    [STEP_AFFINITY] = { "affinity", WANT_ANY, FIELD_LATER, "" },
-    [STEP_CONCURRENCY] = { "concurrency", WANT_ANY, FIELD_LATER, "" },
-    [STEP_RATE] = { "rate", WANT_ANY, FIELD_LATER, "" },
-    [STEP_SECRETS] = { "secrets", WANT_ANY, FIELD_LATER, "" },
-    [STEP_ARTIFACTS] = { "artifacts", WANT_ANY, FIELD_LATER, "" },
+    [STEP_IDEM] = { "idempotent", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
+    [STEP_MAP] = { "map", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"over\": \"${{ inputs.list }}\"}" },
+    [STEP_AFFINITY] = { "affinity", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"workspace\": \"clone\"}" },
+    [STEP_CONCURRENCY] = { "concurrency", WANT_OBJECT, FIELD_OPTIONAL,
+                           "an object such as {\"key\": \"db\", \"limit\": 4}" },
+    [STEP_RATE] = { "rate", WANT_OBJECT, FIELD_OPTIONAL,
+                    "an object such as {\"key\": \"api\", \"per_minute\": 60}" },
+    [STEP_ARTIFACTS] = { "artifacts", WANT_OBJECT, FIELD_OPTIONAL,
+                         "an object such as {\"patch\": \"out.diff\"}" },
 };
 
-/* A fallback is a call of its own: it takes the defaults of the task, and nothing from its step. */
-enum {
-    FALLBACK_RUN,
-    FALLBACK_USES,
-    FALLBACK_WITH,
-    FALLBACK_TIMEOUT,
-    FALLBACK_RETRY,
-    FALLBACK_RESOURCES,
-    FALLBACK_REQUIRES,
-    FALLBACK_LATER, /* kinds and fields of other versions */
-    FALLBACK_NR = FALLBACK_LATER + 11
-};
-static const struct field fallback_fields[FALLBACK_NR] = {
-    [FALLBACK_RUN] = { "run", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"argv\": [\"true\"]}" },
-    [FALLBACK_USES] = { "uses", WANT_STRING, FIELD_OPTIONAL, "a program such as \"lint@1\"" },
-    [FALLBACK_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },
-    [FALLBACK_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },
-    [FALLBACK_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },
-    [FALLBACK_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },
-    [FALLBACK_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL, "a string such as \"arch == amd64\"" },
-    [FALLBACK_LATER] = { "http", WANT_ANY, FIELD_LATER, "" },
-    { "mcp", WANT_ANY, FIELD_LATER, "" },
-    { "jq", WANT_ANY, FIELD_LATER, "" },
-    { "model", WANT_ANY, FIELD_LATER, "" },
-    { "agent", WANT_ANY, FIELD_LATER, "" },
-    { "plan", WANT_ANY, FIELD_LATER, "" },
-    { "approval", WANT_ANY, FIELD_LATER, "" },
-    { "wait", WANT_ANY, FIELD_LATER, "" },
-    { "task", WANT_ANY, FIELD_LATER, "" },
-    { "race", WANT_ANY, FIELD_LATER, "" },
-    { "secrets", WANT_ANY, FIELD_LATER, "" },
+/* Kinds in the order of their fields. */
+static const uint8_t kind_of_field[CALL_KINDS] = {
+    [CALL_RUN] = COX_KIND_RUN,   [CALL_USES] = COX_KIND_USES, [CALL_HTTP] = COX_KIND_HTTP,
+    [CALL_JQ] = COX_KIND_JQ,     [CALL_TASK] = COX_KIND_TASK, [CALL_RACE] = COX_KIND_RACE,
+    [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL,
 };
 
 /* Exactly one kind? Kinds of other versions count: a step with `run` and `agent` has two. */
-static bool one_kind(struct compiler *c, const struct place *at, const json_t *step)
+static bool one_kind(struct compiler *c, const struct place *at, const json_t *call)
 {
     const char *first = NULL, *second = NULL;
 
-    for (int i = 0; i < STEP_KINDS; i++) {
-        if (!json_object_get(step, step_fields[i].name))
+    for (int i = 0; i < CALL_KINDS; i++) {
+        if (!json_object_get(call, call_fields[i].name))
             continue;
         if (!first)
-            first = step_fields[i].name;
+            first = call_fields[i].name;
         else if (!second)
-            second = step_fields[i].name;
+            second = call_fields[i].name;
     }
     if (!first)
-        report_at(&c->report, at, "found no kind, expected exactly one of `run` and `uses`");
+        report_at(&c->report, at,
+                  "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `task`, `race`, `wait` and "
+                  "`approval`");
     else if (second)
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
     return first && !second;
 }
 
 /* The kind to compile, after all is checked that more than one field takes part in. */
-static enum cox_step_kind kind_of(struct compiler *c, const struct place *at, const json_t *step,
-                                  const struct call_source *source)
+static enum cox_step_kind kind_of(struct compiler *c, const struct place *at, const json_t *call,
+                                  json_t *const *f)
 {
-    if (!one_kind(c, at, step))
+    if (!one_kind(c, at, call))
         return COX_KIND_NONE;
-    if (source->with && !source->uses && json_object_get(step, "run")) {
+    if (f[CALL_WITH] && !json_object_get(call, "uses")) {
         struct place with = place_key(at, "with");
 
         report_at(&c->report, &with, "`with` is the input of a program; expected `uses` beside it");
     }
-    return source->run ? COX_KIND_RUN : source->uses ? COX_KIND_USES : COX_KIND_NONE;
+    for (int i = 0; i < CALL_KINDS; i++) {
+        if (f[i])
+            return (enum cox_step_kind)kind_of_field[i];
+    }
+    return COX_KIND_NONE;
 }
 
-static uint32_t compile_fallback(struct compiler *c, const struct place *at, uint32_t step, json_t *fallback)
-{
-    const struct scope scope = { .step = step, .fallback = true };
-    json_t *f[FALLBACK_NR];
+/* ---- inner steps ---- */
 
-    if (!fields_check(&c->report, at, fallback, "an object", fallback_fields, FALLBACK_NR, f))
-        return COX_IMAGE_NONE;
-    struct call_source source = {
-        .run = f[FALLBACK_RUN],
-        .uses = f[FALLBACK_USES],
-        .with = f[FALLBACK_WITH],
-        .timeout = f[FALLBACK_TIMEOUT],
-        .retry = f[FALLBACK_RETRY],
-        .resources = f[FALLBACK_RESOURCES],
-        .requires = f[FALLBACK_REQUIRES],
+static void put_inner(struct compiler *c, uint32_t index, const struct cox_image_step *owner,
+                      enum cox_step_kind kind, uint32_t call)
+{
+    const struct planned *plan = &c->plan[index];
+    const struct cox_image_step image = {
+        .name = cox_slice_str(plan->name),
+        .kind = kind,
+        .priority = owner->priority,
+        .condition = COX_IMAGE_NONE,
+        .call = call,
+        .fallback = COX_IMAGE_NONE,
+        .owner = plan->owner,
+        .n_inner = plan->n_inner,
+        .is_body = plan->is_body,
+        .map = COX_IMAGE_NONE,
+        .extras = COX_IMAGE_NONE,
+        .idempotent = owner->idempotent,
     };
-    enum cox_step_kind kind = kind_of(c, at, fallback, &source);
 
-    return kind == COX_KIND_NONE ? COX_IMAGE_NONE : compile_call(c, at, &scope, &source, kind);
+    if (report_clean(&c->report))
+        image_put_step(&c->image, &image);
 }
 
-static void report_unknown_step(struct compiler *c, const struct place *at, struct cox_slice name)
+/* The inner steps from `first` on: what the race in the call at `at` chooses from. Recurses as deep as races
+ * may be in races; compile_call has refused others. */
+static void compile_alternatives(struct compiler *c, const struct place *at, const struct scope *scope,
+                                 const json_t *race, const struct cox_image_step *owner, uint32_t first,
+                                 unsigned races)
 {
-    struct suggestion near = suggestion(name);
-    char text[SUGGESTION_LEN];
+    struct place list = place_key(at, "race");
 
-    for (uint32_t i = 0; report_open(&c->report) && i < c->n_steps; i++)
-        suggestion_offer(&near, cox_slice_str(c->step_names[i]));
-    report_at(&c->report, at, "unknown step `%.*s`%s", shown_len(name, 100), (const char *)name.data,
-              suggestion_text(&near, text));
+    if (races >= COX_RACE_DEPTH_MAX || json_array_size(race) > COX_RACE_MAX)
+        return;
+    for (size_t i = 0; i < json_array_size(race); i++) {
+        struct place here = place_index(&list, i);
+        json_t *alternative = json_array_get(race, i), *f[CALL_NR];
+        uint32_t index = first, call;
+
+        first += 1 + c->plan[index].n_inner;
+        if (!fields_check(&c->report, &here, alternative, "an object such as {\"uses\": \"lint@1\"}", call_fields,
+                          CALL_NR, f))
+            continue;
+        enum cox_step_kind kind = kind_of(c, &here, alternative, f);
+
+        if (kind == COX_KIND_NONE)
+            continue;
+        call = compile_call(c, &here, scope, f, kind, index + 1, races + 1);
+        put_inner(c, index, owner, kind, call);
+        if (kind == COX_KIND_RACE)
+            compile_alternatives(c, &here, scope, f[CALL_RACE], owner, index + 1, races + 1);
+    }
 }
 
-static void compile_needs(struct compiler *c, const struct place *at, uint32_t self, json_t *needs)
-{
-    const struct scope scope = { .step = self };
+/* ---- a step ---- */
 
+static uint32_t compile_fallback(struct compiler *c, const struct place *at, const struct scope *scope,
+                                 json_t *fallback, json_t *f[CALL_NR])
+{
+    if (!fields_check(&c->report, at, fallback, "an object", call_fields, CALL_NR, f))
+        return COX_IMAGE_NONE;
+    enum cox_step_kind kind = kind_of(c, at, fallback, f);
+
+    return kind == COX_KIND_NONE ? COX_IMAGE_NONE
+                                 : compile_call(c, at, scope, f, kind, c->plan[scope->step].fallback, 0);
+}
+
+static void compile_needs(struct compiler *c, const struct place *at, const struct scope *scope,
+                          const json_t *needs)
+{
     for (size_t i = 0; i < json_array_size(needs); i++) {
-        json_t *need = json_array_get(needs, i);
         struct place here = place_index(at, i);
 
-        if (!json_is_string(need)) {
-            report_found(&c->report, &here, need, "the name of a step");
-            continue;
-        }
-        uint32_t step = compiler_find_step(c, json_slice(need));
-
-        if (step == COX_IMAGE_NONE)
-            report_unknown_step(c, &here, json_slice(need));
-        else if (step == self)
-            report_at(&c->report, &here, "a step must not need itself");
-        else
-            compiler_refer(c, &scope, step);
+        compile_step_name(c, scope, &here, json_array_get(needs, i));
     }
+}
+
+/* A step and what it runs, in the order in which their records lie. */
+struct step_source {
+    json_t *f[STEP_NR];
+    json_t *fallback[CALL_NR];
+    enum cox_step_kind kind;
+    struct scope plain, call, fallback_scope;
+};
+
+static void compile_inner(struct compiler *c, const struct place *at, uint32_t index,
+                          const struct step_source *s, const struct cox_image_step *image)
+{
+    struct place fallback = place_key(at, "fallback");
+    uint32_t runs = index; /* the step that the kind's call belongs to */
+
+    if (c->plan[index].n_inner == 0)
+        return;
+    if (image->map != COX_IMAGE_NONE && !cox_step_kind_is_leaf(s->kind)) {
+        runs = index + 1;
+        put_inner(c, runs, image, s->kind, compile_call(c, at, &s->call, s->f, s->kind, runs + 1, 0));
+    }
+    if (s->kind == COX_KIND_RACE)
+        compile_alternatives(c, at, &s->call, s->f[CALL_RACE], image, runs + 1, 0);
+    if (s->fallback[CALL_RACE])
+        compile_alternatives(c, &fallback, &s->fallback_scope, s->fallback[CALL_RACE], image,
+                             c->plan[index].fallback, 0);
+}
+
+static void compile_parts(struct compiler *c, const struct place *at, uint32_t index, struct step_source *s,
+                          struct cox_image_step *image)
+{
+    struct place if_at = place_key(at, "if"), needs = place_key(at, "needs"), map = place_key(at, "map");
+    struct place fallback = place_key(at, "fallback");
+    const struct scope condition = { .step = index, .condition = true };
+    bool leaf = cox_step_kind_is_leaf(s->kind);
+    const struct extras_source extras = { s->f[STEP_AFFINITY], s->f[STEP_CONCURRENCY], s->f[STEP_RATE],
+                                          s->f[STEP_ARTIFACTS], leaf, s->f[STEP_MAP] != NULL };
+
+    if (s->f[STEP_NEEDS_FIELD])
+        compile_needs(c, &needs, &s->plain, s->f[STEP_NEEDS_FIELD]);
+    if (s->f[STEP_IF])
+        image->condition = compile_condition(c, &condition, &if_at, s->f[STEP_IF]);
+    if (s->f[STEP_MAP]) {
+        image->map = compile_map(c, &map, &s->plain, s->f[STEP_MAP], leaf || s->kind == COX_KIND_NONE,
+                                 &s->call.as);
+        s->call.item = true;
+    }
+    if (s->kind != COX_KIND_NONE && (!s->f[STEP_MAP] || leaf))
+        image->call = compile_call(c, at, &s->call, s->f, s->kind, index + 1, 0);
+    if (s->f[STEP_FALLBACK])
+        image->fallback = compile_fallback(c, &fallback, &s->fallback_scope, s->f[STEP_FALLBACK], s->fallback);
+    if ((extras.affinity || extras.concurrency || extras.rate || extras.artifacts) && s->kind != COX_KIND_NONE)
+        image->extras = compile_extras(c, at, &s->plain, &extras);
 }
 
 void compile_step(struct compiler *c, const struct place *at, uint32_t index, json_t *step)
 {
-    const struct scope scope = { .step = index }, condition = { .step = index, .condition = true };
-    struct cox_slice name = cox_slice_str(c->step_names[index]);
-    struct cox_image_step image = { .name = name, .priority = c->priority, .fallback = COX_IMAGE_NONE };
-    json_t *f[STEP_NR];
+    struct cox_slice name = cox_slice_str(c->plan[index].name);
+    struct cox_image_step image = {
+        .name = name,
+        .priority = c->priority,
+        .condition = COX_IMAGE_NONE,
+        .call = COX_IMAGE_NONE,
+        .fallback = COX_IMAGE_NONE,
+        .owner = COX_IMAGE_NONE,
+        .n_inner = c->plan[index].n_inner,
+        .map = COX_IMAGE_NONE,
+        .extras = COX_IMAGE_NONE,
+    };
+    struct step_source s = {
+        .plain = { .step = index },
+        .call = { .step = index },
+        .fallback_scope = { .step = index, .fallback = true },
+    };
+    struct place priority_at = place_key(at, "priority");
     int64_t priority = c->priority;
 
     if (!name_ok(name, false))
         report_at(&c->report, at, "found the step name \"%.*s\", expected " NAME_EXPECTED,
-                  shown_len(name, 100), c->step_names[index]);
-    if (!fields_check(&c->report, at, step, "an object, the step", step_fields, STEP_NR, f))
+                  shown_len(name, 100), (const char *)name.data);
+    if (!fields_check(&c->report, at, step, "an object, the step", step_fields, STEP_NR, s.f))
         return;
-    struct place needs = place_key(at, "needs"), if_at = place_key(at, "if");
-    struct place fallback = place_key(at, "fallback"), priority_at = place_key(at, "priority");
-    struct call_source source = {
-        .run = f[STEP_RUN],
-        .uses = f[STEP_USES],
-        .with = f[STEP_WITH],
-        .timeout = f[STEP_TIMEOUT],
-        .retry = f[STEP_RETRY],
-        .resources = f[STEP_RESOURCES],
-        .requires = f[STEP_REQUIRES],
-    };
-    enum cox_step_kind kind = kind_of(c, at, step, &source);
-
-    if (f[STEP_NEEDS])
-        compile_needs(c, &needs, index, f[STEP_NEEDS]);
-    image.condition = f[STEP_IF] ? compile_condition(c, &condition, &if_at, f[STEP_IF]) : COX_IMAGE_NONE;
-    image.kind = kind;
-    if (kind != COX_KIND_NONE)
-        image.call = compile_call(c, at, &scope, &source, kind);
-    if (f[STEP_FALLBACK])
-        image.fallback = compile_fallback(c, &fallback, index, f[STEP_FALLBACK]);
-    if (f[STEP_PRIORITY] && field_integer(&c->report, &priority_at, f[STEP_PRIORITY], -100, 100, &priority))
+    s.kind = image.kind = kind_of(c, at, step, s.f);
+    if (s.f[STEP_PRIORITY] &&
+        field_integer(&c->report, &priority_at, s.f[STEP_PRIORITY], -100, 100, &priority))
         image.priority = (int32_t)priority;
-    image.allow_failure = json_is_true(f[STEP_ALLOW_FAILURE]);
+    image.allow_failure = json_is_true(s.f[STEP_ALLOW]);
+    image.idempotent = json_is_true(s.f[STEP_IDEM]);
+    compile_parts(c, at, index, &s, &image);
     if (report_clean(&c->report))
         image_put_step(&c->image, &image);
+    compile_inner(c, at, index, &s, &image);
 }

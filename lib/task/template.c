@@ -16,6 +16,7 @@ void draft_begin(struct compiler *c)
     d->refs.n = 0;
     d->reads_inputs = false;
     d->reads_error = false;
+    d->reads_item = false;
     d->cost = 0;
     d->serial++;
 }
@@ -99,8 +100,7 @@ static void put_text(struct compiler *c, const struct scope *scope, const struct
     draft_raw(c, "\"");
 }
 
-/* Is `s` one expression and nothing else? */
-static bool whole_expr(struct cox_slice s)
+bool template_is_expr(struct cox_slice s)
 {
     if (s.len < OPEN_LEN || memcmp(s.data, OPEN, OPEN_LEN) != 0)
         return false;
@@ -116,7 +116,7 @@ static void put_string(struct compiler *c, const struct scope *scope, const stru
 
     if (s.len == 0 || !memmem(s.data, s.len, OPEN, OPEN_LEN))
         cox_json_quote(&c->draft.raw, s);
-    else if (!whole_expr(s))
+    else if (!template_is_expr(s))
         put_text(c, scope, at, s, OP_EMIT_TEXT);
     else if (emit == EMIT_ARG)
         put_text(c, scope, at, s, OP_EMIT_ARG);
@@ -182,6 +182,7 @@ uint32_t draft_end(struct compiler *c, const struct place *at)
                                             .n_refs = d->refs.n,
                                             .reads_inputs = d->reads_inputs,
                                             .reads_error = d->reads_error,
+                                            .reads_item = d->reads_item,
                                         });
 }
 
@@ -201,11 +202,22 @@ uint32_t compile_condition(struct compiler *c, const struct scope *scope, const 
 
     if (json_is_boolean(value))
         return image_put_const(&c->image, cox_slice_str(json_is_true(value) ? "true" : "false"));
-    if (!whole_expr(s)) {
+    if (!template_is_expr(s)) {
         report_found(&c->report, at, value, "one expression such as \"${{ success() }}\", true or false");
         return COX_IMAGE_NONE;
     }
     draft_begin(c);
     put_expr(c, scope, at, s.data + OPEN_LEN, s.data + s.len);
     return draft_end(c, at);
+}
+
+uint32_t compile_results(struct compiler *c)
+{
+    draft_begin(c);
+    for (uint32_t i = 0; i < c->n_steps; i++) {
+        if (c->plan[i].owner == COX_IMAGE_NONE)
+            u32s_add(&c->draft.refs, i);
+    }
+    put_code(c, OP_RESULTS, (struct image_str){ 0 });
+    return draft_end(c, c->steps_at);
 }

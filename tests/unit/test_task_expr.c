@@ -174,7 +174,7 @@ static void test_paths(void **state)
         { "steps.ok.output.list", "[1,[2],{\"a\":3}]" },
         { "steps.ok.status", "\"SUCCEEDED\"" },
         { "steps.ok.error", "null" },
-        { "steps.ok.errors", "null" },
+        { "steps.ok.errors", "[]" },
         { "steps.bad.status", "\"FAILED\"" },
         { "steps.bad.error", "{\"code\":\"TIMEOUT\",\"message\":\"after \\\"1s\\\"\"}" },
         { "steps.bad.error.code", "\"TIMEOUT\"" },

@@ -8,6 +8,7 @@
 
 static const char document[] =
     "{`api_version`: `v1`, `name`: `t`, `labels`: {`l`: `m`},"
+    " `bundle`: `sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef`,"
     " `inputs`: {`n`: {`type`: `integer`, `default`: 3}, `o`: {`type`: `object`, `default`: {`k`: [1, {`x`: "
     "`y`}]}}},"
     " `steps`: {"
@@ -16,7 +17,17 @@ static const char document[] =
     "        `m`: `${{ steps.a.output.s.matches('^(a|b)+$') || 'x' in steps.a.output.list }}`},"
     "        `if`: `${{ steps.a.output.n > 1 && success() ? true : inputs.n == 3 }}`,"
     "        `fallback`: {`run`: {`argv`: [`y`, `why: ${{ error.message }}`]}}},"
-    "  `c`: {`uses`: `x@1`, `needs`: [`a`, `b`]}},"
+    "  `c`: {`uses`: `x@1`, `needs`: [`a`, `b`], `map`: {`over`: `${{ inputs.o.k }}`, `batch`: 7},"
+    "        `with`: {`i`: `${{ [item, index] }}`}},"
+    "  `d`: {`race`: [{`uses`: `./x`}, {`race`: [{`http`: {`url`: `http://x`}}, {`jq`: {`program`: `.`}}]}],"
+    "        `map`: {`over`: [1], `tolerate_failures`: `1%`},"
+    "        `fallback`: {`race`: [{`wait`: {`for`: `1s`}}, {`task`: {`ref`: `t@1`}}]}},"
+    "  `e`: {`approval`: {`prompt`: `${{ steps.d.errors }}`, `approvers`: [`role:x`]}},"
+    "  `f`: {`wait`: {`signal`: `go`}, `if`: `${{ true || false }}`},"
+    "  `g`: {`wait`: {`until`: `${{ steps.f.output }}`}},"
+    "  `h`: {`uses`: `x@1`, `affinity`: {`workspace`: `a`}, `concurrency`: {`key`: `k`, `limit`: 1},"
+    "        `rate`: {`key`: `${{ inputs.n }}`, `per_minute`: 1}, `artifacts`: {`p`: `q`}},"
+    "  `i`: {`uses`: `x@1`, `affinity`: {`step`: `h`}}},"
     " `outputs`: {`o`: `${{ toJSON(steps.c.output) + fromJSON('\\`z\\`') }}`}}";
 
 static void give_step(void *user, uint32_t index, struct cox_eval_step *ret)
@@ -29,10 +40,79 @@ static void give_step(void *user, uint32_t index, struct cox_eval_step *ret)
     };
 }
 
+static uint64_t use_call(const struct cox_image *img, const struct cox_image_step *step, uint32_t index,
+                         uint32_t call_index)
+{
+    struct cox_image_call call;
+    uint64_t n = 0;
+
+    if (call_index == COX_IMAGE_NONE)
+        return 0;
+    cox_image_call(img, call_index, &call);
+    if (cox_step_kind_is_leaf(call.kind))
+        assert_true(call.class_index < img->n_classes && call.spec_template < img->n_templates);
+    else
+        assert_int_equal(call.class_index, COX_IMAGE_NONE);
+    if (call.kind == COX_KIND_TASK || call.kind == COX_KIND_APPROVAL || call.wait == COX_WAIT_UNTIL)
+        assert_true(call.spec_template < img->n_templates);
+    assert_true(call.approvers == COX_IMAGE_NONE || call.approvers < img->n_templates);
+    for (uint32_t i = call.inner_first; call.kind == COX_KIND_RACE && n < call.inner_n; n++) {
+        struct cox_image_step inner;
+
+        assert_true(i > index && i <= index + step->n_inner);
+        cox_image_step(img, i, &inner);
+        assert_int_equal(inner.owner, index);
+        i += 1 + inner.n_inner;
+    }
+    return n + cox_slice_is(call.ref, "x");
+}
+
+static uint64_t use_step(const struct cox_image *img, uint32_t i)
+{
+    struct cox_image_extras extras;
+    struct cox_image_step step;
+    struct cox_image_map map;
+    uint64_t sum = 0;
+
+    cox_image_step(img, i, &step);
+    sum += (uint64_t)cox_step_kind_text(step.kind)[0];
+    for (uint32_t k = 0; k < step.n_needs; k++)
+        assert_true(cox_image_need(img, i, k) < img->n_steps);
+    for (uint32_t k = 0; k < step.n_dependants; k++)
+        assert_true(cox_image_dependant(img, i, k) < img->n_steps);
+    assert_int_equal(cox_image_find_step(img, step.name), i);
+    assert_true(step.owner == COX_IMAGE_NONE || step.owner < i);
+    assert_true(step.n_inner < img->n_steps - i);
+    assert_true(step.call != COX_IMAGE_NONE || step.n_inner > 0);
+    sum += use_call(img, &step, i, step.call) + use_call(img, &step, i, step.fallback);
+    if (step.map != COX_IMAGE_NONE) {
+        cox_image_map(img, step.map, &map);
+        assert_true(map.over < img->n_templates && map.batch >= 1);
+    }
+    if (step.extras != COX_IMAGE_NONE) {
+        uint32_t n = 0;
+
+        for (uint32_t at = i; at != COX_IMAGE_NONE; n++) { /* comes to an end */
+            cox_image_step(img, at, &step);
+            extras.affinity = COX_AFFINITY_NONE;
+            if (step.extras != COX_IMAGE_NONE)
+                cox_image_extras(img, step.extras, &extras);
+            at = extras.affinity == COX_AFFINITY_WORKSPACE || extras.affinity == COX_AFFINITY_STEP
+                     ? extras.affinity_step
+                     : COX_IMAGE_NONE;
+        }
+        assert_true(n <= img->n_steps);
+    }
+    return sum;
+}
+
 /* Reads everything an image has, and runs all its programs. */
 static void use_all(const struct cox_image *img)
 {
-    const struct cox_eval_env env = { .step = give_step, .success = true, .error_code = COX_CODE_TIMEOUT };
+    const struct cox_eval_env env = { .step = give_step,
+                                      .success = true,
+                                      .error_code = COX_CODE_TIMEOUT,
+                                      .item_json = cox_slice_str("{\"x\": 1}") };
     struct cox_buf out = { 0 }, error = { 0 };
     struct cox_slice name, value;
     struct cox_image_task task;
@@ -40,7 +120,10 @@ static void use_all(const struct cox_image *img)
     bool flag;
 
     cox_image_task(img, &task);
-    sum += cox_slice_is(task.name, "t") + cox_slice_is(task.inputs_json, "t");
+    sum += cox_slice_is(task.name, "t") || cox_slice_is(task.inputs_json, "t") || cox_slice_is(task.bundle, "t");
+    assert_true(task.n_members <= img->n_steps);
+    for (uint32_t i = 0; i < cox_image_n_refs(img); i++)
+        sum += cox_slice_is(cox_image_ref(img, i), "t@1");
     for (uint32_t i = 0; i < img->n_labels; i++) {
         cox_image_label(img, i, &name, &value);
         sum += cox_slice_cmp(name, value) > 0;
@@ -48,13 +131,8 @@ static void use_all(const struct cox_image *img)
     for (uint32_t i = 0; i < img->n_steps; i++) {
         struct cox_image_step step;
 
+        sum += use_step(img, i);
         cox_image_step(img, i, &step);
-        sum += (uint64_t)cox_step_kind_text(step.kind)[0];
-        for (uint32_t k = 0; k < step.n_needs; k++)
-            assert_true(cox_image_need(img, i, k) < img->n_steps);
-        for (uint32_t k = 0; k < step.n_dependants; k++)
-            assert_true(cox_image_dependant(img, i, k) < img->n_steps);
-        assert_int_equal(cox_image_find_step(img, step.name), i);
         if (step.condition != COX_IMAGE_NONE &&
             cox_eval_condition(img, step.condition, &env, &flag, &error) == COX_OK)
             sum += flag;
@@ -63,7 +141,7 @@ static void use_all(const struct cox_image *img)
         struct cox_image_call call;
 
         cox_image_call(img, i, &call);
-        assert_true(call.class_index < img->n_classes && call.spec_template < img->n_templates);
+        sum += call.max_attempts;
     }
     for (uint32_t i = 0; i < img->n_classes; i++) {
         struct cox_image_class cls;
@@ -192,7 +270,9 @@ static void test_another_version_is_refused(void **state)
 
     (void)state;
     must_compile(&c, document, NULL);
-    cox_set_u32(&c.image_bytes, 8, 2);
+    cox_set_u32(&c.image_bytes, 8, 3);
+    assert_false(try_bytes(c.image_bytes.data, c.image_bytes.len));
+    cox_set_u32(&c.image_bytes, 8, 0);
     assert_false(try_bytes(c.image_bytes.data, c.image_bytes.len));
     compiled_fini(&c);
 }

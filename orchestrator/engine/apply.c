@@ -3,7 +3,8 @@
  * applied_seq, so replay over a checkpoint of any age ends in the same state. */
 #include "expand/expand.h"
 #include "expand/map.h"
-#include "state.h"
+#include "schedule.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -266,11 +267,6 @@ static void apply_page(struct cox_task *t, struct step *s, const struct record *
     case RECORD_STEP_RESET:
         page_reset(t, s, r);
         break;
-    case RECORD_MAP_BEGUN:
-        step_expansion(s)->map_begun = true;
-        s->x->map_n_items = r->u.map.n_items;
-        set_value(&s->x->map_items, &r->u.map.items);
-        break;
     default:
         COX_ASSERT(!"not a step's record");
     }
@@ -463,6 +459,7 @@ static void apply_frame_opened(struct cox_engine *e, uint64_t seq, const struct 
     t->args = value_make(&f->args);
     if (f->image.len > 0) {
         set_image(t, f->image);
+        task_pin_templates(t, f->pins);
     } else {
         struct cox_image_step entry;
         cox_image_step(&parent->image, f->first, &entry);
@@ -531,21 +528,19 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
     case RECORD_ATTEMPT_ENDED:
     case RECORD_UNASSIGNED:
     case RECORD_WAITING:
-    case RECORD_CONTINUED:
-    case RECORD_MAP_BEGUN: {
+    case RECORD_CONTINUED: {
         COX_ASSERT(task_contains(t, r->step));
         struct step *s = task_step_make(t, r->step);
         struct page *p = step_page(s);
         if (p->entity.applied_seq < seq) {
             apply_page(t, s, r);
-            if (r->type == RECORD_MAP_BEGUN)
-                s->x->map_seq = seq;
             entity_touch(e, &p->entity, seq);
         }
         if (r->type == RECORD_ATTEMPT_ENDED && s->x != NULL)
             map_drop(e, s->x, seq);
         break;
     }
+    case RECORD_MAP_BEGUN:
     case RECORD_ITEMS_ASSIGNED:
     case RECORD_ITEMS_ENDED:
     case RECORD_ITEMS_UNASSIGNED:
@@ -631,6 +626,15 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
     case RECORD_TASK_FINISHED:
     case RECORD_TASK_ARCHIVED:
         apply_to_task(e, seq, r);
+        break;
+    case RECORD_TEMPLATE_APPLIED:
+    case RECORD_TEMPLATE_DROPPED:
+        apply_template(e, seq, r);
+        break;
+    case RECORD_SCHEDULE_APPLIED:
+    case RECORD_SCHEDULE_DELETED:
+    case RECORD_SCHEDULE_RAN:
+        apply_schedule(e, seq, r);
         break;
     default:
         COX_ASSERT(!"not a record");

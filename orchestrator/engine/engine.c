@@ -2,7 +2,8 @@
  * the one switch below. */
 #include "expand/expand.h"
 #include "expand/map.h"
-#include "state.h"
+#include "schedule.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -17,7 +18,8 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
     struct cox_list *lists[] = { &e->task_list, &e->linking,     &e->available,  &e->active,
                                  &e->homeless,  &e->fleet,       &e->woken,      &e->idle_classes,
                                  &e->parked,    &e->unstarted,   &e->key_list,   &e->dirty,
-                                 &e->saving,    &e->unevaluated, &e->tombstones, &e->tombstones_saving, &e->map_pages };
+                                 &e->saving,    &e->unevaluated, &e->tombstones, &e->tombstones_saving, &e->map_pages,
+                                 &e->templates_unused };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     return e;
@@ -90,6 +92,8 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_free(e->classes);
     cox_free(e->settled);
     sleepers_free(e);
+    templates_free(e);
+    schedules_free(e);
     map_pages_free_lost(e);
     cox_map64_fini(&e->tasks);
     cox_map64_fini(&e->sessions);
@@ -242,7 +246,8 @@ static int64_t next_wake(const struct cox_engine *e)
         int64_t at = mono_after(e, left_ms);
         wake = at < wake ? at : wake;
     }
-    return wake;
+    int64_t at = schedules_wake_ns(e);
+    return at < wake ? at : wake;
 }
 
 /* ---- inputs ---- */
@@ -374,6 +379,18 @@ void engine_handle(struct cox_engine *e, const struct cox_input *in)
     case COX_IN_CHECKPOINT:
         checkpoint_slice(e, in->u.checkpoint.max_bytes);
         break;
+    case COX_IN_TEMPLATE_APPLY:
+        template_apply(e, &in->u.template);
+        break;
+    case COX_IN_TEMPLATE_DELETE:
+        template_delete(e, &in->u.template);
+        break;
+    case COX_IN_SCHEDULE_APPLY:
+        schedule_apply(e, &in->u.schedule);
+        break;
+    case COX_IN_SCHEDULE_DELETE:
+        schedule_delete(e, &in->u.schedule);
+        break;
     default:
         break;
     }
@@ -387,12 +404,14 @@ void cox_engine_step(struct cox_engine *e, const struct cox_input *in, struct co
         e->now.mono_ns = in->now.mono_ns;
     if (in->now.wall_ms > e->now.wall_ms)
         e->now.wall_ms = in->now.wall_ms;
+    schedules_run(e);
     if (!sleeper_keeps(e, in))
         engine_handle(e, in);
     settle_all(e);
     task_link_some(e);
     placement_dispatch(e);
     specs_evaluate_more(e);
+    templates_drop_unused(e);
     fx->wake_mono_ns = next_wake(e);
     e->fx = NULL;
 }
@@ -415,6 +434,8 @@ enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_
     while (record_decode(&in, &r)) {
         struct cox_image image;
         if (r.type == RECORD_TASK_SUBMITTED && cox_image_open(&image, r.u.submitted.image) != COX_OK)
+            return COX_ERR_CORRUPT;
+        if (r.type == RECORD_SCHEDULE_APPLIED && !schedule_record_ok(&r))
             return COX_ERR_CORRUPT;
         e->seq = first_seq + seen++;
         wall_seen(e, r.wall_ms);
@@ -462,6 +483,7 @@ static void restore_attempts(struct cox_engine *e, struct cox_task *t)
 static void derive_task(struct cox_engine *e, struct cox_task *t)
 {
     task_derive_sums(t);
+    templates_hold_task(e, t);
     e->n_live_steps += t->n_steps;
     t->link_next = t->first;
     if (cox_task_status_final(t->status)) {
@@ -541,6 +563,7 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     derive_all(e);
     map_pages_forget_lost(e);
     sleepers_recovered(e);
+    schedules_recovered(e);
     placement_dispatch(e);
     specs_evaluate_more(e);
     fx->wake_mono_ns = next_wake(e);

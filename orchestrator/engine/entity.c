@@ -6,7 +6,8 @@
  * truncated there. What is removed leaves a tombstone until a checkpoint has passed it on. */
 #include "expand/expand.h"
 #include "expand/map.h"
-#include "state.h"
+#include "schedule.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -419,6 +420,8 @@ void meta_encode(struct cox_buf *b, const struct meta *m)
     cox_put_u64(b, m->epoch);
     cox_put_u64(b, m->last_task_counter);
     cox_put_u32(b, m->last_worker_ref);
+    cox_put_u64(b, m->last_template);
+    cox_put_u64(b, m->last_schedule);
 }
 
 static void entity_encode(struct cox_buf *b, const struct entity *en)
@@ -442,9 +445,13 @@ static void entity_encode(struct cox_buf *b, const struct entity *en)
     case ENTITY_MAP_PAGE:
         map_page_encode(b, COX_CONTAINER_OF(en, struct map_page, entity));
         break;
-    case ENTITY_SLEEPER: /* never in a list of changed ones: stored when it fell asleep */
     case ENTITY_TEMPLATE:
+        template_encode(b, COX_CONTAINER_OF(en, struct template, kept.entity));
+        break;
     case ENTITY_SCHEDULE:
+        schedule_encode(b, COX_CONTAINER_OF(en, struct schedule, kept.entity));
+        break;
+    case ENTITY_SLEEPER: /* never in a list of changed ones: stored when it fell asleep */
         break;
     }
 }
@@ -538,6 +545,10 @@ static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_sli
     e->meta.epoch = cox_get_u64(&r);
     e->meta.last_task_counter = cox_get_u64(&r);
     e->meta.last_worker_ref = cox_get_u32(&r);
+    if (cox_reader_left(&r) > 0) {
+        e->meta.last_template = cox_get_u64(&r);
+        e->meta.last_schedule = cox_get_u64(&r);
+    }
     e->meta.entity.applied_seq = seq;
     return r.bad ? COX_ERR_CORRUPT : COX_OK;
 }
@@ -613,8 +624,9 @@ enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, ui
     case ENTITY_SLEEPER:
         return sleeper_load(e, key.id, applied_seq, bytes);
     case ENTITY_TEMPLATE:
+        return template_load(e, key.id, applied_seq, bytes);
     case ENTITY_SCHEDULE:
-        break;
+        return schedule_load(e, key.id, applied_seq, bytes);
     }
     return COX_ERR_CORRUPT;
 }

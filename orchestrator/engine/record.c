@@ -107,6 +107,7 @@ static void encode_frame(struct cox_buf *b, const struct record_frame *f)
     cox_put_bytes(b, f->image);
     payload_encode(b, &f->item_json);
     payload_encode(b, &f->args);
+    cox_put_bytes(b, f->pins);
 }
 
 static void decode_frame(struct cox_reader *r, struct record_frame *f)
@@ -119,6 +120,8 @@ static void decode_frame(struct cox_reader *r, struct record_frame *f)
     f->image = cox_get_bytes(r);
     payload_decode(r, &f->item_json);
     payload_decode(r, &f->args);
+    if (cox_reader_left(r) > 0)
+        f->pins = cox_get_bytes(r);
 }
 
 void record_item_encode(struct cox_buf *b, const struct record_item *item)
@@ -301,7 +304,7 @@ static void encode_kept(struct cox_buf *b, const struct record *r)
         cox_put_i64(b, r->u.ran.due_wall_ms);
         cox_put_i64(b, r->u.ran.next_wall_ms);
         cox_put_u32(b, r->u.ran.n_queued);
-        cox_put_u8(b, r->u.ran.skipped);
+        cox_put_u32(b, r->u.ran.n_skipped);
         break;
     default:
         break;
@@ -339,7 +342,7 @@ static void decode_kept(struct cox_reader *in, struct record *r)
         r->u.ran.due_wall_ms = cox_get_i64(in);
         r->u.ran.next_wall_ms = cox_get_i64(in);
         r->u.ran.n_queued = cox_get_u32(in);
-        r->u.ran.skipped = cox_get_u8(in) != 0;
+        r->u.ran.n_skipped = cox_get_u32(in);
         break;
     default:
         break;

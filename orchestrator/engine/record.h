@@ -93,6 +93,7 @@ struct record_frame {
     uint32_t first;         /* a range of the parent's image: first step */
     struct cox_slice image; /* its own image; empty: that range */
     struct cox_payload item_json, args;
+    struct cox_slice pins;  /* its own image's, as in record_submitted */
 };
 struct record_item {
     uint32_t index;
@@ -190,7 +191,7 @@ struct record {
         struct { /* `task` field of the record is the revision's number */
             struct cox_slice tenant, name, document;
             uint32_t major;
-            bool deleted; /* DROPPED of the newest revision: the name is gone */
+            bool deleted; /* DROPPED: the name is gone, tasks may need the revision still; else it is gone itself */
         } template;
         struct { /* `task` field is the schedule's number */
             struct cox_slice tenant, name, document, image, cron, zone;
@@ -203,7 +204,7 @@ struct record {
             int64_t due_wall_ms;  /* the run this is about */
             int64_t next_wall_ms; /* 0: never again */
             uint32_t n_queued;
-            bool skipped;
+            uint32_t n_skipped; /* runs that will not be made, this one included; `due` is the last of them */
         } ran;
         struct {
             struct cox_hash hash;

@@ -3,6 +3,7 @@
  * Both begin as the frozen bytes of a task with some steps made as if they had never been tried. The record has
  * these bytes, so what is run again was decided once. */
 #include "expand/expand.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -146,6 +147,7 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
     old->status = COX_TASK_PENDING;
     old->started_wall_ms = 0;
     old->revived_wall_ms = e->now.wall_ms;
+    templates_repin(e, old);
     struct cox_buf bytes = { 0 };
     body_encode(&bytes, old);
     struct record r = { .type = RECORD_TASK_REVIVED, .task = in->task, .wall_ms = e->now.wall_ms };
@@ -254,10 +256,14 @@ void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
     if (copy == NULL)
         return;
     bool *again = cox_calloc(copy->n_steps + 1, sizeof *again);
-    if (fork_mark(e, copy, in, again) && task_has_room(e, in->request, &copy->image)) {
+    bool marked = fork_mark(e, copy, in, again), room = marked && task_has_room(e, &copy->image);
+    if (marked && !room)
+        task_refuse_full(e, in->request);
+    if (room) {
         struct cox_buf bytes = { 0 };
         reset_steps(copy, again);
         fork_become(e, copy, in);
+        templates_repin(e, copy);
         body_encode(&bytes, copy);
         struct record r = { .type = RECORD_TASK_FORKED,
                             .task = ((uint64_t)e->config.shard << 48) | (e->meta.last_task_counter + 1),

@@ -4,6 +4,7 @@
  * state at once, a stub with the time of its next own wake-up stays. Time, or any word to it, loads the bytes; the
  * record of its return carries them, so that replay never needs the state for it. */
 #include "expand/expand.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -159,6 +160,13 @@ static void collect_pins(struct sleeper *sl, const struct cox_task *t)
     sl->n_template_pins += n;
 }
 
+static void hold_templates(struct cox_engine *e, struct sleeper *sl)
+{
+    if (!sl->holds_templates)
+        templates_hold(e, sl->template_pins, sl->n_template_pins);
+    sl->holds_templates = true;
+}
+
 static void tree_destroy(struct cox_engine *e, struct cox_task *root)
 {
     while (!cox_list_empty(&root->frames))
@@ -196,6 +204,8 @@ void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r)
             collect_pins(sl, COX_CONTAINER_OF(it, struct cox_task, in_frames));
         tree_freeze(&sl->bytes, t);
     }
+    if (e->live)
+        hold_templates(e, sl);
     tree_destroy(e, t);
     if (e->live)
         sleeper_store(e, sl);
@@ -204,6 +214,8 @@ void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r)
 static void sleeper_free(struct cox_engine *e, struct sleeper *sl)
 {
     timer_clear(e, &sl->timer);
+    if (sl->holds_templates)
+        templates_release(e, sl->template_pins, sl->n_template_pins);
     while (!cox_list_empty(&sl->inputs)) {
         struct kept_input *k = COX_CONTAINER_OF(sl->inputs.next, struct kept_input, in_inputs);
         cox_list_remove(&k->in_inputs);
@@ -278,6 +290,7 @@ void sleepers_recovered(struct cox_engine *e)
     void *at;
     while (cox_map64_next(&e->sleepers, &it, &id, &at)) {
         struct sleeper *sl = at;
+        hold_templates(e, sl);
         if (sl->bytes.len > 0)
             sleeper_store(e, sl); /* the log has it, the state may not */
         else if (sl->wake_wall_ms > 0)

@@ -52,7 +52,6 @@ enum timer_kind {
     TIMER_GATE,     /* struct gate: `rate` has room again */
     TIMER_REST,     /* struct cox_task: it has only waited for a while */
     TIMER_SLEEPER,  /* struct sleeper */
-    TIMER_SCHEDULE, /* struct schedule */
 };
 struct timer {
     struct cox_heap_node node;
@@ -193,6 +192,7 @@ struct cox_task {
     uint32_t n_signals;
     char *schedule;            /* its name, NULL: submitted */
     uint64_t *template_pins;   /* [cox_image_n_refs]: revision, 0: none; NULL: none at all */
+    bool holds_templates;      /* derived: its pins are counted */
     char **version_pins;       /* [n_classes], NULL: none; NULL at all: none */
     /* durable, frames only: a frame is a task under a step, over its own image or a range of its parent's */
     cox_task_id parent_id;     /* 0: a root */
@@ -286,6 +286,7 @@ struct sleeper {
     uint32_t n_steps;      /* counted in n_live_steps */
     uint64_t *template_pins; /* what its tree keeps alive */
     uint32_t n_template_pins;
+    bool holds_templates;  /* derived: they are counted */
     struct cox_buf bytes;  /* before recovered(): to be handed over again */
     struct timer timer;
     bool loading;
@@ -406,6 +407,11 @@ struct settled { /* a step that became final: its dependants are to be looked at
     uint32_t step;
 };
 
+struct kept_index { /* kept.h */
+    struct kept **items;
+    uint32_t n, cap;
+};
+
 struct cox_engine {
     struct cox_engine_config config;
     uint64_t seq;
@@ -459,9 +465,13 @@ struct cox_engine {
 
     struct cox_map64 sleepers; /* task -> sleeper */
     struct cox_map64 templates; /* revision -> struct template */
-    struct cox_mapb templates_by_name; /* tenant NUL name NUL major -> the newest revision */
+    struct kept_index templates_by_name; /* the newest revisions */
+    struct cox_list templates_unused;
     struct cox_map64 schedules; /* number -> struct schedule */
-    struct cox_mapb schedules_by_name; /* tenant NUL name -> struct schedule */
+    struct kept_index schedules_by_name;
+    struct cox_heap schedules_due; /* struct schedule by wall time */
+    int64_t wall_moved_ms, wall_moved_ns; /* the wall clock, and when it last changed */
+    uint64_t kept_len; /* bytes of templates and schedules */
     struct cox_mapb gates; /* tenant NUL kind key -> struct gate */
     struct cox_map64 holds; /* struct step as a number -> struct hold */
     struct cox_list gates_due; /* may let somebody through */
@@ -496,6 +506,7 @@ void header_encode(struct cox_buf *b, const struct cox_task *t);
 void page_encode(struct cox_buf *b, const struct page *p);
 void key_encode(struct cox_buf *b, const struct idem_key *k);
 void worker_encode(struct cox_buf *b, const struct worker *w);
+uint64_t entity_fold(uint64_t hash, const struct entity *en, const struct cox_buf *body);
 void meta_encode(struct cox_buf *b, const struct meta *m);
 COX_MUST_CHECK enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes);
 COX_MUST_CHECK enum cox_err page_decode(struct page *p, struct cox_slice bytes);
@@ -536,7 +547,8 @@ static inline bool step_is_inner(const struct cox_task *t, uint32_t step, const 
 }
 
 bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in); /* true: answered */
-bool task_has_room(struct cox_engine *e, uint64_t request, const struct cox_image *img);
+bool task_has_room(struct cox_engine *e, const struct cox_image *img); /* false is counted as a refusal */
+void task_refuse_full(struct cox_engine *e, uint64_t request);
 
 /* ---- words.c: what people say to a live task ---- */
 void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause);
@@ -583,6 +595,14 @@ enum cox_step_status task_step_status(const struct cox_task *t, uint32_t step);
 uint32_t step_index(const struct step *s);
 struct page *step_page(const struct step *s);
 void task_submit(struct cox_engine *e, const struct cox_in_submit *in);
+struct task_made {
+    cox_task_id task;
+    const char *message, *place; /* as in cox_act_reply */
+};
+/* A task from in->image; `request` and a known key are the caller's business. `schedule`: who makes it, or empty.
+ * Errors: FULL: no room now; INVALID: it names a template that is not there; INTERNAL: a damaged image. */
+enum cox_err task_make(struct cox_engine *e, const struct cox_in_submit *in, struct cox_slice schedule,
+                       struct task_made *ret);
 void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,
                const char *message);
 void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget);

@@ -1,6 +1,7 @@
 /* Tasks: made from an image, linked in pieces, stopped, finished, archived. */
 #include "expand/expand.h"
-#include "state.h"
+#include "schedule.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -156,6 +157,7 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         for (uint32_t i = 0; t->classes != NULL && i < t->image.n_classes; i++)
             class_release(e, t->classes[i]);
         timer_clear(e, &t->deadline);
+        templates_release_task(e, t);
         timer_clear(e, &t->rest);
         cox_list_remove(&t->in_frames);
         if (t->parent != NULL)
@@ -278,17 +280,21 @@ void task_derive_sums(struct cox_task *t)
 
 /* ---- submission ---- */
 
-static void reply_submit(struct cox_engine *e, uint64_t request, enum cox_err err, cox_task_id id,
-                         bool existed, int64_t retry_ms, const char *message)
+#define SUBMIT_RETRY_MS 1000
+#define TOO_MANY_STEPS "too many live steps"
+
+static void reply_submit(struct cox_engine *e, uint64_t request, enum cox_err err, bool existed,
+                         const struct task_made *made)
 {
     struct cox_action *a = act(e, COX_ACT_REPLY);
     a->u.reply = (struct cox_act_reply){ .request = request,
                                          .err = err,
-                                         .task = id,
+                                         .task = made->task,
                                          .status = err == COX_OK ? COX_TASK_PENDING : COX_TASK_NONE,
                                          .existed = existed,
-                                         .retry_ms = retry_ms,
-                                         .message = message };
+                                         .retry_ms = err == COX_ERR_FULL ? SUBMIT_RETRY_MS : 0,
+                                         .message = made->message,
+                                         .place = made->place };
 }
 
 /* True when the key settles the matter: the same task again, or another under its name. */
@@ -305,41 +311,65 @@ bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in)
         return false;
     }
     if (memcmp(k->document.b, in->document.b, sizeof k->document.b) == 0)
-        reply_submit(e, in->request, COX_OK, k->entity.id, true, 0, NULL);
+        reply_submit(e, in->request, COX_OK, true, &(struct task_made){ .task = k->entity.id });
     else
-        reply_submit(e, in->request, COX_ERR_EXISTS, k->entity.id, true, 0,
-                     "the idempotency key was used for another document, input or label");
+        reply_submit(e, in->request, COX_ERR_EXISTS, true,
+                     &(struct task_made){
+                         .task = k->entity.id,
+                         .message = "the idempotency key was used for another document, input or label" });
     return true;
 }
 
-/* False after refusing. */
-bool task_has_room(struct cox_engine *e, uint64_t request, const struct cox_image *img)
+bool task_has_room(struct cox_engine *e, const struct cox_image *img)
 {
     uint64_t max = e->config.live_steps_max != 0 ? e->config.live_steps_max : COX_LIVE_STEPS_MAX;
     if (e->n_live_steps + img->n_steps <= max && e->tasks.len < COX_LIVE_TASKS_MAX &&
         e->classes_by_key.len - e->n_idle_classes + img->n_classes <= COX_CLASSES_MAX)
         return true;
     e->stats.refused_full++;
-    reply_submit(e, request, COX_ERR_FULL, 0, false, 1000, "too many live steps");
     return false;
 }
 
-void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
+void task_refuse_full(struct cox_engine *e, uint64_t request)
+{
+    reply_submit(e, request, COX_ERR_FULL, false, &(struct task_made){ .message = TOO_MANY_STEPS });
+}
+
+/* Pins what the image names. False: one of them is not there, and `ret` says which. */
+static bool submit_pins(struct cox_engine *e, const struct cox_in_submit *in, const struct cox_image *img,
+                        struct cox_buf *pins, struct task_made *ret)
+{
+    struct cox_slice missing;
+    if (templates_resolve(e, in->tenant, img, pins, &missing))
+        return true;
+    struct cox_buf text = { 0 };
+    template_missing(&text, missing);
+    ret->message = cox_arena_dup(&e->fx->arena, cox_buf_cstr(&text), text.len + 1);
+    ret->place = "task.ref";
+    cox_buf_fini(&text);
+    return false;
+}
+
+enum cox_err task_make(struct cox_engine *e, const struct cox_in_submit *in, struct cox_slice schedule,
+                       struct task_made *ret)
 {
     struct cox_image img;
-    if (in->key.len > 0 && task_known_key(e, in))
-        return;
+    struct cox_buf pins = { 0 };
+    *ret = (struct task_made){ 0 };
     if (cox_image_open(&img, in->image) != COX_OK || img.n_steps == 0) {
-        reply_submit(e, in->request, COX_ERR_INTERNAL, 0, false, 0, "the compiled document is damaged");
-        return;
+        ret->message = "the compiled document is damaged";
+        return COX_ERR_INTERNAL;
     }
     if (in->key.len > 0 && e->keys.len >= COX_IDEMPOTENCY_KEYS_MAX) {
-        reply_submit(e, in->request, COX_ERR_FULL, 0, false, 1000,
-                     "too many idempotency keys of the last day");
-        return;
+        ret->message = "too many idempotency keys of the last day";
+        return COX_ERR_FULL;
     }
-    if (!task_has_room(e, in->request, &img))
-        return;
+    if (!task_has_room(e, &img)) {
+        ret->message = TOO_MANY_STEPS;
+        return COX_ERR_FULL;
+    }
+    if (!submit_pins(e, in, &img, &pins, ret))
+        return COX_ERR_INVALID;
     struct record r = { .type = RECORD_TASK_SUBMITTED,
                         .task = ((uint64_t)e->config.shard << 48) | (e->meta.last_task_counter + 1),
                         .wall_ms = e->now.wall_ms };
@@ -347,11 +377,24 @@ void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
     r.u.submitted.key = in->key;
     r.u.submitted.document = in->document;
     r.u.submitted.image = in->image;
+    r.u.submitted.schedule = schedule;
+    r.u.submitted.pins = cox_buf_slice(&pins);
     emit(e, &r);
+    cox_buf_fini(&pins);
+    ret->task = r.task;
     struct cox_task *t = cox_map64_get(&e->tasks, r.task);
-    reply_submit(e, in->request, COX_OK, r.task, false, 0, NULL);
     task_begin(e, t);
     task_index(e, t);
+    return COX_OK;
+}
+
+void task_submit(struct cox_engine *e, const struct cox_in_submit *in)
+{
+    struct task_made made;
+    if (in->key.len > 0 && task_known_key(e, in))
+        return;
+    enum cox_err err = task_make(e, in, cox_slice(NULL, 0), &made);
+    reply_submit(e, in->request, err, false, &made);
 }
 
 /* A task or frame that the last record has made. */
@@ -359,13 +402,15 @@ void task_begin(struct cox_engine *e, struct cox_task *t)
 {
     e->n_live_steps += t->n_steps;
     t->link_next = t->first;
+    templates_hold_task(e, t);
     task_arm_deadline(e, t);
     cox_list_push_back(&e->linking, &t->in_linking);
 }
 
 void task_arm_deadline(struct cox_engine *e, struct cox_task *t)
 {
-    if (t->doc.deadline_ms == 0 || t->parent_id != 0 || t->stopping != COX_TASK_NONE || cox_task_status_final(t->status))
+    if (t->doc.deadline_ms == 0 || t->parent_id != 0 || t->stopping != COX_TASK_NONE ||
+        cox_task_status_final(t->status))
         return;
     int64_t from_ms = t->revived_wall_ms > 0 ? t->revived_wall_ms : t->created_wall_ms;
     timer_set(e, &t->deadline, mono_after(e, t->doc.deadline_ms - (e->now.wall_ms - from_ms)));
@@ -408,7 +453,7 @@ static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
 void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget)
 {
     uint32_t end = t->first + t->n_steps;
-    while (t->link_next < end && *budget > 0) {
+    while (t->link_next<end && * budget> 0) {
         uint64_t n_fits = e->n_fits;
         uint32_t step = cox_task_next_step(t, t->link_next);
         t->link_next = step == COX_IMAGE_NONE ? end : step + 1;
@@ -489,6 +534,7 @@ void task_finish(struct cox_engine *e, struct cox_task *t, const struct record_f
     }
     e->stats.tasks_finished[f->status]++;
     task_index(e, t);
+    schedule_task_ended(e, t);
 }
 
 static void finish_with_error(struct cox_engine *e, struct cox_task *t, enum cox_code code,

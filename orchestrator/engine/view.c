@@ -1,5 +1,6 @@
 /* Reading: what users and operators see. Nothing here changes anything. */
-#include "state.h"
+#include "schedule.h"
+#include "template.h"
 
 #include <string.h>
 
@@ -194,7 +195,7 @@ static int by_key(const struct entity *a, const struct entity *b)
     return a->sub < b->sub ? -1 : a->sub > b->sub;
 }
 
-static uint64_t fold(uint64_t hash, const struct entity *en, const struct cox_buf *body)
+uint64_t entity_fold(uint64_t hash, const struct entity *en, const struct cox_buf *body)
 {
     uint64_t parts[4] = { hash, ((uint64_t)en->kind << 32) | en->sub, en->id,
                           cox_hash64(body->data, body->len) };
@@ -205,13 +206,13 @@ static uint64_t hash_task(uint64_t h, const struct cox_task *t, struct cox_buf *
 {
     cox_buf_clear(b);
     header_encode(b, t);
-    h = fold(h, &t->entity, b);
+    h = entity_fold(h, &t->entity, b);
     for (uint32_t no = 0; no < t->n_pages; no++) {
         if (t->pages[no] == NULL || t->pages[no]->entity.applied_seq == 0)
             continue; /* never changed by a record: replay may not have made it */
         cox_buf_clear(b);
         page_encode(b, t->pages[no]);
-        h = fold(h, &t->pages[no]->entity, b);
+        h = entity_fold(h, &t->pages[no]->entity, b);
     }
     return h;
 }
@@ -222,19 +223,19 @@ uint64_t cox_engine_hash(const struct cox_engine *e)
     uint64_t h = 0;
     const struct entity *last = NULL;
     meta_encode(&b, &e->meta);
-    h = fold(h, &e->meta.entity, &b);
+    h = entity_fold(h, &e->meta.entity, &b);
     for (uint32_t ref = 1; ref < e->n_workers_cap; ref++) {
         if (e->workers[ref] == NULL)
             continue;
         cox_buf_clear(&b);
         worker_encode(&b, e->workers[ref]);
-        h = fold(h, &e->workers[ref]->entity, &b);
+        h = entity_fold(h, &e->workers[ref]->entity, &b);
     }
     COX_LIST_FOR_EACH (it, &e->key_list) {
         const struct idem_key *k = COX_CONTAINER_OF(it, struct idem_key, in_keys);
         cox_buf_clear(&b);
         key_encode(&b, k);
-        h = fold(h, &k->entity, &b);
+        h = entity_fold(h, &k->entity, &b);
     }
     COX_LIST_FOR_EACH (it, &e->task_list) {
         const struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
@@ -245,7 +246,7 @@ uint64_t cox_engine_hash(const struct cox_engine *e)
         h = hash_task(h, t, &b);
     }
     cox_buf_fini(&b);
-    return h;
+    return schedules_hash(e, templates_hash(e, h));
 }
 
 static void check_step(const struct cox_engine *e, const struct cox_task *t, uint32_t i)
@@ -311,6 +312,8 @@ void cox_engine_check(const struct cox_engine *e)
     uint64_t n_running = 0, n_steps = 0;
     COX_ASSERT(e->n_settled == 0);
     placement_check(e);
+    templates_check(e);
+    schedules_check(e);
     COX_LIST_FOR_EACH (it, &e->task_list) {
         const struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
         check_task(e, t);

@@ -7,6 +7,8 @@
 void reply(struct cox_engine *e, uint64_t request, enum cox_err err, const struct cox_task *t,
            const char *message)
 {
+    if (request == 0)
+        return; /* the engine's own word */
     struct cox_action *a = act(e, COX_ACT_REPLY);
     a->u.reply = (struct cox_act_reply){ .request = request,
                                          .err = err,

@@ -22,7 +22,7 @@ void subtask_compile(struct cox_engine *e, struct cox_task *t, uint32_t step, st
     const struct template *tpl = pinned(e, t, call.ref);
     struct cox_buf text = { 0 };
     if (tpl == NULL)
-        cox_buf_printf(&text, "there is no template %.*s", (int)call.ref.len, (const char *)call.ref.data);
+        template_missing(&text, call.ref);
     else if (t->depth + 1 >= COX_FRAME_DEPTH_MAX)
         cox_buf_printf(&text, "tasks in tasks: deeper than %u", COX_FRAME_DEPTH_MAX);
     if (text.len > 0) {
@@ -56,6 +56,30 @@ void subtask_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
     evaluate_later(e, t, step, call.spec_template, ASKED_INPUTS);
 }
 
+/* The frame's own sub-tasks are of the templates as they are now. */
+static void open_compiled(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                          const struct cox_in_compiled *in)
+{
+    enum cox_code code = task_step(t, step)->x->continuing ? COX_CODE_OUTPUT_INVALID : COX_CODE_INPUT_INVALID;
+    struct record_frame f = { .item = UINT64_MAX, .image = in->image };
+    struct cox_buf pins = { 0 }, text = { 0 };
+    struct cox_slice missing;
+    struct cox_image image;
+    if (!in->ok) {
+        expand_fail(e, t, step, code, in->error);
+    } else if (cox_image_open(&image, in->image) != COX_OK) {
+        expand_fail(e, t, step, COX_CODE_INTERNAL, cox_slice_str("the compiled steps are damaged"));
+    } else if (!templates_resolve(e, cox_slice_str(t->tenant), &image, &pins, &missing)) {
+        template_missing(&text, missing);
+        expand_fail(e, t, step, code, cox_buf_slice(&text));
+    } else {
+        f.pins = cox_buf_slice(&pins);
+        frame_open(e, t, step, &f);
+    }
+    cox_buf_fini(&text);
+    cox_buf_fini(&pins);
+}
+
 void expand_compiled(struct cox_engine *e, const struct cox_in_compiled *in)
 {
     struct evaluation *ev = cox_map64_remove(&e->evaluations, in->ticket);
@@ -63,20 +87,11 @@ void expand_compiled(struct cox_engine *e, const struct cox_in_compiled *in)
         return;
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
-    struct cox_image image;
     t->n_evaluations--;
     s->flags &= (uint8_t)~STEP_EVALUATING;
     bool stopped = t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING || s->x == NULL || s->x->timed_out;
-    if (s->status == COX_STEP_WAITING && !stopped && s->x->child == NULL) {
-        struct record_frame f = { .item = UINT64_MAX, .image = in->image };
-        if (!in->ok)
-            expand_fail(e, t, ev->step, s->x->continuing ? COX_CODE_OUTPUT_INVALID : COX_CODE_INPUT_INVALID,
-                        in->error);
-        else if (cox_image_open(&image, in->image) != COX_OK)
-            expand_fail(e, t, ev->step, COX_CODE_INTERNAL, cox_slice_str("the compiled steps are damaged"));
-        else
-            frame_open(e, t, ev->step, &f);
-    }
+    if (s->status == COX_STEP_WAITING && !stopped && s->x->child == NULL)
+        open_compiled(e, t, ev->step, in);
     settle_all(e);
     if (t->archived)
         task_archived(e, t);

@@ -186,9 +186,9 @@ enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uin
     cox_image_step(&t->image, step, &doc);
     step_call(t, step, s, &call);
     bool lost = en->code == COX_CODE_WORKER_LOST || en->code == COX_CODE_PREEMPTED;
-    if (lost && s->n_losses + 1u < COX_LOSSES_MAX)
-        return NEXT_REQUEUE;
     bool mapped = doc.map != COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK); /* its items were retried */
+    if (lost && !mapped && s->n_losses + 1u < COX_LOSSES_MAX)
+        return NEXT_REQUEUE;
     if (!lost && !mapped && s->n_tries < call.max_attempts && call.retry_on & 1u << en->code) {
         en->retry_wall_ms = e->now.wall_ms + backoff_ms(e, &call, s->n_tries);
         return NEXT_RETRY;
@@ -313,10 +313,10 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
     answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
 }
 
-/* Our own limit, past the worker's. */
-int64_t timeout_at(const struct cox_engine *e, const struct cox_image_call *call)
+/* Our own limit, past the worker's, which gives each item of a batch its time in turn. */
+int64_t timeout_at(const struct cox_engine *e, const struct cox_image_call *call, const struct attempt *a)
 {
-    return mono_after(e, call->timeout_ms + COX_TIMEOUT_GRACE_MS);
+    return mono_after(e, call->timeout_ms * (a->n > 0 ? a->n : 1) + COX_TIMEOUT_GRACE_MS);
 }
 
 void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref)
@@ -330,7 +330,7 @@ void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref)
     struct cox_image_call call;
     step_call(a->task, a->step_index, a->step, &call);
     if (call.timeout_ms > 0 && !a->cancelling)
-        timer_set(e, &a->timer, timeout_at(e, &call));
+        timer_set(e, &a->timer, timeout_at(e, &call, a));
     changed(e, a->task, a->step_index);
 }
 

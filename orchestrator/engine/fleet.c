@@ -156,7 +156,7 @@ static void adopt(struct cox_engine *e, struct attempt *a)
         a->cancelling = false;
         attempt_cancel(e, a);
     } else if (call.timeout_ms > 0) {
-        timer_set(e, &a->timer, timeout_at(e, &call));
+        timer_set(e, &a->timer, timeout_at(e, &call, a));
     }
     changed(e, a->task, a->step_index); /* its worker is no longer away */
 }

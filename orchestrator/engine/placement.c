@@ -6,6 +6,7 @@
  * parked first, until it is full, so an end of an attempt does not look at all that waits. Workers with
  * credit stand in one line; who got a step goes to its end, which spreads work evenly. A dispatch allocates
  * nothing. */
+#include "expand/map.h"
 #include "state.h"
 
 #include <string.h>
@@ -300,13 +301,16 @@ static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
     struct step *s = queue_first(&c->queue);
     struct cox_task *t = step_page(s)->task;
     uint32_t step = step_index(s);
-    class_dequeue(e, c, s);
     struct cox_slice spec;
-    if (!step_spec(e, t, step, &spec)) {
+    class_dequeue(e, c, s);
+    if (s->status == COX_STEP_WAITING) {
+        map_dispatch(e, c, s, w);
+    } else if (step_spec(e, t, step, &spec)) {
+        attempt_assign(e, t, step, w, c, spec);
+    } else {
         settle_all(e); /* refused: its dependants may be ready or skipped now */
         return;
     }
-    attempt_assign(e, t, step, w, c, spec);
     cox_list_remove(&w->in_available);
     if (worker_available(w))
         cox_list_push_back(&e->available, &w->in_available);

@@ -678,7 +678,7 @@ void attempt_lost(struct cox_engine *e, struct attempt *a);                    /
 void attempt_cancel(struct cox_engine *e, struct attempt *a);
 void attempt_timer(struct cox_engine *e, struct attempt *a);
 void attempts_check_unstarted(struct cox_engine *e);
-int64_t timeout_at(const struct cox_engine *e, const struct cox_image_call *call);
+int64_t timeout_at(const struct cox_engine *e, const struct cox_image_call *call, const struct attempt *a);
 void attempt_arrived(struct cox_engine *e, struct attempt *a);
 void attempt_release(struct cox_engine *e, struct attempt *a); /* derived state only */
 

@@ -306,7 +306,7 @@ void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct co
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
     s->flags &= (uint8_t)~STEP_EVALUATING;
-    if (ev->kind == ASKED_SPEC)
+    if (ev->kind == ASKED_SPEC || ev->kind == ASKED_BATCH)
         e->n_specs_evaluating--;
     if (t->stopping != COX_TASK_NONE || s->status == COX_STEP_RUNNING ||
         cox_step_status_final((enum cox_step_status)s->status))
@@ -506,6 +506,10 @@ void specs_evaluate_more(struct cox_engine *e)
         struct cox_image_call call;
         cox_list_remove(&s->in_queue);
         s->flags &= (uint8_t)~STEP_UNEVALUATED;
+        if (s->status == COX_STEP_WAITING) {
+            map_prepare(e, s);
+            continue;
+        }
         step_call(t, step_index(s), s, &call);
         evaluate_later(e, t, step_index(s), call.spec_template, ASKED_SPEC);
         e->n_specs_evaluating++;

@@ -62,13 +62,16 @@ static void list_known(struct cox_engine *e, struct cox_task *t, uint32_t step,
                        const struct cox_payload *items, struct cox_slice json, uint64_t n_items, bool is_list)
 {
     struct step *s = task_step(t, step);
+    struct cox_payload kept = *items;
     if (!list_fits(e, t, step, json, n_items, is_list))
         return;
+    if (kept.kind == COX_PAYLOAD_STORED && kept.size > COX_LOGGED_PAYLOAD_LEN_MAX)
+        kept.bytes = cox_slice(NULL, 0); /* the blob store has it */
     waiting_begins(e, t, step, 0, cox_slice(NULL, 0));
-    payload_keep(e, t->root->id, items);
+    payload_keep(e, t->root->id, &kept);
     struct record r = { .type = RECORD_MAP_BEGUN, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
     r.u.map.n_items = (uint32_t)n_items;
-    r.u.map.items = *items;
+    r.u.map.items = kept;
     emit(e, &r);
     struct map *m = s->x->map;
     derive(m);

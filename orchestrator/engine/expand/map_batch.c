@@ -145,7 +145,6 @@ void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct 
     struct map *m = s->x->map;
     uint64_t n_max = map_room(m);
     struct giving g = { .n = 0 };
-    class_dequeue(e, c, s);
     if (n_max > m->doc.batch)
         n_max = m->doc.batch;
     g.items = cox_arena_alloc(&e->fx->arena, (n_max > 0 ? n_max : 1) * sizeof g.items[0]);

@@ -493,6 +493,15 @@ static void apply_worker_named(struct cox_engine *e, uint64_t seq, const struct 
         entity_touch(e, &worker_make(e, r->u.worker.ref, r->u.worker.id)->entity, seq);
 }
 
+static void apply_policy(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    struct worker *w = worker_by_ref(e, r->u.policy.ref);
+    if (w == NULL || w->entity.applied_seq >= seq)
+        return;
+    w->cordoned = r->u.policy.cordoned;
+    entity_touch(e, &w->entity, seq);
+}
+
 static void apply_key_expired(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     COX_LIST_FOR_EACH (it, &e->key_list) { /* the oldest expire first: found at or near the head */
@@ -578,6 +587,9 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         break;
     case RECORD_WORKER_NAMED:
         apply_worker_named(e, seq, r);
+        break;
+    case RECORD_POLICY:
+        apply_policy(e, seq, r);
         break;
     case RECORD_KEY_EXPIRED:
         apply_key_expired(e, seq, r);

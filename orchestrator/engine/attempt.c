@@ -1,7 +1,9 @@
 /* Attempts: one step with one worker, from `assigned` to its end. */
 #include "expand/expand.h"
 #include "expand/map.h"
-#include "state.h"
+#include "gate.h"
+#include "route.h"
+#include "stats.h"
 
 #include <string.h>
 
@@ -25,6 +27,7 @@ struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t s
     a->timer.kind = TIMER_ATTEMPT;
     cox_list_push_back(&w->attempts, &a->in_worker);
     w->n_attempts++;
+    stats_slot(e, w, 1);
     worker_in_fleet(e, w);
     e->stats.n_running++;
     return a;
@@ -45,9 +48,11 @@ void attempt_release(struct cox_engine *e, struct attempt *a)
     attempt_arrived(e, a);
     cox_list_remove(&a->in_worker);
     a->worker->n_attempts--;
+    stats_slot(e, a->worker, -1);
     worker_in_fleet(e, a->worker);
     e->stats.n_running--;
     resources_give(&a->worker->used, &a->cls->resources);
+    route_attempt_over(e, a->cls, a->task, a->worker);
     placement_worker_changed(e, a->worker);
     if (a->step->attempt == a)
         a->step->attempt = NULL;
@@ -64,6 +69,8 @@ struct cox_ref attempt_ref(const struct attempt *a)
 void attempt_sent(struct cox_engine *e, struct attempt *a, struct class *cls, size_t spec_len)
 {
     a->cls = cls;
+    route_attempt_begun(e, cls, a->task, a->worker);
+    stats_started(e, a->step);
     cox_list_push_back(&e->unstarted, &a->in_unstarted);
     resources_take(&a->worker->used, &cls->resources);
     a->worker->taken++;
@@ -135,6 +142,8 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
                                     .fallback = (a->step->flags & STEP_IN_FALLBACK) != 0,
                                     .address = arena_slice(&e->fx->arena, &address),
                                     .handler = cox_slice(a->cls->handler, a->cls->handler_len),
+                                    .version = version_of(t, a->step_index, a->step),
+                                    .workspace = workspace_of(e, a->task, a->step_index, a->worker),
                                     .timeout_ms = call.timeout_ms,
                                     .resources = a->cls->resources,
                                     .bundle = of->doc.bundle,
@@ -149,10 +158,9 @@ struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32
 {
     struct attempt *a = attempt_new(e, t, step, w, task_step(t, step)->token);
     a->step->attempt = a;
-    struct cox_image_call call;
-    step_call(t, step, a->step, &call);
-    a->cls = t->classes[call.class_index];
+    a->cls = route_restore(e, t, step, w);
     resources_take(&w->used, &a->cls->resources);
+    gate_restore(e, t, step);
     return a;
 }
 
@@ -249,6 +257,7 @@ void step_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const s
     };
     r.u.ended = *en;
     emit(e, &r);
+    gate_leave(e, t, task_step(t, step));
     if (cox_step_status_final((enum cox_step_status)task_step(t, step)->status))
         step_settle(e, t, step);
     else if (en->next == NEXT_CONTINUE)
@@ -309,6 +318,7 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
                                .has_exit_code = in->has_exit_code,
                                .exit_code = in->exit_code,
                                .cpu_us = in->cpu_us };
+    histogram_add(&e->stats.run, (int64_t)in->run_us);
     attempt_end(e, a, &en, in);
     answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
 }

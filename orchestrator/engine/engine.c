@@ -2,7 +2,9 @@
  * the one switch below. */
 #include "expand/expand.h"
 #include "expand/map.h"
+#include "gate.h"
 #include "schedule.h"
+#include "stats.h"
 #include "template.h"
 
 #include <string.h>
@@ -22,6 +24,7 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
                                  &e->templates_unused };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
+    placement_init(e);
     return e;
 }
 
@@ -79,7 +82,7 @@ void cox_engine_destroy(struct cox_engine *e)
     free_evaluations(e);
     while (!cox_list_empty(&e->task_list))
         task_destroy(e, COX_CONTAINER_OF(e->task_list.next, struct cox_task, in_tasks));
-    classes_free_idle(e, 0);
+    placement_fini(e);
     free_keys(e);
     for (uint32_t ref = 0; ref < e->n_workers_cap; ref++) {
         if (e->workers[ref] != NULL)
@@ -138,6 +141,7 @@ struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind)
 
 void changed(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
+    stats_task(e, t);
     if (t->n_watchers == 0)
         return;
     struct cox_action *a = act(e, COX_ACT_CHANGED);
@@ -206,6 +210,9 @@ static void timer_fire(struct cox_engine *e, struct timer *t)
         break;
     case TIMER_SLEEPER:
         sleeper_timer(e, COX_CONTAINER_OF(t, struct sleeper, timer));
+        break;
+    case TIMER_GATE:
+        gate_timer(e, COX_CONTAINER_OF(t, struct gate, timer));
         break;
     default:
         break;
@@ -344,6 +351,9 @@ void engine_handle(struct cox_engine *e, const struct cox_input *in)
         t = cox_map64_get(&e->tasks, in->u.task.task);
         if (t != NULL)
             task_archived(e, t);
+        break;
+    case COX_IN_POLICY:
+        worker_policy(e, &in->u.policy);
         break;
     case COX_IN_PAUSE:
     case COX_IN_RESUME:
@@ -498,6 +508,7 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
     int64_t all = INT64_MAX;
     task_link(e, t, &all);
     restore_attempts(e, t);
+    stats_task(e, t);
     task_arm_deadline(e, t);
 }
 
@@ -509,8 +520,10 @@ static void restore_waiting(struct cox_engine *e, struct cox_task *t)
         if (!task_has_step(t, i))
             continue;
         cox_image_step(&t->image, i, &doc);
-        if (task_step(t, i)->status == COX_STEP_WAITING)
+        if (task_step(t, i)->status == COX_STEP_WAITING) {
+            gate_restore(e, t, i);
             expand_restore(e, t, i);
+        }
         else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
                  doc.map == COX_IMAGE_NONE && !cox_task_status_final(t->status))
             inner_close(e, t, i); /* its losers were being stopped */

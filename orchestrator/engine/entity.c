@@ -412,6 +412,7 @@ void worker_encode(struct cox_buf *b, const struct worker *w)
 {
     cox_put_u8(b, ENTITY_VERSION);
     put_text(b, w->id);
+    cox_put_u8(b, w->cordoned);
 }
 
 void meta_encode(struct cox_buf *b, const struct meta *m)
@@ -560,7 +561,9 @@ static enum cox_err load_worker(struct cox_engine *e, uint64_t id, uint64_t seq,
     struct cox_slice name = cox_get_bytes(&r);
     if (r.bad || name.len == 0 || id == 0 || id > UINT32_MAX || worker_by_ref(e, (uint32_t)id) != NULL)
         return COX_ERR_CORRUPT;
-    worker_make(e, (uint32_t)id, name)->entity.applied_seq = seq;
+    struct worker *w = worker_make(e, (uint32_t)id, name);
+    w->entity.applied_seq = seq;
+    w->cordoned = cox_get_u8(&r) != 0; /* absent before there were cordons: reads as zero */
     return COX_OK;
 }
 

@@ -4,7 +4,8 @@
  * its attempts wait for it until its liveness timer ends. After recovery every worker that holds attempts has
  * the adoption window to come back. What its Hello lists stays with it; what it does not list goes to others.
  */
-#include "state.h"
+#include "route.h"
+#include "stats.h"
 
 #include <string.h>
 
@@ -40,6 +41,7 @@ struct worker *worker_make(struct cox_engine *e, uint32_t ref, struct cox_slice 
     cox_list_init(&w->in_fleet);
     cox_list_init(&w->in_available);
     cox_list_init(&w->in_woken);
+    cox_list_init(&w->pinned);
     cox_heap_node_init(&w->liveness.node);
     w->liveness.kind = TIMER_WORKER;
     e->workers[ref] = w;
@@ -53,14 +55,17 @@ static void worker_clear_hello(struct worker *w)
         cox_free((void *)(uintptr_t)w->labels[i].name.data);
         cox_free((void *)(uintptr_t)w->labels[i].value.data);
     }
-    for (size_t i = 0; i < w->n_handlers; i++)
+    for (size_t i = 0; i < w->n_handlers; i++) {
         cox_free((void *)(uintptr_t)w->handlers[i].data);
+        cox_free((void *)(uintptr_t)w->versions[i].data);
+    }
     cox_free(w->labels);
     cox_free(w->handlers);
+    cox_free(w->versions);
     cox_free(w->boot_id);
     cox_free(w->version);
     w->labels = NULL;
-    w->handlers = NULL;
+    w->handlers = w->versions = NULL;
     w->n_labels = w->n_handlers = 0;
     w->boot_id = w->version = NULL;
 }
@@ -71,6 +76,7 @@ void worker_destroy(struct worker *w)
         return;
     worker_clear_hello(w);
     cox_free(w->eligible);
+    cox_free(w->unreleased);
     cox_free(w->id);
     cox_free(w);
 }
@@ -92,8 +98,13 @@ static void worker_take_hello(struct worker *w, const struct cox_in_attach *in)
         w->labels[w->n_labels] =
             (struct cox_label){ own(in->labels[w->n_labels].name), own(in->labels[w->n_labels].value) };
     w->handlers = cox_calloc(in->n_handlers > 0 ? in->n_handlers : 1, sizeof w->handlers[0]);
-    for (; w->n_handlers < in->n_handlers; w->n_handlers++)
-        w->handlers[w->n_handlers] = own(in->handlers[w->n_handlers]);
+    w->versions = cox_calloc(in->n_handlers > 0 ? in->n_handlers : 1, sizeof w->versions[0]);
+    for (size_t i = 0; i < in->n_handlers; i++) {
+        w->handlers[i] = own(in->handlers[i]);
+        if (in->versions != NULL && in->versions[i].len > 0)
+            w->versions[i] = own(in->versions[i]);
+    }
+    w->n_handlers = in->n_handlers;
 }
 
 void worker_in_fleet(struct cox_engine *e, struct worker *w)
@@ -118,9 +129,10 @@ void worker_detach(struct cox_engine *e, struct worker *w)
 {
     cox_map64_remove(&e->sessions, w->session);
     e->n_attached--;
-    e->stats.n_slots -= w->slots;
+    stats_slots(e, w, -1);
     w->session = 0;
     w->granted = w->taken = 0;
+    stats_worker(e, w);
     worker_in_fleet(e, w);
     placement_worker_gone(e, w);
     worker_watch_liveness(e, w);
@@ -198,12 +210,14 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
     worker_take_hello(w, in);
     w->session = in->session;
     w->granted = w->taken = 0;
-    w->draining = false;
+    w->draining = w->gone = false;
     w->attached_wall_ms = e->now.wall_ms;
     cox_map64_set(&e->sessions, in->session, w);
     worker_in_fleet(e, w);
     e->n_attached++;
-    e->stats.n_slots += w->slots;
+    stats_slots(e, w, 1);
+    stats_worker(e, w);
+    workspaces_release_late(e, w);
     mark_holds(e, w, in);
     settle_attempts(e, w, in->session, rebooted);
     placement_worker_classes(e, w);
@@ -232,7 +246,28 @@ void worker_credit(struct cox_engine *e, struct worker *w, uint64_t granted)
 void worker_draining(struct cox_engine *e, struct worker *w)
 {
     w->draining = true;
+    stats_worker(e, w);
     placement_worker_changed(e, w);
+}
+
+/* ---- what operators say ---- */
+
+void worker_policy(struct cox_engine *e, const struct cox_in_policy *in)
+{
+    struct worker *w = cox_mapb_get(&e->workers_by_id, in->worker_id);
+    bool cordon = in->what != COX_POLICY_UNCORDON;
+    if (w != NULL && w->cordoned != cordon) {
+        struct record r = { .type = RECORD_POLICY, .wall_ms = e->now.wall_ms };
+        r.u.policy.ref = w->ref;
+        r.u.policy.cordoned = cordon;
+        emit(e, &r);
+        stats_worker(e, w);
+        placement_worker_changed(e, w);
+    }
+    if (w != NULL && in->what == COX_POLICY_DRAIN && w->session != 0)
+        act(e, COX_ACT_DRAIN)->u.worker.session = w->session;
+    act(e, COX_ACT_REPLY)->u.reply =
+        (struct cox_act_reply){ .request = in->request, .err = w != NULL ? COX_OK : COX_ERR_NOT_FOUND };
 }
 
 /* ---- liveness: the timer is moved when it fires, not at each sign of life ---- */
@@ -254,7 +289,8 @@ static int64_t lost_at(const struct cox_engine *e, const struct worker *w)
 
 void worker_watch_liveness(struct cox_engine *e, struct worker *w)
 {
-    if (w->session == 0 && w->n_attempts == 0)
+    bool waited_for = w->n_attempts > 0 || !cox_list_empty(&w->pinned) || w->boot_id != NULL;
+    if (w->session == 0 && (w->gone || !waited_for))
         timer_clear(e, &w->liveness);
     else
         timer_set(e, &w->liveness, lost_at(e, w));
@@ -296,7 +332,10 @@ void worker_timer(struct cox_engine *e, struct worker *w)
     }
     if (w->session != 0)
         close_session(e, w, COX_ERR_TIMEOUT, "silent for longer than lost_ms");
+    w->gone = true; /* what follows is not to wait for it */
     while (!cox_list_empty(&w->attempts))
         attempt_lost(e, COX_CONTAINER_OF(w->attempts.next, struct attempt, in_worker));
+    route_worker_gone(e, w);
+    stats_worker(e, w);
     timer_clear(e, &w->liveness);
 }

@@ -5,9 +5,14 @@
  * fit have no room, `homeless` when none fits. A worker that gains room serves the parked classes, longest
  * parked first, until it is full, so an end of an attempt does not look at all that waits. Workers with
  * credit stand in one line; who got a step goes to its end, which spreads work evenly. A dispatch allocates
- * nothing. */
+ * nothing.
+ *
+ * Steps that have less choice than their class (one worker, one version, away from their like) wait in a
+ * variant of it, a class like any other: so they do not stand in the way of those that have more. */
 #include "expand/map.h"
-#include "state.h"
+#include "gate.h"
+#include "route.h"
+#include "stats.h"
 
 #include <string.h>
 
@@ -26,6 +31,7 @@ static void class_requirements(struct class *c, const struct cox_image *img, uin
 }
 
 #define IDLE_CLASSES_MAX 1024
+#define IDLE_VARIANTS_MAX 256
 
 static uint32_t class_free_index(struct cox_engine *e)
 {
@@ -66,7 +72,7 @@ static void class_list(struct class *c, struct cox_list *list)
     cox_list_push_back(list, &c->in_active);
 }
 
-static bool labels_satisfy(const struct requirement *r, const struct worker *w)
+bool labels_satisfy(const struct requirement *r, const struct worker *w)
 {
     bool equal = false;
     for (size_t i = 0; i < w->n_labels && !equal; i++)
@@ -74,16 +80,53 @@ static bool labels_satisfy(const struct requirement *r, const struct worker *w)
     return equal != r->negated;
 }
 
-static bool class_fits(const struct class *c, const struct worker *w)
+static bool worker_offers(const struct worker *w, const struct class *c)
 {
-    bool offers = false;
-    for (size_t i = 0; i < w->n_handlers && !offers; i++)
-        offers = cox_slice_eq(w->handlers[i], cox_slice(c->handler, c->handler_len));
+    for (size_t i = 0; i < w->n_handlers; i++)
+        if (cox_slice_eq(w->handlers[i], cox_slice(c->handler, c->handler_len)))
+            return c->version == NULL || w->versions[i].len == 0 || cox_slice_is(w->versions[i], c->version);
+    return false;
+}
+
+bool resources_hold(const struct cox_resources *all, const struct cox_resources *r)
+{
+    return r->cpu_milli <= all->cpu_milli && r->memory_bytes <= all->memory_bytes &&
+           r->disk_bytes <= all->disk_bytes;
+}
+
+bool class_fits(const struct class *c, const struct worker *w)
+{
+    bool offers = (c->only == NULL || c->only == w) && worker_offers(w, c);
     for (uint32_t i = 0; i < c->n_requires && offers; i++)
         offers = labels_satisfy(&c->requires[i], w);
-    return offers && c->resources.cpu_milli <= w->resources.cpu_milli &&
-           c->resources.memory_bytes <= w->resources.memory_bytes &&
-           c->resources.disk_bytes <= w->resources.disk_bytes;
+    return offers && resources_hold(&w->resources, &c->resources);
+}
+
+static struct class *class_new(struct cox_engine *e, struct cox_slice key)
+{
+    struct class *c = COX_NEW(struct class);
+    c->n_users = 1;
+    c->index = class_free_index(e);
+    e->classes[c->index] = c;
+    c->key = cox_slice(text_own(key), key.len);
+    cox_list_init(&c->in_active);
+    cox_list_init(&c->in_idle);
+    cox_list_init(&c->in_pinned);
+    return c;
+}
+
+static void class_meets_fleet(struct cox_engine *e, struct class *c)
+{
+    if (c->only != NULL) {
+        worker_set_eligible(c->only, c, c->only->session != 0 && class_fits(c, c->only));
+        e->n_fits++;
+        return;
+    }
+    COX_LIST_FOR_EACH (it, &e->fleet) {
+        struct worker *w = COX_CONTAINER_OF(it, struct worker, in_fleet);
+        worker_set_eligible(w, c, w->session != 0 && class_fits(c, w));
+        e->n_fits++;
+    }
 }
 
 struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, uint32_t index)
@@ -98,43 +141,113 @@ struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, u
         }
         return c;
     }
-    c = COX_NEW(struct class);
-    c->n_users = 1;
-    c->index = class_free_index(e);
-    e->classes[c->index] = c;
-    c->key = cox_slice(text_own(doc.key), doc.key.len);
+    c = class_new(e, doc.key);
     c->handler = text_own(doc.handler);
     c->handler_len = doc.handler.len;
+    c->is_program = memchr(c->handler, '@', c->handler_len) != NULL;
     c->resources = doc.resources;
     class_requirements(c, img, index, doc.n_requires);
-    cox_list_init(&c->in_active);
-    cox_list_init(&c->in_idle);
     cox_mapb_set(&e->classes_by_key, c->key, c);
-    COX_LIST_FOR_EACH (it, &e->fleet) {
-        struct worker *w = COX_CONTAINER_OF(it, struct worker, in_fleet);
-        worker_set_eligible(w, c, w->session != 0 && class_fits(c, w));
-        e->n_fits++;
+    class_meets_fleet(e, c);
+    return c;
+}
+
+/* ---- variants ---- */
+
+static struct spread *spread_acquire(struct cox_engine *e, struct cox_slice key)
+{
+    struct spread *sp = cox_mapb_get(&e->spreads, key);
+    if (sp == NULL) {
+        sp = COX_NEW(struct spread);
+        sp->key = cox_slice(text_own(key), key.len);
+        cox_mapb_set(&e->spreads, sp->key, sp);
     }
+    sp->n_users++;
+    return sp;
+}
+
+static void spread_release(struct cox_engine *e, struct spread *sp)
+{
+    if (sp == NULL || --sp->n_users > 0)
+        return;
+    cox_mapb_remove(&e->spreads, sp->key);
+    cox_map64_fini(&sp->n_by_worker);
+    cox_free((void *)(uintptr_t)sp->key.data);
+    cox_free(sp);
+}
+
+struct class *class_variant(struct cox_engine *e, struct class *base, const struct class_choice *choice)
+{
+    struct cox_buf key = { 0 };
+    cox_put_u32(&key, base->index); /* its own while the variant holds it */
+    cox_put_u32(&key, choice->only != NULL ? choice->only->ref : 0);
+    cox_put_bytes(&key, choice->version);
+    cox_put_bytes(&key, choice->spread);
+    struct class *c = cox_mapb_get(&e->variants_by_key, cox_buf_slice(&key));
+    if (c == NULL) {
+        c = class_new(e, cox_buf_slice(&key));
+        c->n_users = 0;
+        c->base = base;
+        base->n_users++;
+        c->handler = base->handler;
+        c->handler_len = base->handler_len;
+        c->is_program = base->is_program;
+        c->resources = base->resources;
+        c->requires = base->requires;
+        c->n_requires = base->n_requires;
+        c->only = choice->only;
+        c->version = choice->version.len > 0 ? text_own(choice->version) : NULL;
+        c->spread = choice->spread.len > 0 ? spread_acquire(e, choice->spread) : NULL;
+        cox_mapb_set(&e->variants_by_key, c->key, c);
+        if (c->only != NULL)
+            cox_list_push_back(&c->only->pinned, &c->in_pinned);
+        class_meets_fleet(e, c);
+    } else if (c->n_users == 0) {
+        cox_list_remove(&c->in_idle);
+        e->n_idle_variants--;
+    }
+    c->n_users++;
+    cox_buf_fini(&key);
     return c;
 }
 
 static void class_free(struct cox_engine *e, struct class *c)
 {
+    if (c->only != NULL)
+        worker_set_eligible(c->only, c, false);
     COX_LIST_FOR_EACH (it, &e->fleet)
-        worker_set_eligible(COX_CONTAINER_OF(it, struct worker, in_fleet), c, false);
-    cox_mapb_remove(&e->classes_by_key, c->key);
+        if (c->only == NULL)
+            worker_set_eligible(COX_CONTAINER_OF(it, struct worker, in_fleet), c, false);
+    cox_mapb_remove(c->base != NULL ? &e->variants_by_key : &e->classes_by_key, c->key);
+    cox_list_remove(&c->in_pinned);
     e->classes[c->index] = NULL;
     if (c->index < e->class_hint)
         e->class_hint = c->index;
-    for (uint32_t i = 0; i < c->n_requires; i++) {
+    spread_release(e, c->spread);
+    for (uint32_t i = 0; c->base == NULL && i < c->n_requires; i++) {
         cox_free(c->requires[i].label);
         cox_free(c->requires[i].value);
     }
     queue_fini(&c->queue);
-    cox_free(c->requires);
+    if (c->base != NULL) {
+        class_release(e, c->base);
+    } else {
+        cox_free(c->requires);
+        cox_free(c->handler);
+    }
+    cox_free(c->by_tenant);
+    cox_free(c->version);
     cox_free((void *)(uintptr_t)c->key.data);
-    cox_free(c->handler);
     cox_free(c);
+}
+
+static void variants_free_idle(struct cox_engine *e, uint32_t n_left)
+{
+    for (; e->n_idle_variants > n_left; e->n_idle_variants--) {
+        struct class *c = COX_CONTAINER_OF(e->idle_variants.next, struct class, in_idle);
+        cox_list_remove(&c->in_idle);
+        class_free(e, c);
+    }
 }
 
 void classes_free_idle(struct cox_engine *e, uint32_t n_left)
@@ -152,6 +265,16 @@ void class_release(struct cox_engine *e, struct class *c)
     if (c == NULL || --c->n_users > 0)
         return;
     COX_ASSERT(c->queue.n == 0);
+    if (c->only != NULL) { /* cost a look at one worker */
+        class_free(e, c);
+        return;
+    }
+    if (c->base != NULL) {
+        cox_list_push_back(&e->idle_variants, &c->in_idle);
+        e->n_idle_variants++;
+        variants_free_idle(e, IDLE_VARIANTS_MAX);
+        return;
+    }
     cox_list_push_back(&e->idle_classes, &c->in_idle);
     e->n_idle_classes++;
     classes_free_idle(e, IDLE_CLASSES_MAX);
@@ -205,6 +328,7 @@ void queue_fini(struct step_queue *q)
 void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority)
 {
     queue_push(&c->queue, s, priority);
+    stats_queued(e, c, s, 1);
     e->stats.n_ready++;
     if (c->queue.n == 1)
         cox_list_push_back(&e->active, &c->in_active);
@@ -213,6 +337,7 @@ void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_
 void class_dequeue(struct cox_engine *e, struct class *c, struct step *s)
 {
     queue_remove(&c->queue, s);
+    stats_queued(e, c, s, -1);
     e->stats.n_ready--;
     if (c->queue.n == 0)
         cox_list_remove(&c->in_active);
@@ -234,7 +359,7 @@ void resources_give(struct cox_resources *used, const struct cox_resources *r)
     used->disk_bytes -= r->disk_bytes;
 }
 
-static bool worker_has_room(const struct worker *w, const struct class *c)
+bool worker_has_room(const struct worker *w, const struct class *c)
 {
     return c->resources.cpu_milli <= w->resources.cpu_milli - w->used.cpu_milli &&
            c->resources.memory_bytes <= w->resources.memory_bytes - w->used.memory_bytes &&
@@ -245,7 +370,7 @@ static bool worker_has_room(const struct worker *w, const struct class *c)
 
 bool worker_available(const struct worker *w)
 {
-    return w->session != 0 && !w->draining && w->granted > w->taken && w->unstarted_len < UNSTARTED_LEN_MAX;
+    return w->session != 0 && !w->draining && !w->cordoned && w->granted > w->taken && w->unstarted_len < UNSTARTED_LEN_MAX;
 }
 
 void placement_worker_changed(struct cox_engine *e, struct worker *w)
@@ -288,12 +413,17 @@ static struct worker *pick_worker(const struct cox_engine *e, const struct class
 {
     if (c->n_eligible == 0)
         return NULL;
+    struct worker *second = NULL;
     COX_LIST_FOR_EACH (it, &e->available) {
         struct worker *w = COX_CONTAINER_OF(it, struct worker, in_available);
-        if (worker_eligible(w, c) && worker_has_room(w, c))
+        if (!worker_eligible(w, c) || !worker_has_room(w, c))
+            continue;
+        if (c->spread == NULL || cox_map64_get(&c->spread->n_by_worker, w->ref) == NULL)
             return w;
+        if (second == NULL)
+            second = w;
     }
-    return NULL;
+    return second;
 }
 
 static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
@@ -302,15 +432,16 @@ static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
     struct cox_task *t = step_page(s)->task;
     uint32_t step = step_index(s);
     struct cox_slice spec;
-    class_dequeue(e, c, s);
-    if (s->status == COX_STEP_WAITING) {
-        map_dispatch(e, c, s, w);
-    } else if (step_spec(e, t, step, &spec)) {
-        attempt_assign(e, t, step, w, c, spec);
-    } else {
-        settle_all(e); /* refused: its dependants may be ready or skipped now */
+    if (!route_take(e, c, s, w))
         return;
-    }
+    if (s->status == COX_STEP_WAITING)
+        map_dispatch(e, c, s, w);
+    else if (step_spec(e, t, step, &spec))
+        attempt_assign(e, t, step, w, c, spec);
+    else
+        settle_all(e); /* refused: its dependants may be ready or skipped now */
+    if (c->base != NULL)
+        class_release(e, c);
     cox_list_remove(&w->in_available);
     if (worker_available(w))
         cox_list_push_back(&e->available, &w->in_available);
@@ -336,7 +467,7 @@ static void serve_parked(struct cox_engine *e, struct worker *w)
     }
 }
 
-void placement_dispatch(struct cox_engine *e)
+static void dispatch(struct cox_engine *e)
 {
     while (!cox_list_empty(&e->woken)) {
         struct worker *w = COX_CONTAINER_OF(e->woken.next, struct worker, in_woken);
@@ -350,6 +481,33 @@ void placement_dispatch(struct cox_engine *e)
         if (w != NULL)
             dispatch_to(e, c, w);
     }
+}
+
+/* What is dispatched may end at once, and leave its place at a gate to others. */
+void placement_dispatch(struct cox_engine *e)
+{
+    do {
+        gates_run(e);
+        dispatch(e);
+    } while (!cox_list_empty(&e->gates_due));
+}
+
+/* ---- life ---- */
+
+void placement_init(struct cox_engine *e)
+{
+    cox_list_init(&e->idle_variants);
+    cox_list_init(&e->gates_due);
+}
+
+void placement_fini(struct cox_engine *e)
+{
+    gates_free(e);
+    variants_free_idle(e, 0);
+    classes_free_idle(e, 0);
+    cox_mapb_fini(&e->variants_by_key);
+    cox_mapb_fini(&e->spreads);
+    stats_free(e);
 }
 
 /* What waits could not have been placed. For tests. */

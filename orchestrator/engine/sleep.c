@@ -43,7 +43,7 @@ static bool frame_wake(const struct cox_task *t, int64_t *wake_wall_ms)
         struct cox_image_call call;
         if (s->status != COX_STEP_WAITING)
             continue;
-        if (s->x->map != NULL || s->flags & STEP_EVALUATING)
+        if (s->x->map != NULL || s->flags & (STEP_EVALUATING | STEP_HELD)) /* a permit is held in memory */
             return false;
         step_call(t, i, s, &call);
         int64_t at = s->x->wake_wall_ms > 0 ? s->x->wake_wall_ms : INT64_MAX;

@@ -311,7 +311,7 @@ struct step_queue {
 };
 /* READY steps of a tenant, by what they wait for. */
 struct queue_counts {
-    uint64_t n_queued, n_concurrency, n_rate;
+    uint64_t n_queued, n_concurrency, n_rate, n_running;
 };
 /* Workers that run steps which keep away from each other. */
 struct spread {
@@ -685,6 +685,19 @@ void attempt_release(struct cox_engine *e, struct attempt *a); /* derived state 
 /* ---- placement.c ---- */
 struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, uint32_t index);
 void class_release(struct cox_engine *e, struct class *c);
+bool class_fits(const struct class *c, const struct worker *w);
+bool labels_satisfy(const struct requirement *r, const struct worker *w);
+bool resources_hold(const struct cox_resources *all, const struct cox_resources *r);
+bool worker_has_room(const struct worker *w, const struct class *c);
+/* Less choice; zeroes: as the base. */
+struct class_choice {
+    struct worker *only;
+    struct cox_slice version;
+    struct cox_slice spread; /* what tells groups that keep apart from each other */
+};
+struct class *class_variant(struct cox_engine *e, struct class *base, const struct class_choice *choice);
+void placement_init(struct cox_engine *e);
+void placement_fini(struct cox_engine *e);
 void classes_free_idle(struct cox_engine *e, uint32_t n_left);
 void class_enqueue(struct cox_engine *e, struct class *c, struct step *s, int32_t priority);
 void class_dequeue(struct cox_engine *e, struct class *c, struct step *s);
@@ -712,6 +725,7 @@ void worker_seen(struct cox_engine *e, struct worker *w);
 void worker_credit(struct cox_engine *e, struct worker *w, uint64_t granted);
 void worker_draining(struct cox_engine *e, struct worker *w);
 void worker_timer(struct cox_engine *e, struct worker *w);
+void worker_policy(struct cox_engine *e, const struct cox_in_policy *in);
 void worker_in_fleet(struct cox_engine *e, struct worker *w); /* its session or attempts changed */
 void worker_watch_liveness(struct cox_engine *e, struct worker *w);
 

@@ -65,6 +65,11 @@ void stats_queued(struct cox_engine *e, struct class *c, const struct step *s, i
     counts_of(e, c, step_page(s)->task)->n_queued += (uint64_t)(int64_t)n;
 }
 
+void stats_running(struct cox_engine *e, struct class *base, struct cox_task *t, int n)
+{
+    counts_of(e, base, t)->n_running += (uint64_t)(int64_t)n;
+}
+
 /* Under its class: the queue it waits for a place in. */
 void stats_gated(struct cox_engine *e, struct cox_task *t, const struct step *s, bool is_rate, int n)
 {
@@ -76,7 +81,7 @@ void stats_gated(struct cox_engine *e, struct cox_task *t, const struct step *s,
     *(is_rate ? &counts->n_rate : &counts->n_concurrency) += (uint64_t)(int64_t)n;
 }
 
-#define WAITS_NR 3 /* of a class and tenant: struct queue_counts */
+#define WAITS_NR 4 /* of a class and tenant: struct queue_counts */
 
 static bool queue_view(const struct cox_engine *e, const struct class *c, uint32_t tenant, uint32_t what,
                        struct cox_queue_view *ret)
@@ -90,6 +95,7 @@ static bool queue_view(const struct cox_engine *e, const struct class *c, uint32
         { .reason = queued, .n = n->n_queued },
         { .reason = COX_REASON_CONCURRENCY, .n = n->n_concurrency },
         { .reason = COX_REASON_RATE, .n = n->n_rate },
+        { .reason = COX_REASON_NONE, .n = n->n_running },
     };
     if (views[what].n == 0)
         return false;
@@ -122,7 +128,7 @@ bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_qu
 void stats_task(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_task *root = t->root;
-    enum cox_task_status status = task_shown_status(root);
+    enum cox_task_status status = root->status;
     if (root->counted == status)
         return;
     if (root->counted != COX_TASK_NONE)
@@ -150,6 +156,16 @@ void stats_step_final(struct cox_engine *e, const struct cox_task *t, uint32_t s
     cox_image_step(&t->image, step, &doc);
     e->stats.steps_finished[status]++;
     e->stats.steps_finished_by_kind[doc.kind][status]++;
+}
+
+/* Steps that have not begun; linked or not. */
+void stats_steps_cancelled(struct cox_engine *e, const struct cox_task *t)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        enum cox_step_status status = task_has_step(t, i) ? task_step_status(t, i) : COX_STEP_BLOCKED;
+        if (status == COX_STEP_BLOCKED || status == COX_STEP_READY)
+            stats_step_final(e, t, i, COX_STEP_CANCELLED);
+    }
 }
 
 void stats_started(struct cox_engine *e, struct step *s)

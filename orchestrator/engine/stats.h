@@ -13,6 +13,7 @@ void histogram_add(struct cox_histogram *h, int64_t us);
 /* The number of a task's tenant, from 1. */
 uint32_t stats_tenant(struct cox_engine *e, struct cox_task *t);
 void stats_queued(struct cox_engine *e, struct class *c, const struct step *s, int n);
+void stats_running(struct cox_engine *e, struct class *base, struct cox_task *t, int n);
 void stats_gated(struct cox_engine *e, struct cox_task *t, const struct step *s, bool is_rate, int n);
 
 void stats_task(struct cox_engine *e, struct cox_task *t); /* its status may have changed */

@@ -2,7 +2,9 @@
  * settle_all() looks at its dependants. */
 #include "expand/expand.h"
 #include "expand/map.h"
-#include "state.h"
+#include "gate.h"
+#include "route.h"
+#include "stats.h"
 
 #include <string.h>
 
@@ -459,21 +461,25 @@ static bool step_expands(const struct cox_task *t, uint32_t step, const struct s
 
 void step_place(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
+    struct step *s = task_step(t, step);
     if (t->root->paused)
         return; /* task_pause() places it when the task goes on */
-    if (step_expands(t, step, task_step(t, step))) {
-        expand_begin(e, t, step);
-        return;
-    }
+    if (s->ready_mono_ns == 0)
+        s->ready_mono_ns = e->now.mono_ns;
+    if (s->spec == NULL && !gate_pass(e, t, step))
+        return; /* it comes again; with its input computed, it has passed already */
     step_place_passed(e, t, step);
 }
 
 void step_place_passed(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct step *s = task_step(t, step);
-    struct cox_image_step doc;
     struct cox_image_call call;
-    cox_image_step(&t->image, step, &doc);
+    if (step_expands(t, step, s)) {
+        s->ready_mono_ns = 0;
+        expand_begin(e, t, step);
+        return;
+    }
     if (s->x != NULL && again_needs_fetch(e, t, step))
         return;
     step_call(t, step, s, &call);
@@ -482,7 +488,7 @@ void step_place_passed(struct cox_engine *e, struct cox_task *t, uint32_t step)
         cox_list_push_back(&e->unevaluated, &s->in_queue);
         return;
     }
-    class_enqueue(e, t->classes[call.class_index], s, doc.priority);
+    route_enqueue(e, t, step);
 }
 
 static void spec_drop(struct cox_engine *e, struct step *s)
@@ -521,11 +527,12 @@ void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s)
     if (s->flags & STEP_UNEVALUATED) {
         s->flags &= (uint8_t)~STEP_UNEVALUATED;
         cox_list_remove(&s->in_queue);
-    } else if (!cox_list_empty(&s->in_queue)) {
-        struct cox_image_call call;
-        step_call(t, step_index(s), s, &call);
-        class_dequeue(e, t->classes[call.class_index], s);
+    } else if (!cox_list_empty(&s->in_queue) && !(s->flags & STEP_GATED)) {
+        route_dequeue(e, t, s);
     }
+    if (s->status != COX_STEP_RUNNING && s->status != COX_STEP_WAITING)
+        gate_leave(e, t, s);
+    s->ready_mono_ns = 0;
     spec_drop(e, s);
     if (s->backoff != NULL) {
         timer_clear(e, &s->backoff->timer);
@@ -581,6 +588,7 @@ void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
     r.u.refused.message = message;
     emit(e, &r);
     spec_drop(e, s);
+    gate_leave(e, t, s);
     if (fallback)
         step_make_ready(e, t, step);
     else
@@ -593,7 +601,8 @@ void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct step *s = task_step(t, step);
     spec_drop(e, s);
-    e->stats.steps_finished[s->status]++;
+    gate_leave(e, t, s);
+    stats_step_final(e, t, step, (enum cox_step_status)s->status);
     changed(e, t, step);
     if (e->n_settled == e->cap_settled) {
         e->cap_settled = e->cap_settled == 0 ? 256 : e->cap_settled * 2;

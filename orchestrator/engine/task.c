@@ -1,6 +1,9 @@
 /* Tasks: made from an image, linked in pieces, stopped, finished, archived. */
 #include "expand/expand.h"
+#include "gate.h"
+#include "route.h"
 #include "schedule.h"
+#include "stats.h"
 #include "template.h"
 
 #include <string.h>
@@ -136,6 +139,12 @@ static void names_free(struct cox_map64 *names)
     cox_free(names);
 }
 
+static void step_drop(struct cox_engine *e, struct cox_task *t, struct step *s)
+{
+    step_unready(e, t, s);
+    gate_leave(e, t, s);
+}
+
 void task_destroy(struct cox_engine *e, struct cox_task *t)
 {
     if (t == NULL)
@@ -146,7 +155,7 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         struct page *p = t->pages[no];
         for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
             if (e != NULL && e->live)
-                step_unready(e, t, &p->steps[i]);
+                step_drop(e, t, &p->steps[i]);
             step_fini(e, &p->steps[i]);
         }
         if (p != NULL && e != NULL)
@@ -167,7 +176,10 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         cox_list_remove(&t->in_linking);
         if (e->live)
             e->n_live_steps -= t->n_steps;
+        stats_task_gone(e, t);
     }
+    cox_free(t->workspace_owners);
+    cox_free(t->workspace_workers);
     names_free(t->worker_names);
     task_free_words(t);
     cox_free(t->classes);
@@ -405,6 +417,9 @@ void task_begin(struct cox_engine *e, struct cox_task *t)
     templates_hold_task(e, t);
     task_arm_deadline(e, t);
     cox_list_push_back(&e->linking, &t->in_linking);
+    if (t->own_image)
+        versions_pin(e, t);
+    stats_task(e, t);
 }
 
 void task_arm_deadline(struct cox_engine *e, struct cox_task *t)
@@ -504,6 +519,7 @@ void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status in
     r.u.stopping.into = into;
     r.u.stopping.code = code;
     r.u.stopping.message = cox_slice_str(message);
+    stats_steps_cancelled(e, t);
     emit(e, &r);
     t->link_next = t->first + t->n_steps;
     changed(e, t, COX_IMAGE_NONE);
@@ -532,7 +548,7 @@ void task_finish(struct cox_engine *e, struct cox_task *t, const struct record_f
         frame_ended(e, t, &f->outputs);
         return;
     }
-    e->stats.tasks_finished[f->status]++;
+    stats_task_finished(e, t, f->status);
     task_index(e, t);
     schedule_task_ended(e, t);
 }
@@ -614,6 +630,8 @@ void task_finish_evaluated(struct cox_engine *e, struct cox_task *t, const struc
 void task_archive(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_buf bytes = { 0 };
+    if (t->parent == NULL)
+        workspaces_release(e, t);
     task_freeze(e, t, &bytes);
     struct cox_action *a = act(e, COX_ACT_ARCHIVE);
     a->u.archive.task = t->id;

@@ -1,4 +1,6 @@
 /* Reading: what users and operators see. Nothing here changes anything. */
+#include "gate.h"
+#include "route.h"
 #include "schedule.h"
 #include "template.h"
 
@@ -28,17 +30,63 @@ void cox_task_view(const struct cox_task *t, struct cox_task_view *ret)
     ret->cpu_us = t->cpu_us;
 }
 
-static enum cox_step_reason step_reason(const struct cox_task *t, uint32_t step, const struct step *s)
+/* Why a READY step that is not backing off does not run. */
+static enum cox_step_reason queue_reason(const struct cox_engine *e, const struct cox_task *t,
+                                         const struct step *s)
+{
+    const struct hold *h = hold_get(e, s);
+    if (s->flags & STEP_GATED)
+        return h->concurrency != NULL && !h->permitted ? COX_REASON_CONCURRENCY : COX_REASON_RATE;
+    if (t->root->paused)
+        return COX_REASON_PAUSED;
+    const struct class *c = route_class(e, t, s);
+    if (c == NULL)
+        return COX_REASON_NONE; /* not linked yet, or a kind that no worker runs */
+    if (c->only != NULL)
+        return COX_REASON_AFFINITY;
+    if (c->n_eligible > 0)
+        return COX_REASON_NO_CAPACITY;
+    return c->version != NULL && c->base->n_eligible > 0 ? COX_REASON_VERSION : COX_REASON_NO_WORKER;
+}
+
+static enum cox_step_reason waiting_reason(const struct cox_task *t, uint32_t step, const struct step *s)
+{
+    struct cox_image_call call;
+    step_call(t, step, s, &call);
+    if (s->x == NULL || s->flags & STEP_EVALUATING)
+        return COX_REASON_EXPANDING;
+    if (s->x->map != NULL)
+        return COX_REASON_ITEMS;
+    if (s->x->continuing)
+        return s->x->child != NULL ? COX_REASON_CHILDREN : COX_REASON_EXPANDING;
+    switch (call.kind) {
+    case COX_KIND_APPROVAL:
+        return COX_REASON_APPROVAL;
+    case COX_KIND_WAIT:
+        return call.wait == COX_WAIT_SIGNAL ? COX_REASON_SIGNAL : COX_REASON_TIMER;
+    case COX_KIND_RACE:
+        return COX_REASON_CHILDREN;
+    default:
+        return s->x->child != NULL ? COX_REASON_CHILDREN : COX_REASON_EXPANDING;
+    }
+}
+
+static enum cox_step_reason step_reason(const struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                                        const struct step *s)
 {
     switch ((enum cox_step_status)s->status) {
     case COX_STEP_BLOCKED:
         return COX_REASON_DEPENDENCIES;
     case COX_STEP_RUNNING:
+        if (s->attempt == NULL)
+            return COX_REASON_NONE;
         if (s->attempt->cancelling)
             return COX_REASON_CANCELLING;
         return s->attempt->worker->session == 0 ? COX_REASON_WORKER_AWAY : COX_REASON_NONE;
     case COX_STEP_READY:
         break;
+    case COX_STEP_WAITING:
+        return s->flags & STEP_STOPPING ? COX_REASON_CANCELLING : waiting_reason(t, step, s);
     default:
         return COX_REASON_NONE;
     }
@@ -46,9 +94,7 @@ static enum cox_step_reason step_reason(const struct cox_task *t, uint32_t step,
         return COX_REASON_BACKOFF;
     if (s->flags & (STEP_EVALUATING | STEP_UNEVALUATED))
         return COX_REASON_EVALUATING;
-    struct cox_image_call call;
-    step_call(t, step, s, &call);
-    return t->classes[call.class_index]->n_eligible == 0 ? COX_REASON_NO_WORKER : COX_REASON_NO_CAPACITY;
+    return queue_reason(e, t, s);
 }
 
 static uint32_t n_history(const struct step *s)
@@ -75,8 +121,14 @@ void cox_step_view(const struct cox_engine *e, const struct cox_task *t, uint32_
     }
     const struct step *s = task_step(t, step);
     if (e != NULL)
-        ret->reason = step_reason(t, step, s);
+        ret->reason = step_reason(e, t, step, s);
     ret->ready_wall_ms = s->ready_wall_ms;
+    if (ret->reason == COX_REASON_RATE)
+        ret->ready_wall_ms = e->now.wall_ms + (hold_get(e, s)->rate->next_ns - e->now.mono_ns) / NS_PER_MS;
+    if (ret->status == COX_STEP_WAITING && s->x != NULL) {
+        ret->ready_wall_ms = s->x->wake_wall_ms;
+        ret->waits_for = cox_slice_str(s->x->detail);
+    }
     ret->via_fallback = s->status == COX_STEP_SUCCEEDED && s->flags & STEP_IN_FALLBACK;
     if (s->status != COX_STEP_SUCCEEDED) {
         ret->code = (enum cox_code)s->code;
@@ -147,6 +199,7 @@ bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_w
     ret->version = cox_slice_str(w->version);
     ret->session = w->session;
     ret->draining = w->draining;
+    ret->cordoned = w->cordoned;
     ret->slots = w->slots;
     ret->assigned = w->n_attempts;
     ret->free_credit = w->granted - w->taken;
@@ -157,6 +210,7 @@ bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_w
     ret->labels = w->labels;
     ret->n_labels = w->n_labels;
     ret->handlers = w->handlers;
+    ret->versions = w->versions;
     ret->n_handlers = w->n_handlers;
     return true;
 }
@@ -174,14 +228,6 @@ bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker
     *it = at;
     *ret = (struct cox_ref){ a->task->id, a->step_index, a->token };
     return true;
-}
-
-void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret)
-{
-    *ret = e->stats;
-    ret->n_live_tasks = e->tasks.len;
-    ret->n_live_steps = e->n_live_steps;
-    ret->n_workers = e->n_attached;
 }
 
 /* ---- what must always hold ---- */
@@ -312,6 +358,7 @@ void cox_engine_check(const struct cox_engine *e)
     uint64_t n_running = 0, n_steps = 0;
     COX_ASSERT(e->n_settled == 0);
     placement_check(e);
+    gates_check(e);
     templates_check(e);
     schedules_check(e);
     COX_LIST_FOR_EACH (it, &e->task_list) {

@@ -1,5 +1,6 @@
 #include "map.h"
 
+#include "../route.h"
 #include "expand.h"
 
 #include <string.h>
@@ -179,11 +180,9 @@ static void open_frames(struct cox_engine *e, struct map *m)
 static void place(struct cox_engine *e, struct map *m)
 {
     struct step *s = m->step;
-    struct cox_image_step doc;
     bool prepared = !cox_list_empty(&m->prepared);
     if (!cox_list_empty(&s->in_queue))
         return;
-    cox_image_step(&m->task->image, step_index(s), &doc);
     if (!prepared && template_is_large(m->task, m->call.spec_template)) {
         if (m->n_preparing > 0)
             return;
@@ -191,7 +190,7 @@ static void place(struct cox_engine *e, struct map *m)
         cox_list_push_back(&e->unevaluated, &s->in_queue);
         return;
     }
-    class_enqueue(e, m->task->classes[m->call.class_index], s, doc.priority);
+    route_enqueue(e, m->task, step_index(s));
 }
 
 static void unplace(struct cox_engine *e, struct map *m)
@@ -201,7 +200,7 @@ static void unplace(struct cox_engine *e, struct map *m)
         s->flags &= (uint8_t)~STEP_UNEVALUATED;
         cox_list_remove(&s->in_queue);
     } else if (!cox_list_empty(&s->in_queue)) {
-        class_dequeue(e, m->task->classes[m->call.class_index], s);
+        route_dequeue(e, m->task, s);
     }
 }
 
@@ -364,6 +363,8 @@ static void end_stopped(struct cox_engine *e, struct map *m)
     const struct map_failure *f = first_failure(m);
     if (m->stop_code == COX_CODE_CANCELLED) {
         en.status = COX_ATTEMPT_CANCELLED;
+    } else if (m->stop_code == COX_CODE_WORKER_LOST) {
+        cox_buf_append_str(&text, "its workspace was lost with its worker");
     } else if (m->stop_code == COX_CODE_OUTPUT_TOO_LARGE) {
         cox_buf_printf(&text, "the items' outputs have more than %u bytes", COX_BLOB_LEN_MAX);
     } else {
@@ -468,6 +469,8 @@ void map_go_on(struct cox_engine *e, struct map *m)
 {
     if (!m->stopping && m->n_failed > m->n_tolerated)
         stop(e, m, COX_CODE_NONE);
+    if (!m->stopping && !m->of_frames && route_is_lost(e, m->task, step_index(m->step)))
+        stop(e, m, COX_CODE_WORKER_LOST);
     if (!m->stopping && m->outputs_len > COX_BLOB_LEN_MAX)
         stop(e, m, COX_CODE_OUTPUT_TOO_LARGE);
     if (m->stopping) {

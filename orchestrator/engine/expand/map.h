@@ -133,7 +133,7 @@ void map_place(struct cox_engine *e, struct cox_task *t, uint32_t step);
 
 /* ---- map_batch.c: batches with workers ---- */
 
-/* The step is first in its class's queue: gives one batch to the worker. */
+/* The step has left its class's queue: gives one batch to the worker. */
 void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct worker *w);
 /* Room to evaluate large specs: the step is first in the engine's list. */
 void map_prepare(struct cox_engine *e, struct step *s);

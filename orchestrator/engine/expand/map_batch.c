@@ -1,4 +1,5 @@
 /* Batches: items with a worker, from `assigned` to their end. */
+#include "../route.h"
 #include "expand.h"
 #include "map.h"
 
@@ -326,7 +327,7 @@ void map_restore_batches(struct cox_engine *e, struct map *m)
         struct worker *w = worker_by_ref(e, b->worker);
         COX_ASSERT(w != NULL); /* named before it was given anything */
         struct attempt *a = batch_attempt(e, m, p, b, w);
-        a->cls = m->task->classes[m->call.class_index];
+        a->cls = route_restore(e, m->task, step_index(m->step), w);
         resources_take(&w->used, &a->cls->resources);
         worker_watch_liveness(e, w);
     }

@@ -1,0 +1,47 @@
+/* Where a READY step may run: its class, with less choice when the document or the past say so.
+ *
+ * - `affinity: {workspace|step: NAME}`: the worker of NAME's last attempt. It is waited for while it is away.
+ *   Once it has been declared lost, `step` lets any worker do, `workspace` fails the step: its files are lost.
+ *   A name that never ran on a worker says nothing, and what it names itself is asked.
+ * - `affinity: {spread: ...}`: away from its like, when there is a choice.
+ * - `uses: name@MAJOR`: the exact version that the task is pinned to. It is the newest that a worker offers
+ *   which fits the step otherwise, when the task is submitted or, when there is none yet, when the step is
+ *   given to a worker. Workers that report no version match any.
+ *
+ * A workspace is named by the address of the step whose files it began with, within the task; workers that
+ * hold files of a task are told when the task has ended.
+ */
+#ifndef ENGINE_ROUTE_H
+#define ENGINE_ROUTE_H
+
+#include "state.h"
+
+void route_enqueue(struct cox_engine *e, struct cox_task *t, uint32_t step); /* gates passed, input small or known */
+void route_dequeue(struct cox_engine *e, struct cox_task *t, struct step *s);
+/* It leaves `c` for an attempt; false: it must wait in another class, and does so now. The caller owns one use
+ * of a variant then (class_release). */
+bool route_take(struct cox_engine *e, struct class *c, struct step *s, struct worker *w);
+/* The class it is queued in, or would be but for its choice. */
+struct class *route_class(const struct cox_engine *e, const struct cox_task *t, const struct step *s);
+/* An attempt has begun with this class (live or after replay), or has ended. */
+void route_attempt_begun(struct cox_engine *e, struct class *c, struct cox_task *t, const struct worker *w);
+void route_attempt_over(struct cox_engine *e, struct class *c, struct cox_task *t, const struct worker *w);
+/* After replay: it runs there. Its class; the same as route_attempt_begun of it. */
+struct class *route_restore(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct worker *w);
+/* Its files were on a worker that has been declared lost: it can never run. */
+bool route_is_lost(const struct cox_engine *e, const struct cox_task *t, uint32_t step);
+void route_worker_gone(struct cox_engine *e, struct worker *w);
+
+void versions_pin(struct cox_engine *e, struct cox_task *t); /* at submission */
+/* The version a step's program is pinned to, empty: none. */
+struct cox_slice version_of(const struct cox_task *t, uint32_t step, const struct step *s);
+/* Dotted numbers: 1.10.0 is newer than 1.9.3. */
+int version_cmp(struct cox_slice a, struct cox_slice b);
+
+/* The workspace of an attempt that begins on `w`, in the effects' arena; empty: private. */
+struct cox_slice workspace_of(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct worker *w);
+
+void workspaces_release(struct cox_engine *e, struct cox_task *root);
+void workspaces_release_late(struct cox_engine *e, struct worker *w); /* it is back */
+
+#endif

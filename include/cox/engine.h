@@ -397,8 +397,9 @@ struct cox_action {
             const char *message;
         } close;
         struct {
-            cox_task_id task;
-            uint32_t step; /* COX_IMAGE_NONE: the task itself */
+            cox_task_id task;  /* the one that is watched */
+            cox_task_id frame; /* where: itself, or a frame in it */
+            uint32_t step;     /* COX_IMAGE_NONE: the frame itself */
             uint64_t seq;
             bool final; /* the task has ended */
         } changed;

@@ -1,48 +1,109 @@
 /* DescribeTask and GetOutput: one reading each, with a builder. */
 #include "internal.h"
 
+#include <string.h>
+
 #define DESCRIBED_LEN_MAX ((size_t)COX_MESSAGE_LEN_MAX - (2u << 20))
 #define STEP_LEN 64 /* what a described step takes beside its texts, about */
 
-static uint32_t find_step(struct cox_reading *r, const struct cox_image *img)
+/* The frame that has the step, NULL after saying that there is none. */
+static const struct cox_task *find_step(struct cox_reading *r, const struct cox_engine *e,
+                                        const struct cox_task *t, uint32_t *ret_step)
 {
-    uint32_t step = cox_image_find_step(img, r->step_name);
+    uint64_t item;
+    const struct cox_task *frame = cox_engine_find_step(e, t, r->step_name, ret_step, &item);
     char id[COX_TASK_ID_TEXT_MAX];
 
+    if (frame && item == UINT64_MAX)
+        return frame;
     cox_task_id_format(r->task, id);
-    if (step == COX_IMAGE_NONE)
-        cox_reading_fail(r, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id,
-                         (const char *)r->step_name.data);
-    return step;
+    cox_reading_fail(r, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id,
+                     (const char *)r->step_name.data);
+    return NULL;
+}
+
+struct description {
+    struct cox_reading *reading;
+    const struct cox_engine *engine;
+    const struct cox_task *root;
+    Coxswain__V1__DescribeTaskResponse *message;
+    size_t cap;
+};
+
+static bool add_step(struct description *d, const struct cox_task *t, uint32_t step)
+{
+    struct cox_reading *r = d->reading;
+    Coxswain__V1__DescribeTaskResponse *m = d->message;
+    struct cox_task_view v;
+
+    if (m->n_steps == d->cap) {
+        size_t cap = d->cap ? d->cap * 2 : 64;
+        void *more = cox_arena_alloc(&r->arena, cap * sizeof(*m->steps));
+        if (m->n_steps > 0)
+            memcpy(more, m->steps, m->n_steps * sizeof(*m->steps));
+        m->steps = more;
+        d->cap = cap;
+    }
+    cox_task_view(t, &v);
+    m->steps[m->n_steps++] = cox_show_step(&r->shown, d->engine, t, &v, step, true);
+    r->shown.len += STEP_LEN;
+    if (r->shown.len <= DESCRIBED_LEN_MAX)
+        return true;
+    cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
+                     "the description would have more than %zu bytes; name a step", DESCRIBED_LEN_MAX);
+    return false;
+}
+
+/* A step, and behind it the steps of the frames under it. */
+static bool add_frame(struct description *d, const struct cox_task *t);
+
+static bool add_with_frames(struct description *d, const struct cox_task *t, uint32_t step)
+{
+    struct cox_step_view view;
+    struct cox_task_view own, v;
+    const void *it = NULL;
+    const struct cox_task *frame;
+
+    if (!add_step(d, t, step))
+        return false;
+    cox_step_view(d->engine, t, step, &view);
+    if (view.status != COX_STEP_WAITING)
+        return true;
+    cox_task_view(t, &own);
+    while ((frame = cox_engine_next_frame(d->engine, d->root, &it))) {
+        cox_task_view(frame, &v);
+        if (v.parent == own.id && v.parent_step == step && !add_frame(d, frame))
+            return false;
+    }
+    return true;
+}
+
+static bool add_frame(struct description *d, const struct cox_task *t)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        if (!add_with_frames(d, t, i))
+            return false;
+    }
+    return true;
 }
 
 static void build_description(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
 {
-    Coxswain__V1__DescribeTaskResponse *m = cox_arena_alloc(&r->arena, sizeof(*m));
-    struct cox_task_view v;
-    uint32_t from = 0, to;
+    struct description d = { .reading = r, .engine = e, .root = t };
+    uint32_t step;
+    bool ok;
 
-    cox_task_view(t, &v);
-    to = v.image->n_steps;
+    d.message = cox_arena_alloc(&r->arena, sizeof(*d.message));
+    coxswain__v1__describe_task_response__init(d.message);
+    d.message->task = cox_show_task(&r->shown, e, t, true);
     if (r->step_name.len > 0) {
-        if ((from = find_step(r, v.image)) == COX_IMAGE_NONE)
-            return;
-        to = from + 1;
+        const struct cox_task *frame = find_step(r, e, t, &step);
+        ok = frame && add_with_frames(&d, frame, step);
+    } else {
+        ok = add_frame(&d, t);
     }
-    coxswain__v1__describe_task_response__init(m);
-    m->task = cox_show_task(&r->shown, e, t, true);
-    m->steps = cox_arena_alloc(&r->arena, (to - from + 1) * sizeof(*m->steps));
-    for (uint32_t i = from; i < to; i++) {
-        m->steps[m->n_steps++] = cox_show_step(&r->shown, e, t, &v, i, true);
-        r->shown.len += STEP_LEN;
-        if (r->shown.len > DESCRIBED_LEN_MAX) {
-            cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
-                             "the description of %u steps would have more than %zu bytes; name a step",
-                             to - from, DESCRIBED_LEN_MAX);
-            return;
-        }
-    }
-    r->message = &m->base;
+    if (ok)
+        r->message = &d.message->base;
 }
 
 void cox_api_describe_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -94,9 +155,10 @@ static void build_output(struct cox_reading *r, const struct cox_engine *e, cons
         build_task_outputs(r, &v, &m->json);
         return;
     }
-    if ((index = find_step(r, v.image)) == COX_IMAGE_NONE)
+    const struct cox_task *frame = find_step(r, e, t, &index);
+    if (!frame)
         return;
-    cox_step_view(e, t, index, &step);
+    cox_step_view(e, frame, index, &step);
     if (cox_step_status_final(step.status))
         cox_show_payload(&r->shown, &step.output, &m->json);
     else

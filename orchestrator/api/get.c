@@ -16,6 +16,8 @@ struct item {
     struct get *get;
     struct cox_watcher watcher;
     struct cox_fetch archive;
+    struct cox_requested awake;
+    bool wait;
     cox_task_id task;            /* 0: no such id */
     Coxswain__V1__Task *message; /* NULL: not known yet, or no such task */
 };
@@ -26,7 +28,7 @@ struct get {
     bool finishing;
     size_t n_items;
     size_t n_left;    /* items that wait for their task or for the archive */
-    size_t n_archive; /* of those, the latter: they cannot be given up */
+    size_t n_archive; /* of those, the latter, and those being woken: they cannot be given up */
     Coxswain__V1__GetTaskResponse one;
     Coxswain__V1__BatchGetTasksResponse many;
     struct item items[];
@@ -130,13 +132,13 @@ static void item_show(struct item *it, const struct cox_engine *e, const struct 
     it->message = cox_show_task(&it->get->reading.shown, e, t, true);
 }
 
-static void on_changed(struct cox_watcher *w, uint32_t step, uint64_t seq, bool final)
+static void on_changed(struct cox_watcher *w, cox_task_id frame, uint32_t step, uint64_t seq, bool final)
 {
     struct item *it = COX_CONTAINER_OF(w, struct item, watcher);
     struct cox_api *a = it->get->reading.op.api;
     const struct cox_engine *e = cox_driver_engine(a->driver);
 
-    (void)step, (void)seq;
+    (void)frame, (void)step, (void)seq;
     if (!final || !w->task)
         return;
     item_show(it, e, cox_engine_find(e, it->task));
@@ -166,6 +168,21 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     item_done(it);
 }
 
+static void item_start(struct item *it, bool wait);
+
+static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
+{
+    struct item *it = COX_CONTAINER_OF(q, struct item, awake);
+    struct get *g = it->get;
+
+    (void)reply;
+    g->n_archive--;
+    if (g->reading.op.call || g->finishing)
+        item_start(it, it->wait && !g->finishing);
+    else if (g->n_archive == 0)
+        get_free(g);
+}
+
 static void item_start(struct item *it, bool wait)
 {
     struct cox_api *a = it->get->reading.op.api;
@@ -173,6 +190,12 @@ static void item_start(struct item *it, bool wait)
     const struct cox_task *task = cox_engine_find(e, it->task);
     struct cox_task_view v;
 
+    it->wait = wait;
+    it->awake.on_reply = on_awake;
+    if (cox_api_wake(a, it->task, &it->awake)) {
+        it->get->n_archive++;
+        return;
+    }
     if (!task) {
         it->archive.task = it->task;
         it->archive.fn = on_archive;

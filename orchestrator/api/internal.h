@@ -58,6 +58,13 @@ void cox_api_on_drained(struct cox_rpc_call *call, void *user);
 void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const char *reason, const char *fmt,
                    ...) __attribute__((format(printf, 4, 5)));
 
+/* What a REPLY goes to: the request number is its address. */
+struct cox_requested {
+    void (*on_reply)(struct cox_requested *q, const struct cox_act_reply *reply);
+};
+/* True: the task sleeps, and `q` is told once it is in memory. */
+bool cox_api_wake(struct cox_api *a, cox_task_id task, struct cox_requested *q);
+
 /* ---- watched.c: who wants to hear of a task's changes ---- */
 
 struct cox_watcher {
@@ -65,7 +72,7 @@ struct cox_watcher {
     struct cox_list dirty; /* in api->dirty */
     cox_task_id task;      /* 0: not watching */
     /* In the turn of the change; the engine's state is the turn's last. It must not free a watcher. */
-    void (*on_changed)(struct cox_watcher *w, uint32_t step, uint64_t seq, bool final);
+    void (*on_changed)(struct cox_watcher *w, cox_task_id frame, uint32_t step, uint64_t seq, bool final);
     void (*on_turn)(struct cox_watcher *w); /* after cox_watcher_mark, at the end of that turn */
 };
 void cox_watcher_init(struct cox_watcher *w);
@@ -116,6 +123,7 @@ struct cox_reading {
     void (*build)(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t);
     struct cox_hold hold;
     struct cox_fetch archive;
+    struct cox_requested awake;
     size_t n_missing;
     void (*then)(struct cox_reading *r);
 };
@@ -136,12 +144,10 @@ cox_api_method cox_api_get_task, cox_api_batch_get_tasks;     /* get.c */
 cox_api_method cox_api_describe_task, cox_api_get_output;     /* describe.c */
 cox_api_method cox_api_watch_task;                            /* watch.c */
 cox_api_method cox_api_get_logs;                              /* logs.c */
+cox_api_method cox_api_pause_task, cox_api_resume_task;       /* control.c */
+cox_api_method cox_api_signal_task, cox_api_approve_step;
+cox_api_method cox_api_retry_task, cox_api_fork_task;
 cox_api_method cox_api_cancel_task;                           /* cancel.c */
 cox_api_method cox_api_list_workers, cox_api_describe_worker; /* workers.c */
-
-/* What a REPLY goes to: the request number is its address. */
-struct cox_requested {
-    void (*on_reply)(struct cox_requested *q, const struct cox_act_reply *reply);
-};
 
 #endif

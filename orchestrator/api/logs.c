@@ -21,6 +21,7 @@ struct logs {
     struct cox_watcher watcher;
     struct cox_log_reader reader;
     struct cox_hold hold;
+    struct cox_requested awake;
     struct cox_fetch fetch; /* of the task from the archive, or of the recorded output */
     struct cox_arena arena; /* the step's name; the recorded output until it is sent */
     char *step_name;
@@ -274,21 +275,20 @@ static void choose(struct logs *l, const struct cox_engine *e, const struct cox_
 
 static void look(struct logs *l, const struct cox_engine *e, const struct cox_task *t)
 {
-    struct cox_task_view task;
     struct cox_step_view step;
     char id[COX_TASK_ID_TEXT_MAX];
+    uint32_t index;
+    uint64_t item;
+    const struct cox_task *frame = cox_engine_find_step(e, t, cox_slice_str(l->step_name), &index, &item);
 
-    cox_task_view(t, &task);
-    uint32_t index = cox_image_find_step(task.image, cox_slice_str(l->step_name));
-
-    if (index == COX_IMAGE_NONE) {
+    if (!frame || item != UINT64_MAX) {
         cox_task_id_format(l->task, id);
         cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id, l->step_name);
         free_if_over(l);
         return;
     }
-    cox_step_view(e, t, index, &step);
-    choose(l, e, t, index, &step);
+    cox_step_view(e, frame, index, &step);
+    choose(l, e, frame, index, &step);
 }
 
 static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
@@ -312,6 +312,18 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     free_if_over(l);
 }
 
+static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
+{
+    struct logs *l = COX_CONTAINER_OF(q, struct logs, awake);
+
+    (void)reply;
+    l->busy = false;
+    if (l->op.call)
+        advance(l);
+    else
+        free_if_over(l);
+}
+
 static void advance(struct logs *l)
 {
     const struct cox_engine *e = cox_driver_engine(l->op.api->driver);
@@ -320,6 +332,10 @@ static void advance(struct logs *l)
     if (l->busy || !l->op.call)
         return;
     task = cox_engine_find(e, l->task);
+    if (!task && cox_api_wake(l->op.api, l->task, &l->awake)) {
+        l->busy = true;
+        return;
+    }
     if (task) {
         look(l, e, task);
         return;
@@ -330,11 +346,11 @@ static void advance(struct logs *l)
 }
 
 /* Looking is left to the turn's end, where a call may end without a list being walked. */
-static void on_changed(struct cox_watcher *w, uint32_t step, uint64_t seq, bool final)
+static void on_changed(struct cox_watcher *w, cox_task_id frame, uint32_t step, uint64_t seq, bool final)
 {
     struct logs *l = COX_CONTAINER_OF(w, struct logs, watcher);
 
-    (void)step, (void)seq, (void) final;
+    (void)frame, (void)step, (void)seq, (void) final;
     cox_watcher_mark(l->op.api, w);
 }
 
@@ -376,6 +392,7 @@ void cox_api_get_logs(struct cox_rpc_call *call, const ProtobufCMessage *message
     l->follow = m->follow;
     l->step_name = cox_arena_dup(&l->arena, m->step, strlen(m->step));
     cox_list_init(&l->reader.node);
+    l->awake.on_reply = on_awake;
     l->watcher.on_changed = on_changed;
     l->watcher.on_turn = on_turn;
     cox_watcher_init(&l->watcher);

@@ -111,6 +111,16 @@ void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const 
     cox_rpc_fail(call, &(struct cox_rpc_error){ .status = status, .reason = reason, .message = text });
 }
 
+bool cox_api_wake(struct cox_api *a, cox_task_id task, struct cox_requested *q)
+{
+    struct cox_input in = { .kind = COX_IN_WANT, .u.of = { (uintptr_t)q, task } };
+
+    if (!cox_engine_asleep(cox_driver_engine(a->driver), task))
+        return false;
+    cox_driver_step(a->driver, &in);
+    return true;
+}
+
 cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text)
 {
     cox_task_id id;

@@ -126,9 +126,19 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     on_durable(&r->hold);
 }
 
+static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
+{
+    (void)reply;
+    cox_reading_start(COX_CONTAINER_OF(q, struct cox_reading, awake));
+}
+
 void cox_reading_start(struct cox_reading *r)
 {
     struct cox_driver *d = r->op.api->driver;
+
+    r->awake.on_reply = on_awake;
+    if (cox_api_wake(r->op.api, r->task, &r->awake))
+        return;
     const struct cox_task *task = cox_engine_find(cox_driver_engine(d), r->task);
 
     if (task) {

@@ -333,18 +333,35 @@ static Coxswain__V1__Attempt *show_attempt(struct cox_arena *a, const struct cox
     return m;
 }
 
-static char *show_address(struct cox_arena *a, cox_task_id task, struct cox_slice name)
+static char *show_address(struct cox_arena *a, const struct cox_task *t, cox_task_id root, uint32_t step)
 {
-    char *text = cox_arena_alloc(a, COX_TASK_ID_TEXT_MAX + 1 + name.len + 1);
-    size_t len;
+    struct cox_buf text = { 0 };
+    char id[COX_TASK_ID_TEXT_MAX];
 
-    cox_task_id_format(task, text);
-    len = strlen(text);
-    text[len++] = '/';
-    if (name.len > 0)
-        memcpy(text + len, name.data, name.len);
-    text[len + name.len] = '\0';
-    return text;
+    cox_task_id_format(root, id);
+    cox_buf_append_str(&text, id);
+    cox_put_u8(&text, '/');
+    cox_step_address(&text, t, step);
+    char *out = cox_show_text(a, cox_buf_slice(&text));
+    cox_buf_fini(&text);
+    return out;
+}
+
+static void show_map(struct cox_arena *a, const struct cox_task *t, uint32_t step, Coxswain__V1__Step *m)
+{
+    struct cox_map_view v;
+
+    if (!cox_map_view(t, step, &v))
+        return;
+    m->map = cox_arena_alloc(a, sizeof(*m->map));
+    coxswain__v1__map_progress__init(m->map);
+    m->map->items = v.n_items;
+    m->map->running = v.n_running;
+    m->map->succeeded = v.n_succeeded;
+    m->map->failed = v.n_failed;
+    m->map->tolerated = v.n_tolerated;
+    if (m->status == COXSWAIN__V1__STEP_STATUS__STEP_STATUS_WAITING && v.n_running > 0)
+        m->status = COXSWAIN__V1__STEP_STATUS__STEP_STATUS_RUNNING; /* its items are what runs */
 }
 
 Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
@@ -358,7 +375,7 @@ Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine 
     cox_step_view(e, t, step, &v);
     cox_image_step(task->image, step, &s);
     coxswain__v1__step__init(m);
-    m->address = show_address(a, task->id, s.name);
+    m->address = show_address(a, t, task->root, step);
     m->kind = (char *)(uintptr_t)cox_step_kind_text(s.kind);
     m->status = (Coxswain__V1__StepStatus)v.status;
     m->reason = show_reason(a, e, t, task->image, step, &v);
@@ -377,7 +394,13 @@ Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine 
     m->needs = cox_arena_alloc(a, (s.n_needs + 1) * sizeof(*m->needs));
     for (uint32_t i = 0; i < s.n_needs; i++)
         m->needs[i] = cox_show_text(a, step_name(task->image, cox_image_need(task->image, step, i)));
-    if (with_values)
+    show_map(a, t, step, m);
+    if (v.ready_wall_ms > 0 && !cox_step_status_final(v.status))
+        m->until = cox_show_time(a, v.ready_wall_ms);
+    if (with_values) {
         show_value(sh, &v.output, "", &m->output_json);
+        show_value(sh, &v.artifacts, "", &m->artifacts_json);
+        show_value(sh, &v.errors, "", &m->errors_json);
+    }
     return m;
 }

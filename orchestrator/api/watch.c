@@ -21,7 +21,8 @@
 #define SLOW_LEN ((size_t)1 << 20) /* not yet read: what follows is not queued but told as a reset later */
 
 struct change {
-    uint32_t step;
+    cox_task_id frame;
+    uint32_t step; /* COX_IMAGE_NONE: the frame itself */
     uint64_t seq;
 };
 
@@ -29,6 +30,7 @@ struct watch {
     struct cox_op op;
     struct cox_watcher watcher;
     struct cox_fetch archive;
+    struct cox_requested awake;
     cox_task_id task;
     int64_t due_ns;         /* not told again before */
     struct change *changes; /* not yet told */
@@ -136,6 +138,20 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     free_if_over(w);
 }
 
+static void snapshot(struct watch *w, bool reset);
+
+static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
+{
+    struct watch *w = COX_CONTAINER_OF(q, struct watch, awake);
+
+    (void)reply;
+    w->n_pending--;
+    if (w->op.call)
+        snapshot(w, w->resetting);
+    else
+        free_if_over(w);
+}
+
 static void snapshot(struct watch *w, bool reset)
 {
     struct cox_driver *d = w->op.api->driver;
@@ -144,6 +160,11 @@ static void snapshot(struct watch *w, bool reset)
     struct cox_task_view v;
 
     w->resetting = reset;
+    w->awake.on_reply = on_awake;
+    if (cox_api_wake(w->op.api, w->task, &w->awake)) {
+        w->n_pending++;
+        return;
+    }
     if (!task) {
         w->archive.task = w->task;
         w->archive.fn = on_archive;
@@ -170,6 +191,8 @@ static int by_step(const void *a, const void *b)
 {
     const struct change *x = a, *y = b;
 
+    if (x->frame != y->frame)
+        return x->frame < y->frame ? -1 : 1;
     if (x->step != y->step)
         return x->step < y->step ? -1 : 1;
     return x->seq < y->seq ? -1 : x->seq > y->seq;
@@ -181,6 +204,8 @@ static int by_seq(const void *a, const void *b)
 
     if (x->seq != y->seq)
         return x->seq < y->seq ? -1 : 1;
+    if (x->frame != y->frame)
+        return x->frame > y->frame ? -1 : 1; /* the task itself comes last */
     return x->step < y->step ? -1 : x->step > y->step; /* the task itself comes last */
 }
 
@@ -191,7 +216,7 @@ static size_t changes_merge(struct change *c, size_t n)
 
     qsort(c, n, sizeof(*c), by_step);
     for (size_t i = 0; i < n; i++) {
-        if (n_kept > 0 && c[n_kept - 1].step == c[i].step)
+        if (n_kept > 0 && c[n_kept - 1].step == c[i].step && c[n_kept - 1].frame == c[i].frame)
             n_kept--;
         c[n_kept++] = c[i];
     }
@@ -199,7 +224,7 @@ static size_t changes_merge(struct change *c, size_t n)
     return n_kept;
 }
 
-static void on_changed(struct cox_watcher *watcher, uint32_t step, uint64_t seq, bool final)
+static void on_changed(struct cox_watcher *watcher, cox_task_id frame, uint32_t step, uint64_t seq, bool final)
 {
     struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
 
@@ -212,7 +237,7 @@ static void on_changed(struct cox_watcher *watcher, uint32_t step, uint64_t seq,
         w->cap_changes = w->cap_changes ? w->cap_changes * 2 : 16;
         w->changes = cox_realloc(w->changes, w->cap_changes, sizeof(*w->changes));
     }
-    w->changes[w->n_changes++] = (struct change){ step, seq };
+    w->changes[w->n_changes++] = (struct change){ frame, step, seq };
     w->final = w->final || final;
     cox_watcher_mark(w->op.api, watcher);
 }
@@ -241,11 +266,13 @@ static void tell(struct watch *w)
     struct cox_shown shown = { .arena = &b->arena };
     struct cox_task_view v;
 
-    cox_task_view(task, &v);
     for (size_t i = 0; i < n; i++) {
+        const struct cox_task *frame = cox_engine_find(e, w->changes[i].frame);
         b->messages[i].seq = w->changes[i].seq;
-        if (w->changes[i].step != COX_IMAGE_NONE)
-            b->messages[i].step = cox_show_step(&shown, e, task, &v, w->changes[i].step, false);
+        if (w->changes[i].step == COX_IMAGE_NONE || !frame)
+            continue; /* the step that it is under changes with it */
+        cox_task_view(frame, &v);
+        b->messages[i].step = cox_show_step(&shown, e, frame, &v, w->changes[i].step, false);
     }
     b->messages[n - 1].task = cox_show_task(&shown, e, task, w->final);
     b->last = w->final;

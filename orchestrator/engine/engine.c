@@ -142,13 +142,14 @@ struct cox_action *act(struct cox_engine *e, enum cox_action_kind kind)
 void changed(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     stats_task(e, t);
-    if (t->n_watchers == 0)
+    if (t->root->n_watchers == 0)
         return;
     struct cox_action *a = act(e, COX_ACT_CHANGED);
-    a->u.changed.task = t->id;
+    a->u.changed.task = t->root->id;
+    a->u.changed.frame = t->id;
     a->u.changed.step = step;
     a->u.changed.seq = e->seq;
-    a->u.changed.final = step == COX_IMAGE_NONE && cox_task_status_final(t->status);
+    a->u.changed.final = step == COX_IMAGE_NONE && t == t->root && cox_task_status_final(t->status);
 }
 
 void timer_set(struct cox_engine *e, struct timer *t, int64_t mono_ns)

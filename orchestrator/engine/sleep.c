@@ -354,6 +354,7 @@ static cox_task_id named_task(const struct cox_input *in)
     case COX_IN_RETRY:
         return in->u.retry.task;
     case COX_IN_WATCH:
+    case COX_IN_UNWATCH:
         return in->u.task.task;
     default:
         return 0;

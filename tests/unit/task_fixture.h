@@ -114,6 +114,8 @@ struct world {
     bool success, failure;
     enum cox_code error_code;
     const char *error_message;
+    const char *item_json; /* NULL: none */
+    uint64_t item_index;
 };
 
 static inline void world_step(void *user, uint32_t index, struct cox_eval_step *ret)
@@ -133,6 +135,8 @@ static inline struct cox_eval_env world_env(struct world *w)
         .failure = w->failure,
         .error_code = w->error_code,
         .error_message = cox_slice_str(w->error_message),
+        .item_json = w->item_json ? cox_slice_str(w->item_json) : cox_slice(NULL, 0),
+        .item_index = w->item_index,
     };
 }
 

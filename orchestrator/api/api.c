@@ -32,6 +32,20 @@ static const struct cox_rpc_method fleet_methods[] = {
     METHOD("DescribeWorker", cox_api_describe_worker),
 };
 
+static const struct cox_rpc_method template_methods[] = {
+    METHOD("ApplyTemplate", cox_api_apply_template),
+    METHOD("GetTemplate", cox_api_get_template),
+    METHOD("ListTemplates", cox_api_list_templates),
+    METHOD("DeleteTemplate", cox_api_delete_template),
+};
+
+static const struct cox_rpc_method schedule_methods[] = {
+    METHOD("ApplySchedule", cox_api_apply_schedule),
+    METHOD("GetSchedule", cox_api_get_schedule),
+    METHOD("ListSchedules", cox_api_list_schedules),
+    METHOD("DeleteSchedule", cox_api_delete_schedule),
+};
+
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
 struct cox_api *cox_api_create(void)
@@ -42,8 +56,10 @@ struct cox_api *cox_api_create(void)
                                                              task_methods, COUNT(task_methods), a };
     a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__fleet_service__descriptor,
                                                              fleet_methods, COUNT(fleet_methods), a };
-    a->services[a->n_services++].descriptor = &coxswain__v1__template_service__descriptor;
-    a->services[a->n_services++].descriptor = &coxswain__v1__schedule_service__descriptor;
+    a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__template_service__descriptor,
+                                                             template_methods, COUNT(template_methods), a };
+    a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__schedule_service__descriptor,
+                                                             schedule_methods, COUNT(schedule_methods), a };
     a->services[a->n_services++].descriptor = &coxswain__v1__stats_service__descriptor;
     a->services[a->n_services++].descriptor = &coxswain__v1__blob_service__descriptor;
     cox_list_init(&a->dirty);

@@ -11,6 +11,7 @@
 #include "coxswain/v1/task_service.pb-c.h"
 
 #define COX_API_SERVICES 7
+#define COX_API_TENANT "default"
 
 struct cox_api {
     struct cox_driver *driver;
@@ -64,6 +65,10 @@ struct cox_requested {
 };
 /* True: the task sleeps, and `q` is told once it is in memory. */
 bool cox_api_wake(struct cox_api *a, cox_task_id task, struct cox_requested *q);
+
+/* ---- violations.c ---- */
+void cox_put_violations(struct cox_buf *b, const struct cox_violations *v); /* the first, and how many more */
+void cox_op_fail_violations(struct cox_op *op, const struct cox_violations *v);
 
 /* ---- watched.c: who wants to hear of a task's changes ---- */
 
@@ -140,6 +145,8 @@ cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text);
 /* ---- the methods ---- */
 typedef void cox_api_method(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user);
 cox_api_method cox_api_submit_task, cox_api_submit_tasks;     /* submit.c */
+/* True: the call was failed, because coxd stops or too many documents wait. */
+bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call);
 cox_api_method cox_api_get_task, cox_api_batch_get_tasks;     /* get.c */
 cox_api_method cox_api_describe_task, cox_api_get_output;     /* describe.c */
 cox_api_method cox_api_watch_task;                            /* watch.c */
@@ -149,5 +156,8 @@ cox_api_method cox_api_signal_task, cox_api_approve_step;
 cox_api_method cox_api_retry_task, cox_api_fork_task;
 cox_api_method cox_api_cancel_task;                           /* cancel.c */
 cox_api_method cox_api_list_workers, cox_api_describe_worker; /* workers.c */
+/* templates.c, schedules.c */
+cox_api_method cox_api_apply_template, cox_api_get_template, cox_api_list_templates, cox_api_delete_template;
+cox_api_method cox_api_apply_schedule, cox_api_get_schedule, cox_api_list_schedules, cox_api_delete_schedule;
 
 #endif

@@ -15,7 +15,6 @@
 
 #define HERE_LEN_MAX 4096u
 #define RETRY_MS 1000
-#define TENANT "default"
 
 typedef Coxswain__V1__SubmitTaskRequest Request;
 
@@ -36,7 +35,8 @@ struct part {
     cox_task_id task;
     bool existed;
     int64_t retry_ms;
-    const char *message; /* of the engine, static */
+    const char *message; /* of the engine; static, or in the arena */
+    const char *place;   /* static */
 };
 
 struct submit {
@@ -61,26 +61,6 @@ static void submit_free(struct submit *s)
 }
 
 /* ---- answers ---- */
-
-/* One line: the place, what is wrong there, and its line. */
-static void put_violation(struct cox_buf *b, const struct cox_violation *v)
-{
-    if (*v->path)
-        cox_buf_printf(b, "%s: ", v->path);
-    cox_buf_append_str(b, v->message);
-    if (v->line > 0)
-        cox_buf_printf(b, " (line %u)", v->line);
-}
-
-static void put_first_violation(struct cox_buf *b, const struct cox_violations *v)
-{
-    size_t more = (v->n > 0 ? v->n - 1 : 0) + (size_t)v->n_more;
-
-    if (v->n > 0)
-        put_violation(b, &v->items[0]);
-    if (more > 0)
-        cox_buf_printf(b, "; and %zu more", more);
-}
 
 static enum cox_rpc_status status_of(const struct part *p)
 {
@@ -108,36 +88,33 @@ static void put_message(struct cox_buf *b, const struct part *p)
     if (p->refused) {
         cox_buf_append_str(b, p->refused);
     } else if (p->violations.n > 0) {
-        put_first_violation(b, &p->violations);
+        cox_put_violations(b, &p->violations);
     } else if (p->err == COX_ERR_EXISTS && p->task) {
         cox_task_id_format(p->task, id);
         cox_buf_printf(b, "key: taken by another document, task %s", id);
     } else {
+        if (p->place)
+            cox_buf_printf(b, "%s: ", p->place);
         cox_buf_append_str(b, p->message ? p->message : cox_err_text(p->err));
     }
 }
 
 static void fail_one(struct submit *s, const struct part *p)
 {
-    struct cox_rpc_violation violations[COX_VIOLATIONS_MAX];
-    char descriptions[COX_VIOLATIONS_MAX][COX_ERROR_MESSAGE_LEN_MAX];
+    struct cox_rpc_violation violation = { p->place, p->message };
     struct cox_buf message = { 0 };
 
-    for (uint32_t i = 0; i < p->violations.n; i++) {
-        const struct cox_violation *v = &p->violations.items[i];
-        if (v->line > 0)
-            snprintf(descriptions[i], sizeof(descriptions[i]), "line %u: %s", v->line, v->message);
-        else
-            snprintf(descriptions[i], sizeof(descriptions[i]), "%s", v->message);
-        violations[i] = (struct cox_rpc_violation){ v->path, descriptions[i] };
+    if (!p->refused && p->violations.n > 0) {
+        cox_op_fail_violations(&s->op, &p->violations);
+        return;
     }
     put_message(&message, p);
     cox_op_fail(&s->op, &(struct cox_rpc_error){ .status = status_of(p),
                                                  .message = cox_buf_cstr(&message),
                                                  .reason = reason_of(p),
                                                  .retry_delay_ms = p->retry_ms,
-                                                 .violations = violations,
-                                                 .n_violations = p->violations.n });
+                                                 .violations = &violation,
+                                                 .n_violations = p->place ? 1 : 0 });
     cox_buf_fini(&message);
 }
 
@@ -203,7 +180,9 @@ static void on_reply(struct cox_requested *q, const struct cox_act_reply *reply)
     p->task = reply->task;
     p->existed = reply->existed;
     p->retry_ms = reply->err == COX_ERR_FULL && reply->retry_ms == 0 ? RETRY_MS : reply->retry_ms;
-    p->message = reply->message;
+    if (reply->message)
+        p->message = cox_show_text(&p->submit->arena, cox_slice_str(reply->message));
+    p->place = reply->place;
     part_done(p->submit);
 }
 
@@ -249,7 +228,7 @@ static void part_feed(struct part *p)
         return;
     }
     in.u.submit.request = (uintptr_t)&p->requested;
-    in.u.submit.tenant = cox_slice_str(TENANT);
+    in.u.submit.tenant = cox_slice_str(COX_API_TENANT);
     in.u.submit.key = p->key;
     in.u.submit.document = p->document;
     in.u.submit.image = cox_buf_slice(&p->image);
@@ -352,7 +331,7 @@ static struct submit *submit_create(struct cox_api *a, struct cox_rpc_call *call
     return s;
 }
 
-static bool refuse(struct cox_api *a, struct cox_rpc_call *call)
+bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call)
 {
     if (a->draining)
         cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_UNAVAILABLE,
@@ -374,7 +353,7 @@ void cox_api_submit_task(struct cox_rpc_call *call, const ProtobufCMessage *mess
     const Request *m = (const Request *)message;
     bool here = m->document.len <= HERE_LEN_MAX && strlen(m->inputs_json) <= HERE_LEN_MAX;
 
-    if (refuse(user, call))
+    if (cox_api_refuse(user, call))
         return;
     struct submit *s = submit_create(user, call, 1);
 
@@ -396,7 +375,7 @@ void cox_api_submit_tasks(struct cox_rpc_call *call, const ProtobufCMessage *mes
                       COX_BATCH_TASKS_MAX);
         return;
     }
-    if (refuse(user, call))
+    if (cox_api_refuse(user, call))
         return;
     struct submit *s = submit_create(user, call, m->n_tasks);
 

@@ -1,5 +1,7 @@
 #include "schedule.h"
 
+#include "template.h"
+
 #include <string.h>
 
 #define SCHEDULE_VERSION 1
@@ -239,6 +241,29 @@ bool schedule_record_ok(const struct record *r)
     return r->u.schedule.overlap <= COX_OVERLAP_REPLACE && wrong(&in, &parsed) == NULL;
 }
 
+/* Its task's templates are there now. False after saying so. */
+static bool has_templates(struct cox_engine *e, const struct cox_in_schedule *in)
+{
+    struct cox_image img;
+    struct cox_buf pins = { 0 }, text = { 0 };
+    struct cox_slice missing;
+    enum cox_err err = cox_image_open(&img, in->image);
+    COX_ASSERT(err == COX_OK); /* wrong() looked */
+    bool found = templates_resolve(e, in->tenant, &img, &pins, &missing);
+    if (!found) {
+        template_missing(&text, missing);
+        act(e, COX_ACT_REPLY)->u.reply = (struct cox_act_reply){
+            .request = in->request,
+            .err = COX_ERR_INVALID,
+            .message = cox_arena_dup(&e->fx->arena, cox_buf_cstr(&text), text.len + 1),
+            .place = "task.ref",
+        };
+    }
+    cox_buf_fini(&text);
+    cox_buf_fini(&pins);
+    return found;
+}
+
 void schedule_apply(struct cox_engine *e, const struct cox_in_schedule *in)
 {
     struct cox_cron parsed;
@@ -247,6 +272,8 @@ void schedule_apply(struct cox_engine *e, const struct cox_in_schedule *in)
         reply(e, in->request, COX_ERR_INVALID, NULL, message);
         return;
     }
+    if (!has_templates(e, in))
+        return;
     const struct schedule *known = find(e, in->tenant, in->name);
     uint64_t len = in->document.len + in->image.len + in->zone.len;
     if (!kept_has_room(e, known != NULL ? 0 : e->schedules.len, COX_SCHEDULES_MAX, len)) {

@@ -262,10 +262,19 @@ static void past_decode(struct cox_reader *r, uint8_t version, struct past_attem
 
 #define STEP_DURABLE_FLAGS (STEP_OPEN | STEP_IN_FALLBACK | STEP_HAS_EXIT | STEP_STOPPING)
 
+/* That a step has one is derived; what stands in it is durable. */
+static bool expansion_untouched(const struct expansion *x)
+{
+    return x == NULL ||
+           (x->frame == 0 && x->wake_wall_ms == 0 && x->detail == NULL && x->n_continuations == 0 &&
+            !x->continuing && x->asked == NULL && x->resume == NULL && x->errors == NULL &&
+            x->artifacts == NULL && x->map_items == NULL && x->map_n_items == 0 && !x->map_begun);
+}
+
 static void expansion_encode(struct cox_buf *b, const struct expansion *x)
 {
-    cox_put_u8(b, x != NULL);
-    if (x == NULL)
+    cox_put_u8(b, !expansion_untouched(x));
+    if (expansion_untouched(x))
         return;
     cox_put_u64(b, x->frame);
     cox_put_i64(b, x->wake_wall_ms);

@@ -52,10 +52,11 @@ static bool list_fits(struct cox_engine *e, struct cox_task *t, uint32_t step, s
                        json.len, (unsigned long long)e->map_len_held);
         code = COX_CODE_RESOURCE_EXHAUSTED;
     }
-    if (text.len > 0)
+    bool fits = text.len == 0;
+    if (!fits)
         step_refuse(e, t, step, code, cox_buf_slice(&text));
     cox_buf_fini(&text);
-    return text.len == 0;
+    return fits;
 }
 
 /* The list is known. `items` keeps it: NONE when it stands in the image. */
@@ -674,8 +675,8 @@ void map_free(struct cox_engine *e, struct expansion *x)
     }
     free_specs(e, m);
     map_list_free(e, m);
-    map_pages_free(m);
     cox_heap_fini(&m->again);
+    map_pages_free(m);
     cox_map64_fini(&m->attempts);
     cox_free(m);
 }

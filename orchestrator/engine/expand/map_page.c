@@ -177,6 +177,8 @@ void map_drop(struct cox_engine *e, struct expansion *x, uint64_t seq)
     struct map *m = x->map;
     if (!x->map_begun || x->map_seq >= seq)
         return;
+    if (m != NULL)
+        cox_heap_fini(&m->again);
     for (uint32_t no = 0; m != NULL && no < m->n_pages; no++) {
         struct map_page *p = m->pages[no];
         m->pages[no] = NULL;

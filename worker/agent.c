@@ -5,6 +5,8 @@
  */
 #include "agent_state.h"
 
+#include "agent_copy.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
@@ -53,15 +55,6 @@ static void splice_front(struct cox_list *to, struct cox_list *from)
     to->next = from->next;
     from->next->prev = to;
     cox_list_init(from);
-}
-
-/* Copies `s` into `b`, which has room for it, so that slices kept before stay valid. */
-static struct cox_slice keep(struct cox_buf *b, struct cox_slice s)
-{
-    size_t at = b->len;
-
-    cox_buf_append_slice(b, s);
-    return cox_slice(b->data + at, s.len);
 }
 
 static void clear_body(struct cox_buf *b)
@@ -178,6 +171,16 @@ static void occupy(struct cox_agent *a, const struct cox_resources *r, int64_t s
     a->used.disk_bytes += has->disk_bytes ? sign * r->disk_bytes : 0;
 }
 
+/* The time limit is each item's; the slots mind that, this the sum. */
+static int64_t deadline_ns(const struct cox_agent_assign *assign, int64_t now_ns)
+{
+    uint64_t total_ms;
+
+    if (__builtin_mul_overflow(assign->timeout_ms, assign->n_items > 1 ? assign->n_items : 1, &total_ms))
+        return NEVER_NS;
+    return agent_after_ms(now_ns, total_ms);
+}
+
 static void start(struct cox_agent *a, struct attempt *at, int64_t now_ns, struct cox_agent_actions *actions)
 {
     struct cox_agent_action *act = agent_act(actions, COX_AGENT_START);
@@ -193,7 +196,7 @@ static void start(struct cox_agent *a, struct attempt *at, int64_t now_ns, struc
     a->slots[at->slot] = at;
     occupy(a, &at->assign.resources, 1);
     if (at->assign.timeout_ms > 0)
-        cox_heap_set(&a->deadlines, &at->deadline, (uint64_t)agent_after_ms(now_ns, at->assign.timeout_ms));
+        cox_heap_set(&a->deadlines, &at->deadline, (uint64_t)deadline_ns(&at->assign, now_ns));
     act->slot = at->slot;
     act->ref = at->assign.ref;
     act->u.assign = &at->assign;
@@ -264,10 +267,7 @@ static void finish(struct cox_agent *a, struct attempt *at, const struct cox_age
     struct cox_buf *b = &a->spare;
     struct cox_buf body;
 
-    cox_buf_reserve(b, result->message.len + result->output.len + 1);
-    at->result = *result;
-    at->result.message = keep(b, result->message);
-    at->result.output = keep(b, result->output);
+    agent_copy_result(b, &at->result, result);
     body = at->body;
     at->body = a->spare;
     a->spare = body;
@@ -316,6 +316,7 @@ static void judge_killed(const struct attempt *at, struct cox_agent_result *resu
         break;
     }
     result->message = cox_buf_slice(text);
+    result->continuation_json = result->artifacts_json = cox_slice(NULL, 0); /* they go with success */
 }
 
 static void on_slot_ended(struct cox_agent *a, const struct cox_agent_input *in,
@@ -430,19 +431,12 @@ static void on_assign(struct cox_agent *a, const struct cox_agent_input *in,
         return;
     }
     at = take(a, as->ref, in->now_mono_ns);
-    cox_buf_reserve(&at->body, as->task_id.len + as->step_name.len + as->handler.len + as->spec_json.len +
-                                   as->idempotency_key.len + 1);
-    at->assign = *as;
+    agent_copy_assign(&at->body, &at->assign, as);
     at->assign.resources = (struct cox_resources){
         .cpu_milli = as->resources.cpu_milli > 0 ? as->resources.cpu_milli : 0,
         .memory_bytes = as->resources.memory_bytes > 0 ? as->resources.memory_bytes : 0,
         .disk_bytes = as->resources.disk_bytes > 0 ? as->resources.disk_bytes : 0,
     };
-    at->assign.task_id = keep(&at->body, as->task_id);
-    at->assign.step_name = keep(&at->body, as->step_name);
-    at->assign.handler = keep(&at->body, as->handler);
-    at->assign.spec_json = keep(&at->body, as->spec_json);
-    at->assign.idempotency_key = keep(&at->body, as->idempotency_key);
     at->state = ATTEMPT_QUEUED;
     cox_list_push_back(&a->queue, &at->link);
     a->n_queued++;
@@ -575,7 +569,7 @@ static void from_orchestrator(struct cox_agent *a, const struct cox_agent_input 
         on_welcome(a, in, actions);
     } else if (in->kind == COX_AGENT_RECONNECT) {
         a->redial_at_once = true;
-        hang_up(a, "the orchestrator asked to dial again");
+        hang_up(a, "to dial again at once");
     } else if (!up) {
         hang_up(a, "the orchestrator broke the protocol: no Welcome in its first message");
     } else if (in->kind == COX_AGENT_ANSWER) {

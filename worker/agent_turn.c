@@ -137,19 +137,24 @@ static void send_started(struct cox_agent *a, int64_t now_ns, struct cox_agent_a
     }
 }
 
-/* At least one result leaves when there is any room: the bound is a rhythm, not a limit of size. */
+/* One result leaves when there is any room, however large it is; others only as far as they fit, so that a
+ * message is never larger than the room, or than one result. */
 static void send_results(struct cox_agent *a, size_t room_len, struct cox_agent_actions *actions)
 {
-    struct attempt *at = first(&a->unsent);
+    bool is_first = room_len > 0;
 
-    for (; at && room_len > 0; at = first(&a->unsent)) {
-        struct cox_agent_action *act = agent_act(actions, COX_AGENT_SEND_RESULT);
+    for (struct attempt *at = first(&a->unsent); at; at = first(&a->unsent), is_first = false) {
+        size_t len = at->body.len + sizeof(*at);
+        struct cox_agent_action *act;
 
+        if (!is_first && len > room_len)
+            return;
+        act = agent_act(actions, COX_AGENT_SEND_RESULT);
         act->ref = at->assign.ref;
         act->u.result = &at->result;
         cox_list_remove(&at->link);
         cox_list_push_back(&a->sent, &at->link);
-        room_len -= at->body.len + sizeof(*at) < room_len ? at->body.len + sizeof(*at) : room_len;
+        room_len -= len < room_len ? len : room_len;
     }
 }
 

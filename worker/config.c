@@ -93,6 +93,19 @@ static const char *set_sandbox(void *config, char *text)
     return strcmp(text, "none") == 0 ? NULL : "none; net and strict do not exist yet";
 }
 
+static const char *set_handler_dir(void *field, char *text)
+{
+    struct config *c = field;
+    char *rest = NULL;
+
+    for (char *p = strtok_r(text, ",", &rest); p; p = strtok_r(NULL, ",", &rest)) {
+        if (c->n_handler_dirs == CONFIG_HANDLER_DIRS_MAX)
+            return "at most 16 directories";
+        c->handler_dirs[c->n_handler_dirs++] = p;
+    }
+    return c->n_handler_dirs > 0 ? NULL : "DIR[,DIR...]";
+}
+
 static const char *set_worker_id(void *field, char *text)
 {
     if (strlen(text) > COX_WORKER_ID_LEN_MAX || !cox_utf8_ok(cox_slice_str(text)))
@@ -113,14 +126,20 @@ static const struct cox_config_key keys[] = {
       AT(resources), COX_CONFIG_LIST },
     { "sandbox", "none", "none", "the weakest level it will run", set_sandbox, 0, 0 },
     { "worker-id", "ID", NULL, "its name (default: the host's)", set_worker_id, AT(worker_id), 0 },
-    { "work-dir", "DIR", NULL, "steps' directories (default: under TMPDIR)", cox_config_set_text, AT(work_dir),
-      0 },
+    { "work-dir", "DIR", NULL, "steps' directories (default: under TMPDIR)", cox_config_set_text,
+      AT(work_dir), 0 },
+    { "handler-dir", "DIR[,DIR...]", NULL, "programs NAME or NAME@MAJOR that steps may use", set_handler_dir,
+      0, COX_CONFIG_LIST },
+    { "workspace-ttl", "DURATION", "1h", "a workspace that nobody uses is kept for so long",
+      cox_config_set_duration, AT(workspace_ttl_ms), 0 },
+    { "cache-size", "SIZE", "8Gi", "blobs and bundles kept on this host", cox_config_set_size,
+      AT(cache_len_max), 0 },
     { "drain-timeout", "DURATION", "30s", "SIGTERM: time for running steps to end", cox_config_set_duration,
       AT(drain_timeout_ms), 0 },
     { "orphan-timeout", "DURATION", "10m", "without an orchestrator, steps run on for so long",
       cox_config_set_duration, AT(orphan_timeout_ms), 0 },
-    { "idle-exit", "DURATION", NULL, "exit after so long without work (default: never)", cox_config_set_duration,
-      AT(idle_exit_ms), 0 },
+    { "idle-exit", "DURATION", NULL, "exit after so long without work (default: never)",
+      cox_config_set_duration, AT(idle_exit_ms), 0 },
     { "ready-file", "FILE", NULL, "written once attached", cox_config_set_text, AT(ready_file), 0 },
     { "log-level", "LEVEL", "info", "debug, info, warn or error", cox_config_set_log_level, AT(log_level),
       COX_CONFIG_RELOADS },

@@ -7,6 +7,7 @@
 #include "cox/config.h"
 
 #define CONFIG_ADDRESSES_MAX 64
+#define CONFIG_HANDLER_DIRS_MAX 16
 
 struct config {
     const char *addresses[CONFIG_ADDRESSES_MAX];
@@ -17,6 +18,10 @@ struct config {
     struct cox_resources resources;
     const char *worker_id;
     const char *work_dir;
+    const char *handler_dirs[CONFIG_HANDLER_DIRS_MAX];
+    size_t n_handler_dirs;
+    int64_t workspace_ttl_ms;
+    int64_t cache_len_max;
     const char *ready_file; /* or NULL */
     int64_t drain_timeout_ms, orphan_timeout_ms, idle_exit_ms;
     enum cox_log_level log_level;
@@ -29,7 +34,8 @@ extern const struct cox_config_program worker_config_program;
 /* Reads flags, variables and the file; cox_config_read says more. config_fini in every case. */
 enum cox_config_outcome config_read(struct config *c, int argc, char **argv);
 /* Reads the file again; cox_config_reload says more. */
-COX_MUST_CHECK enum cox_err config_reload(struct config *c, struct cox_buf *ret_restart, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err config_reload(struct config *c, struct cox_buf *ret_restart,
+                                          struct cox_buf *error);
 void config_fini(struct config *c);
 
 #endif

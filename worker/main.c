@@ -1,5 +1,6 @@
 /* cox-worker: reads its options, then turns the session until the agent leaves. */
 #include "config.h"
+#include "jq_program.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
@@ -15,8 +16,9 @@
 #include <unistd.h>
 
 #define EXIT_USAGE 2
-#define FDS_A_SLOT 5 /* three pipes, a process, and one more while it starts */
-#define FDS_OWN 64
+#define FDS_A_SLOT 10 /* three pipes, a process, one more while it starts; files of output, an idle program  \
+                       */
+#define FDS_OWN 128
 
 /* Descriptors 0 to 2 are open, so that no pipe gets such a number. */
 static void open_standard_fds(void)
@@ -44,8 +46,8 @@ static void raise_fd_limit(int64_t slots)
                 COX_LOG_NUM(limit.rlim_cur), "need", COX_LOG_NUM(need), NULL);
 }
 
-/* All of them, in every thread: SIGTERM, SIGINT and SIGHUP are read from a descriptor, the rest is nobody's business.
- * What a bug raises (SIGSEGV ...) ends the process, blocked or not. */
+/* All of them, in every thread: SIGTERM, SIGINT and SIGHUP are read from a descriptor, the rest is nobody's
+ * business. What a bug raises (SIGSEGV ...) ends the process, blocked or not. */
 static void block_signals(void)
 {
     sigset_t all;
@@ -102,9 +104,10 @@ static void reload(struct config *c)
     cox_buf_fini(&error);
 }
 
-static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct config *c, const char *boot_id,
-                  uint64_t seed)
+static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalogue *catalogue,
+                  struct config *c, const char *boot_id, uint64_t seed)
 {
+    static const char *const handlers[] = { "run", "http", "jq" };
     struct session_config config = {
         .agent = { .slots = (uint32_t)c->slots,
                    .resources = c->resources,
@@ -119,14 +122,19 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct config 
         .version = COX_VERSION,
         .labels = c->labels,
         .n_labels = c->n_labels,
+        .handlers = handlers,
+        .n_handlers = sizeof(handlers) / sizeof(handlers[0]),
+        .catalogue = catalogue,
         .on_attached = write_ready_file,
         .user = c,
     };
     struct session *session = session_create(loop, slots, &config);
 
     while (session_turn(session, COX_RPC_FOREVER)) {
-        if (slots_hung_up(slots))
-            reload(c);
+        if (!slots_hung_up(slots))
+            continue;
+        reload(c);
+        catalogue_reload(catalogue);
     }
     session_destroy(session);
 }
@@ -134,6 +142,7 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct config 
 static int run(struct config *c)
 {
     struct cox_rpc_loop *loop;
+    struct catalogue *catalogue;
     struct slots *slots;
     uint64_t random[2];
     char boot_id[17];
@@ -145,19 +154,27 @@ static int run(struct config *c)
     raise_fd_limit(c->slots);
     cox_rpc_init();
     loop = cox_rpc_loop_create();
+    catalogue = catalogue_create(&(struct catalogue_config){
+        .dirs = c->handler_dirs, .n_dirs = c->n_handler_dirs, .on_changed = wake_loop, .user = loop });
     if (slots_create(&(struct slots_config){ .n_slots = (uint32_t)c->slots,
                                              .work_dir = c->work_dir,
                                              .boot_id = boot_id,
+                                             .catalogue = catalogue,
+                                             .self = "/proc/self/exe",
+                                             .with_blobs = true,
+                                             .cache_len_max = (uint64_t)c->cache_len_max,
+                                             .workspace_ttl_ms = c->workspace_ttl_ms,
                                              .on_reply = wake_loop,
                                              .user = loop },
                      &slots) == COX_OK) {
-        serve(loop, slots, c, boot_id, random[1]);
+        serve(loop, slots, catalogue, c, boot_id, random[1]);
         slots_destroy(slots);
     } else {
         cox_log(COX_LOG_ERROR, "cannot use the work directory", "path", c->work_dir, "error", strerror(errno),
                 NULL);
         code = EXIT_FAILURE;
     }
+    catalogue_destroy(catalogue);
     cox_rpc_loop_destroy(loop);
     cox_rpc_fini();
     return code;
@@ -170,6 +187,8 @@ int main(int argc, char **argv)
     int code = EXIT_SUCCESS;
 
     open_standard_fds();
+    if (argc == 3 && strcmp(argv[1], SLOTS_JQ_ARGUMENT) == 0 && strcmp(argv[2], "--serve") == 0)
+        return jq_main();
     outcome = config_read(&config, argc, argv);
     if (outcome == COX_CONFIG_EXIT_USAGE)
         code = EXIT_USAGE;

@@ -23,9 +23,10 @@ struct session {
     const char *address;
     struct slots_reply *logs[LOGS_CAP]; /* to be sent */
     size_t n_logs;
-    bool attached; /* ever */
-    bool welcomed; /* on this stream */
-    bool dialled;  /* in the last turn: Hello waits for the next */
+    uint64_t announced; /* the catalogue's generation in the last Hello */
+    bool attached;      /* ever */
+    bool welcomed;      /* on this stream */
+    bool dialled;       /* in the last turn: Hello waits for the next */
     bool shutdown;
     bool left;
 };
@@ -81,10 +82,16 @@ static void feed_ref(struct session *s, enum cox_agent_input_kind kind, const Co
     feed(s, &(struct cox_agent_input){ .kind = kind, .u.ref = ref_of(ref) });
 }
 
+static struct cox_slice slice_of(ProtobufCBinaryData b)
+{
+    return cox_slice(b.data, b.len);
+}
+
 static void feed_assign(struct session *s, const Coxswain__V1__Assign *m)
 {
     struct cox_agent_input in = { .kind = COX_AGENT_ASSIGN };
     struct cox_agent_assign *assign = &in.u.assign;
+    struct cox_agent_item *items = cox_calloc(m->n_items, sizeof(*items));
 
     assign->ref = ref_of(m->ref);
     assign->attempt = m->attempt;
@@ -92,12 +99,23 @@ static void feed_assign(struct session *s, const Coxswain__V1__Assign *m)
     assign->task_id = cox_slice_str(m->task_id);
     assign->step_name = cox_slice_str(m->step_name);
     assign->handler = cox_slice_str(m->handler);
-    assign->spec_json = cox_slice(m->spec_json.data, m->spec_json.len);
+    assign->spec_json = slice_of(m->spec_json);
     assign->idempotency_key = cox_slice_str(m->idempotency_key);
+    assign->version = cox_slice_str(m->program_version);
+    assign->continuation_json = slice_of(m->continuation_json);
+    assign->artifacts_json = slice_of(m->artifacts_json);
+    assign->workspace = cox_slice_str(m->workspace);
+    assign->bundle = cox_slice_str(m->bundle);
     if (m->resources)
         assign->resources = (struct cox_resources){ m->resources->cpu_milli, m->resources->memory_bytes,
                                                     m->resources->disk_bytes };
+    for (size_t i = 0; i < m->n_items; i++)
+        items[i] = (struct cox_agent_item){ .index = m->items[i]->index,
+                                            .spec_json = slice_of(m->items[i]->spec_json) };
+    assign->items = items;
+    assign->n_items = m->n_items;
     feed(s, &in);
+    cox_free(items);
 }
 
 static void feed_welcome(struct session *s, const Coxswain__V1__Welcome *m)
@@ -137,6 +155,8 @@ static void on_message(struct cox_rpc_call *call, const ProtobufCMessage *messag
         feed_kind(s, COX_AGENT_DRAIN);
     if (m->reconnect)
         feed_kind(s, COX_AGENT_RECONNECT);
+    for (size_t i = 0; i < m->n_released; i++)
+        slots_release(s->slots, cox_slice_str(m->released[i]));
 }
 
 static void forget_logs(struct session *s)
@@ -170,6 +190,7 @@ static void dial(struct session *s, uint32_t address)
 {
     cox_rpc_channel_destroy(s->channel);
     s->address = s->config.addresses[address];
+    slots_aim(s->slots, s->address);
     s->channel = cox_rpc_channel_create(
         s->loop, &(struct cox_rpc_channel_config){ .target = s->address, .own_connection = true });
     s->call = cox_rpc_call_start(
@@ -199,17 +220,37 @@ static void act(struct session *s)
     s->actions.len = 0;
 }
 
+static bool says_hello(const struct session *s)
+{
+    for (size_t i = 0; i < s->actions.len; i++)
+        if (s->actions.items[i].kind == COX_AGENT_SEND_HELLO)
+            return true;
+    return false;
+}
+
 static void send_all(struct session *s)
 {
+    struct catalogue_view *programs =
+        s->config.catalogue && says_hello(s) ? catalogue_view(s->config.catalogue) : NULL;
     Coxswain__V1__AttachRequest *m =
-        session_pack(&s->arena, &s->config, s->actions.items, s->actions.len, s->logs, s->n_logs);
+        session_pack(&s->arena, &s->config, programs, s->actions.items, s->actions.len, s->logs, s->n_logs);
 
     /* What the agent says goes out or the stream is lost: a peer that does not read loses it. */
     if (m && s->call && cox_rpc_send(s->call, &m->base) == COX_ERR_FULL)
         cox_rpc_cancel(s->call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
                                                          .message = "the orchestrator does not read" });
+    if (programs)
+        s->announced = programs->generation;
+    catalogue_view_free(programs);
     cox_arena_reset(&s->arena);
     forget_logs(s);
+}
+
+/* Hello is the only place to say what is offered: a catalogue that has changed needs a new one. */
+static void mind_catalogue(struct session *s)
+{
+    if (s->welcomed && s->config.catalogue && catalogue_generation(s->config.catalogue) != s->announced)
+        feed_kind(s, COX_AGENT_RECONNECT);
 }
 
 /* The rest of a turn's actions. Each may change the agent, so they are copied first: there are at most two.
@@ -303,6 +344,7 @@ bool session_turn(struct session *s, int64_t until_mono_ns)
     s->dialled = false;
     cox_rpc_loop_run_once(s->loop, wake_ns < until_mono_ns ? wake_ns : until_mono_ns, EVENTS_MAX);
     take_replies(s);
+    mind_catalogue(s);
     end_turn(s);
     return !s->left;
 }

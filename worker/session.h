@@ -3,6 +3,7 @@
 #ifndef COX_WORKER_SESSION_H
 #define COX_WORKER_SESSION_H
 
+#include "catalogue.h"
 #include "slots.h"
 
 #include "cox/agent.h"
@@ -22,8 +23,9 @@ struct session_config {
     const char *version;
     const struct session_label *labels;
     size_t n_labels;
-    const char *const *handlers; /* offered; none: "run" */
+    const char *const *handlers; /* built in */
     size_t n_handlers;
+    struct catalogue *catalogue;     /* announced too, again when it changes; may be NULL */
     void (*on_attached)(void *user); /* the first Welcome has come; may be NULL */
     void *user;
 };

@@ -1,9 +1,17 @@
 #include "session_pack.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* Arrays in the message, by what fills them; sized for the worst before they are filled. */
 static void *make_array(struct cox_arena *arena, size_t n)
 {
     return cox_arena_alloc(arena, (n + 1) * sizeof(void *));
+}
+
+static ProtobufCBinaryData bytes_of(struct cox_slice s)
+{
+    return (ProtobufCBinaryData){ .len = s.len, .data = (uint8_t *)(uintptr_t)s.data };
 }
 
 static Coxswain__V1__AttemptRef *make_ref(struct cox_arena *arena, struct cox_ref ref)
@@ -37,10 +45,36 @@ static void put_labels(struct cox_arena *arena, Coxswain__V1__Hello *hello,
     }
 }
 
+/* The built-in handlers, then a program's "name@major" each. */
+static void put_handlers(struct cox_arena *arena, Coxswain__V1__Hello *hello,
+                         const struct session_config *config, const struct catalogue_view *programs)
+{
+    size_t n_programs = programs ? programs->n : 0;
+
+    hello->handlers = make_array(arena, config->n_handlers + n_programs);
+    hello->programs = make_array(arena, n_programs);
+    for (size_t i = 0; i < config->n_handlers; i++)
+        hello->handlers[hello->n_handlers++] = (char *)(uintptr_t)config->handlers[i];
+    for (size_t i = 0; i < n_programs; i++) {
+        const struct program *p = programs->items[i];
+        Coxswain__V1__Program *m = cox_arena_alloc(arena, sizeof(*m));
+
+        coxswain__v1__program__init(m);
+        m->name = p->name;
+        m->version = p->version;
+        m->description = p->description;
+        m->input_schema_json = bytes_of(cox_buf_slice(&p->input_schema));
+        m->output_schema_json = bytes_of(cox_buf_slice(&p->output_schema));
+        m->idempotent = p->idempotent;
+        hello->programs[hello->n_programs++] = m;
+        hello->handlers[hello->n_handlers++] = p->handler;
+    }
+}
+
 static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct session_config *config,
+                                       const struct catalogue_view *programs,
                                        const struct cox_agent_action *act)
 {
-    static const char *const run_only[] = { "run" };
     Coxswain__V1__Hello *hello = cox_arena_alloc(arena, sizeof(*hello));
     Coxswain__V1__Resources *resources = cox_arena_alloc(arena, sizeof(*resources));
 
@@ -50,8 +84,7 @@ static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct ses
     hello->boot_id = (char *)(uintptr_t)config->boot_id;
     hello->version = (char *)(uintptr_t)config->version;
     hello->slots = config->agent.slots;
-    hello->handlers = (char **)(uintptr_t)(config->n_handlers > 0 ? config->handlers : run_only);
-    hello->n_handlers = config->n_handlers > 0 ? config->n_handlers : 1;
+    put_handlers(arena, hello, config, programs);
     put_labels(arena, hello, config);
     resources->cpu_milli = config->agent.resources.cpu_milli;
     resources->memory_bytes = config->agent.resources.memory_bytes;
@@ -64,29 +97,70 @@ static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct ses
     return hello;
 }
 
+static Coxswain__V1__Error *make_error(struct cox_arena *arena, enum cox_code code, struct cox_slice message)
+{
+    Coxswain__V1__Error *m;
+
+    if (code == COX_CODE_NONE)
+        return NULL;
+    m = cox_arena_alloc(arena, sizeof(*m));
+    coxswain__v1__error__init(m);
+    m->code = (char *)(uintptr_t)cox_code_text(code);
+    m->message = cox_arena_dup(arena, message.data, message.len);
+    return m;
+}
+
+static void put_items(struct cox_arena *arena, Coxswain__V1__Result *m, const struct cox_agent_result *r)
+{
+    m->items = make_array(arena, r->n_items);
+    for (; m->n_items < r->n_items; m->n_items++) {
+        const struct cox_agent_item_result *from = &r->items[m->n_items];
+        Coxswain__V1__ItemResult *item = cox_arena_alloc(arena, sizeof(*item));
+
+        coxswain__v1__item_result__init(item);
+        item->index = from->index;
+        item->status = (Coxswain__V1__AttemptStatus)from->status;
+        item->output_json = bytes_of(from->output);
+        item->error = make_error(arena, from->code, from->message);
+        m->items[m->n_items] = item;
+    }
+}
+
+static void put_blobs(struct cox_arena *arena, Coxswain__V1__Result *m, const struct cox_agent_result *r)
+{
+    static const char prefix[] = "sha256:";
+
+    m->blobs = make_array(arena, r->n_blobs);
+    for (; m->n_blobs < r->n_blobs; m->n_blobs++) {
+        char *text = cox_arena_alloc(arena, sizeof(prefix) + 2 * sizeof(r->blobs->b));
+
+        memcpy(text, prefix, sizeof(prefix));
+        for (size_t i = 0; i < sizeof(r->blobs->b); i++)
+            snprintf(text + sizeof(prefix) - 1 + 2 * i, 3, "%02x", r->blobs[m->n_blobs].b[i]);
+        m->blobs[m->n_blobs] = text;
+    }
+}
+
 static Coxswain__V1__Result *make_result(struct cox_arena *arena, const struct cox_agent_action *act)
 {
     const struct cox_agent_result *r = act->u.result;
     struct {
         Coxswain__V1__Result result;
-        Coxswain__V1__Error error;
         Google__Protobuf__Int32Value exit_code;
     } *m = cox_arena_alloc(arena, sizeof(*m));
 
     coxswain__v1__result__init(&m->result);
     m->result.ref = make_ref(arena, act->ref);
     m->result.status = (Coxswain__V1__AttemptStatus)r->status;
-    m->result.output_json.data = (uint8_t *)(uintptr_t)r->output.data;
-    m->result.output_json.len = r->output.len;
+    m->result.output_json = bytes_of(r->output);
+    m->result.continue_json = bytes_of(r->continuation_json);
+    m->result.artifacts_json = bytes_of(r->artifacts_json);
     m->result.cpu_us = r->cpu_us;
     m->result.run_us = r->run_us;
     m->result.max_rss_bytes = r->max_rss_bytes;
-    if (r->code != COX_CODE_NONE) {
-        coxswain__v1__error__init(&m->error);
-        m->error.code = (char *)(uintptr_t)cox_code_text(r->code);
-        m->error.message = cox_arena_dup(arena, r->message.data, r->message.len);
-        m->result.error = &m->error;
-    }
+    m->result.error = make_error(arena, r->code, r->message);
+    put_items(arena, &m->result, r);
+    put_blobs(arena, &m->result, r);
     if (r->has_exit_code) {
         google__protobuf__int32_value__init(&m->exit_code);
         m->exit_code.value = r->exit_code;
@@ -119,13 +193,14 @@ static void put_logs(struct cox_arena *arena, Coxswain__V1__AttachRequest *m, st
 }
 
 static void put_action(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
-                       const struct session_config *config, const struct cox_agent_action *act)
+                       const struct session_config *config, const struct catalogue_view *programs,
+                       const struct cox_agent_action *act)
 {
     static Coxswain__V1__Beat beat = COXSWAIN__V1__BEAT__INIT;
 
     switch (act->kind) {
     case COX_AGENT_SEND_HELLO:
-        m->hello = make_hello(arena, config, act);
+        m->hello = make_hello(arena, config, programs, act);
         break;
     case COX_AGENT_SEND_STARTED:
         m->started[m->n_started++] = make_ref(arena, act->ref);
@@ -162,6 +237,7 @@ static void put_action(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
 }
 
 Coxswain__V1__AttachRequest *session_pack(struct cox_arena *arena, const struct session_config *config,
+                                          const struct catalogue_view *programs,
                                           const struct cox_agent_action *acts, size_t n_acts,
                                           struct slots_reply *const *logs, size_t n_logs)
 {
@@ -182,6 +258,6 @@ Coxswain__V1__AttachRequest *session_pack(struct cox_arena *arena, const struct 
     m->logs = make_array(arena, n[COX_AGENT_SEND_LOG_END] + n_logs);
     put_logs(arena, m, logs, n_logs);
     for (size_t i = 0; i < n_acts; i++)
-        put_action(arena, m, config, &acts[i]);
+        put_action(arena, m, config, programs, &acts[i]);
     return m;
 }

@@ -1,7 +1,10 @@
 #include "slots.h"
 
-#include "handlers/run.h"
-#include "janitor.h"
+#include "agent_copy.h"
+#include "work.h"
+
+#include "handlers/http.h"
+#include "handlers/pool.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
@@ -25,7 +28,7 @@
 #define DIR_PREFIX "boot-"
 #define SIGNALS_MAX 8 /* the second one says all there is to say */
 
-enum request_kind { REQUEST_START, REQUEST_KILL, REQUEST_LOG, REQUEST_STOP };
+enum request_kind { REQUEST_START, REQUEST_KILL, REQUEST_LOG, REQUEST_RELEASE, REQUEST_STOP };
 
 struct request {
     enum request_kind kind;
@@ -38,7 +41,7 @@ struct request {
 /* What runs in a slot, or has just been refused. */
 struct slot {
     struct slots *slots;
-    struct run *run;
+    struct work *work;
     struct cox_ref ref;
     uint32_t number;
     bool log_cut; /* its reader waits for room */
@@ -60,7 +63,7 @@ struct slots {
     struct event *wake_event;
     struct event *signal_event;
     int signal_fd;
-    struct run_host host;
+    struct work_host host;
     struct slot *slots;
     bool log_starved;
     int n_signals;
@@ -92,7 +95,7 @@ static void push_log(struct slot *slot, enum livelog_stream stream, struct cox_s
     push_reply(slot->slots, reply);
 }
 
-static void on_ended(struct run *run, const struct cox_agent_result *result, void *user)
+static void on_ended(struct work *work, const struct cox_agent_result *result, void *user)
 {
     struct slot *slot = user;
     struct slots_reply *reply = COX_NEW(struct slots_reply);
@@ -100,27 +103,21 @@ static void on_ended(struct run *run, const struct cox_agent_result *result, voi
     reply->kind = SLOTS_ENDED;
     reply->slot = slot->number;
     reply->ref = slot->ref;
-    reply->result = *result;
-    cox_buf_reserve(&reply->bytes, result->message.len + result->output.len + 1);
-    cox_buf_append_slice(&reply->bytes, result->message);
-    cox_buf_append_slice(&reply->bytes, result->output);
-    reply->result.message = cox_slice(reply->bytes.data, result->message.len);
-    reply->result.output = cox_slice(reply->bytes.data + result->message.len, result->output.len);
+    agent_copy_result(&reply->bytes, &reply->result, result);
     if (slot->log_cut) /* the reader will not get the rest: it must know */
         push_log(slot, LIVELOG_STDOUT, cox_slice(NULL, 0), true);
-    if (run)
-        run_destroy(run);
-    slot->run = NULL;
+    work_destroy(work);
+    slot->work = NULL;
     push_reply(slot->slots, reply);
 }
 
-static bool on_log(struct run *run, enum livelog_stream stream, struct cox_slice data, bool dropped,
+static bool on_log(struct work *work, enum livelog_stream stream, struct cox_slice data, bool dropped,
                    void *user)
 {
     struct slot *slot = user;
     struct slots *s = slot->slots;
 
-    (void)run;
+    (void)work;
     slot->log_cut = atomic_load(&s->n_logs) >= SLOTS_LOGS_MAX;
     s->log_starved |= slot->log_cut;
     if (!slot->log_cut)
@@ -128,48 +125,31 @@ static bool on_log(struct run *run, enum livelog_stream stream, struct cox_slice
     return !slot->log_cut;
 }
 
-static const struct run_ops run_ops = { .on_ended = on_ended, .on_log = on_log };
+static const struct work_ops work_ops = { .on_ended = on_ended, .on_log = on_log };
 
 /* ---------------------------------------------------------------- the thread */
 
-static void start(struct slots *s, const struct request *q)
+static void serve(struct slots *s, struct request *q)
 {
     struct slot *slot = &s->slots[q->slot];
 
-    slot->ref = q->assign.ref;
-    slot->log_cut = false;
-    if (cox_slice_is(q->assign.handler, "run")) {
-        slot->run = run_start(&s->host, &q->assign, slot);
-    } else {
-        struct cox_buf message = { 0 };
-
-        cox_buf_printf(&message, "this worker has no handler \"%.*s\"", (int)q->assign.handler.len,
-                       (const char *)q->assign.handler.data);
-        on_ended(NULL,
-                 &(struct cox_agent_result){ .status = COX_ATTEMPT_FAILED,
-                                             .code = COX_CODE_INPUT_INVALID,
-                                             .message = cox_buf_slice(&message) },
-                 slot);
-        cox_buf_fini(&message);
-    }
-}
-
-static void serve(struct slots *s, struct request *q)
-{
-    struct run *run = q->kind == REQUEST_STOP ? NULL : s->slots[q->slot].run;
-
     switch (q->kind) {
     case REQUEST_START:
-        start(s, q);
+        slot->ref = q->assign.ref;
+        slot->log_cut = false;
+        slot->work = work_start(&s->host, &q->assign, slot);
         break;
     case REQUEST_KILL:
-        if (run)
-            run_kill(run);
+        if (slot->work)
+            work_kill(slot->work);
         break;
     case REQUEST_LOG:
-        s->slots[q->slot].log_cut = false;
-        if (run)
-            run_log(run, q->wanted);
+        slot->log_cut = false;
+        if (slot->work)
+            work_log(slot->work, q->wanted);
+        break;
+    case REQUEST_RELEASE:
+        workspaces_forget(s->host.workspaces, cox_buf_slice(&q->bytes));
         break;
     case REQUEST_STOP:
         event_base_loopbreak(s->base);
@@ -189,12 +169,14 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     (void)!read(fd, &n, sizeof(n));
     while ((q = cox_ring_pop(s->requests)) != NULL)
         serve(s, q);
+    if (s->host.courier)
+        courier_reap(s->host.courier);
     if (!s->log_starved)
         return;
     s->log_starved = false;
     for (uint32_t i = 0; i < s->config.n_slots; i++)
-        if (s->slots[i].run)
-            run_log_more(s->slots[i].run);
+        if (s->slots[i].work)
+            work_log_more(s->slots[i].work);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)
@@ -224,7 +206,10 @@ static void *slots_main(void *arg)
 
     event_base_loop(s->base, EVLOOP_NO_EXIT_ON_EMPTY);
     for (uint32_t i = 0; i < s->config.n_slots; i++)
-        run_destroy(s->slots[i].run);
+        work_destroy(s->slots[i].work);
+    pool_destroy(s->host.pool);
+    http_destroy(s->host.http);
+    workspaces_destroy(s->host.workspaces);
     event_free(s->wake_event);
     event_free(s->signal_event);
     event_base_free(s->base);
@@ -299,7 +284,7 @@ out:
 }
 
 /* A worker that cannot make directories would take every step there is, and fail it. */
-static bool remake_dir(struct run_host *host)
+static bool remake_dir(struct work_host *host)
 {
     struct slots *s = COX_CONTAINER_OF(host, struct slots, host);
     int fd = s->dir_fd;
@@ -331,6 +316,18 @@ static size_t ring_cap(size_t n)
     return cap;
 }
 
+static void wake(struct slots *s)
+{
+    uint64_t one = 1;
+
+    (void)!write(s->wake_fd, &one, sizeof(one));
+}
+
+static void wake_for_courier(void *user)
+{
+    wake(user);
+}
+
 static void start_thread(struct slots *s)
 {
     sigset_t signals;
@@ -347,15 +344,29 @@ static void start_thread(struct slots *s)
     s->signal_event = event_new(s->base, s->signal_fd, EV_READ | EV_PERSIST, on_signal, s);
     event_add(s->wake_event, NULL);
     event_add(s->signal_event, NULL);
-    s->host.base = s->base;
+    s->host.handlers.base = s->base;
     s->host.dir = s->dir;
     s->host.remake_dir = remake_dir;
-    s->host.ops = &run_ops;
+    s->host.ops = &work_ops;
     s->host.log_len_max = LOG_TOTAL_LEN_MAX / s->config.n_slots;
     if (s->host.log_len_max > COX_LOG_LEN_MAX)
         s->host.log_len_max = COX_LOG_LEN_MAX;
     if (s->host.log_len_max < 2 * LIVELOG_PIECE_LEN_MAX)
         s->host.log_len_max = 2 * LIVELOG_PIECE_LEN_MAX;
+    s->host.http = http_create(&s->host.handlers);
+    s->host.pool = pool_create(&s->host.handlers, s->config.n_slots, s->dir);
+    s->host.workspaces =
+        workspaces_create(s->base, s->host.janitor, s->dir,
+                          s->config.workspace_ttl_ms ? s->config.workspace_ttl_ms : WORKSPACES_TTL_MS);
+    s->host.catalogue = s->config.catalogue;
+    if (s->config.self)
+        s->host.jq = program_built_in("jq", s->config.self, SLOTS_JQ_ARGUMENT);
+    if (s->config.with_blobs)
+        s->host.courier = courier_create(&(struct courier_config){
+            .dir = s->dir,
+            .cache_len_max = s->config.cache_len_max ? s->config.cache_len_max : SLOTS_CACHE_LEN_MAX,
+            .on_ready = wake_for_courier,
+            .user = s });
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);
 }
 
@@ -388,13 +399,6 @@ enum cox_err slots_create(const struct slots_config *config, struct slots **ret)
     return COX_OK;
 }
 
-static void wake(struct slots *s)
-{
-    uint64_t one = 1;
-
-    (void)!write(s->wake_fd, &one, sizeof(one));
-}
-
 static void push_request(struct slots *s, struct request *q)
 {
     bool was_empty;
@@ -416,17 +420,32 @@ static struct request *new_request(enum request_kind kind, uint32_t slot)
 void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *assign)
 {
     struct request *q = new_request(REQUEST_START, slot);
-    struct cox_slice *slices[] = { &q->assign.task_id, &q->assign.step_name, &q->assign.handler,
-                                   &q->assign.spec_json, &q->assign.idempotency_key };
-    const size_t n = sizeof(slices) / sizeof(slices[0]);
-    size_t at = 0;
 
-    q->assign = *assign;
-    for (size_t i = 0; i < n; i++)
-        cox_buf_append_slice(&q->bytes, *slices[i]);
-    for (size_t i = 0; i < n; at += slices[i++]->len)
-        *slices[i] = cox_slice(q->bytes.data + at, slices[i]->len);
+    agent_copy_assign(&q->bytes, &q->assign, assign);
     push_request(s, q);
+}
+
+/* As with logs: what is not said now is found out later, here by a workspace's age. */
+static bool is_crowded(const struct slots *s)
+{
+    return cox_ring_len(s->requests) + 3 * (size_t)s->config.n_slots + 1 >= cox_ring_cap(s->requests);
+}
+
+void slots_release(struct slots *s, struct cox_slice task_id)
+{
+    struct request *q;
+
+    if (is_crowded(s))
+        return;
+    q = new_request(REQUEST_RELEASE, 0);
+    cox_buf_append_slice(&q->bytes, task_id);
+    push_request(s, q);
+}
+
+void slots_aim(struct slots *s, const char *address)
+{
+    if (s->host.courier)
+        courier_aim(s->host.courier, address);
 }
 
 void slots_kill(struct slots *s, uint32_t slot)
@@ -438,7 +457,7 @@ void slots_log(struct slots *s, uint32_t slot, bool wanted)
 {
     struct request *q;
 
-    if (cox_ring_len(s->requests) + 3 * (size_t)s->config.n_slots + 1 >= cox_ring_cap(s->requests))
+    if (is_crowded(s))
         return;
     q = new_request(REQUEST_LOG, slot);
     q->wanted = wanted;
@@ -473,6 +492,8 @@ void slots_destroy(struct slots *s)
         cox_buf_fini(&q->bytes);
         cox_free(q);
     }
+    courier_destroy(s->host.courier);
+    program_unref(s->host.jq);
     janitor_destroy(s->host.janitor);
     janitor_remove_now(s->dir);
     if (s->made_work_dir)

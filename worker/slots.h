@@ -6,6 +6,7 @@
 #ifndef COX_WORKER_SLOTS_H
 #define COX_WORKER_SLOTS_H
 
+#include "catalogue.h"
 #include "tail.h"
 
 #include "cox/agent.h"
@@ -16,9 +17,17 @@ struct slots_config {
     uint32_t n_slots;
     const char *work_dir;         /* made when absent; stale directories of dead workers in it are removed */
     const char *boot_id;          /* names this worker's own directory in it */
+    struct catalogue *catalogue;  /* programs; outlives the slots. NULL: none */
+    const char *self;             /* a program that serves SLOTS_JQ_ARGUMENT by jq_main. NULL: no jq */
+    bool with_blobs;              /* cox_rpc_init was called: blobs and bundles come and go */
+    uint64_t cache_len_max;       /* of them, in bytes. 0: SLOTS_CACHE_LEN_MAX */
+    int64_t workspace_ttl_ms;     /* 0: WORKSPACES_TTL_MS */
     void (*on_reply)(void *user); /* a reply may be taken. Thread: the slots' */
     void *user;
 };
+
+#define SLOTS_JQ_ARGUMENT "--jq"
+#define SLOTS_CACHE_LEN_MAX ((uint64_t)8 << 30)
 
 enum slots_reply_kind {
     SLOTS_ENDED,   /* slot, result */
@@ -48,6 +57,11 @@ void slots_destroy(struct slots *s);
 void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *assign);
 void slots_kill(struct slots *s, uint32_t slot);
 void slots_log(struct slots *s, uint32_t slot, bool wanted); /* under overload it may come to nothing */
+
+/* A task's shared directories may go; under overload they go later. */
+void slots_release(struct slots *s, struct cox_slice task_id);
+/* Where blobs are from now on. */
+void slots_aim(struct slots *s, const char *address);
 
 /* The next reply, or NULL; to be freed by slots_reply_free, which also makes room for more log. */
 struct slots_reply *slots_take(struct slots *s);

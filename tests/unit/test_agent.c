@@ -429,7 +429,7 @@ static void test_reconnect_dials_at_once(void **state)
     event(&w, COX_AGENT_RECONNECT);
     assign(&w, 2); /* too late: Hello will not list it */
     turn(&w);
-    expect(&w, "start 1 in 0; hang up: the orchestrator asked to dial again");
+    expect(&w, "start 1 in 0; hang up: to dial again at once");
     event(&w, COX_AGENT_STREAM_CLOSED);
     turn(&w);
     event(&w, COX_AGENT_STREAM_OPEN);

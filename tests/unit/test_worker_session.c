@@ -194,6 +194,7 @@ static void on_attached(void *user)
 static void begin(struct worker *w)
 {
     static const struct session_label labels[] = { { "zone", "a" } };
+    static const char *const handlers[] = { "run" };
 
     memset(w, 0, sizeof(*w));
     memset(&o, 0, sizeof(o));
@@ -223,6 +224,8 @@ static void begin(struct worker *w)
                                                           .version = "test",
                                                           .labels = labels,
                                                           .n_labels = 1,
+                                                          .handlers = handlers,
+                                                          .n_handlers = 1,
                                                           .on_attached = on_attached,
                                                           .user = &w->n_attached });
 }

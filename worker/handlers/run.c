@@ -1,6 +1,6 @@
 /* The life of a run:
  *
- *   run_start          directory, pipes, process; or the reason why not, which ends it at once
+ *   run_start          pipes, process; or the reason why not, which ends it at once
  *   pipes              read as they fill, written as they drain
  *   the process exits  it stays unreaped, so that its number, which names the group, stays ours
  *   both pipes end     or RUN_PIPE_GRACE_MS pass: the group is killed, the process reaped, the result told
@@ -19,24 +19,29 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define LAST_READS_MAX 64
+#define RUN_JSON_LEN_MAX (64u << 20) /* of an output that is JSON */
 
 struct pipe_end {
     int fd; /* -1: closed */
     struct event *event;
 };
 
+/* A stream of output: its end, and all of it once that is not the whole. */
+struct output {
+    struct tail tail;
+    int file; /* -1: the tail has everything */
+    uint64_t len;
+};
+
 struct run {
-    struct run_host *host;
-    void *user;
-    char *dir;
-    int64_t started_ns;
+    struct call call;
+    const char *spool_dir;
     bool output_is_json;
 
     pid_t pid; /* 0: there is none (any more) */
@@ -49,16 +54,19 @@ struct run {
     struct pipe_end in, out, err;
     struct cox_buf stdin_bytes;
     size_t stdin_at;
-    struct tail out_tail, err_tail;
-    struct livelog log;
-    bool log_wanted;
+    struct output stdout_kept, stderr_kept;
 
     bool ended;
-    enum cox_code refused; /* it never started */
-    bool has_exit_code;
-    int exit_code;
-    struct cox_buf message;
+    enum cox_code refused; /* it never started, or was stopped for what it did */
+    struct outcome outcome;
 };
+
+static void run_kill(struct call *call);
+
+static struct run *run_of(struct call *call)
+{
+    return COX_CONTAINER_OF(call, struct run, call);
+}
 
 /* ---------------------------------------------------------------- ending */
 
@@ -92,7 +100,7 @@ static uint64_t micros(struct timeval tv)
 }
 
 /* The process has ended; nothing of its group outlives it. Returns wait(2)'s status. */
-static int reap(struct run *run, struct cox_agent_result *result)
+static int reap(struct run *run)
 {
     struct rusage usage = { 0 };
     int status = 0;
@@ -100,59 +108,109 @@ static int reap(struct run *run, struct cox_agent_result *result)
     kill(-run->pid, SIGKILL);
     wait4(run->pid, &status, 0, &usage);
     run->pid = 0;
-    result->cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
-    result->max_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    run->outcome.cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
+    run->outcome.max_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
     return status;
 }
 
-/* The result's code of a process that ran. */
-static enum cox_code judge(struct run *run, int status, struct cox_buf *output)
+/* Output that is JSON and too long for the tail is read back whole to be checked; it is the output itself. */
+static enum cox_code judge_json_file(struct run *run)
 {
-    struct cox_slice out = tail_slice(&run->out_tail);
-    struct cox_slice err = tail_slice(&run->err_tail);
-    enum cox_code code = COX_CODE_NONE;
+    struct output *o = &run->stdout_kept;
+    struct outcome *ret = &run->outcome;
+    void *bytes;
+    enum cox_err err;
 
-    if (status != 0) {
-        run_failure_message(&run->message, status, err);
+    if (o->len > RUN_JSON_LEN_MAX) {
+        cox_buf_printf(&ret->message, "stdout has more than the %u bytes that a JSON output may have",
+                       RUN_JSON_LEN_MAX);
+        return COX_CODE_OUTPUT_TOO_LARGE;
+    }
+    bytes = mmap(NULL, o->len, PROT_READ, MAP_PRIVATE, o->file, 0);
+    if (bytes == MAP_FAILED) {
+        cox_buf_printf(&ret->message, "cannot read the output back: %s", strerror(errno));
+        return COX_CODE_UNAVAILABLE;
+    }
+    err = run_output_check(cox_slice(bytes, o->len), &ret->message);
+    munmap(bytes, o->len);
+    if (err != COX_OK)
+        return COX_CODE_OUTPUT_INVALID;
+    ret->files[OUTCOME_OUTPUT] = o->file;
+    o->file = -1;
+    return COX_CODE_NONE;
+}
+
+/* The code of a process that ran. */
+static enum cox_code judge(struct run *run, int status)
+{
+    struct cox_slice out = tail_slice(&run->stdout_kept.tail);
+    struct cox_slice err = tail_slice(&run->stderr_kept.tail);
+    struct outcome *ret = &run->outcome;
+    enum cox_code code = run->refused;
+
+    if (code == COX_CODE_NONE && status != 0) {
+        run_failure_message(&ret->message, status, err);
         code = COX_CODE_EXIT_NONZERO;
-    } else if (run->output_is_json && run->out_tail.cut) {
-        cox_buf_printf(&run->message, "stdout has more than the %u bytes that a JSON output may have",
-                       COX_LOGGED_PAYLOAD_LEN_MAX);
-        code = COX_CODE_OUTPUT_TOO_LARGE;
-    } else if (run->output_is_json) {
-        if (run_output_json(output, out, &run->message) == COX_OK)
-            return COX_CODE_NONE;
-        code = COX_CODE_OUTPUT_INVALID;
+    } else if (code == COX_CODE_NONE && run->output_is_json) {
+        if (run->stdout_kept.file >= 0)
+            code = judge_json_file(run);
+        else if (run_output_json(&ret->output, out, &ret->message) != COX_OK)
+            code = COX_CODE_OUTPUT_INVALID;
+        if (code == COX_CODE_NONE)
+            return code;
     }
     if (out.len > COX_STDIO_TAIL_LEN_MAX)
         out = cox_slice(out.data + (out.len - COX_STDIO_TAIL_LEN_MAX), COX_STDIO_TAIL_LEN_MAX);
-    run_output_text(output, run_exit_code(status), out, err);
+    run_output_text(&ret->output, run_exit_code(status), out, err);
+    ret->files[OUTCOME_STDOUT] = run->stdout_kept.file;
+    ret->files[OUTCOME_STDERR] = run->stderr_kept.file;
+    run->stdout_kept.file = run->stderr_kept.file = -1;
     return code;
 }
 
 static void end(struct run *run)
 {
-    struct cox_agent_result result = { .code = run->refused };
-    struct cox_buf output = { 0 };
     int status;
 
+    run->outcome.code = run->refused;
     if (run->pid) {
-        status = reap(run, &result);
-        run->has_exit_code = true;
-        run->exit_code = run_exit_code(status);
-        result.run_us = (uint64_t)(cox_clock_mono_ns() - run->started_ns) / 1000;
-        result.code = judge(run, status, &output);
+        status = reap(run);
+        run->outcome.has_exit_code = true;
+        run->outcome.exit_code = run_exit_code(status);
+        run->outcome.code = judge(run, status);
     }
     drop_events(run);
     run->ended = true;
-    result.status = result.code == COX_CODE_NONE ? COX_ATTEMPT_SUCCEEDED : COX_ATTEMPT_FAILED;
-    result.has_exit_code = run->has_exit_code;
-    result.exit_code = run->exit_code;
-    result.message = cox_buf_slice(&run->message);
-    result.output = cox_buf_slice(&output);
-    run_log_more(run);
-    run->host->ops->on_ended(run, &result, run->user);
-    cox_buf_fini(&output);
+    run->call.on_done(&run->call, &run->outcome);
+}
+
+/* ---------------------------------------------------------------- output */
+
+static void kill_for(struct run *run, enum cox_code code, const char *why)
+{
+    if (run->refused != COX_CODE_NONE)
+        return;
+    run->refused = code;
+    cox_buf_append_str(&run->outcome.message, why);
+    run_kill(&run->call);
+}
+
+/* Memory keeps the end; a file gets all of it from the moment on when the end is not everything any more. */
+static void keep_output(struct run *run, struct output *o, struct cox_slice data)
+{
+    o->len += data.len;
+    if (run->refused != COX_CODE_NONE)
+        return;
+    if (o->file < 0 && o->len > o->tail.len_max) {
+        o->file = outcome_file(run->spool_dir);
+        if (o->file < 0 || !outcome_write(o->file, tail_slice(&o->tail)))
+            kill_for(run, COX_CODE_UNAVAILABLE, "cannot keep the output: the worker's disk is not writable");
+    }
+    if (o->len > COX_BLOB_LEN_MAX)
+        kill_for(run, COX_CODE_OUTPUT_TOO_LARGE, "more than 1 GiB of output");
+    else if (o->file >= 0 && !outcome_write(o->file, data))
+        kill_for(run, COX_CODE_UNAVAILABLE, "cannot keep the output: the worker's disk is full");
+    tail_append(&o->tail, data);
 }
 
 /* ---------------------------------------------------------------- pipes */
@@ -182,16 +240,17 @@ static bool read_some(struct run *run, struct pipe_end *end)
 
     if (end->fd < 0)
         return false;
-    n = read(end->fd, run->host->read_buf, sizeof(run->host->read_buf));
+    n = read(end->fd, run->call.host->read_buf, sizeof(run->call.host->read_buf));
     if (n < 0)
         return errno == EINTR;
     if (n == 0) {
         close_end(end);
         return false;
     }
-    tail_append(is_out ? &run->out_tail : &run->err_tail, cox_slice(run->host->read_buf, (size_t)n));
-    livelog_append(&run->log, is_out ? LIVELOG_STDOUT : LIVELOG_STDERR,
-                   cox_slice(run->host->read_buf, (size_t)n));
+    keep_output(run, is_out ? &run->stdout_kept : &run->stderr_kept,
+                cox_slice(run->call.host->read_buf, (size_t)n));
+    run->call.on_log(&run->call, is_out ? LIVELOG_STDOUT : LIVELOG_STDERR,
+                     cox_slice(run->call.host->read_buf, (size_t)n));
     return true;
 }
 
@@ -207,7 +266,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     read_some(run, fd == run->out.fd ? &run->out : &run->err);
-    run_log_more(run);
     end_if_done(run);
 }
 
@@ -249,35 +307,15 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     end(run);
 }
 
-void run_kill(struct run *run)
+static void run_kill(struct call *call)
 {
+    struct run *run = run_of(call);
+
     if (run->killing || run->ended || run->exited || !run->pid)
         return;
     run->killing = true;
     kill(-run->pid, SIGTERM);
     start_timer(run, RUN_KILL_GRACE_MS);
-}
-
-/* ---------------------------------------------------------------- log */
-
-void run_log_more(struct run *run)
-{
-    enum livelog_stream stream;
-    struct cox_slice data;
-    bool dropped;
-
-    while (run->log_wanted && livelog_peek(&run->log, &stream, &data, &dropped) &&
-           run->host->ops->on_log(run, stream, data, dropped, run->user))
-        livelog_advance(&run->log);
-}
-
-void run_log(struct run *run, bool wanted)
-{
-    run->log_wanted = wanted;
-    if (!wanted)
-        return;
-    livelog_rewind(&run->log);
-    run_log_more(run);
 }
 
 /* ---------------------------------------------------------------- start */
@@ -308,19 +346,21 @@ static void close_all(const int *fds, size_t n)
 static void watch_end(struct run *run, struct pipe_end *end, int fd, short what, event_callback_fn fn)
 {
     end->fd = fd;
-    end->event = event_new(run->host->base, fd, (short)(what | EV_PERSIST), fn, run);
+    end->event = event_new(run->call.host->base, fd, (short)(what | EV_PERSIST), fn, run);
     event_add(end->event, NULL);
 }
 
 /* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. */
-static int start_process(struct run *run, const struct run_spec *spec, int fds[6])
+static int start_process(struct run *run, const struct run_spec *spec, const char *dir, int fds[6])
 {
-    struct spawn_args args = {
-        .paths = spec->paths, .argv = spec->argv, .envp = spec->envp, .dir = run->dir
-    };
+    struct spawn_args args = { .paths = spec->paths, .argv = spec->argv, .envp = spec->envp, .dir = dir };
     int err;
 
-    if (spec->has_stdin ? !open_pipe(fds, 1) : (fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+    if (spec->stdin_path && (fds[0] = open(spec->stdin_path, O_RDONLY | O_CLOEXEC)) < 0)
+        return errno;
+    if (spec->stdin_path)
+        ;
+    else if (spec->has_stdin ? !open_pipe(fds, 1) : (fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
         return errno;
     if (!open_pipe(fds + 2, 0) || !open_pipe(fds + 4, 0))
         return errno;
@@ -330,7 +370,7 @@ static int start_process(struct run *run, const struct run_spec *spec, int fds[6
     err = spawn_process(&args, &run->pid);
     if (err)
         return err;
-    run->pidfd = (int)syscall(SYS_pidfd_open, run->pid, 0);
+    run->pidfd = spawn_pidfd(run->pid);
     if (run->pidfd >= 0)
         return 0;
     err = errno;
@@ -342,7 +382,7 @@ static int start_process(struct run *run, const struct run_spec *spec, int fds[6
 
 static void watch(struct run *run, const struct run_spec *spec, int fds[6])
 {
-    run->exit_event = event_new(run->host->base, run->pidfd, EV_READ | EV_PERSIST, on_exit_event, run);
+    run->exit_event = event_new(run->call.host->base, run->pidfd, EV_READ | EV_PERSIST, on_exit_event, run);
     event_add(run->exit_event, NULL);
     watch_end(run, &run->out, fds[2], EV_READ, on_readable);
     watch_end(run, &run->err, fds[4], EV_READ, on_readable);
@@ -353,83 +393,70 @@ static void watch(struct run *run, const struct run_spec *spec, int fds[6])
     fds[1] = fds[2] = fds[4] = -1;
 }
 
-static bool make_own_dir(struct run *run)
+static void begin(struct run *run, struct cox_arena *arena, const struct call_args *args)
 {
-    struct run_host *host = run->host;
-
-    if (mkdir(run->dir, 0700) == 0)
-        return true;
-    return errno == ENOENT && host->remake_dir && host->remake_dir(host) && mkdir(run->dir, 0700) == 0;
-}
-
-static void begin(struct run *run, struct cox_arena *arena, const struct cox_agent_assign *assign)
-{
+    struct cox_buf *message = &run->outcome.message;
     struct run_spec spec;
     const char *why;
     int fds[6] = { -1, -1, -1, -1, -1, -1 };
     int err;
 
-    if (run_spec_read(arena, assign, run->dir, &spec, &why) != COX_OK) {
-        cox_buf_append_str(&run->message, why);
+    if (run_spec_read(arena, args, &spec, &why) != COX_OK) {
+        cox_buf_append_str(message, why);
         refuse(run, COX_CODE_INPUT_INVALID);
         return;
     }
-    if (!make_own_dir(run)) {
-        cox_buf_printf(&run->message, "cannot make a working directory: %s", strerror(errno));
-        refuse(run, COX_CODE_UNAVAILABLE);
-        return;
-    }
     run->output_is_json = spec.output_is_json;
-    run->out_tail.len_max = spec.output_is_json ? COX_LOGGED_PAYLOAD_LEN_MAX : COX_STDIO_TAIL_LEN_MAX;
-    run->started_ns = cox_clock_mono_ns();
-    err = start_process(run, &spec, fds);
+    run->stdout_kept.tail.len_max = spec.output_is_json ? COX_LOGGED_PAYLOAD_LEN_MAX : COX_STDIO_TAIL_LEN_MAX;
+    err = start_process(run, &spec, args->dir, fds);
     if (err == 0) {
         watch(run, &spec, fds);
     } else if (err == EMFILE || err == ENFILE || err == ENOMEM || err == EAGAIN) {
-        cox_buf_printf(&run->message, "cannot start a process: %s", strerror(err));
+        cox_buf_printf(message, "cannot start a process: %s", strerror(err));
         refuse(run, COX_CODE_UNAVAILABLE);
     } else { /* as a shell would have it */
-        run_exec_message(&run->message, spec.argv[0], spec.path_env, err);
-        run->has_exit_code = true;
-        run->exit_code = err == ENOENT || err == ENOTDIR ? 127 : 126;
+        run_exec_message(message, spec.argv[0], spec.path_env, err);
+        run->outcome.has_exit_code = true;
+        run->outcome.exit_code = err == ENOENT || err == ENOTDIR ? 127 : 126;
         refuse(run, COX_CODE_EXIT_NONZERO);
     }
     close_all(fds, 6);
 }
 
-struct run *run_start(struct run_host *host, const struct cox_agent_assign *assign, void *user)
+static void run_destroy(struct call *call)
 {
+    struct run *run = run_of(call);
+
+    if (run->pid)
+        reap(run);
+    drop_events(run);
+    close_all((int[]){ run->stdout_kept.file, run->stderr_kept.file }, 2);
+    tail_fini(&run->stdout_kept.tail);
+    tail_fini(&run->stderr_kept.tail);
+    cox_buf_fini(&run->stdin_bytes);
+    outcome_fini(&run->outcome);
+    cox_free(run);
+}
+
+struct call *run_start(struct handler_host *host, const struct call_args *args,
+                       void (*on_done)(struct call *call, struct outcome *outcome),
+                       void (*on_log)(struct call *call, enum livelog_stream stream, struct cox_slice data),
+                       void *user)
+{
+    static const struct call_ops ops = { .kill = run_kill, .destroy = run_destroy };
     struct run *run = COX_NEW(struct run);
     struct cox_arena arena = { 0 };
 
-    run->host = host;
-    run->user = user;
-    run->dir = cox_asprintf("%s/a%llu", host->dir, (unsigned long long)++host->n_runs);
+    run->call =
+        (struct call){ .ops = &ops, .host = host, .on_done = on_done, .on_log = on_log, .user = user };
+    run->spool_dir = args->spool_dir;
+    outcome_init(&run->outcome);
     run->pidfd = -1;
     run->in.fd = run->out.fd = run->err.fd = -1;
-    run->err_tail.len_max = COX_STDIO_TAIL_LEN_MAX;
-    livelog_init(&run->log, host->log_len_max);
+    run->stdout_kept.file = run->stderr_kept.file = -1;
+    run->stderr_kept.tail.len_max = COX_STDIO_TAIL_LEN_MAX;
     run->timer = evtimer_new(host->base, on_timer, run);
-    begin(run, &arena, assign);
+    begin(run, &arena, args);
     cox_arena_fini(&arena);
-    return run;
-}
-
-void run_destroy(struct run *run)
-{
-    struct cox_agent_result ignored;
-
-    if (!run)
-        return;
-    if (run->pid)
-        reap(run, &ignored);
-    drop_events(run);
-    janitor_remove(run->host->janitor, run->dir);
-    tail_fini(&run->out_tail);
-    tail_fini(&run->err_tail);
-    livelog_fini(&run->log);
-    cox_buf_fini(&run->stdin_bytes);
-    cox_buf_fini(&run->message);
-    cox_free(run->dir);
-    cox_free(run);
+    return &run->call;
 }

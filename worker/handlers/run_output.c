@@ -27,17 +27,24 @@ void run_output_text(struct cox_buf *out, int exit_code, struct cox_slice stdout
     cox_buf_append_str(out, "}");
 }
 
-enum cox_err run_output_json(struct cox_buf *out, struct cox_slice text, struct cox_buf *message)
+enum cox_err run_output_check(struct cox_slice text, struct cox_buf *message)
 {
     struct cox_json_place place;
 
-    if (cox_json_check(text, &place) != COX_OK) {
-        cox_buf_printf(message, "stdout is not JSON: line %u, column %u: expected %s", place.line,
-                       place.column, place.expected);
-        return COX_ERR_INVALID;
-    }
-    cox_buf_append_slice(out, cox_json_trim(text));
-    return COX_OK;
+    if (cox_json_check(text, &place) == COX_OK)
+        return COX_OK;
+    cox_buf_printf(message, "stdout is not JSON: line %u, column %u: expected %s", place.line, place.column,
+                   place.expected);
+    return COX_ERR_INVALID;
+}
+
+enum cox_err run_output_json(struct cox_buf *out, struct cox_slice text, struct cox_buf *message)
+{
+    enum cox_err err = run_output_check(text, message);
+
+    if (err == COX_OK)
+        cox_buf_append_slice(out, cox_json_trim(text));
+    return err;
 }
 
 /* Appends `text` as valid UTF-8. */

@@ -16,6 +16,9 @@ void run_output_text(struct cox_buf *out, int exit_code, struct cox_slice stdout
 COX_MUST_CHECK enum cox_err run_output_json(struct cox_buf *out, struct cox_slice text,
                                             struct cox_buf *message);
 
+/* The same without a copy. */
+COX_MUST_CHECK enum cox_err run_output_check(struct cox_slice text, struct cox_buf *message);
+
 /* Appends "exited with code 3: <the last lines of stderr>", valid UTF-8, at most COX_ERROR_MESSAGE_LEN_MAX.
  */
 void run_failure_message(struct cox_buf *message, int status, struct cox_slice stderr_tail);

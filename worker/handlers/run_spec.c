@@ -1,18 +1,15 @@
 #include "run_spec.h"
 
+#include "../blobs.h"
+#include "spawn.h"
+
+#include "cox/base/alloc.h"
 #include "cox/json.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
-
-/* All that a step sees of its worker's environment. */
-static const char *const inherited[] = { "PATH", "HOME",   "USER", "LOGNAME", "SHELL",
-                                         "LANG", "LC_ALL", "TZ",   "TMPDIR" };
-#define N_INHERITED (sizeof(inherited) / sizeof(inherited[0]))
-#define N_OWN 5 /* COX_... */
+#define N_OWN_MAX 8 /* COX_... */
 #define ENV_MAX 1024u
 
 struct reader {
@@ -118,37 +115,55 @@ static const char *get_env(char *const *envp, const char *name)
     return NULL;
 }
 
-static void put_own(struct reader *r, const struct cox_agent_assign *assign, const char *dir, char **envp,
-                    size_t *n)
+static char *dup_slice(struct cox_arena *arena, struct cox_slice s)
 {
-    char attempt[12];
-
-    snprintf(attempt, sizeof(attempt), "%u", assign->attempt);
-    put_env(r, envp, n, "COX_TASK_ID", cox_arena_dup(r->arena, assign->task_id.data, assign->task_id.len));
-    put_env(r, envp, n, "COX_STEP", cox_arena_dup(r->arena, assign->step_name.data, assign->step_name.len));
-    put_env(r, envp, n, "COX_ATTEMPT", attempt);
-    put_env(r, envp, n, "COX_WORKSPACE", dir);
-    put_env(r, envp, n, "COX_IDEMPOTENCY_KEY",
-            cox_arena_dup(r->arena, assign->idempotency_key.data, assign->idempotency_key.len));
+    return cox_arena_dup(arena, s.data, s.len);
 }
 
-static bool read_env(struct reader *r, struct cox_slice spec, const struct cox_agent_assign *assign,
-                     const char *dir, struct run_spec *ret)
+size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret)
+{
+    struct reader r = { .arena = arena };
+    const struct cox_agent_assign *assign = args->assign;
+    char **inherited = spawn_environment(NULL);
+    char number[12];
+    char **envp;
+    size_t n = 0;
+
+    while (inherited[n])
+        n++;
+    envp = cox_arena_alloc(arena, (n + N_OWN_MAX + room + 1) * sizeof(*envp));
+    memcpy(envp, inherited, n * sizeof(*envp));
+    cox_free(inherited);
+    snprintf(number, sizeof(number), "%u", assign->attempt);
+    put_env(&r, envp, &n, "COX_TASK_ID", dup_slice(arena, assign->task_id));
+    put_env(&r, envp, &n, "COX_STEP", dup_slice(arena, assign->step_name));
+    put_env(&r, envp, &n, "COX_ATTEMPT", number);
+    put_env(&r, envp, &n, "COX_WORKSPACE", args->dir);
+    put_env(&r, envp, &n, "COX_IDEMPOTENCY_KEY", dup_slice(arena, assign->idempotency_key));
+    if (args->bundle_dir)
+        put_env(&r, envp, &n, "COX_BUNDLE", args->bundle_dir);
+    if (args->blobs_dir)
+        put_env(&r, envp, &n, "COX_BLOBS", args->blobs_dir);
+    if (args->index) {
+        snprintf(number, sizeof(number), "%u", *args->index);
+        put_env(&r, envp, &n, "COX_ITEM", number);
+    }
+    envp[n] = NULL;
+    *ret = envp;
+    return n;
+}
+
+static bool read_env(struct reader *r, const struct call_args *args, struct run_spec *ret)
 {
     struct cox_slice value = cox_slice_str("{}");
     struct cox_json_walk w;
-    size_t n = 0;
+    size_t n;
 
-    if (cox_json_member(spec, "env", &value) && cox_json_kind(value) != COX_JSON_OBJECT)
+    if (cox_json_member(args->spec, "env", &value) && cox_json_kind(value) != COX_JSON_OBJECT)
         return fail(r, "run.env", "expected an object of strings");
     if (count(value) > ENV_MAX)
         return fail(r, "run.env", "expected at most 1024 names");
-    ret->envp = cox_arena_alloc(r->arena, (count(value) + N_INHERITED + N_OWN + 2) * sizeof(*ret->envp));
-    put_env(r, ret->envp, &n, "PATH", PATH_DEFAULT);
-    for (size_t i = 0; i < N_INHERITED; i++)
-        if (getenv(inherited[i]))
-            put_env(r, ret->envp, &n, inherited[i], getenv(inherited[i]));
-    put_own(r, assign, dir, ret->envp, &n);
+    n = run_spec_environment(r->arena, args, count(value), &ret->envp);
     for (w = cox_json_walk(value); cox_json_next(&w);) {
         char *name = string_of(r, w.key, "run.env");
         char *text = name ? string_of(r, w.value, "run.env") : NULL;
@@ -197,14 +212,23 @@ static void find_paths(struct reader *r, struct run_spec *ret)
     ret->paths[n] = NULL;
 }
 
-static bool read_rest(struct reader *r, struct cox_slice spec, struct run_spec *ret)
+static bool read_rest(struct reader *r, const struct call_args *args, struct run_spec *ret)
 {
+    struct cox_slice spec = args->spec;
     struct cox_slice value;
     struct cox_slice text;
+    char hex[BLOB_HEX_LEN + 1];
 
     if (cox_json_member(spec, "stdin", &value) && cox_json_kind(value) != COX_JSON_NULL) {
-        ret->has_stdin = true;
-        ret->stdin_bytes = text_of(r, value);
+        if (args->blobs_dir && blob_ref(value, hex)) {
+            char *path = cox_asprintf("%s/%s", args->blobs_dir, hex);
+
+            ret->stdin_path = cox_arena_dup(r->arena, path, strlen(path));
+            cox_free(path);
+        }
+        ret->has_stdin = !ret->stdin_path;
+        if (ret->has_stdin)
+            ret->stdin_bytes = text_of(r, value);
     }
     if (cox_json_member(spec, "output", &value) && cox_json_kind(value) != COX_JSON_NULL) {
         text = text_of(r, value);
@@ -218,19 +242,18 @@ static bool read_rest(struct reader *r, struct cox_slice spec, struct run_spec *
     return true;
 }
 
-enum cox_err run_spec_read(struct cox_arena *arena, const struct cox_agent_assign *assign, const char *dir,
-                           struct run_spec *ret, const char **ret_why)
+enum cox_err run_spec_read(struct cox_arena *arena, const struct call_args *args, struct run_spec *ret,
+                           const char **ret_why)
 {
     struct reader r = { .arena = arena };
-    struct cox_slice spec = assign->spec_json;
     struct cox_json_place place;
     struct run_spec out = { 0 };
 
-    if (cox_json_check(spec, &place) != COX_OK)
+    if (cox_json_check(args->spec, &place) != COX_OK)
         fail(&r, "run", place.expected);
-    else if (cox_json_kind(spec) != COX_JSON_OBJECT)
+    else if (cox_json_kind(args->spec) != COX_JSON_OBJECT)
         fail(&r, "run", "expected an object");
-    else if (read_argv(&r, spec, &out) && read_env(&r, spec, assign, dir, &out) && read_rest(&r, spec, &out))
+    else if (read_argv(&r, args->spec, &out) && read_env(&r, args, &out) && read_rest(&r, args, &out))
         find_paths(&r, &out);
     if (r.why) {
         *ret_why = r.why;

@@ -2,7 +2,8 @@
 #ifndef COX_WORKER_HANDLERS_RUN_SPEC_H
 #define COX_WORKER_HANDLERS_RUN_SPEC_H
 
-#include "cox/agent.h"
+#include "handler.h"
+
 #include "cox/base/arena.h"
 
 struct run_spec {
@@ -10,15 +11,19 @@ struct run_spec {
     char **envp;
     char **paths; /* where argv[0] may be, in the order of PATH */
     const char *path_env;
+    const char *stdin_path; /* of a blob that is the input; NULL: none is */
     bool has_stdin;
     struct cox_slice stdin_bytes;
     bool output_is_json;
 };
 
-/*   dir  the attempt's working directory, for COX_WORKSPACE
- * Values that are not strings are given as their JSON text, null as nothing.
+/* Values that are not strings are given as their JSON text, null as nothing.
  * Errors: COX_ERR_INVALID, *ret_why (in the arena) names place and expectation. */
-COX_MUST_CHECK enum cox_err run_spec_read(struct cox_arena *arena, const struct cox_agent_assign *assign,
-                                          const char *dir, struct run_spec *ret, const char **ret_why);
+COX_MUST_CHECK enum cox_err run_spec_read(struct cox_arena *arena, const struct call_args *args,
+                                          struct run_spec *ret, const char **ret_why);
+
+/* What a process of this call finds in its environment, its worker's and COX_...; ended by NULL. Returns the
+ * number of entries; there is room for `room` more. */
+size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret);
 
 #endif

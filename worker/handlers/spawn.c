@@ -4,12 +4,17 @@
  * writing it there. */
 #include "spawn.h"
 
+#include "cox/base/alloc.h"
+
 #include <errno.h>
 #include <linux/close_range.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdalign.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,4 +91,40 @@ int spawn_process(const struct spawn_args *args, pid_t *ret_pid)
     }
     *ret_pid = pid;
     return 0;
+}
+
+int spawn_pidfd(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* ---------------------------------------------------------------- environment */
+
+static const char *const names[] = { "PATH", "HOME",   "USER", "LOGNAME", "SHELL",
+                                     "LANG", "LC_ALL", "TZ",   "TMPDIR" };
+#define N_NAMES (sizeof(names) / sizeof(names[0]))
+static char *entries[N_NAMES + 1];
+static size_t n_entries;
+static pthread_once_t read_once = PTHREAD_ONCE_INIT;
+
+static void read_environment(void)
+{
+    for (size_t i = 0; i < N_NAMES; i++) {
+        const char *value = getenv(names[i]);
+
+        if (value || i == 0)
+            entries[n_entries++] = cox_asprintf("%s=%s", names[i], value ? value : SPAWN_PATH_DEFAULT);
+    }
+}
+
+char **spawn_environment(char *more)
+{
+    char **envp;
+
+    pthread_once(&read_once, read_environment);
+    envp = cox_calloc(n_entries + 2, sizeof(*envp));
+    for (size_t i = 0; i < n_entries; i++)
+        envp[i] = entries[i];
+    envp[n_entries] = more;
+    return envp;
 }

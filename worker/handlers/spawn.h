@@ -4,6 +4,8 @@
 
 #include <sys/types.h>
 
+#define SPAWN_PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
+
 /* Borrowed for the call. Every array ends with NULL. */
 struct spawn_args {
     char *const *paths; /* tried in this order */
@@ -18,5 +20,12 @@ struct spawn_args {
  * included. Returns 0 and *ret_pid, or the errno of what failed; then there is no child. The thread must have
  * every signal blocked. */
 int spawn_process(const struct spawn_args *args, pid_t *ret_pid);
+
+/* A descriptor that is readable once the process has ended, close-on-exec; -1 with errno. */
+int spawn_pidfd(pid_t pid);
+
+/* All that a child sees of its worker's environment, then `more` (borrowed; NULL: nothing). Freed by
+ * cox_free; the entries live until the process ends. Thread: any, after the first call. */
+char **spawn_environment(char *more);
 
 #endif

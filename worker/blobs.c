@@ -1,0 +1,78 @@
+#include "blobs.h"
+
+#include "cox/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char prefix[] = "sha256:";
+
+bool blob_parse(struct cox_slice text, char ret_hex[BLOB_HEX_LEN + 1])
+{
+    const size_t skip = sizeof(prefix) - 1;
+
+    if (text.len != skip + BLOB_HEX_LEN || memcmp(text.data, prefix, skip) != 0)
+        return false;
+    for (size_t i = skip; i < text.len; i++)
+        if (!((text.data[i] >= '0' && text.data[i] <= '9') || (text.data[i] >= 'a' && text.data[i] <= 'f')))
+            return false;
+    memcpy(ret_hex, text.data + skip, BLOB_HEX_LEN);
+    ret_hex[BLOB_HEX_LEN] = 0;
+    return true;
+}
+
+bool blob_ref(struct cox_slice value, char ret_hex[BLOB_HEX_LEN + 1])
+{
+    struct cox_slice text;
+
+    return cox_json_member(value, "$blob", &text) && blob_parse(cox_json_inner(text), ret_hex);
+}
+
+void blob_hex(const struct cox_hash *hash, char ret_hex[BLOB_HEX_LEN + 1])
+{
+    for (size_t i = 0; i < sizeof(hash->b); i++)
+        snprintf(ret_hex + 2 * i, 3, "%02x", hash->b[i]);
+}
+
+void blob_put(struct cox_buf *out, const struct cox_hash *hash, uint64_t len)
+{
+    char hex[BLOB_HEX_LEN + 1];
+
+    blob_hex(hash, hex);
+    cox_buf_printf(out, "{\"$blob\":\"%s%s\",\"size\":%llu}", prefix, hex, (unsigned long long)len);
+}
+
+static enum cox_err add(struct blob_refs *refs, const char *hex)
+{
+    for (size_t i = 0; i < refs->n; i++)
+        if (strcmp(refs->hex[i], hex) == 0)
+            return COX_OK;
+    if (refs->n == BLOB_REFS_MAX)
+        return COX_ERR_FULL;
+    memcpy(refs->hex[refs->n++], hex, BLOB_HEX_LEN + 1);
+    return COX_OK;
+}
+
+/* No deeper than what cox_json_check lets pass. */
+static enum cox_err walk(struct cox_slice value, struct blob_refs *refs)
+{
+    char hex[BLOB_HEX_LEN + 1];
+    enum cox_err err = COX_OK;
+
+    if (blob_ref(value, hex))
+        return add(refs, hex);
+    for (struct cox_json_walk w = cox_json_walk(value); err == COX_OK && cox_json_next(&w);)
+        err = walk(w.value, refs);
+    return err;
+}
+
+enum cox_err blob_find(struct cox_slice json, struct blob_refs *refs)
+{
+    static const char mark[] = "$blob";
+
+    if (json.len == 0 || !memmem(json.data, json.len, mark, sizeof(mark) - 1))
+        return COX_OK;
+    if (cox_json_check(json, NULL) != COX_OK)
+        return COX_ERR_INVALID;
+    return walk(json, refs);
+}

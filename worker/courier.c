@@ -1,0 +1,282 @@
+#include "courier.h"
+
+#include "transfer.h"
+#include "unpack.h"
+
+#include "cox/base/alloc.h"
+#include "cox/limits.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define N_THREADS 4u
+#define ADDRESS_LEN_MAX 255u
+
+struct courier {
+    struct courier_config config;
+    struct cache *cache;
+    pthread_t threads[N_THREADS];
+    uint32_t n_threads;    /* started when they are needed */
+    pthread_mutex_t mutex; /* of what follows */
+    pthread_cond_t changed;
+    struct cox_list waiting, done;
+    struct cox_list at_work;
+    char address[ADDRESS_LEN_MAX + 1];
+    uint64_t n_files;
+    bool closing;
+};
+
+/* ---------------------------------------------------------------- jobs */
+
+struct courier_job *courier_job(struct courier *c, enum courier_kind kind)
+{
+    struct courier_job *job = COX_NEW(struct courier_job);
+
+    job->courier = c;
+    job->kind = kind;
+    job->fd = -1;
+    cox_list_init(&job->link);
+    return job;
+}
+
+void courier_job_free(struct courier_job *job)
+{
+    if (job->fd >= 0)
+        close(job->fd);
+    if (job->entry)
+        cache_release(job->courier->cache, job->entry);
+    program_unref(job->program);
+    cox_buf_fini(&job->message);
+    cox_free(job->path);
+    cox_free(job);
+}
+
+static void fail(struct courier_job *job, enum cox_code code, const char *message)
+{
+    job->code = code;
+    if (message)
+        cox_buf_append_str(&job->message, message);
+}
+
+/* ---------------------------------------------------------------- what a thread does */
+
+static char *new_path(struct courier *c)
+{
+    char *path;
+
+    pthread_mutex_lock(&c->mutex);
+    path = cox_asprintf("%s/.fetched-%llu", c->config.dir, (unsigned long long)++c->n_files);
+    pthread_mutex_unlock(&c->mutex);
+    return path;
+}
+
+static bool fill_blob(struct courier_job *job, const char *fetched, uint64_t *ret_len)
+{
+    struct stat st;
+
+    if (stat(fetched, &st) != 0 || chmod(fetched, 0444) != 0 ||
+        rename(fetched, cache_path(job->entry)) != 0) {
+        fail(job, COX_CODE_UNAVAILABLE, "cannot keep a blob on the worker's disk");
+        return false;
+    }
+    *ret_len = (uint64_t)st.st_size;
+    return true;
+}
+
+static bool fill_bundle(struct courier_job *job, const char *fetched, uint64_t *ret_len)
+{
+    enum cox_err err = unpack_tar(fetched, cache_path(job->entry), ret_len, &job->message);
+
+    if (err != COX_OK)
+        fail(job, err == COX_ERR_IO ? COX_CODE_UNAVAILABLE : COX_CODE_INPUT_INVALID, NULL);
+    return err == COX_OK;
+}
+
+static void fetch(struct courier_job *job, struct transfer *t)
+{
+    struct courier *c = job->courier;
+    bool is_bundle = job->kind == COURIER_FETCH_BUNDLE;
+    struct cache_entry *entry;
+    uint64_t len = 0;
+    bool fill, ok;
+    char *fetched;
+
+    entry = cache_hold(c->cache, is_bundle ? CACHE_BUNDLE : CACHE_BLOB, job->hex, &job->cancelled, &fill);
+    job->entry = entry;
+    if (!entry || !fill)
+        return;
+    fetched = new_path(c);
+    job->code = transfer_get(t, job->hex, fetched, &job->cancelled, &job->message);
+    ok = job->code == COX_CODE_NONE &&
+         (is_bundle ? fill_bundle(job, fetched, &len) : fill_blob(job, fetched, &len));
+    unlink(fetched);
+    cox_free(fetched);
+    if (cache_filled(c->cache, entry, ok, len))
+        return;
+    job->entry = NULL;
+    if (ok)
+        fail(job, COX_CODE_RESOURCE_EXHAUSTED, "the worker's cache of blobs is full of what runs");
+}
+
+/* The program is checked to be within the bundle; what it then does is its own affair. */
+static void describe(struct courier_job *job)
+{
+    const char *root = cache_path(job->entry);
+    int dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = dir >= 0 ? open_within(dir, job->path) : -1;
+    char *path = cox_asprintf("%s/%s", root, job->path);
+
+    if (fd < 0) {
+        cox_buf_printf(&job->message, "uses: %.200s: no such file in the bundle", job->path);
+        fail(job, COX_CODE_INPUT_INVALID, NULL);
+    } else {
+        struct cox_buf why = { 0 };
+
+        if (program_describe(path, NULL, NULL, root, root, &job->program, &why) != COX_OK) {
+            cox_buf_printf(&job->message, "uses: %.200s: %.500s", job->path, cox_buf_cstr(&why));
+            fail(job, COX_CODE_INPUT_INVALID, NULL);
+        }
+        cox_buf_fini(&why);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (dir >= 0)
+        close(dir);
+    cox_free(path);
+}
+
+static void do_job(struct courier_job *job, struct transfer *t)
+{
+    if (job->kind == COURIER_STORE) {
+        job->code = transfer_put(t, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
+        return;
+    }
+    fetch(job, t);
+    if (job->code == COX_CODE_NONE && job->path && job->entry)
+        describe(job);
+}
+
+static struct courier_job *next_job(struct courier *c, char *address)
+{
+    struct courier_job *job = NULL;
+
+    pthread_mutex_lock(&c->mutex);
+    while (cox_list_empty(&c->waiting) && !c->closing)
+        pthread_cond_wait(&c->changed, &c->mutex);
+    if (!cox_list_empty(&c->waiting)) {
+        job = COX_CONTAINER_OF(c->waiting.next, struct courier_job, link);
+        cox_list_remove(&job->link);
+        cox_list_push_back(&c->at_work, &job->link);
+        memcpy(address, c->address, sizeof(c->address));
+    }
+    pthread_mutex_unlock(&c->mutex);
+    return job;
+}
+
+static void *courier_main(void *arg)
+{
+    struct courier *c = arg;
+    struct transfer *t = transfer_create(c->config.token);
+    struct courier_job *job;
+    char address[ADDRESS_LEN_MAX + 1];
+
+    while ((job = next_job(c, address)) != NULL) {
+        transfer_aim(t, address);
+        if (!atomic_load(&job->cancelled))
+            do_job(job, t);
+        if (atomic_load(&job->cancelled) && job->code == COX_CODE_NONE)
+            fail(job, COX_CODE_CANCELLED, NULL);
+        pthread_mutex_lock(&c->mutex);
+        cox_list_remove(&job->link);
+        cox_list_push_back(&c->done, &job->link);
+        pthread_mutex_unlock(&c->mutex);
+        c->config.on_ready(c->config.user);
+    }
+    transfer_destroy(t);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- the owner's side */
+
+void courier_submit(struct courier_job *job)
+{
+    struct courier *c = job->courier;
+
+    pthread_mutex_lock(&c->mutex);
+    cox_list_push_back(&c->waiting, &job->link);
+    if (c->n_threads < N_THREADS)
+        COX_ASSERT(pthread_create(&c->threads[c->n_threads++], NULL, courier_main, c) == 0);
+    pthread_cond_signal(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void courier_reap(struct courier *c)
+{
+    for (;;) {
+        struct courier_job *job = NULL;
+
+        pthread_mutex_lock(&c->mutex);
+        if (!cox_list_empty(&c->done)) {
+            job = COX_CONTAINER_OF(c->done.next, struct courier_job, link);
+            cox_list_remove(&job->link);
+        }
+        pthread_mutex_unlock(&c->mutex);
+        if (!job)
+            return;
+        job->on_done(job, job->user);
+    }
+}
+
+void courier_aim(struct courier *c, const char *address)
+{
+    pthread_mutex_lock(&c->mutex);
+    strncpy(c->address, address, ADDRESS_LEN_MAX);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+struct cache *courier_cache(struct courier *c)
+{
+    return c->cache;
+}
+
+struct courier *courier_create(const struct courier_config *config)
+{
+    struct courier *c = COX_NEW(struct courier);
+
+    c->config = *config;
+    c->cache = cache_create(config->dir, config->cache_len_max);
+    cox_list_init(&c->waiting);
+    cox_list_init(&c->at_work);
+    cox_list_init(&c->done);
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_cond_init(&c->changed, NULL);
+    return c;
+}
+
+void courier_destroy(struct courier *c)
+{
+    struct cox_list *lists[2];
+
+    if (!c)
+        return;
+    lists[0] = &c->waiting;
+    lists[1] = &c->at_work;
+    pthread_mutex_lock(&c->mutex);
+    c->closing = true;
+    for (size_t i = 0; i < 2; i++)
+        COX_LIST_FOR_EACH (it, lists[i])
+            atomic_store(&COX_CONTAINER_OF(it, struct courier_job, link)->cancelled, true);
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+    for (size_t i = 0; i < c->n_threads; i++)
+        pthread_join(c->threads[i], NULL);
+    courier_reap(c);
+    cache_destroy(c->cache);
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->mutex);
+    cox_free(c);
+}

@@ -1,0 +1,28 @@
+/* One thread's way to the orchestrator's BlobService: each function does its whole work before it returns,
+ * and runs the loop of the connection meanwhile. */
+#ifndef COX_WORKER_TRANSFER_H
+#define COX_WORKER_TRANSFER_H
+
+#include "cox/types.h"
+
+#include <stdatomic.h>
+
+#define TRANSFER_SILENCE_MS 30000 /* a transfer that does not move for so long is given up */
+
+struct transfer;
+
+struct transfer *transfer_create(const char *token); /* NULL: without one */
+void transfer_destroy(struct transfer *t);
+void transfer_aim(struct transfer *t, const char *address); /* from the next call on */
+
+/* Both return NONE, or a code and why: UNAVAILABLE, INPUT_INVALID (no such blob, or not what its name says),
+ * OUTPUT_TOO_LARGE, RESOURCE_EXHAUSTED, CANCELLED. */
+
+/* Writes the blob to the new file `path`. */
+enum cox_code transfer_get(struct transfer *t, const char *hex, const char *path,
+                           const atomic_bool *cancelled, struct cox_buf *why);
+/* Stores the whole of the file. */
+enum cox_code transfer_put(struct transfer *t, int fd, struct cox_hash *ret_hash, uint64_t *ret_len,
+                           const atomic_bool *cancelled, struct cox_buf *why);
+
+#endif

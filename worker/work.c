@@ -1,0 +1,789 @@
+#include "work.h"
+
+#include "agent_copy.h"
+#include "catalogue.h"
+#include "unpack.h"
+
+#include "handlers/http.h"
+#include "handlers/pool.h"
+#include "handlers/run.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/log.h"
+#include "cox/base/units.h"
+#include "cox/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* One call's end: the attempt's, or that of an item of a batch. */
+struct done {
+    uint32_t index;
+    enum cox_attempt_status status;
+    enum cox_code code;
+    struct cox_buf message, output;
+};
+
+/* Something on its way to the orchestrator's blobs. */
+struct store {
+    struct work *work;
+    struct courier_job *job;
+    struct done *done; /* whose output it is, or is a part of; NULL: an artifact */
+    enum outcome_file what;
+    struct cox_buf name; /* of an artifact, raw JSON */
+};
+
+struct work {
+    struct work_host *host;
+    void *user;
+    struct cox_agent_assign assign;
+    struct cox_buf body; /* what assign points into */
+
+    /* prepare */
+    char *own_dir;               /* NULL: none was made */
+    struct workspace *workspace; /* NULL: the directory is private */
+    const char *dir;
+    struct courier_job **fetches; /* under way; NULL where one has ended */
+    size_t n_fetches, n_fetching;
+    struct cache_entry **held;
+    size_t n_held;
+    const char *bundle_dir, *blobs_dir;
+    struct program *program; /* of a call of one */
+    int64_t started_ns;      /* the first call; 0: none began */
+
+    /* call */
+    struct call *call;   /* NULL: none runs */
+    struct event *timer; /* the next thing to do; an item's time limit */
+    bool item_timed_out;
+    struct done *done; /* n_calls of them */
+    size_t n_calls, n_done;
+    size_t inline_len; /* of all outputs so far */
+
+    /* keep */
+    struct store **stores;
+    size_t n_stores, n_storing;
+    struct cox_hash *blobs;
+    size_t n_blobs;
+    struct cox_buf artifacts;
+    bool artifacts_begun;
+
+    /* tell */
+    bool killed;
+    bool ended;
+    enum cox_code code; /* of the attempt as a whole, where no call had it */
+    struct cox_buf message;
+    struct cox_buf continuation;
+    bool has_exit_code;
+    int exit_code;
+    uint64_t cpu_us, max_rss_bytes;
+
+    struct livelog log;
+    bool log_wanted;
+};
+
+static bool is_batch(const struct work *w)
+{
+    return w->assign.n_items > 0;
+}
+
+static void later(struct work *w)
+{
+    event_active(w->timer, EV_TIMEOUT, 0);
+}
+
+static void fail(struct work *w, enum cox_code code, struct cox_slice message)
+{
+    struct outcome text;
+
+    if (w->code != COX_CODE_NONE)
+        return;
+    w->code = code;
+    outcome_init(&text);
+    outcome_say(&text, message);
+    cox_buf_append_slice(&w->message, cox_buf_slice(&text.message));
+    outcome_fini(&text);
+}
+
+/* ---------------------------------------------------------------- tell */
+
+static struct cox_agent_item_result *item_results(const struct work *w)
+{
+    struct cox_agent_item_result *items = cox_calloc(w->n_done, sizeof(*items));
+
+    for (size_t i = 0; i < w->n_done; i++)
+        items[i] = (struct cox_agent_item_result){ .index = w->done[i].index,
+                                                   .status = w->done[i].status,
+                                                   .code = w->done[i].code,
+                                                   .message = cox_buf_slice(&w->done[i].message),
+                                                   .output = cox_buf_slice(&w->done[i].output) };
+    return items;
+}
+
+static void tell(struct work *w)
+{
+    struct cox_agent_result result = { .code = w->code, .message = cox_buf_slice(&w->message) };
+    struct cox_agent_item_result *items = is_batch(w) ? item_results(w) : NULL;
+    const struct done *only = !is_batch(w) && w->n_done > 0 ? &w->done[0] : NULL;
+
+    w->ended = true;
+    if (w->killed && result.code == COX_CODE_NONE)
+        result.code = only && only->code != COX_CODE_NONE ? only->code : COX_CODE_CANCELLED;
+    if (only) {
+        result.output = cox_buf_slice(&only->output);
+        if (result.code == COX_CODE_NONE || result.message.len == 0) {
+            result.message = cox_buf_slice(&only->message);
+            result.code = result.code == COX_CODE_NONE ? only->code : result.code;
+        }
+    }
+    result.status = result.code == COX_CODE_NONE ? COX_ATTEMPT_SUCCEEDED : COX_ATTEMPT_FAILED;
+    if (result.code == COX_CODE_NONE) {
+        result.artifacts_json = cox_buf_slice(&w->artifacts);
+        result.continuation_json = cox_buf_slice(&w->continuation);
+    }
+    result.items = items;
+    result.n_items = items ? w->n_done : 0;
+    result.blobs = w->blobs;
+    result.n_blobs = w->n_blobs;
+    result.has_exit_code = w->has_exit_code;
+    result.exit_code = w->exit_code;
+    result.cpu_us = w->cpu_us;
+    result.max_rss_bytes = w->max_rss_bytes;
+    if (w->started_ns)
+        result.run_us = (uint64_t)(cox_clock_mono_ns() - w->started_ns) / 1000;
+    work_log_more(w);
+    w->host->ops->on_ended(w, &result, w->user);
+    cox_free(items);
+}
+
+static void proceed(struct work *w);
+
+/* ---------------------------------------------------------------- keep */
+
+static void add_blob(struct work *w, const struct cox_hash *hash)
+{
+    for (size_t i = 0; i < w->n_blobs; i++)
+        if (memcmp(&w->blobs[i], hash, sizeof(*hash)) == 0)
+            return;
+    w->blobs = cox_realloc(w->blobs, w->n_blobs + 1, sizeof(*w->blobs));
+    w->blobs[w->n_blobs++] = *hash;
+}
+
+/* What was stored takes its place in the result. */
+static void place(struct work *w, const struct store *s)
+{
+    const struct courier_job *job = s->job;
+    struct cox_buf *out = s->done ? &s->done->output : &w->artifacts;
+
+    add_blob(w, &job->hash);
+    if (!s->done) {
+        if (out->len > 0)
+            out->data[out->len - 1] = ',';
+        else
+            cox_buf_append_str(out, "{");
+        cox_buf_append_slice(out, cox_buf_slice(&s->name));
+        cox_buf_append_str(out, ":");
+        blob_put(out, &job->hash, job->len);
+        cox_buf_append_str(out, "}");
+    } else if (s->what == OUTCOME_OUTPUT) {
+        cox_buf_clear(out);
+        blob_put(out, &job->hash, job->len);
+    } else {
+        out->len--; /* the object's brace */
+        cox_buf_append_str(out, s->what == OUTCOME_STDOUT ? ",\"stdout_blob\":" : ",\"stderr_blob\":");
+        blob_put(out, &job->hash, job->len);
+        cox_buf_append_str(out, "}");
+    }
+}
+
+static void fail_store(struct work *w, const struct store *s)
+{
+    const struct courier_job *job = s->job;
+    struct cox_buf message = { 0 };
+
+    if (s->done && s->what != OUTCOME_OUTPUT) {
+        /* The end of it is in the output: the step is not worth less for that. */
+        cox_log(COX_LOG_WARN, "kept only the end of a step's output", "why", cox_buf_cstr(&s->job->message),
+                NULL);
+        return;
+    }
+    cox_buf_printf(&message, "cannot store %s: ", s->done ? "the output" : "an artifact");
+    cox_buf_append_slice(&message, cox_buf_slice(&job->message));
+    if (s->done && is_batch(w)) {
+        cox_buf_clear(&s->done->output);
+        cox_buf_clear(&s->done->message);
+        cox_buf_append_slice(&s->done->message, cox_buf_slice(&message));
+        s->done->code = job->code;
+        s->done->status = COX_ATTEMPT_FAILED;
+    } else {
+        fail(w, job->code, cox_buf_slice(&message));
+    }
+    cox_buf_fini(&message);
+}
+
+static void free_store(struct store *s)
+{
+    cox_buf_fini(&s->name);
+    cox_free(s);
+}
+
+static void on_stored(struct courier_job *job, void *user)
+{
+    struct store *s = user;
+    struct work *w = s ? s->work : NULL;
+
+    if (!w) {
+        courier_job_free(job);
+        return;
+    }
+    if (job->code == COX_CODE_NONE)
+        place(w, s);
+    else
+        fail_store(w, s);
+    for (size_t i = 0; i < w->n_stores; i++)
+        if (w->stores[i] == s)
+            w->stores[i] = w->stores[--w->n_stores];
+    courier_job_free(job);
+    free_store(s);
+    w->n_storing--;
+    proceed(w);
+}
+
+/* Takes over `fd` and `name`. */
+static void store(struct work *w, int fd, struct done *done, enum outcome_file what, struct cox_buf name)
+{
+    struct store *s;
+
+    if (!w->host->courier) {
+        close(fd);
+        cox_buf_fini(&name);
+        if (done && what != OUTCOME_OUTPUT)
+            return;
+        fail(w, COX_CODE_UNAVAILABLE, cox_slice_str("this worker has nowhere to store large values"));
+        return;
+    }
+    s = COX_NEW(struct store);
+    *s = (struct store){ .work = w, .done = done, .what = what, .name = name };
+    s->job = courier_job(w->host->courier, COURIER_STORE);
+    s->job->fd = fd;
+    s->job->on_done = on_stored;
+    s->job->user = s;
+    w->stores = cox_realloc(w->stores, w->n_stores + 1, sizeof(struct store *));
+    w->stores[w->n_stores++] = s;
+    w->n_storing++;
+    courier_submit(s->job);
+}
+
+/* An output that is too long for the result moves to a file first. */
+static void store_output(struct work *w, struct done *d)
+{
+    int fd = outcome_file(w->host->dir);
+
+    if (fd < 0 || !outcome_write(fd, cox_buf_slice(&d->output))) {
+        fail(w, COX_CODE_UNAVAILABLE,
+             cox_slice_str("cannot keep the output: the worker's disk is not writable"));
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    cox_buf_fini(&d->output);
+    store(w, fd, d, OUTCOME_OUTPUT, (struct cox_buf){ 0 });
+}
+
+static bool is_too_long(const struct work *w, size_t len)
+{
+    if (!is_batch(w))
+        return len > COX_LOGGED_PAYLOAD_LEN_MAX;
+    return len > COX_ITEM_OUTPUT_LEN_MAX || (w->inline_len > WORK_INLINE_LEN_MAX && len > WORK_SMALL_LEN_MAX);
+}
+
+static void keep_large(struct work *w, struct done *d, struct outcome *o)
+{
+    for (enum outcome_file what = 0; what < OUTCOME_FILE_NR; what++)
+        if (o->files[what] >= 0) {
+            store(w, o->files[what], d, what, (struct cox_buf){ 0 });
+            o->files[what] = -1;
+        }
+    if (is_too_long(w, d->output.len))
+        store_output(w, d);
+    else
+        w->inline_len += d->output.len;
+}
+
+/* One file of the working directory; false when it is not there. */
+static bool keep_artifact(struct work *w, int dir_fd, struct cox_slice raw_name, struct cox_slice raw_path)
+{
+    struct cox_buf path = { 0 }, name = { 0 }, message = { 0 };
+    int fd;
+
+    cox_json_unquote(&path, raw_path);
+    cox_buf_append_slice(&name, raw_name);
+    fd = memchr(cox_buf_cstr(&path), 0, path.len) ? -1 : open_within(dir_fd, cox_buf_cstr(&path));
+    if (fd < 0) {
+        cox_buf_append_str(&message, "artifact ");
+        cox_buf_append_slice(&message, raw_name);
+        cox_buf_printf(
+            &message, ": expected a file \"%.300s\" in the working directory: %s", cox_buf_cstr(&path),
+            errno == EINVAL || errno == ELOOP ? "not a path of a file within it" : strerror(errno));
+        fail(w, COX_CODE_OUTPUT_INVALID, cox_buf_slice(&message));
+        cox_buf_fini(&name);
+    } else {
+        store(w, fd, NULL, OUTCOME_OUTPUT, name);
+    }
+    cox_buf_fini(&path);
+    cox_buf_fini(&message);
+    return fd >= 0;
+}
+
+static void keep_artifacts(struct work *w)
+{
+    int dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    size_t n = 0;
+    bool ok = dir_fd >= 0;
+
+    w->artifacts_begun = true;
+    if (!ok)
+        fail(w, COX_CODE_OUTPUT_INVALID, cox_slice_str("artifacts: the working directory is gone"));
+    for (struct cox_json_walk it = cox_json_walk(w->assign.artifacts_json); ok && cox_json_next(&it); n++) {
+        ok = n < WORK_ARTIFACTS_MAX && keep_artifact(w, dir_fd, it.key, it.value);
+        if (n == WORK_ARTIFACTS_MAX)
+            fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("artifacts: expected at most 256"));
+    }
+    if (dir_fd >= 0)
+        close(dir_fd);
+}
+
+/* ---------------------------------------------------------------- call */
+
+static const struct timeval *limit_of(const struct work *w, struct timeval *tv)
+{
+    *tv = (struct timeval){ .tv_sec = (time_t)(w->assign.timeout_ms / 1000),
+                            .tv_usec = (suseconds_t)(w->assign.timeout_ms % 1000 * 1000) };
+    return tv;
+}
+
+/* An item that ran out of time says so, whatever it made of its last moments. */
+static void judge_item(struct work *w, struct done *d)
+{
+    if (!w->item_timed_out)
+        return;
+    d->code = COX_CODE_TIMEOUT;
+    d->status = COX_ATTEMPT_TIMED_OUT;
+    cox_buf_clear(&d->message);
+    cox_buf_append_str(&d->message, "stopped after its time limit of ");
+    cox_put_duration(&d->message, (int64_t)w->assign.timeout_ms);
+}
+
+static void take_continuation(struct work *w, struct done *d, struct outcome *o)
+{
+    if (o->continuation.len == 0)
+        return;
+    if (is_batch(w)) {
+        d->code = COX_CODE_OUTPUT_INVALID;
+        cox_buf_append_str(&d->message, "a program that is mapped cannot ask to be called again");
+        return;
+    }
+    w->continuation = o->continuation;
+    o->continuation = (struct cox_buf){ 0 };
+}
+
+static void on_done(struct call *call, struct outcome *o)
+{
+    struct work *w = call->user;
+    struct done *d = &w->done[w->n_done];
+
+    event_del(w->timer);
+    d->index = is_batch(w) ? w->assign.items[w->n_done].index : 0;
+    d->code = o->code;
+    d->message = o->message;
+    d->output = o->output;
+    o->message = o->output = (struct cox_buf){ 0 };
+    take_continuation(w, d, o);
+    d->status = d->code == COX_CODE_NONE ? COX_ATTEMPT_SUCCEEDED : COX_ATTEMPT_FAILED;
+    judge_item(w, d);
+    w->cpu_us += o->cpu_us;
+    if (o->max_rss_bytes > w->max_rss_bytes)
+        w->max_rss_bytes = o->max_rss_bytes;
+    w->has_exit_code = o->has_exit_code && !is_batch(w);
+    w->exit_code = o->exit_code;
+    if (!w->killed) {
+        w->n_done++;
+        keep_large(w, d, o);
+    } else if (!is_batch(w)) {
+        w->n_done++;
+    } else {
+        cox_buf_fini(&d->message);
+        cox_buf_fini(&d->output);
+    }
+    call->ops->destroy(call);
+    w->call = NULL;
+    proceed(w);
+}
+
+static void on_call_log(struct call *call, enum livelog_stream stream, struct cox_slice data)
+{
+    struct work *w = call->user;
+
+    livelog_append(&w->log, stream, data);
+    work_log_more(w);
+}
+
+static struct cox_slice bundle_input(struct cox_slice spec)
+{
+    struct cox_slice input = cox_slice_str("null");
+
+    cox_json_member(spec, "input", &input);
+    return input;
+}
+
+static void start_call(struct work *w)
+{
+    bool batch = is_batch(w);
+    struct call_args args = { .assign = &w->assign,
+                              .spec = batch ? w->assign.items[w->n_done].spec_json : w->assign.spec_json,
+                              .dir = w->dir,
+                              .spool_dir = w->host->dir,
+                              .bundle_dir = w->bundle_dir,
+                              .blobs_dir = w->blobs_dir,
+                              .index = batch ? &w->assign.items[w->n_done].index : NULL };
+    struct cox_slice input = args.spec;
+    struct timeval tv;
+
+    if (!w->started_ns)
+        w->started_ns = cox_clock_mono_ns();
+    w->item_timed_out = false;
+    if (cox_slice_is(w->assign.handler, "bundle"))
+        input = bundle_input(args.spec);
+    if (w->program)
+        w->call = pool_call(w->host->pool, w->program, &args, input, on_done, on_call_log, w);
+    else if (cox_slice_is(w->assign.handler, "http"))
+        w->call = http_call(w->host->http, &args, on_done, on_call_log, w);
+    else
+        w->call = run_start(&w->host->handlers, &args, on_done, on_call_log, w);
+    if (batch && w->assign.timeout_ms > 0)
+        event_add(w->timer, limit_of(w, &tv));
+}
+
+/* ---------------------------------------------------------------- the way */
+
+static bool calls_left(const struct work *w)
+{
+    return w->n_done < w->n_calls && w->code == COX_CODE_NONE && !w->killed;
+}
+
+static bool wants_artifacts(const struct work *w)
+{
+    return w->assign.artifacts_json.len > 0 && !w->artifacts_begun && !w->killed &&
+           w->code == COX_CODE_NONE && !is_batch(w) && w->n_done == 1 && w->done[0].code == COX_CODE_NONE &&
+           w->continuation.len == 0;
+}
+
+/* Does the next thing; what it waits for calls this again. */
+static void proceed(struct work *w)
+{
+    if (w->ended || w->call || w->n_fetching > 0)
+        return;
+    if (calls_left(w)) {
+        if (w->n_storing < WORK_STORES_MAX)
+            start_call(w);
+        return;
+    }
+    if (wants_artifacts(w))
+        keep_artifacts(w);
+    if (w->n_storing == 0 || w->killed)
+        tell(w);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct work *w = arg;
+
+    (void)fd;
+    (void)what;
+    if (w->call) {
+        w->item_timed_out = true;
+        w->call->ops->kill(w->call);
+    } else {
+        proceed(w);
+    }
+}
+
+void work_kill(struct work *w)
+{
+    if (w->killed || w->ended)
+        return;
+    w->killed = true;
+    if (w->call) {
+        w->call->ops->kill(w->call);
+        return;
+    }
+    w->n_fetching = 0; /* what still comes is of no use */
+    later(w);
+}
+
+/* ---------------------------------------------------------------- prepare */
+
+static void hold(struct work *w, struct cache_entry *entry)
+{
+    w->held = cox_realloc(w->held, w->n_held + 1, sizeof(struct cache_entry *));
+    w->held[w->n_held++] = entry;
+}
+
+static void on_fetched(struct courier_job *job, void *user)
+{
+    struct work *w = user;
+
+    if (!w) {
+        courier_job_free(job);
+        return;
+    }
+    for (size_t i = 0; i < w->n_fetches; i++)
+        if (w->fetches[i] == job)
+            w->fetches[i] = NULL;
+    if (job->code != COX_CODE_NONE) {
+        fail(w, job->code, cox_buf_slice(&job->message));
+    } else {
+        hold(w, job->entry);
+        if (job->kind == COURIER_FETCH_BUNDLE)
+            w->bundle_dir = cache_path(job->entry);
+        job->entry = NULL;
+        if (job->program)
+            w->program = job->program;
+        job->program = NULL;
+    }
+    courier_job_free(job);
+    if (w->killed || w->ended)
+        return;
+    w->n_fetching--;
+    proceed(w);
+}
+
+static struct courier_job *fetch(struct work *w, enum courier_kind kind, const char *hex)
+{
+    struct courier_job *job;
+
+    if (!w->host->courier) {
+        fail(w, COX_CODE_UNAVAILABLE, cox_slice_str("this worker has no orchestrator to fetch blobs from"));
+        return NULL;
+    }
+    job = courier_job(w->host->courier, kind);
+    memcpy(job->hex, hex, sizeof(job->hex));
+    job->on_done = on_fetched;
+    job->user = w;
+    w->fetches = cox_realloc(w->fetches, w->n_fetches + 1, sizeof(struct courier_job *));
+    w->fetches[w->n_fetches++] = job;
+    w->n_fetching++;
+    return job;
+}
+
+/* The path of a bundle's program; every item of a batch names the same. */
+static char *bundle_path(struct work *w)
+{
+    struct cox_slice spec = is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json;
+    struct cox_slice value;
+    struct cox_buf path = { 0 };
+    char *copy;
+
+    if (cox_json_check(spec, NULL) != COX_OK || !cox_json_member(spec, "path", &value) ||
+        cox_json_kind(value) != COX_JSON_STRING) {
+        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("path: expected that of a program in the bundle"));
+        return NULL;
+    }
+    cox_json_unquote(&path, value);
+    copy = cox_strdup(cox_buf_cstr(&path));
+    cox_buf_fini(&path);
+    return copy;
+}
+
+static void fetch_bundle(struct work *w)
+{
+    bool is_program = cox_slice_is(w->assign.handler, "bundle");
+    char hex[BLOB_HEX_LEN + 1];
+    struct courier_job *job;
+    char *path = is_program ? bundle_path(w) : NULL;
+
+    if (w->assign.bundle.len == 0 && is_program)
+        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the task has no bundle to find the program in"));
+    else if (w->assign.bundle.len > 0 && !blob_parse(w->assign.bundle, hex))
+        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("bundle: expected sha256: and 64 hex digits"));
+    else if (w->assign.bundle.len > 0 && w->code == COX_CODE_NONE &&
+             (job = fetch(w, COURIER_FETCH_BUNDLE, hex)) != NULL) {
+        job->path = path;
+        path = NULL;
+    }
+    cox_free(path);
+}
+
+static void fetch_blobs(struct work *w)
+{
+    struct blob_refs *refs = COX_NEW(struct blob_refs);
+    enum cox_err err = blob_find(w->assign.spec_json, refs);
+
+    for (size_t i = 0; err != COX_ERR_FULL && i < w->assign.n_items; i++)
+        err = blob_find(w->assign.items[i].spec_json, refs);
+    if (err != COX_ERR_FULL)
+        err = blob_find(w->assign.continuation_json, refs);
+    if (err == COX_ERR_FULL)
+        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the input refers to more than 256 blobs"));
+    for (size_t i = 0; w->code == COX_CODE_NONE && i < refs->n; i++)
+        fetch(w, COURIER_FETCH_BLOB, refs->hex[i]);
+    if (refs->n > 0 && w->host->courier)
+        w->blobs_dir = cache_dir(courier_cache(w->host->courier), CACHE_BLOB);
+    cox_free(refs);
+}
+
+static void find_program(struct work *w)
+{
+    struct cox_slice handler = w->assign.handler, version = w->assign.version;
+    struct work_host *host = w->host;
+    struct cox_buf message = { 0 };
+
+    if (cox_slice_is(handler, "jq") && host->jq)
+        w->program = program_ref(host->jq);
+    else if (host->catalogue)
+        w->program = catalogue_find(host->catalogue, handler);
+    if (!w->program) {
+        cox_buf_printf(&message, "this worker has no handler \"%.*s\"", (int)handler.len,
+                       (const char *)handler.data);
+        fail(w, COX_CODE_INPUT_INVALID, cox_buf_slice(&message));
+    } else if (version.len > 0 && !cox_slice_is(version, w->program->version)) {
+        cox_buf_printf(&message, "this worker has version %s of %s; the task is pinned to %.*s",
+                       w->program->version, w->program->handler, (int)version.len,
+                       (const char *)version.data);
+        fail(w, COX_CODE_UNAVAILABLE, cox_buf_slice(&message));
+    }
+    cox_buf_fini(&message);
+}
+
+static bool make_dir(struct work *w)
+{
+    struct work_host *host = w->host;
+
+    if (w->assign.workspace.len > 0 && host->workspaces) {
+        w->workspace = workspaces_hold(host->workspaces, w->assign.task_id, w->assign.workspace);
+        if (!w->workspace && errno == ENOENT && host->remake_dir && host->remake_dir(host))
+            w->workspace = workspaces_hold(host->workspaces, w->assign.task_id, w->assign.workspace);
+        w->dir = w->workspace ? workspace_dir(w->workspace) : NULL;
+        return w->dir != NULL;
+    }
+    w->dir = w->own_dir;
+    if (mkdir(w->own_dir, 0700) == 0)
+        return true;
+    return errno == ENOENT && host->remake_dir && host->remake_dir(host) && mkdir(w->own_dir, 0700) == 0;
+}
+
+static void prepare(struct work *w)
+{
+    struct cox_slice handler = w->assign.handler;
+    bool is_here = cox_slice_is(handler, "run") || (cox_slice_is(handler, "http") && w->host->http);
+
+    if (!is_here && !cox_slice_is(handler, "bundle"))
+        find_program(w);
+    if (w->code == COX_CODE_NONE && !make_dir(w)) {
+        struct cox_buf message = { 0 };
+
+        cox_buf_printf(&message, "cannot make a working directory: %s", strerror(errno));
+        fail(w, COX_CODE_UNAVAILABLE, cox_buf_slice(&message));
+        cox_buf_fini(&message);
+    }
+    if (w->code == COX_CODE_NONE)
+        fetch_bundle(w);
+    if (w->code == COX_CODE_NONE)
+        fetch_blobs(w);
+    for (size_t i = 0; i < w->n_fetches; i++)
+        courier_submit(w->fetches[i]);
+    if (w->n_fetching == 0 && w->code == COX_CODE_NONE)
+        start_call(w);
+    else if (w->n_fetching == 0)
+        later(w);
+}
+
+/* ---------------------------------------------------------------- log */
+
+void work_log_more(struct work *w)
+{
+    enum livelog_stream stream;
+    struct cox_slice data;
+    bool dropped;
+
+    while (w->log_wanted && livelog_peek(&w->log, &stream, &data, &dropped) &&
+           w->host->ops->on_log(w, stream, data, dropped, w->user))
+        livelog_advance(&w->log);
+}
+
+void work_log(struct work *w, bool wanted)
+{
+    w->log_wanted = wanted;
+    if (!wanted)
+        return;
+    livelog_rewind(&w->log);
+    work_log_more(w);
+}
+
+/* ---------------------------------------------------------------- life */
+
+struct work *work_start(struct work_host *host, const struct cox_agent_assign *assign, void *user)
+{
+    struct work *w = COX_NEW(struct work);
+
+    w->host = host;
+    w->user = user;
+    agent_copy_assign(&w->body, &w->assign, assign);
+    w->own_dir = cox_asprintf("%s/a%llu", host->dir, (unsigned long long)++host->n_works);
+    w->n_calls = is_batch(w) ? assign->n_items : 1;
+    w->done = cox_calloc(w->n_calls, sizeof(*w->done));
+    w->timer = evtimer_new(host->handlers.base, on_timer, w);
+    livelog_init(&w->log, host->log_len_max);
+    prepare(w);
+    return w;
+}
+
+static void drop_jobs(struct work *w)
+{
+    for (size_t i = 0; i < w->n_fetches; i++)
+        if (w->fetches[i]) {
+            atomic_store(&w->fetches[i]->cancelled, true);
+            w->fetches[i]->user = NULL;
+        }
+    for (size_t i = 0; i < w->n_stores; i++) {
+        atomic_store(&w->stores[i]->job->cancelled, true);
+        w->stores[i]->job->user = NULL;
+        free_store(w->stores[i]);
+    }
+    cox_free(w->fetches);
+    cox_free(w->stores);
+}
+
+void work_destroy(struct work *w)
+{
+    if (!w)
+        return;
+    if (w->call)
+        w->call->ops->destroy(w->call);
+    drop_jobs(w);
+    for (size_t i = 0; i < w->n_held; i++)
+        cache_release(courier_cache(w->host->courier), w->held[i]);
+    if (w->workspace)
+        workspace_release(w->workspace);
+    else
+        janitor_remove(w->host->janitor, w->own_dir);
+    for (size_t i = 0; i < w->n_calls; i++) {
+        cox_buf_fini(&w->done[i].message);
+        cox_buf_fini(&w->done[i].output);
+    }
+    program_unref(w->program);
+    event_free(w->timer);
+    livelog_fini(&w->log);
+    cox_free(w->done);
+    cox_free(w->held);
+    cox_free(w->blobs);
+    cox_free(w->own_dir);
+    cox_buf_fini(&w->artifacts);
+    cox_buf_fini(&w->continuation);
+    cox_buf_fini(&w->message);
+    cox_buf_fini(&w->body);
+    cox_free(w);
+}

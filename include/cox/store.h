@@ -89,8 +89,9 @@ enum cox_store_op {
     COX_STORE_READ_ENTITY,  /* key; event with bytes */
     COX_STORE_DELETE,       /* id, an archived task: it, its frames, its payloads' owner, its index row go; event,
                                COX_ERR_NOT_FOUND when absent */
-    COX_STORE_INDEX,        /* bytes: an encoded cox_index_row, see cox_index_row_encode; replaces an equal id */
-    COX_STORE_LIST,         /* bytes: an encoded cox_index_query; event with an encoded cox_index_page */
+    COX_STORE_INDEX,        /* id, bytes: an encoded cox_index_row; replaces an equal id */
+    COX_STORE_LIST,         /* bytes: an encoded cox_index_query; event with an encoded cox_index_page,
+                               COX_ERR_UNAVAILABLE while the index is being made again */
     COX_STORE_SWEEP,        /* one slice of it: retention, then payloads and blobs that nobody owns and that are
                                older than 24 h; event: `id` is 1 when there is more to do */
     COX_STORE_BACKUP        /* bytes: a path of a directory to make; a consistent copy of state, blobs and log up
@@ -107,22 +108,28 @@ struct cox_index_row {
     size_t n_labels;
 };
 void cox_index_row_encode(struct cox_buf *b, const struct cox_index_row *row);
+/* The row borrows from `bytes`, and its labels live in the caller's COX_LABELS_MAX. Errors: COX_ERR_CORRUPT. */
+COX_MUST_CHECK enum cox_err cox_index_row_decode(struct cox_slice bytes, struct cox_index_row *ret,
+                                                 struct cox_label *labels);
 struct cox_index_query {
     uint32_t statuses; /* bit 1u << enum cox_task_status; 0: all; live tasks count as PENDING */
     const struct cox_label *labels; /* all of these */
     size_t n_labels;
     struct cox_slice tenant;   /* empty: all */
-    int64_t created_after_ms;  /* 0: no bound */
+    int64_t created_after_ms;  /* at or after; 0: no bound. Ids are taken to rise with time */
     int64_t created_before_ms; /* 0: no bound */
     uint64_t before_id;        /* older than this; 0: from the newest */
     uint32_t limit;
 };
 void cox_index_query_encode(struct cox_buf *b, const struct cox_index_query *q);
+COX_MUST_CHECK enum cox_err cox_index_query_decode(struct cox_slice bytes, struct cox_index_query *ret,
+                                                   struct cox_label *labels);
 struct cox_index_page { /* rows borrow from the event's bytes */
     struct cox_reader in;
-    uint32_t n;
+    uint32_t n; /* may be fewer than asked for though there are more: a query does a bounded amount of work */
     bool more;
-    uint64_t as_of_seq; /* everything up to it is in the index */
+    uint64_t as_of_seq; /* the request's `seq`: what was handed over before it is in the answer */
+    uint64_t before_id; /* more: go on with this */
 };
 COX_MUST_CHECK enum cox_err cox_index_page_open(struct cox_slice bytes, struct cox_index_page *ret);
 /* Labels live until the next call; the caller gives room for COX_LABELS_MAX. False at the end. */

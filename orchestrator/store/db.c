@@ -47,9 +47,13 @@ enum cox_err store_db_failed(struct store_db *db, const char *doing, struct cox_
 enum cox_err store_db_prepare(struct store_db *db, const char *text, sqlite3_stmt **ret,
                               struct cox_buf *error)
 {
+    enum cox_err err = COX_OK;
+
     if (sqlite3_prepare_v3(db->sql, text, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL) != SQLITE_OK)
-        return store_db_failed(db, text, error);
-    return COX_OK;
+        err = store_db_failed(db, text, error);
+    if (err != COX_OK && sqlite3_errcode(db->sql) == SQLITE_ERROR)
+        err = COX_ERR_CORRUPT; /* the text is ours, so a table is not there */
+    return err;
 }
 
 enum cox_err store_db_exec(struct store_db *db, const char *text, const char *doing, struct cox_buf *error)
@@ -69,8 +73,20 @@ enum cox_err store_db_run(struct store_db *db, sqlite3_stmt *st, const char *doi
     return err;
 }
 
-/* One integer out of the database; the statement is used once. */
-static enum cox_err query_int(struct store_db *db, const char *text, int64_t *ret, struct cox_buf *error)
+enum cox_err store_db_sync(struct store_db *db, sqlite3_stmt *st, const char *doing, struct cox_buf *error)
+{
+    enum cox_err err = COX_OK;
+
+    if (!db->in_memory)
+        err = store_db_exec(db, "PRAGMA synchronous = FULL", doing, error);
+    if (err == COX_OK)
+        err = store_db_run(db, st, doing, error);
+    if (err == COX_OK && !db->in_memory)
+        err = store_db_exec(db, "PRAGMA synchronous = NORMAL", doing, error);
+    return err;
+}
+
+enum cox_err store_db_query_u64(struct store_db *db, const char *text, uint64_t *ret, struct cox_buf *error)
 {
     sqlite3_stmt *st = NULL;
     enum cox_err err = store_db_prepare(db, text, &st, error);
@@ -78,10 +94,23 @@ static enum cox_err query_int(struct store_db *db, const char *text, int64_t *re
     if (err != COX_OK)
         return err;
     if (sqlite3_step(st) == SQLITE_ROW)
-        *ret = sqlite3_column_int64(st, 0);
+        *ret = store_column_u64(st, 0);
     else
         err = store_db_failed(db, text, error);
     (void)sqlite3_finalize(st);
+    return err;
+}
+
+enum cox_err store_db_find(struct store_db *db, sqlite3_stmt *st, const char *doing, bool *ret,
+                           struct cox_buf *error)
+{
+    enum cox_err err = COX_OK;
+    int rc = sqlite3_step(st);
+
+    *ret = rc == SQLITE_ROW;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        err = store_db_failed(db, doing, error);
+    (void)sqlite3_reset(st);
     return err;
 }
 
@@ -215,21 +244,21 @@ static enum cox_err upgrade_schema(struct store_db *db, const struct store_db_sp
 }
 
 static enum cox_err check_format(struct store_db *db, const struct store_db_spec *spec,
-                                 int64_t application_id, int64_t *ret_format, struct cox_buf *error)
+                                 uint64_t application_id, uint64_t *ret_format, struct cox_buf *error)
 {
-    int64_t format = 0;
-    enum cox_err err = query_int(db, "PRAGMA user_version", &format, error);
+    uint64_t format = 0;
+    enum cox_err err = store_db_query_u64(db, "PRAGMA user_version", &format, error);
 
     if (err != COX_OK)
         return err;
-    if (application_id != spec->application_id) {
+    if (application_id != (uint64_t)spec->application_id) {
         cox_buf_printf(error, "%s: this is not a %s of Coxswain; give coxd a directory of its own", db->path,
                        spec->name);
         return COX_ERR_INVALID;
     }
-    if (format < 1 || format > spec->format) {
+    if (format < 1 || format > (uint64_t)spec->format) {
         cox_buf_printf(error,
-                       "%s: a newer coxd made it (format %" PRId64 ", this one knows %d); start that one",
+                       "%s: a newer coxd made it (format %" PRIu64 ", this one knows %d); start that one",
                        db->path, format, spec->format);
         return COX_ERR_INVALID;
     }
@@ -240,26 +269,26 @@ static enum cox_err check_format(struct store_db *db, const struct store_db_spec
 static enum cox_err check_identity(struct store_db *db, struct store_identity *identity,
                                    struct cox_buf *error)
 {
-    int64_t shard = 0;
-    int64_t uid = 0;
-    enum cox_err err = query_int(db, "SELECT shard FROM identity", &shard, error);
+    uint64_t shard = 0;
+    uint64_t uid = 0;
+    enum cox_err err = store_db_query_u64(db, "SELECT shard FROM identity", &shard, error);
 
     if (err == COX_OK)
-        err = query_int(db, "SELECT uid FROM identity", &uid, error);
+        err = store_db_query_u64(db, "SELECT uid FROM identity", &uid, error);
     if (err != COX_OK)
         return err;
-    if (shard != (int64_t)identity->shard) {
-        cox_buf_printf(error, "%s: belongs to shard %" PRId64 ", not to shard %" PRIu32, db->path, shard,
+    if (shard != identity->shard) {
+        cox_buf_printf(error, "%s: belongs to shard %" PRIu64 ", not to shard %" PRIu32, db->path, shard,
                        identity->shard);
         return COX_ERR_INVALID;
     }
-    if (identity->uid != 0 && identity->uid != (uint64_t)uid) {
+    if (identity->uid != 0 && identity->uid != uid) {
         cox_buf_printf(error,
                        "%s: does not belong to the log.db beside it; restore both files from the same backup",
                        db->path);
         return COX_ERR_INVALID;
     }
-    identity->uid = (uint64_t)uid;
+    identity->uid = uid;
     return COX_OK;
 }
 
@@ -277,20 +306,20 @@ static int after_commit(void *user, sqlite3 *sql, const char *schema, int pages)
 static enum cox_err open_contents(struct store_db *db, const struct store_db_spec *spec,
                                   struct store_identity *identity, struct cox_buf *error)
 {
-    int64_t application_id = 0;
-    int64_t format = 0;
-    int64_t tables = 0;
-    enum cox_err err = query_int(db, "PRAGMA application_id", &application_id, error);
+    uint64_t application_id = 0;
+    uint64_t format = 0;
+    uint64_t tables = 0;
+    enum cox_err err = store_db_query_u64(db, "PRAGMA application_id", &application_id, error);
 
     if (err == COX_OK)
-        err = query_int(db, "SELECT count(*) FROM sqlite_schema", &tables, error);
+        err = store_db_query_u64(db, "SELECT count(*) FROM sqlite_schema", &tables, error);
     if (err != COX_OK)
         return err;
     if (application_id != 0 || tables != 0) {
         err = check_format(db, spec, application_id, &format, error);
         if (err == COX_OK)
             err = check_identity(db, identity, error);
-        if (err == COX_OK && format < spec->format)
+        if (err == COX_OK && format < (uint64_t)spec->format)
             err = upgrade_schema(db, spec, (int)format, error);
         return err;
     }
@@ -338,4 +367,15 @@ void store_db_close(struct store_db *db, bool clean)
     }
     cox_free(db->path);
     *db = (struct store_db){ 0 };
+}
+
+void store_db_remove(const char *path, const char *vfs_name)
+{
+    sqlite3_vfs *vfs = sqlite3_vfs_find(vfs_name);
+    char *wal = cox_asprintf("%s-wal", path);
+
+    /* The file first: without it a write-ahead log means nothing. */
+    (void)vfs->xDelete(vfs, path, 1);
+    (void)vfs->xDelete(vfs, wal, 1);
+    cox_free(wal);
 }

@@ -57,6 +57,9 @@ COX_MUST_CHECK enum cox_err store_db_open(struct store_db *db, const struct stor
  * failed write it must be false, so that nothing more is written. */
 void store_db_close(struct store_db *db, bool clean);
 
+/* Removes a database that nobody has open. */
+void store_db_remove(const char *path, const char *vfs_name);
+
 /* Prepares a statement that is kept. `text` is ours: a syntax error is a broken invariant, I/O errors are
  * not. */
 COX_MUST_CHECK enum cox_err store_db_prepare(struct store_db *db, const char *text, sqlite3_stmt **ret,
@@ -69,6 +72,19 @@ COX_MUST_CHECK enum cox_err store_db_exec(struct store_db *db, const char *text,
 /* Steps a statement that gives no rows and resets it. */
 COX_MUST_CHECK enum cox_err store_db_run(struct store_db *db, sqlite3_stmt *st, const char *doing,
                                          struct cox_buf *error);
+
+/* One integer out of the database; the statement is used once. */
+COX_MUST_CHECK enum cox_err store_db_query_u64(struct store_db *db, const char *text, uint64_t *ret,
+                                               struct cox_buf *error);
+/* Whether a kept statement finds a row; resets it. */
+COX_MUST_CHECK enum cox_err store_db_find(struct store_db *db, sqlite3_stmt *st, const char *doing, bool *ret,
+                                          struct cox_buf *error);
+
+/* Outside a transaction: runs a statement, which must change a byte, as a commit that is synced. The
+ * write-ahead log is one file, so that covers all commits before it; those no longer in it were synced when
+ * they were copied back. In memory it only runs the statement. */
+COX_MUST_CHECK enum cox_err store_db_sync(struct store_db *db, sqlite3_stmt *st, const char *doing,
+                                          struct cox_buf *error);
 
 /* Writes "<path>: <doing>: <SQLite's words> (SQLite code N, errno M: ...)" and gives the matching code. */
 enum cox_err store_db_failed(struct store_db *db, const char *doing, struct cox_buf *error);

@@ -16,6 +16,7 @@
 
 #include "blobs.h"
 #include "data_dir.h"
+#include "index_sqlite.h"
 #include "log_sqlite.h"
 #include "state_sqlite.h"
 #include "thread.h"
@@ -32,6 +33,7 @@
 #define STORE_READS_MAX 1024u                /* of which reads, whose answers carry bytes */
 #define STORE_READ_BYTES_MAX (256u << 20)    /* in answers not yet polled, before further reads are refused */
 #define STORE_TRUNCATES_MAX 16u
+#define STORE_UNOWNED_MS (24 * 3600 * 1000LL)
 
 struct store_batch {
     uint64_t first_seq;
@@ -50,7 +52,9 @@ struct cox_store {
     struct store_data_dir dir;
     struct store_log log;
     struct store_state state;
+    struct store_index index;
     struct store_blobs blobs;
+    int64_t unowned_ms; /* what nobody owns is kept this long */
     bool recovered;
 
     /* the owner's */
@@ -79,6 +83,10 @@ struct cox_store {
     _Atomic uint64_t records;
     _Atomic uint64_t log_bytes;
     _Atomic uint64_t commit_ns_total;
+
+    /* written by the state thread */
+    _Atomic uint64_t n_archived;
+    _Atomic uint64_t n_swept;
 };
 
 /* cox_store_open, as tests need it. */
@@ -89,12 +97,13 @@ COX_MUST_CHECK enum cox_err store_open_tuned(const struct cox_store_config *conf
 /* Its event carries bytes. */
 static inline bool store_op_reads(enum cox_store_op op)
 {
-    return op == COX_STORE_READ_ARCHIVE || op == COX_STORE_READ_PAYLOAD || op == COX_STORE_READ_ENTITY;
+    return op == COX_STORE_READ_ARCHIVE || op == COX_STORE_READ_PAYLOAD || op == COX_STORE_READ_ENTITY ||
+           op == COX_STORE_LIST;
 }
 /* The state thread answers it after its transaction. */
 static inline bool store_op_answers(enum cox_store_op op)
 {
-    return store_op_reads(op) || op == COX_STORE_ARCHIVE;
+    return store_op_reads(op) || op == COX_STORE_ARCHIVE || op == COX_STORE_DELETE || op == COX_STORE_SWEEP;
 }
 
 /* What a request weighs in a ring. */
@@ -108,6 +117,12 @@ void store_batch_destroy(struct store_batch *b);  /* NULL is allowed */
 /* The threads' bodies; `arg` is the store. */
 void *store_log_main(void *arg);
 void *store_state_main(void *arg);
+
+/* state_work.c: one request other than TRUNCATE, inside a transaction; and, outside of one, a bounded piece
+ * of making the index again, if that is due. Errors are the databases'. */
+COX_MUST_CHECK enum cox_err store_state_work(struct cox_store *s, struct store_item *item,
+                                             struct cox_buf *error);
+COX_MUST_CHECK enum cox_err store_state_rebuild(struct cox_store *s, struct cox_buf *error);
 
 /* Ends the store's life after an error in one of its threads: tells the program, once. */
 void store_die(struct cox_store *s, const char *what);

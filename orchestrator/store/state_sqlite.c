@@ -50,22 +50,31 @@ static const char *const statements[STATE_STATEMENT_NR] = {
     [STATE_READ_ARCHIVE] = "SELECT crc, d FROM archive WHERE id = ?1",
     [STATE_READ_PAYLOAD] = "SELECT crc, d FROM payload WHERE hash = ?1",
     [STATE_READ_ENTITY] = "SELECT crc, d FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
+    [STATE_PUT_ENDED] = "REPLACE INTO ended(id, d) VALUES(?1, ?2)",
+    [STATE_NEXT_ENDED] = "SELECT id, d FROM ended WHERE id < ?1 ORDER BY id DESC LIMIT 1",
+    [STATE_FIND_DELETED] = "SELECT 1 FROM deleted WHERE id = ?1",
+    [STATE_FORGET_DELETED] = "DELETE FROM deleted WHERE seq <= ?1 AND more = 0",
+    [STATE_FIND_ROOT] = "SELECT 1 FROM archive WHERE id = ?1 AND root = 0",
+    [STATE_NOTE_DELETED] = "REPLACE INTO deleted(id, seq, more) VALUES(?1, ?2, ?3)",
+    [STATE_DELETE_TASK] = "DELETE FROM archive WHERE id = ?1",
+    [STATE_DELETE_FRAMES] = "DELETE FROM archive WHERE id IN"
+                            " (SELECT id FROM archive WHERE root = ?1 AND root != 0 LIMIT ?2)",
+    [STATE_DELETE_REFS] = "DELETE FROM ref WHERE owner = ?1 AND hash IN"
+                          " (SELECT hash FROM ref WHERE owner = ?1 LIMIT ?2)",
+    [STATE_DELETE_ENDED] = "DELETE FROM ended WHERE id = ?1",
+    [STATE_HALF_DELETED] = "SELECT id, seq FROM deleted WHERE more != 0 LIMIT 1",
+    [STATE_OLDEST_ROOT] = "SELECT id, archived_ms FROM archive WHERE root = 0 AND archived_ms < ?1"
+                          " AND (archived_ms, id) > (?2, ?3) ORDER BY archived_ms, id LIMIT 1",
+    [STATE_NEXT_PAYLOAD] = "SELECT rowid FROM payload WHERE rowid > ?1 ORDER BY rowid LIMIT 1",
+    [STATE_DELETE_PAYLOAD] = "DELETE FROM payload WHERE rowid = ?1 AND created_ms < ?2"
+                             " AND NOT EXISTS(SELECT 1 FROM ref WHERE ref.hash = payload.hash)",
+    [STATE_FIND_REF] = "SELECT 1 FROM ref WHERE hash = ?1 LIMIT 1",
     [STATE_COVER] = "UPDATE covered SET seq = ?1, syncs = syncs + 1",
 };
 
 static enum cox_err load_covered(struct store_state *state, struct cox_buf *error)
 {
-    sqlite3_stmt *st = NULL;
-    enum cox_err err = store_db_prepare(&state->db, "SELECT seq FROM covered", &st, error);
-
-    if (err != COX_OK)
-        return err;
-    if (sqlite3_step(st) == SQLITE_ROW)
-        state->covered_seq = store_column_u64(st, 0);
-    else
-        err = store_db_failed(&state->db, "reading what the state covers", error);
-    (void)sqlite3_finalize(st);
-    return err;
+    return store_db_query_u64(&state->db, "SELECT seq FROM covered", &state->covered_seq, error);
 }
 
 enum cox_err store_state_open(struct store_state *state, const char *dir, const struct store_tuning *tuning,
@@ -91,6 +100,8 @@ enum cox_err store_state_open(struct store_state *state, const char *dir, const 
         err = store_db_prepare(&state->db, statements[i], &state->st[i], error);
     if (err == COX_OK)
         err = load_covered(state, error);
+    if (err == COX_OK)
+        err = store_db_query_u64(&state->db, "SELECT count(*) FROM deleted", &state->n_deleted, error);
     if (err != COX_OK)
         store_state_close(state, false);
     return err;
@@ -173,13 +184,43 @@ static enum cox_err put_payload(struct store_state *state, const struct cox_stor
     return store_db_run(&state->db, st, "storing a payload", error);
 }
 
+enum cox_err store_state_is_deleted(struct store_state *state, uint64_t id, bool *ret, struct cox_buf *error)
+{
+    sqlite3_stmt *st = state->st[STATE_FIND_DELETED];
+
+    *ret = false;
+    if (state->n_deleted == 0 || id == 0)
+        return COX_OK;
+    store_bind_u64(st, 1, id);
+    return store_db_find(&state->db, st, "looking for what was deleted", ret, error);
+}
+
+/* What the log brings back of a deleted task goes nowhere. */
+static enum cox_err belongs_to_deleted(struct store_state *state, const struct cox_store_request *req,
+                                       bool *ret, struct cox_buf *error)
+{
+    enum cox_err err = COX_OK;
+
+    *ret = false;
+    if (req->op == COX_STORE_ARCHIVE)
+        err = store_state_is_deleted(state, req->id, ret, error);
+    if (err == COX_OK && !*ret && (req->op == COX_STORE_ARCHIVE || req->op == COX_STORE_PUT_PAYLOAD))
+        err = store_state_is_deleted(state, req->owner, ret, error);
+    return err;
+}
+
 enum cox_err store_state_apply(struct store_state *state, struct cox_store_request *req,
                                enum cox_err *ret_answer, struct cox_buf *error)
 {
     struct cox_slice bytes = cox_buf_slice(&req->bytes);
     sqlite3_stmt *st;
 
+    bool deleted;
+    enum cox_err err = belongs_to_deleted(state, req, &deleted, error);
+
     *ret_answer = COX_OK;
+    if (err != COX_OK || deleted)
+        return err;
     switch (req->op) {
     case COX_STORE_SAVE:
         st = state->st[STATE_SAVE];
@@ -219,25 +260,35 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
     return COX_ERR_INTERNAL;
 }
 
-/* The write-ahead log of the database is one file, so the sync of its newest commit covers all commits before
- * it; those that are no longer in it were synced when they were copied back. That is cheaper than copying
- * everything back now. The counter is there to make it a commit: SQLite writes nothing, and so syncs nothing,
- * when a row is set to what it is. */
+/* The log still has what was deleted since the last cut but one, and recovery would archive it again. */
+static enum cox_err forget_deleted(struct store_state *state, struct cox_buf *error)
+{
+    sqlite3_stmt *st = state->st[STATE_FORGET_DELETED];
+
+    if (state->n_deleted == 0)
+        return COX_OK;
+    store_bind_u64(st, 1, state->covered_seq);
+    enum cox_err err = store_db_run(&state->db, st, "forgetting what was deleted", error);
+
+    if (err == COX_OK)
+        state->n_deleted -= (uint64_t)sqlite3_changes64(state->db.sql);
+    return err;
+}
+
+/* The counter in the row makes it a commit: SQLite writes nothing, and so syncs nothing, when a row is set to
+ * what it is. */
 enum cox_err store_state_sync(struct store_state *state, uint64_t seq, struct cox_buf *error)
 {
-    static const char doing[] = "syncing the state";
     enum cox_err err = COX_OK;
 
-    if (seq < state->covered_seq)
+    if (seq > state->covered_seq)
+        err = forget_deleted(state, error);
+    else
         seq = state->covered_seq;
-    if (!state->db.in_memory)
-        err = store_db_exec(&state->db, "PRAGMA synchronous = FULL", doing, error);
-    if (err == COX_OK) {
-        store_bind_u64(state->st[STATE_COVER], 1, seq);
-        err = store_db_run(&state->db, state->st[STATE_COVER], doing, error);
-    }
-    if (err == COX_OK && !state->db.in_memory)
-        err = store_db_exec(&state->db, "PRAGMA synchronous = NORMAL", doing, error);
+    if (err != COX_OK)
+        return err;
+    store_bind_u64(state->st[STATE_COVER], 1, seq);
+    err = store_db_sync(&state->db, state->st[STATE_COVER], "syncing the state", error);
     if (err == COX_OK)
         state->covered_seq = seq;
     return err;

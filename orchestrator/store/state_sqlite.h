@@ -6,6 +6,9 @@
  *   archive(id INTEGER PRIMARY KEY, crc, d, root, archived_ms)
  *                                                ids rise, so new tasks are appended to the tree; root: of a
  *                                                frame, else 0
+ *   ended(id, d)                                 index rows of ended roots: what index.db is made from again
+ *   deleted(id, seq, more)                       deleted roots that the log (up to seq) may bring back; more:
+ *                                                not all that belongs to it is gone yet
  *   covered(one, seq, syncs)                     the log may be dropped up to seq
  *
  * Commits are not synced one by one (synchronous=NORMAL): a power cut may undo the newest, and the log still
@@ -31,14 +34,39 @@ enum store_state_statement {
     STATE_READ_ARCHIVE,
     STATE_READ_PAYLOAD,
     STATE_READ_ENTITY,
+    STATE_PUT_ENDED,
+    STATE_NEXT_ENDED,
+    STATE_FIND_DELETED,
+    STATE_FORGET_DELETED,
+    STATE_FIND_ROOT,
+    STATE_NOTE_DELETED,
+    STATE_DELETE_TASK,
+    STATE_DELETE_FRAMES,
+    STATE_DELETE_REFS,
+    STATE_DELETE_ENDED,
+    STATE_HALF_DELETED,
+    STATE_OLDEST_ROOT,
+    STATE_NEXT_PAYLOAD,
+    STATE_DELETE_PAYLOAD,
+    STATE_FIND_REF,
     STATE_COVER,
     STATE_STATEMENT_NR
+};
+
+/* Where the sweep stands; it begins anew with the process. */
+struct store_sweep {
+    enum { SWEEP_DELETED, SWEEP_OLD, SWEEP_PAYLOADS, SWEEP_BLOBS } phase;
+    int64_t old_ms; /* of the last root looked at */
+    uint64_t old_id;
+    uint64_t payload; /* rowid */
 };
 
 struct store_state {
     struct store_db db;
     sqlite3_stmt *st[STATE_STATEMENT_NR];
     uint64_t covered_seq;
+    uint64_t n_deleted;
+    struct store_sweep sweep;
 };
 
 /* dir NULL: in memory. Errors: as store_db_open. */
@@ -55,6 +83,39 @@ COX_MUST_CHECK enum cox_err store_state_commit(struct store_state *state, struct
  * Errors: COX_ERR_IO and the like, when the database failed. */
 COX_MUST_CHECK enum cox_err store_state_apply(struct store_state *state, struct cox_store_request *req,
                                               enum cox_err *ret_answer, struct cox_buf *error);
+
+/* Whether a root was deleted, and the log may still name it. */
+COX_MUST_CHECK enum cox_err store_state_is_deleted(struct store_state *state, uint64_t id, bool *ret,
+                                                   struct cox_buf *error);
+
+/* ---- state_sweep.c: inside a transaction ---- */
+
+/* Deletes an archived root: what could be much of it goes piece by piece with later sweeps. `log_seq`: the
+ * log's last record now. COX_ERR_NOT_FOUND is an answer. */
+COX_MUST_CHECK enum cox_err store_state_delete(struct store_state *state, uint64_t id, uint64_t log_seq,
+                                               enum cox_err *ret_answer, struct cox_buf *error);
+
+/* What of a sweep is the state's, until `until_ns`. *ret_done: the rest is the blobs'. */
+struct store_sweeping {
+    int64_t old_before_ms;     /* roots archived before this go; INT64_MIN: none */
+    int64_t unowned_before_ms; /* payloads */
+    int64_t until_ns;
+    uint64_t log_seq;
+    void *user;
+    enum cox_err (*live)(void *user, uint64_t id, bool *ret); /* it runs again */
+    enum cox_err (*gone)(void *user, uint64_t id);
+};
+COX_MUST_CHECK enum cox_err store_state_sweep(struct store_state *state, const struct store_sweeping *w,
+                                              uint64_t *ret_n_swept, bool *ret_done, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err store_state_is_owned(struct store_state *state, const struct cox_hash *hash,
+                                                 bool *ret, struct cox_buf *error);
+
+/* The index row of an ended root; and the next one below `id`, newest first, COX_ERR_NOT_FOUND when there is
+ * none. */
+COX_MUST_CHECK enum cox_err store_state_put_ended(struct store_state *state, uint64_t id,
+                                                  struct cox_slice row, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err store_state_next_ended(struct store_state *state, uint64_t id, uint64_t *ret_id,
+                                                   struct cox_buf *ret_row, struct cox_buf *error);
 
 /* Outside a transaction: when this returns COX_OK, everything committed survives power loss, and the database
  * says that the log may be dropped up to `seq`. */

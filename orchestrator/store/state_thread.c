@@ -15,6 +15,7 @@ struct work {
     struct store_item *held[TURN_ITEMS_MAX]; /* owed to the owner after the commit */
     size_t n_held;
     struct store_item *truncate; /* ends its transaction */
+    bool sync;                   /* what it answers must survive a power cut: no log has it */
     uint64_t after_seq;          /* the log must have this before the transaction commits */
 };
 
@@ -31,9 +32,9 @@ static enum cox_err take(struct work *w, struct store_item *item)
         w->truncate = item;
         return COX_OK;
     }
-    err = store_state_apply(&s->state, &item->req, &item->answer, &w->error);
-    if (op == COX_STORE_READ_PAYLOAD && item->answer == COX_ERR_NOT_FOUND)
-        item->answer = store_blobs_load(&s->blobs, &item->req.hash, COX_MAP_ITEMS_LEN_MAX, &item->req.bytes);
+    err = store_state_work(s, item, &w->error);
+    if (op == COX_STORE_DELETE && item->answer == COX_OK)
+        w->sync = true;
     if (store_op_reads(op))
         atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);
     if (store_op_answers(op))
@@ -97,11 +98,31 @@ static void answer(struct work *w)
     w->after_seq = 0;
 }
 
+/* The index first: it must not fall behind the state. */
+static enum cox_err sync_all(struct work *w, uint64_t seq)
+{
+    struct cox_store *s = w->s;
+    uint64_t covers = seq > s->state.covered_seq ? seq : s->state.covered_seq;
+    enum cox_err err = store_index_sync(&s->index, covers, &w->error);
+
+    w->sync = false;
+    return err == COX_OK ? store_state_sync(&s->state, seq, &w->error) : err;
+}
+
+static bool commit(struct work *w)
+{
+    struct cox_store *s = w->s;
+
+    return store_index_commit(&s->index, &w->error) == COX_OK &&
+           store_state_commit(&s->state, &w->error) == COX_OK &&
+           (!w->sync || sync_all(w, s->state.covered_seq) == COX_OK) && !store_is_dead(s);
+}
+
 /* Only when the state is safe on disk does the log thread hear of the truncation. */
 static enum cox_err pass_truncate_on(struct work *w)
 {
     struct cox_store *s = w->s;
-    enum cox_err err = store_state_sync(&s->state, w->truncate->req.seq, &w->error);
+    enum cox_err err = sync_all(w, w->truncate->req.seq);
 
     if (err != COX_OK)
         return err;
@@ -116,13 +137,21 @@ static enum cox_err pass_truncate_on(struct work *w)
 /* False when it failed, with the reason in w->error unless the other thread died first. */
 static bool transact(struct work *w, struct store_item *first)
 {
-    if (gather(w, first) != COX_OK || !wait_for_log(w) ||
-        store_state_commit(&w->s->state, &w->error) != COX_OK)
-        return false;
-    if (store_is_dead(w->s))
+    if (gather(w, first) != COX_OK || !wait_for_log(w) || !commit(w))
         return false;
     answer(w);
     return !w->truncate || pass_truncate_on(w) == COX_OK;
+}
+
+/* A piece of it a turn, so that requests go on; not while closing. */
+static bool make_index(struct work *w, bool *worked)
+{
+    struct cox_store *s = w->s;
+
+    if (s->index.complete || atomic_load(&s->state_thread.closing))
+        return true;
+    *worked = true;
+    return store_state_rebuild(s, &w->error) == COX_OK;
 }
 
 static bool turn(void *work, bool *ret_worked)
@@ -135,7 +164,7 @@ static bool turn(void *work, bool *ret_worked)
         store_item_destroy(item);
         return false;
     }
-    if (item && !transact(w, item)) {
+    if ((item && !transact(w, item)) || !make_index(w, ret_worked)) {
         store_die(w->s, cox_buf_cstr(&w->error));
         return false;
     }
@@ -149,6 +178,9 @@ void *store_state_main(void *arg)
 
     w->s = s;
     store_thread_loop(&s->state_thread, turn, w);
+    if (!store_is_dead(s) && (store_index_flush(&s->index, &w->error) != COX_OK ||
+                              store_index_commit(&s->index, &w->error) != COX_OK))
+        store_die(s, cox_buf_cstr(&w->error));
     for (size_t i = 0; i < w->n_held; i++)
         store_item_destroy(w->held[i]);
     store_item_destroy(w->truncate);

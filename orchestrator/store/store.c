@@ -59,6 +59,8 @@ static enum cox_err open_databases(struct cox_store *s, const char *dir, const s
 
     if (err == COX_OK)
         err = store_state_open(&s->state, dir, tuning, &s->identity, error);
+    if (err == COX_OK)
+        err = store_index_open(&s->index, dir, tuning, &s->identity, s->state.covered_seq, error);
     if (err == COX_OK && dir)
         err = store_data_dir_sync(dir, error);
     if (err == COX_OK && s->state.covered_seq < s->log.dropped_seq) {
@@ -87,6 +89,7 @@ enum cox_err store_open_tuned(const struct cox_store_config *config, const struc
     }
     struct cox_store *s = create(config);
 
+    s->unowned_ms = tuning->unowned_ms ? tuning->unowned_ms : STORE_UNOWNED_MS;
     if (!in_memory)
         err = store_data_dir_open(&s->dir, config->data_dir, error);
     if (err == COX_OK)
@@ -138,6 +141,12 @@ enum cox_err cox_store_recover(struct cox_store *s, const struct cox_store_recov
 
 enum cox_err cox_store_start(struct cox_store *s)
 {
+    struct cox_buf error = { 0 };
+    enum cox_err err = store_state_rebuild(s, &error); /* of new data: done at once */
+
+    cox_buf_fini(&error);
+    if (err != COX_OK)
+        return err;
     COX_ASSERT(s->recovered && !s->log_thread.started);
     if (!store_thread_start(&s->log_thread, "cox-log", store_log_main, s) ||
         !store_thread_start(&s->state_thread, "cox-state", store_state_main, s))
@@ -288,6 +297,9 @@ void cox_store_stats(const struct cox_store *s, struct cox_store_stats *ret)
         .commit_ns_total = atomic_load_explicit(&s->commit_ns_total, memory_order_relaxed),
         .log_file_bytes = file_bytes(&s->log.db),
         .state_file_bytes = file_bytes(&s->state.db),
+        .index_file_bytes = file_bytes(&s->index.db),
+        .n_archived = atomic_load_explicit(&s->n_archived, memory_order_relaxed),
+        .n_swept = atomic_load_explicit(&s->n_swept, memory_order_relaxed),
         .blob_bytes = atomic_load_explicit(&s->blobs.bytes, memory_order_relaxed),
     };
 }
@@ -312,6 +324,8 @@ void cox_store_close(struct cox_store *s)
     store_thread_join(&s->log_thread);
     store_thread_fini(&s->state_thread);
     store_thread_fini(&s->log_thread);
+    if (s->index.db.sql)
+        store_index_close(&s->index, !store_is_dead(s));
     if (s->state.db.sql)
         store_state_close(&s->state, !store_is_dead(s));
     if (s->log.db.sql)

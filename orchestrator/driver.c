@@ -382,6 +382,9 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
     case COX_ACT_EVALUATE:
         cox_evaluate_start(d, &a->u.evaluate);
         return true;
+    case COX_ACT_COMPOSE:
+        cox_compose_start(d, &a->u.compose);
+        return true;
     case COX_ACT_FETCH:
         fetch_start(d, a->u.fetch.ticket, &a->u.fetch.hash);
         return true;

@@ -75,3 +75,28 @@ struct cox_hash cox_sha256_destroy(struct cox_sha256 *s)
     cox_free(s);
     return h;
 }
+
+static int nibble(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool cox_hash_parse(struct cox_slice text, struct cox_hash *ret)
+{
+    static const char prefix[] = "sha256:";
+    size_t at = sizeof(prefix) - 1;
+    struct cox_hash h;
+
+    if (text.len != at + 2 * sizeof(h.b) || memcmp(text.data, prefix, at) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof(h.b); i++, at += 2) {
+        int high = nibble(text.data[at]), low = nibble(text.data[at + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        h.b[i] = (uint8_t)(high << 4 | low);
+    }
+    *ret = h;
+    return true;
+}

@@ -80,8 +80,8 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_heap_fini(&e->timers);
     free_attempts(e);
     free_evaluations(e);
-    while (!cox_list_empty(&e->task_list))
-        task_destroy(e, COX_CONTAINER_OF(e->task_list.next, struct cox_task, in_tasks));
+    while (!cox_list_empty(&e->task_list)) /* frames before what they are in */
+        task_destroy(e, COX_CONTAINER_OF(e->task_list.prev, struct cox_task, in_tasks));
     placement_fini(e);
     free_keys(e);
     for (uint32_t ref = 0; ref < e->n_workers_cap; ref++) {

@@ -173,15 +173,15 @@ static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hell
 
 /* ---- results ---- */
 
-/* A result whose output is checked and hashed on the compile thread. Owns all that `in` refers to. */
+#define SMALL_LEN_MAX ((size_t)64 << 10) /* of JSON in one result that is checked on the engine's thread */
+
+/* A result whose values are checked and hashed on the compile thread. Its arena owns all that `in` refers to.
+ */
 struct large_result {
     struct cox_work work;
     struct cox_session *session;
     struct cox_input in;
-    struct cox_buf output;
-    char *message;
-    bool wrong;
-    struct cox_json_place wrong_at;
+    struct cox_arena arena;
 };
 
 static enum cox_code code_of(enum cox_attempt_status status, const char *text)
@@ -197,67 +197,159 @@ static enum cox_code code_of(enum cox_attempt_status status, const char *text)
     return status == COX_ATTEMPT_CANCELLED ? COX_CODE_CANCELLED : COX_CODE_INTERNAL;
 }
 
-/* What a worker calls a success without a valid output is none. */
-static void fail_output(struct cox_in_result *r, enum cox_code code, struct cox_slice message)
+static bool ends_attempt(int status)
 {
-    r->output = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
-    if (r->status != COX_ATTEMPT_SUCCEEDED)
-        return;
-    r->status = COX_ATTEMPT_FAILED;
-    r->code = code;
-    r->message = message;
+    return status == COX_ATTEMPT_SUCCEEDED || status == COX_ATTEMPT_FAILED ||
+           status == COX_ATTEMPT_TIMED_OUT || status == COX_ATTEMPT_CANCELLED;
 }
 
-static struct cox_slice output_message(char text[COX_ERROR_MESSAGE_LEN_MAX], const struct cox_json_place *at)
-{
-    int len =
-        snprintf(text, COX_ERROR_MESSAGE_LEN_MAX, "the output is not JSON: expected %s at line %u, column %u",
-                 at->expected, at->line, at->column);
+/* ---- values: what a worker calls a success without a valid output is none ---- */
 
-    return cox_slice(text, (size_t)len);
+struct complaint {
+    enum cox_code code; /* NONE: nothing is wrong */
+    struct cox_slice message;
+};
+
+static struct complaint complain(struct cox_arena *arena, enum cox_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static struct complaint complain(struct cox_arena *arena, enum cox_code code, const char *fmt, ...)
+{
+    char text[COX_ERROR_MESSAGE_LEN_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    return (struct complaint){ code, cox_slice(cox_arena_dup(arena, text, strlen(text)), strlen(text)) };
+}
+
+static struct complaint check_json(struct cox_arena *arena, const char *what, struct cox_slice json,
+                                   size_t len_max)
+{
+    struct cox_json_place at;
+
+    if (json.len > len_max)
+        return complain(arena, COX_CODE_OUTPUT_TOO_LARGE, "the %s has %zu bytes; at most %zu fit", what,
+                        json.len, len_max);
+    if (json.len > 0 && cox_json_check(json, &at) != COX_OK)
+        return complain(arena, COX_CODE_OUTPUT_INVALID,
+                        "the %s is not JSON: expected %s at line %u, column %u", what, at.expected, at.line,
+                        at.column);
+    return (struct complaint){ 0 };
+}
+
+static struct complaint check_value(struct cox_arena *arena, const char *what, struct cox_payload *p)
+{
+    struct complaint c = check_json(arena, what, p->bytes, COX_LOGGED_PAYLOAD_LEN_MAX);
+
+    if (c.code != COX_CODE_NONE) {
+        *p = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
+    } else if (p->bytes.len > COX_INLINE_PAYLOAD_LEN_MAX) {
+        p->kind = COX_PAYLOAD_STORED;
+        p->hash = cox_sha256(p->bytes);
+    }
+    return c;
+}
+
+static void check_item(struct cox_arena *arena, struct cox_item_result *item)
+{
+    struct complaint c = check_json(arena, "output", item->output, COX_ITEM_OUTPUT_LEN_MAX);
+
+    if (c.code == COX_CODE_NONE)
+        return;
+    item->output = cox_slice(NULL, 0);
+    if (item->status != COX_ATTEMPT_SUCCEEDED)
+        return;
+    item->status = COX_ATTEMPT_FAILED;
+    item->code = c.code;
+    item->message = c.message;
+}
+
+static struct complaint check_blobs(struct cox_arena *arena, struct cox_store *store,
+                                    const struct cox_in_result *r)
+{
+    char text[COX_HASH_TEXT_MAX];
+    uint64_t size;
+
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        if (cox_blob_known(store, &r->blobs[i], &size))
+            continue;
+        cox_hash_format(&r->blobs[i], text);
+        return complain(arena, COX_CODE_OUTPUT_INVALID, "the result refers to %s, which was not uploaded",
+                        text);
+    }
+    return (struct complaint){ 0 };
+}
+
+/* Checks every value, and names the large ones by content. Thread: any. */
+static void settle(struct cox_arena *arena, struct cox_store *store, struct cox_in_result *r)
+{
+    struct complaint found[4] = { check_value(arena, "output", &r->output),
+                                  check_value(arena, "list of artifacts", &r->artifacts),
+                                  check_value(arena, "continuation", &r->continuation),
+                                  check_blobs(arena, store, r) };
+
+    for (size_t i = 0; i < r->n_items; i++)
+        check_item(arena, (struct cox_item_result *)(uintptr_t)&r->items[i]); /* ours: made by read_items */
+    for (size_t i = 0; i < sizeof(found) / sizeof(*found); i++) {
+        if (found[i].code == COX_CODE_NONE || r->status != COX_ATTEMPT_SUCCEEDED)
+            continue;
+        r->status = COX_ATTEMPT_FAILED;
+        r->code = found[i].code;
+        r->message = found[i].message;
+        r->continuation = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
+    }
 }
 
 static void large_work(struct cox_work *w)
 {
     struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
 
-    l->wrong = cox_json_check(cox_buf_slice(&l->output), &l->wrong_at) != COX_OK;
-    if (!l->wrong)
-        l->in.u.result.output.hash = cox_sha256(cox_buf_slice(&l->output));
+    settle(&l->arena, cox_driver_store(l->session->fleet->driver), &l->in.u.result);
 }
 
 static void large_done(struct cox_work *w)
 {
     struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
     struct cox_session *s = l->session;
-    char text[COX_ERROR_MESSAGE_LEN_MAX];
 
-    if (l->wrong)
-        fail_output(&l->in.u.result, COX_CODE_OUTPUT_INVALID, output_message(text, &l->wrong_at));
     cox_driver_step(s->fleet->driver, &l->in);
     s->n_working--;
     cox_session_release(s);
-    cox_buf_fini(&l->output);
-    cox_free(l->message);
+    cox_arena_fini(&l->arena);
     cox_free(l);
 }
 
-static void large_start(struct cox_session *s, const struct cox_input *in)
+static void keep(struct cox_arena *arena, struct cox_slice *s)
+{
+    *s = cox_slice(cox_arena_dup(arena, s->data, s->len), s->len);
+}
+
+static void large_start(struct cox_session *s, const struct cox_input *in, size_t len)
 {
     struct large_result *l = COX_NEW(struct large_result);
     struct cox_in_result *r = &l->in.u.result;
 
     l->in = *in;
     l->session = s;
-    cox_buf_append_slice(&l->output, r->output.bytes);
-    r->output.bytes = cox_buf_slice(&l->output);
-    r->output.kind = COX_PAYLOAD_STORED;
-    l->message = cox_strndup((const char *)r->message.data, r->message.len);
-    r->message.data = (const uint8_t *)l->message;
-    l->work = (struct cox_work){ .work = large_work, .done = large_done, .len = l->output.len };
+    keep(&l->arena, &r->output.bytes);
+    keep(&l->arena, &r->artifacts.bytes);
+    keep(&l->arena, &r->continuation.bytes);
+    keep(&l->arena, &r->message);
+    r->blobs = cox_arena_dup(&l->arena, r->blobs, r->n_blobs * sizeof(*r->blobs));
+    struct cox_item_result *items = cox_arena_dup(&l->arena, r->items, r->n_items * sizeof(*r->items));
+
+    r->items = items;
+    for (size_t i = 0; i < r->n_items; i++) {
+        keep(&l->arena, &items[i].output);
+        keep(&l->arena, &items[i].message);
+    }
+    l->work = (struct cox_work){ .work = large_work, .done = large_done, .len = len };
     s->n_working++;
     cox_compile_submit(cox_driver_compile(s->fleet->driver), &l->work);
 }
+
+/* ---- the message ---- */
 
 static struct cox_slice cut_message(const char *text)
 {
@@ -271,42 +363,70 @@ static struct cox_slice cut_message(const char *text)
     return cox_slice(text, len);
 }
 
-static void receive_output(struct cox_session *s, const Coxswain__V1__Result *m, struct cox_input *in)
+static struct cox_payload inline_value(const ProtobufCBinaryData *json)
 {
-    struct cox_in_result *r = &in->u.result;
-    char text[COX_ERROR_MESSAGE_LEN_MAX];
-    size_t len = m->output_json.len;
-    struct cox_json_place at;
+    struct cox_payload p = { .kind = COX_PAYLOAD_NONE };
 
-    if (len > 0)
-        r->output = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE,
-                                          .bytes = cox_slice(m->output_json.data, len),
-                                          .size = len };
-    if (len > COX_LOGGED_PAYLOAD_LEN_MAX) {
-        int n = snprintf(text, sizeof(text), "the output has %zu bytes; at most %u fit", len,
-                         COX_LOGGED_PAYLOAD_LEN_MAX);
-        fail_output(r, COX_CODE_OUTPUT_TOO_LARGE, cox_slice(text, (size_t)n));
-    } else if (len > COX_INLINE_PAYLOAD_LEN_MAX) {
-        large_start(s, in);
-        return;
-    } else if (len > 0 && cox_json_check(r->output.bytes, &at) != COX_OK) {
-        fail_output(r, COX_CODE_OUTPUT_INVALID, output_message(text, &at));
+    if (json->len > 0)
+        p = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE,
+                                  .bytes = cox_slice(json->data, json->len),
+                                  .size = json->len };
+    return p;
+}
+
+static const char *read_items(struct cox_session *s, const Coxswain__V1__Result *m, size_t at,
+                              struct cox_in_result *r, size_t *len)
+{
+    struct cox_item_result *items = cox_arena_alloc(&s->fleet->arena, (m->n_items + 1) * sizeof(*items));
+
+    if (m->n_items > COX_MAP_BATCH_MAX)
+        return wrong(s, "results[%zu].items: %zu, at most %u", at, m->n_items, COX_MAP_BATCH_MAX);
+    for (size_t i = 0; i < m->n_items; i++) {
+        const Coxswain__V1__ItemResult *from = m->items[i];
+
+        if (!ends_attempt(from->status))
+            return wrong(s, "results[%zu].items[%zu].status: %d is not how a worker ends an item", at, i,
+                         (int)from->status);
+        items[i] =
+            (struct cox_item_result){ .index = from->index,
+                                      .status = (enum cox_attempt_status)from->status,
+                                      .output = cox_slice(from->output_json.data, from->output_json.len) };
+        items[i].code = code_of(items[i].status, from->error ? from->error->code : NULL);
+        if (items[i].status != COX_ATTEMPT_SUCCEEDED && from->error)
+            items[i].message = cut_message(from->error->message);
+        *len += items[i].output.len + items[i].message.len + sizeof(*items);
     }
-    cox_driver_step(s->fleet->driver, in);
+    r->items = items;
+    r->n_items = m->n_items;
+    return NULL;
+}
+
+static const char *read_blobs(struct cox_session *s, const Coxswain__V1__Result *m, size_t at,
+                              struct cox_in_result *r)
+{
+    struct cox_hash *blobs = cox_arena_alloc(&s->fleet->arena, (m->n_blobs + 1) * sizeof(*blobs));
+
+    for (size_t i = 0; i < m->n_blobs; i++) {
+        if (!cox_hash_parse(cox_slice_str(m->blobs[i]), &blobs[i]))
+            return wrong(s, "results[%zu].blobs[%zu]: expected \"sha256:\" and 64 hex digits", at, i);
+    }
+    r->blobs = blobs;
+    r->n_blobs = m->n_blobs;
+    return NULL;
 }
 
 static const char *receive_result(struct cox_session *s, const Coxswain__V1__Result *m, size_t i)
 {
     struct cox_input in;
     struct cox_in_result *r = &in.u.result;
+    const char *bad;
 
     in.kind = COX_IN_RESULT;
     memset(r, 0, sizeof(*r));
     if (!cox_ref_read(m->ref, &r->ref))
         return wrong(s, "results[%zu].ref: no task or no token", i);
     r->status = (enum cox_attempt_status)m->status;
-    if (r->status < COX_ATTEMPT_SUCCEEDED || r->status >= COX_ATTEMPT_STATUS_NR ||
-        r->status == COX_ATTEMPT_LOST)
+    if (!ends_attempt(m->status))
         return wrong(s, "results[%zu].status: %d is not how a worker ends an attempt", i, (int)m->status);
     r->session = s->number;
     r->code = code_of(r->status, m->error ? m->error->code : NULL);
@@ -316,7 +436,22 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
     r->exit_code = m->exit_code ? m->exit_code->value : 0;
     r->cpu_us = m->cpu_us;
     r->run_us = m->run_us;
-    receive_output(s, m, &in);
+    r->output = inline_value(&m->output_json);
+    r->artifacts = inline_value(&m->artifacts_json);
+    r->continuation = inline_value(&m->continue_json);
+    size_t len = m->output_json.len + m->artifacts_json.len + m->continue_json.len;
+    bool stored = m->output_json.len > COX_INLINE_PAYLOAD_LEN_MAX ||
+                  m->artifacts_json.len > COX_INLINE_PAYLOAD_LEN_MAX ||
+                  m->continue_json.len > COX_INLINE_PAYLOAD_LEN_MAX;
+
+    if ((bad = read_items(s, m, i, r, &len)) || (bad = read_blobs(s, m, i, r)))
+        return bad;
+    if (stored || len > SMALL_LEN_MAX || r->n_blobs > 0) {
+        large_start(s, &in, len);
+        return NULL;
+    }
+    settle(&s->fleet->arena, NULL, r);
+    cox_driver_step(s->fleet->driver, &in);
     return NULL;
 }
 

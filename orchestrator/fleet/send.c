@@ -124,6 +124,13 @@ static char *text(struct cox_fleet *f, struct cox_slice s)
     return cox_arena_dup(&f->arena, s.data, s.len);
 }
 
+/* Only read by what packs it. */
+static void put_bytes(ProtobufCBinaryData *to, struct cox_slice from)
+{
+    to->data = (uint8_t *)(uintptr_t)from.data;
+    to->len = from.len;
+}
+
 static const char *task_text(struct cox_fleet *f, cox_task_id task)
 {
     if (f->named != task) {
@@ -154,6 +161,33 @@ static char *idempotency_key(struct cox_fleet *f, const char *task, struct cox_s
     return key;
 }
 
+static size_t put_items(struct cox_fleet *f, Coxswain__V1__Assign *m, const struct cox_act_assign *a)
+{
+    Coxswain__V1__Item *items = cox_arena_alloc(&f->arena, (a->n_items + 1) * sizeof(*items));
+    size_t len = 0;
+
+    m->items = cox_arena_alloc(&f->arena, (a->n_items + 1) * sizeof(*m->items));
+    m->n_items = a->n_items;
+    for (size_t i = 0; i < a->n_items; i++) {
+        coxswain__v1__item__init(&items[i]);
+        items[i].index = a->items[i].index;
+        put_bytes(&items[i].spec_json, a->items[i].spec_json);
+        m->items[i] = &items[i];
+        len += a->items[i].spec_json.len + 16;
+    }
+    return len;
+}
+
+static void put_texts(struct cox_fleet *f, Coxswain__V1__Assign *m, const struct cox_act_assign *a)
+{
+    if (a->workspace.len > 0)
+        m->workspace = text(f, a->workspace);
+    if (a->bundle.len > 0)
+        m->bundle = text(f, a->bundle);
+    if (a->version.len > 0)
+        m->program_version = text(f, a->version);
+}
+
 static void assign(struct cox_session *s, const struct cox_act_assign *a)
 {
     struct cox_fleet *f = s->fleet;
@@ -167,8 +201,10 @@ static void assign(struct cox_session *s, const struct cox_act_assign *a)
     m->assign.step_name = text(f, a->address);
     m->assign.attempt = a->attempt;
     m->assign.handler = text(f, a->handler);
-    m->assign.spec_json.data = (uint8_t *)(uintptr_t)a->spec_json.data; /* only read */
-    m->assign.spec_json.len = a->spec_json.len;
+    put_bytes(&m->assign.spec_json, a->spec_json);
+    put_bytes(&m->assign.continuation_json, a->continuation);
+    put_bytes(&m->assign.artifacts_json, a->artifacts);
+    put_texts(f, &m->assign, a);
     m->assign.timeout_ms = (uint64_t)a->timeout_ms;
     m->assign.idempotency_key = idempotency_key(f, task, a->address);
     if (a->resources.cpu_milli || a->resources.memory_bytes || a->resources.disk_bytes) {
@@ -178,7 +214,9 @@ static void assign(struct cox_session *s, const struct cox_act_assign *a)
         m->resources.disk_bytes = a->resources.disk_bytes;
         m->assign.resources = &m->resources;
     }
-    out_add(s, &s->assigns, m, 256 + a->spec_json.len);
+    size_t len = a->spec_json.len + a->continuation.len + a->artifacts.len + put_items(f, &m->assign, a);
+
+    out_add(s, &s->assigns, m, 256 + len);
 }
 
 static void answer(struct cox_session *s, const struct cox_ref *ref, enum cox_answer kind)

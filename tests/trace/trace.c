@@ -3,6 +3,7 @@
 #include "../../orchestrator/engine/record.h"
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
+#include "cox/json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,8 @@
 #define PARTIES_MAX 64
 #define ENTITIES_MAX 65536
 #define EVALUATIONS_MAX 256
+#define BATCHES_MAX 16384
+#define ASKED_MAX 64
 #define START_WALL_MS 1000000
 
 struct saved {
@@ -29,6 +32,19 @@ struct open_evaluation {
     struct cox_act_evaluate act;
     struct cox_buf image;
     struct cox_eval_input *steps;
+};
+
+struct batch {
+    struct cox_ref ref;
+    uint32_t first, n;
+};
+
+/* A COMPOSE or FETCH that waits for its answer. */
+struct asked {
+    uint64_t ticket;
+    struct cox_hash hash;
+    struct cox_entity_key *parts;
+    size_t n_parts;
 };
 
 struct trace {
@@ -56,6 +72,10 @@ struct trace {
     struct open_evaluation evals[EVALUATIONS_MAX];
     size_t n_evals;
     size_t n_done_evals;
+    struct batch batches[BATCHES_MAX];
+    size_t n_batches;
+    struct asked composes[ASKED_MAX], fetches[ASKED_MAX];
+    size_t n_composes, n_done_composes, n_fetches, n_done_fetches;
 };
 
 static struct cox_now now(const struct trace *t)
@@ -132,15 +152,18 @@ static void keep_evaluation(struct trace *t, const struct cox_act_evaluate *x)
     struct open_evaluation *o = &t->evals[t->n_evals++];
     memset(o, 0, sizeof *o);
     o->act = *x;
+    o->act.item_json =
+        cox_slice(cox_strndup((const char *)x->item_json.data, x->item_json.len), x->item_json.len);
     cox_buf_append_slice(&o->image, x->image);
     o->steps = cox_calloc(x->n_steps + 1, sizeof o->steps[0]);
     for (size_t i = 0; i < x->n_steps; i++) {
         o->steps[i] = x->steps[i];
         o->steps[i].message =
             cox_slice_str(cox_strndup((const char *)x->steps[i].message.data, x->steps[i].message.len));
-        o->steps[i].output.bytes =
-            cox_slice(cox_strndup((const char *)x->steps[i].output.bytes.data, x->steps[i].output.bytes.len),
-                      x->steps[i].output.bytes.len);
+        struct cox_payload *values[] = { &o->steps[i].output, &o->steps[i].errors, &o->steps[i].artifacts };
+        for (size_t k = 0; k < 3; k++)
+            values[k]->bytes.data =
+                (const uint8_t *)cox_strndup((const char *)values[k]->bytes.data, values[k]->bytes.len);
     }
 }
 
@@ -176,6 +199,47 @@ static void keep_payload(struct trace *t, const struct cox_action *a)
     cox_free(old);
 }
 
+static void keep_batch(struct trace *t, const struct cox_act_assign *a)
+{
+    assert_true(t->n_batches < BATCHES_MAX);
+    for (size_t i = 0; i < a->n_items; i++)
+        assert_int_equal(a->items[i].index, a->items[0].index + i);
+    t->batches[t->n_batches++] = (struct batch){ a->ref, a->items[0].index, (uint32_t)a->n_items };
+}
+
+static void say_assign(struct trace *t, const struct cox_act_assign *a)
+{
+    const char *step = step_name(t, a->ref.task, a->ref.step), *to = party(t, a->session);
+    if (a->n_items == 0) {
+        say(t, "assign %s#%u to %s%s", step, a->attempt, to, a->fallback ? " (fallback)" : "");
+        return;
+    }
+    keep_batch(t, a);
+    if (a->n_items == 1)
+        say(t, "assign %s[%u]#%u to %s: %.*s", step, a->items[0].index, a->attempt, to,
+            (int)a->items[0].spec_json.len, (const char *)a->items[0].spec_json.data);
+    else
+        say(t, "assign %s[%u..%u]#%u to %s", step, a->items[0].index,
+            a->items[0].index + (uint32_t)a->n_items - 1, a->attempt, to);
+}
+
+static void keep_compose(struct trace *t, const struct cox_act_compose *x)
+{
+    assert_true(t->n_composes < ASKED_MAX);
+    struct asked *c = &t->composes[t->n_composes++];
+    *c = (struct asked){ .ticket = x->ticket, .n_parts = x->n_parts };
+    c->parts = cox_calloc(x->n_parts, sizeof c->parts[0]);
+    memcpy(c->parts, x->parts, x->n_parts * sizeof c->parts[0]);
+    say(t, "compose %zu parts", x->n_parts);
+}
+
+static void keep_fetch(struct trace *t, uint64_t ticket, struct cox_hash hash)
+{
+    assert_true(t->n_fetches < ASKED_MAX);
+    t->fetches[t->n_fetches++] = (struct asked){ .ticket = ticket, .hash = hash };
+    say(t, "fetch");
+}
+
 static void say_action(struct trace *t, const struct cox_action *a)
 {
     static const char *const answers[] = { "", "accepted", "duplicate", "stale", "unknown" };
@@ -184,8 +248,13 @@ static void say_action(struct trace *t, const struct cox_action *a)
         say_reply(t, &a->u.reply);
         break;
     case COX_ACT_ASSIGN:
-        say(t, "assign %s#%u to %s%s", step_name(t, a->u.assign.ref.task, a->u.assign.ref.step),
-            a->u.assign.attempt, party(t, a->u.assign.session), a->u.assign.fallback ? " (fallback)" : "");
+        say_assign(t, &a->u.assign);
+        break;
+    case COX_ACT_COMPOSE:
+        keep_compose(t, &a->u.compose);
+        break;
+    case COX_ACT_FETCH:
+        keep_fetch(t, a->u.fetch.ticket, a->u.fetch.hash);
         break;
     case COX_ACT_CANCEL:
         say(t, "stop %s on %s", step_name(t, a->u.attempt.ref.task, a->u.attempt.ref.step),
@@ -228,6 +297,20 @@ static void say_action(struct trace *t, const struct cox_action *a)
 
 /* ---- what the engine wrote down and people can see ---- */
 
+static void say_items(struct trace *t, const struct record *r)
+{
+    static const char *const next[] = { "done", "retries", "goes to another worker",
+                                        "?",    "FAILED",  "CANCELLED" };
+    struct cox_reader in = cox_reader(r->u.items_ended.items);
+    struct record_item item;
+    while (record_item_next(&in, &item)) {
+        bool plain = item.next == NEXT_DONE || item.next == NEXT_CANCEL;
+        say(t, "%s[%u] %s%s%s", step_name(t, r->task, r->step), item.index, next[item.next],
+            plain ? "" : " after ", plain ? "" : cox_code_text(item.code));
+    }
+    assert_false(in.bad);
+}
+
 static void say_record(struct trace *t, const struct record *r)
 {
     switch (r->type) {
@@ -249,6 +332,16 @@ static void say_record(struct trace *t, const struct record *r)
             plain ? "" : cox_code_text(r->u.ended.code));
         break;
     }
+    case RECORD_MAP_BEGUN:
+        say(t, "%s maps %u items", step_name(t, r->task, r->step), r->u.map.n_items);
+        break;
+    case RECORD_ITEMS_ENDED:
+        say_items(t, r);
+        break;
+    case RECORD_ITEMS_UNASSIGNED:
+        say(t, "%s[%u..%u] taken back from their worker", step_name(t, r->task, r->step), r->u.items.first,
+            r->u.items.first + r->u.items.n - 1);
+        break;
     case RECORD_TASK_STOPPING:
         say(t, "task stops: %.*s", (int)r->u.stopping.message.len, (const char *)r->u.stopping.message.data);
         break;
@@ -326,7 +419,7 @@ static struct cox_engine *rebuild(const struct trace *t, bool from_checkpoint)
     struct cox_engine *e = fresh();
     struct cox_slice tail;
     uint64_t after = from_checkpoint ? t->truncated_seq : 0;
-    for (int kind = 1; from_checkpoint && kind < 8; kind++)
+    for (int kind = 1; from_checkpoint && kind < 10; kind++)
         for (size_t i = 0; i < t->n_saved; i++)
             if (t->saved[i].key.kind == kind)
                 assert_int_equal(cox_engine_load(e, t->saved[i].key, t->saved[i].applied_seq,
@@ -380,6 +473,8 @@ void trace_end(struct trace *t)
         cox_free(b);
     }
     cox_mapb_fini(&t->payloads);
+    for (size_t i = 0; i < t->n_composes; i++)
+        cox_free(t->composes[i].parts);
     cox_free(t);
 }
 
@@ -404,6 +499,8 @@ void crash(struct trace *t)
     t->engine = e;
     for (size_t i = 0; i < t->n_parties; i++)
         t->parties[i].session = 0;
+    t->n_done_composes = t->n_composes; /* what was asked died with the engine */
+    t->n_done_fetches = t->n_fetches;
     assert_int_equal(cox_engine_recovered(e, now(t), t->n_records, &t->fx), COX_OK);
     absorb(t);
 }
@@ -478,6 +575,8 @@ static size_t split(const char *text, char *copy, const char **ret, size_t max)
     return n;
 }
 
+static struct cox_ref ref_of(struct trace *t, uint32_t task_no, const char *name);
+
 void attach_as(struct trace *t, const struct worker_spec *spec)
 {
     char texts[3][512];
@@ -506,8 +605,7 @@ void attach_as(struct trace *t, const struct worker_spec *spec)
     for (size_t i = 0; i < at->n_holds; i++) {
         struct cox_task_view view;
         cox_task_view(cox_engine_find(t->engine, 1), &view);
-        holds[i] = (struct cox_ref){ 1, cox_image_find_step(view.image, cox_slice_str(names[i])),
-                                     token_of(t, 1, names[i]) };
+        holds[i] = ref_of(t, 1, names[i]);
     }
     at->holds = holds;
     assert_true(t->n_parties < PARTIES_MAX);
@@ -554,8 +652,22 @@ void credit(struct trace *t, const char *id, uint64_t granted)
     step(t, &in);
 }
 
+/* The newest batch that begins with the item: "scan[0]". */
+static const struct batch *batch_of(const struct trace *t, const char *name)
+{
+    const char *bracket = strchr(name, '[');
+    uint32_t first = (uint32_t)strtoul(bracket + 1, NULL, 10);
+    for (size_t i = t->n_batches; i > 0; i--)
+        if (t->batches[i - 1].first == first)
+            return &t->batches[i - 1];
+    fail_msg("no batch begins with %s", name);
+    return NULL;
+}
+
 static struct cox_ref ref_of(struct trace *t, uint32_t task_no, const char *name)
 {
+    if (strchr(name, '[') != NULL)
+        return batch_of(t, name)->ref;
     const struct cox_task *task = cox_engine_find(t->engine, task_no);
     assert_non_null(task);
     struct cox_task_view view;
@@ -665,12 +777,126 @@ void archived(struct trace *t, uint32_t task_no)
     step(t, &(struct cox_input){ .kind = COX_IN_ARCHIVED, .u.task.task = task_no });
 }
 
+static void item_end(char *word, struct cox_item_result *ret)
+{
+    ret->status = *word == '!' ? COX_ATTEMPT_FAILED : COX_ATTEMPT_SUCCEEDED;
+    if (*word == '!') {
+        assert_true(cox_code_parse(cox_slice_str(word + 1), &ret->code));
+        ret->message = cox_slice_str("it broke");
+    } else {
+        ret->output = cox_slice_str(word);
+    }
+}
+
+void items(struct trace *t, const char *worker, const char *batch, const char *ends)
+{
+    const struct batch *b = batch_of(t, batch);
+    struct cox_item_result *results = cox_calloc(b->n, sizeof results[0]);
+    char *words = cox_strdup(ends), *rest = words, *word;
+    struct cox_input in = result(t, 1, worker, batch);
+    uint32_t index = b->first;
+    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
+        assert_true(index < b->first + b->n);
+        results[in.u.result.n_items].index = index++;
+        if (strcmp(word, "-") != 0)
+            item_end(word, &results[in.u.result.n_items++]);
+    }
+    in.u.result.status = COX_ATTEMPT_SUCCEEDED;
+    in.u.result.items = results;
+    step(t, &in);
+    cox_free(results);
+    cox_free(words);
+}
+
 /* ---- the compile thread's part ---- */
+
+/* As coxd keeps it: by size. The name is not of the kind that coxd uses; the engine does not look. */
+static struct cox_payload kept(struct trace *t, const struct cox_buf *b)
+{
+    struct cox_payload p = { .kind = COX_PAYLOAD_INLINE, .bytes = cox_buf_slice(b), .size = b->len };
+    (void)t;
+    if (b->len > COX_INLINE_PAYLOAD_LEN_MAX) {
+        uint64_t h = cox_hash64(b->data, b->len);
+        p.kind = COX_PAYLOAD_STORED;
+        memcpy(p.hash.b, &h, sizeof h);
+    }
+    return p;
+}
+
+static const struct saved *saved_of(const struct trace *t, struct cox_entity_key key)
+{
+    for (size_t i = 0; i < t->n_saved; i++)
+        if (t->saved[i].key.kind == key.kind && t->saved[i].key.id == key.id &&
+            t->saved[i].key.sub == key.sub)
+            return &t->saved[i];
+    fail_msg("part %u was not saved before it was to be joined", key.sub);
+    return NULL;
+}
+
+void compose(struct trace *t)
+{
+    assert_true(t->n_done_composes < t->n_composes);
+    const struct asked *c = &t->composes[t->n_done_composes++];
+    struct cox_buf output = { 0 }, failures = { 0 };
+    struct cox_input in = { .kind = COX_IN_COMPOSED };
+    cox_put_u8(&output, '[');
+    cox_put_u8(&failures, '[');
+    for (size_t i = 0; i < c->n_parts; i++) {
+        struct cox_buf outs = { 0 }, fails_ = { 0 };
+        const struct saved *s = saved_of(t, c->parts[i]);
+        assert_int_equal(cox_map_part_outputs(s->key, cox_buf_slice(&s->bytes), &outs, &fails_), COX_OK);
+        cox_buf_append_str(&output, output.len > 1 ? "," : "");
+        cox_buf_append_slice(&output, cox_buf_slice(&outs));
+        cox_buf_append_str(&failures, failures.len > 1 && fails_.len > 0 ? "," : "");
+        cox_buf_append_slice(&failures, cox_buf_slice(&fails_));
+        cox_buf_fini(&outs);
+        cox_buf_fini(&fails_);
+    }
+    cox_put_u8(&output, ']');
+    cox_put_u8(&failures, ']');
+    in.u.evaluated.ticket = c->ticket;
+    in.u.evaluated.ok = true;
+    in.u.evaluated.value = kept(t, &output);
+    if (failures.len > 2)
+        in.u.evaluated.errors = kept(t, &failures);
+    step(t, &in);
+    cox_buf_fini(&output);
+    cox_buf_fini(&failures);
+}
+
+void fetch(struct trace *t)
+{
+    assert_true(t->n_done_fetches < t->n_fetches);
+    const struct asked *f = &t->fetches[t->n_done_fetches++];
+    struct cox_buf *b = cox_mapb_get(&t->payloads, cox_slice(f->hash.b, sizeof f->hash.b));
+    struct cox_input in = { .kind = COX_IN_FETCHED, .u.fetched.ticket = f->ticket };
+    assert_non_null(b);
+    in.u.fetched.bytes = cox_buf_slice(b);
+    step(t, &in);
+}
+
+static uint32_t count_items(struct cox_slice list)
+{
+    struct cox_json_walk w = cox_json_walk(list);
+    uint32_t n = 0;
+    while (cox_json_next(&w))
+        n++;
+    return n;
+}
 
 struct eval_user {
     struct trace *t;
     struct open_evaluation *o;
 };
+
+static struct cox_slice value_of(struct trace *t, const struct cox_payload *p)
+{
+    if (p->kind != COX_PAYLOAD_STORED)
+        return p->bytes;
+    struct cox_buf *b = cox_mapb_get(&t->payloads, cox_slice(p->hash.b, sizeof p->hash.b));
+    assert_non_null(b);
+    return cox_buf_slice(b);
+}
 
 static void eval_step(void *user, uint32_t index, struct cox_eval_step *ret)
 {
@@ -683,12 +909,9 @@ static void eval_step(void *user, uint32_t index, struct cox_eval_step *ret)
         ret->status = in->status;
         ret->code = in->code;
         ret->message = in->message;
-        ret->output_json = in->output.bytes;
-        if (in->output.kind == COX_PAYLOAD_STORED) {
-            struct cox_buf *b = cox_mapb_get(&u->t->payloads, cox_slice(in->output.hash.b, 32));
-            assert_non_null(b);
-            ret->output_json = cox_buf_slice(b);
-        }
+        ret->output_json = value_of(u->t, &in->output);
+        ret->errors_json = value_of(u->t, &in->errors);
+        ret->artifacts_json = value_of(u->t, &in->artifacts);
     }
 }
 
@@ -706,7 +929,9 @@ void evaluate(struct trace *t)
                                 .step = eval_step,
                                 .success = o->act.success,
                                 .failure = o->act.failure,
-                                .error_code = o->act.error_code };
+                                .error_code = o->act.error_code,
+                                .item_json = o->act.item_json,
+                                .item_index = o->act.item_index };
     struct cox_image image;
     struct cox_buf out = { 0 }, error = { 0 };
     assert_int_equal(cox_image_open(&image, cox_buf_slice(&o->image)), COX_OK);
@@ -722,6 +947,10 @@ void evaluate(struct trace *t)
     in.u.evaluated.value.kind = COX_PAYLOAD_INLINE;
     in.u.evaluated.value.bytes = cox_buf_slice(&out);
     in.u.evaluated.value.size = out.len;
+    if (o->act.want == COX_EVAL_LIST) {
+        in.u.evaluated.value = kept(t, &out);
+        in.u.evaluated.n_items = count_items(cox_buf_slice(&out));
+    }
     in.u.evaluated.error = cox_buf_slice(&error);
     step(t, &in);
     cox_buf_fini(&out);
@@ -730,8 +959,11 @@ void evaluate(struct trace *t)
     for (size_t i = 0; i < o->act.n_steps; i++) {
         cox_free((void *)(uintptr_t)o->steps[i].message.data);
         cox_free((void *)(uintptr_t)o->steps[i].output.bytes.data);
+        cox_free((void *)(uintptr_t)o->steps[i].errors.bytes.data);
+        cox_free((void *)(uintptr_t)o->steps[i].artifacts.bytes.data);
     }
     cox_free(o->steps);
+    cox_free((void *)(uintptr_t)o->act.item_json.data);
 }
 
 /* ---- looking ---- */

@@ -58,6 +58,15 @@ void fails(struct trace *t, const char *worker, const char *step, enum cox_code 
 void cancelled(struct trace *t, const char *worker, const char *step);
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step,
                 const char *output_json);
+/* Items of a map: a batch is named by its first item, "scan[0]", wherever a step's name is asked for above;
+ * the newest of that first item is meant. Reports the end of each of its items, in order, in words: an output
+ * without white space, or "!EXIT_NONZERO"; "-" says nothing of that item. */
+void items(struct trace *t, const char *worker, const char *batch, const char *ends);
+/* Joins a map's parts, the oldest COMPOSE still open, as the compile thread would. */
+void compose(struct trace *t);
+/* Answers the oldest FETCH still open. */
+void fetch(struct trace *t);
+
 /* Reports with a token of the test's own. */
 void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step,
                   struct cox_token token);

@@ -211,6 +211,10 @@ void expand_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_image_call call;
     if (x->frame != 0)
         x->child = cox_map64_get(&e->tasks, x->frame);
+    if (x->map_begun) {
+        map_restore(e, t, step); /* stops by itself: it has attempts to take back first */
+        return;
+    }
     if (s->flags & STEP_STOPPING || t->stopping != COX_TASK_NONE) {
         expand_stop(e, t, step);
         return;
@@ -222,9 +226,7 @@ void expand_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
     }
     expand_arm(e, t, step);
     step_call(t, step, s, &call);
-    if (is_map(t, step))
-        map_restore(e, t, step);
-    else if (call.kind == COX_KIND_TASK && x->child == NULL)
+    if (call.kind == COX_KIND_TASK && x->child == NULL)
         subtask_restore(e, t, step);
     else if (call.kind == COX_KIND_RACE)
         race_inner_ended(e, t, step);

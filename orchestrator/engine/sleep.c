@@ -19,30 +19,33 @@ struct kept_input { /* a word to a task that sleeps */
 
 /* ---- coming to rest ---- */
 
-static bool frame_at_rest(const struct cox_task *t)
+enum rest { AT_REST, AT_WORK, RESTS_SOON };
+
+/* What is at work says so when it ends; what is just being handed over does not, and is looked at again. */
+static enum rest frame_rest(const struct cox_task *t)
 {
     bool ready = t->n_by_status[COX_STEP_READY] > 0 && !t->root->paused;
-    return cox_list_empty(&t->in_linking) && !ready && t->n_by_status[COX_STEP_RUNNING] == 0 &&
-           t->n_evaluations == 0 && t->n_watchers == 0 && t->stopping == COX_TASK_NONE &&
-           !cox_task_status_final(t->status);
+    if (ready || t->n_by_status[COX_STEP_RUNNING] > 0 || t->n_watchers > 0 || t->stopping != COX_TASK_NONE)
+        return AT_WORK;
+    bool handing = !cox_list_empty(&t->in_linking) || t->n_evaluations > 0 || cox_task_status_final(t->status);
+    return handing ? RESTS_SOON : AT_REST;
 }
 
 void task_may_rest(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_task *root = t->root;
-    if (!frame_at_rest(t) || cox_task_status_final(root->status) || cox_heap_has(&root->rest.node))
-        return;
-    timer_set(e, &root->rest, mono_after(e, COX_EVICT_AFTER_MS));
+    if (!cox_task_status_final(root->status) && !cox_heap_has(&root->rest.node))
+        timer_set(e, &root->rest, mono_after(e, COX_EVICT_AFTER_MS));
 }
 
 /* The earliest moment at which something of this frame happens by itself. False: it is a map's, or at work. */
 static bool frame_wake(const struct cox_task *t, int64_t *wake_wall_ms)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
-        const struct step *s = task_step(t, i);
         struct cox_image_call call;
-        if (s->status != COX_STEP_WAITING)
+        if (task_step_status(t, i) != COX_STEP_WAITING)
             continue;
+        const struct step *s = task_step(t, i);
         if (s->x->map != NULL || s->flags & (STEP_EVALUATING | STEP_HELD)) /* a permit is held in memory */
             return false;
         step_call(t, i, s, &call);
@@ -59,13 +62,17 @@ void task_rested(struct cox_engine *e, struct cox_task *root)
 {
     int64_t wake_wall_ms = INT64_MAX;
     uint32_t n_waiting = root->n_by_status[COX_STEP_WAITING];
-    bool rests = frame_at_rest(root) && frame_wake(root, &wake_wall_ms);
+    enum rest rest = frame_rest(root);
+    bool rests = frame_wake(root, &wake_wall_ms);
     COX_LIST_FOR_EACH (it, &root->frames) {
         const struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);
-        rests = rests && frame_at_rest(f) && frame_wake(f, &wake_wall_ms);
+        rest = rest != AT_REST ? rest : frame_rest(f);
+        rests = rests && rest == AT_REST && frame_wake(f, &wake_wall_ms);
     }
-    if (!rests || n_waiting == 0)
-        return; /* what keeps it at work comes to rest later, and says so */
+    if (rest == RESTS_SOON && n_waiting > 0)
+        timer_set(e, &root->rest, mono_after(e, COX_EVICT_AFTER_MS));
+    if (rest != AT_REST || !rests || n_waiting == 0)
+        return;
     if (root->doc.deadline_ms > 0) {
         int64_t from = root->revived_wall_ms > 0 ? root->revived_wall_ms : root->created_wall_ms;
         if (from + root->doc.deadline_ms < wake_wall_ms)

@@ -645,6 +645,8 @@ void settle_all(struct cox_engine *e)
         struct settled s = e->settled[i];
         settle_one(e, s.task, s.step);
         task_maybe_finish(e, s.task);
+        if (s.task->root->n_by_status[COX_STEP_WAITING] > 0)
+            task_may_rest(e, s.task);
     }
     e->n_settled = 0;
     e->settling = false;

@@ -581,7 +581,8 @@ struct cox_step_view {
     enum cox_step_status status;
     enum cox_step_reason reason;
     int64_t ready_wall_ms;
-    bool via_fallback;
+    bool via_fallback; /* SUCCEEDED by it */
+    bool in_fallback;  /* attempts from here on are the fallback's */
     enum cox_code code; /* when FAILED, or of the last failed attempt while it retries */
     struct cox_slice message;
     struct cox_payload output;

@@ -7,6 +7,7 @@
 #include "coxswain/v1/schedule_service.pb-c.h"
 #include "coxswain/v1/stats_service.pb-c.h"
 #include "coxswain/v1/template_service.pb-c.h"
+#include "externalscaler/externalscaler.pb-c.h"
 
 #define METHOD(text, fn)                                                                                     \
     {                                                                                                        \
@@ -24,12 +25,28 @@ static const struct cox_rpc_method task_methods[] = {
     METHOD("CancelTask", cox_api_cancel_task),     METHOD("PauseTask", cox_api_pause_task),
     METHOD("ResumeTask", cox_api_resume_task),     METHOD("SignalTask", cox_api_signal_task),
     METHOD("ApproveStep", cox_api_approve_step),   METHOD("RetryTask", cox_api_retry_task),
-    METHOD("ForkTask", cox_api_fork_task),
+    METHOD("ForkTask", cox_api_fork_task),         METHOD("Explain", cox_api_explain),
 };
 
 static const struct cox_rpc_method fleet_methods[] = {
     METHOD("ListWorkers", cox_api_list_workers),
     METHOD("DescribeWorker", cox_api_describe_worker),
+    METHOD("CordonWorker", cox_api_cordon_worker),
+    METHOD("DrainWorker", cox_api_drain_worker),
+};
+
+static const struct cox_rpc_method stats_methods[] = {
+    METHOD("GetStats", cox_api_get_stats),
+    METHOD("GetHistory", cox_api_get_history),
+    METHOD("WatchStats", cox_api_watch_stats),
+    METHOD("GetMetrics", cox_api_get_metrics),
+};
+
+static const struct cox_rpc_method scaler_methods[] = {
+    METHOD("IsActive", cox_api_is_active),
+    METHOD("StreamIsActive", cox_api_stream_is_active),
+    METHOD("GetMetricSpec", cox_api_get_metric_spec),
+    METHOD("GetMetrics", cox_api_get_scaler_metrics),
 };
 
 static const struct cox_rpc_method template_methods[] = {
@@ -60,7 +77,10 @@ struct cox_api *cox_api_create(void)
                                                              template_methods, COUNT(template_methods), a };
     a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__schedule_service__descriptor,
                                                              schedule_methods, COUNT(schedule_methods), a };
-    a->services[a->n_services++].descriptor = &coxswain__v1__stats_service__descriptor;
+    a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__stats_service__descriptor,
+                                                             stats_methods, COUNT(stats_methods), a };
+    a->services[a->n_services++] = (struct cox_rpc_service){ &externalscaler__external_scaler__descriptor,
+                                                             scaler_methods, COUNT(scaler_methods), a };
     a->services[a->n_services++].descriptor = &coxswain__v1__blob_service__descriptor;
     cox_list_init(&a->dirty);
     cox_list_init(&a->ops);
@@ -71,6 +91,7 @@ void cox_api_destroy(struct cox_api *a)
 {
     if (!a)
         return;
+    cox_stats_stop(a);
     cox_watched_fini(a);
     cox_heap_fini(&a->waits);
     cox_free(a);
@@ -80,6 +101,7 @@ void cox_api_start(struct cox_api *a, struct cox_driver *d, struct cox_fleet *f)
 {
     a->driver = d;
     a->fleet = f;
+    cox_stats_start(a);
 }
 
 const struct cox_rpc_service *cox_api_services(struct cox_api *a, size_t *ret_n)

@@ -25,6 +25,10 @@ void cox_api_turn(struct cox_api *a);
 /* When the next wait runs out; INT64_MAX: none. */
 int64_t cox_api_wake_ns(const struct cox_api *a);
 
+/* All metrics in Prometheus' text format. Other threads ask by a local call of
+ * /coxswain.v1.StatsService/GetMetrics. */
+void cox_metrics_text(struct cox_api *a, struct cox_buf *out);
+
 /* Ends everything that waits with UNAVAILABLE and refuses what comes. */
 void cox_api_drain(struct cox_api *a);
 

@@ -10,7 +10,7 @@
 #include "coxswain/v1/fleet_service.pb-c.h"
 #include "coxswain/v1/task_service.pb-c.h"
 
-#define COX_API_SERVICES 7
+#define COX_API_SERVICES 8
 #define COX_API_TENANT "default"
 
 struct cox_api {
@@ -24,6 +24,7 @@ struct cox_api {
     struct cox_list ops;      /* every cox_op with a call */
     size_t n_watches;         /* WatchTask streams */
     size_t n_told;            /* messages queued to them in this turn */
+    struct cox_stats *stats;  /* stats.c */
     bool draining;
 };
 
@@ -159,5 +160,20 @@ cox_api_method cox_api_list_workers, cox_api_describe_worker; /* workers.c */
 /* templates.c, schedules.c */
 cox_api_method cox_api_apply_template, cox_api_get_template, cox_api_list_templates, cox_api_delete_template;
 cox_api_method cox_api_apply_schedule, cox_api_get_schedule, cox_api_list_schedules, cox_api_delete_schedule;
+cox_api_method cox_api_cordon_worker, cox_api_drain_worker;
+cox_api_method cox_api_explain;                               /* explain.c */
+cox_api_method cox_api_get_stats, cox_api_get_history;        /* stats.c */
+cox_api_method cox_api_watch_stats, cox_api_get_metrics;
+cox_api_method cox_api_is_active, cox_api_stream_is_active; /* scaler.c */
+cox_api_method cox_api_get_metric_spec, cox_api_get_scaler_metrics;
+
+/* ---- stats.c: the clock behind the history ---- */
+void cox_stats_start(struct cox_api *a);
+void cox_stats_stop(struct cox_api *a);
+
+/* ---- reason.c: why a step is not where it could be ---- */
+/* A sentence without a full stop, in the arena; "" for NONE. `e` is NULL for a task from the archive. */
+char *cox_show_reason(struct cox_arena *a, const struct cox_engine *e, const struct cox_task *t,
+                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v);
 
 #endif

@@ -9,9 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAMES_MAX 5 /* of steps in a reason */
-#define REASON_LEN_MAX 512
-
 char *cox_show_text(struct cox_arena *a, struct cox_slice s)
 {
     return s.len > 0 ? cox_arena_dup(a, s.data, s.len) : (char *)(uintptr_t)protobuf_c_empty_string;
@@ -195,123 +192,6 @@ Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine 
 
 /* ---- steps ---- */
 
-struct text {
-    char *at;
-    size_t len;
-};
-
-static void put(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void put(struct text *t, const char *fmt, ...)
-{
-    va_list args;
-
-    va_start(args, fmt);
-    int n = vsnprintf(t->at + t->len, REASON_LEN_MAX - t->len, fmt, args);
-    va_end(args);
-    t->len += (size_t)n;
-    if (t->len >= REASON_LEN_MAX)
-        t->len = REASON_LEN_MAX - 1;
-}
-
-#define SLICE(s) (int)(s).len, (const char *)(s).data
-
-static void put_waits_for(struct text *out, const struct cox_engine *e, const struct cox_task *t,
-                          const struct cox_image *img, uint32_t step)
-{
-    struct cox_image_step s;
-    uint32_t n = 0;
-
-    cox_image_step(img, step, &s);
-    put(out, "waits for ");
-    for (uint32_t i = 0; i < s.n_needs; i++) {
-        struct cox_step_view need;
-        uint32_t index = cox_image_need(img, step, i);
-        cox_step_view(e, t, index, &need);
-        if (cox_step_status_final(need.status))
-            continue;
-        struct cox_slice name = step_name(img, index);
-        if (n < NAMES_MAX)
-            put(out, "%s%.*s", n ? ", " : "", SLICE(name));
-        n++;
-    }
-    if (n > NAMES_MAX)
-        put(out, " and %u more", n - NAMES_MAX);
-}
-
-static void put_no_worker(struct text *out, const struct cox_image *img, uint32_t step, bool fallback)
-{
-    struct cox_image_step s;
-    struct cox_image_call call;
-    struct cox_image_class cls;
-
-    cox_image_step(img, step, &s);
-    cox_image_call(img, fallback && s.fallback != COX_IMAGE_NONE ? s.fallback : s.call, &call);
-    cox_image_class(img, call.class_index, &cls);
-    put(out, "no attached worker offers %.*s", SLICE(cls.handler));
-    for (uint32_t i = 0; i < cls.n_requires; i++) {
-        struct cox_slice label, value;
-        bool negated;
-        cox_image_require(img, call.class_index, i, &label, &value, &negated);
-        put(out, "%s%.*s %s %.*s", i ? ", " : " where ", SLICE(label), negated ? "!=" : "==", SLICE(value));
-    }
-    if (cls.resources.cpu_milli)
-        put(out, ", cpu %lld.%03lld", (long long)cls.resources.cpu_milli / 1000,
-            (long long)cls.resources.cpu_milli % 1000);
-    if (cls.resources.memory_bytes)
-        put(out, ", memory %lldMi", (long long)(cls.resources.memory_bytes >> 20));
-    if (cls.resources.disk_bytes)
-        put(out, ", disk %lldMi", (long long)(cls.resources.disk_bytes >> 20));
-}
-
-static void put_backoff(struct text *out, const struct cox_step_view *v)
-{
-    struct cox_buf time = { 0 };
-
-    cox_put_time(&time, v->ready_wall_ms);
-    put(out, "tries again at %s", cox_buf_cstr(&time));
-    if (v->code != COX_CODE_NONE)
-        put(out, " after %s", cox_code_text(v->code));
-    cox_buf_fini(&time);
-}
-
-static char *show_reason(struct cox_arena *a, const struct cox_engine *e, const struct cox_task *t,
-                         const struct cox_image *img, uint32_t step, const struct cox_step_view *v)
-{
-    struct text out = { NULL, 0 };
-
-    if (v->reason == COX_REASON_NONE)
-        return (char *)(uintptr_t)protobuf_c_empty_string;
-    out.at = cox_arena_alloc(a, REASON_LEN_MAX);
-    switch (v->reason) {
-    case COX_REASON_NONE:
-        break;
-    case COX_REASON_DEPENDENCIES:
-        put_waits_for(&out, e, t, img, step);
-        break;
-    case COX_REASON_BACKOFF:
-        put_backoff(&out, v);
-        break;
-    case COX_REASON_NO_WORKER:
-        put_no_worker(&out, img, step, v->via_fallback);
-        break;
-    case COX_REASON_NO_CAPACITY:
-        put(&out, "every worker that fits is busy");
-        break;
-    case COX_REASON_EVALUATING:
-        put(&out, "its input is being computed");
-        break;
-    case COX_REASON_WORKER_AWAY:
-        put(&out, "its worker is disconnected; waiting for it to come back");
-        break;
-    case COX_REASON_CANCELLING:
-        put(&out, "told to stop");
-        break;
-    default:
-        break;
-    }
-    return out.at;
-}
-
 static Coxswain__V1__Attempt *show_attempt(struct cox_arena *a, const struct cox_attempt_view *v)
 {
     Coxswain__V1__Attempt *m = cox_arena_alloc(a, sizeof(*m));
@@ -378,7 +258,7 @@ Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine 
     m->address = show_address(a, t, task->root, step);
     m->kind = (char *)(uintptr_t)cox_step_kind_text(s.kind);
     m->status = (Coxswain__V1__StepStatus)v.status;
-    m->reason = show_reason(a, e, t, task->image, step, &v);
+    m->reason = cox_show_reason(a, e, t, task->image, step, &v);
     m->n_attempts = v.n_attempts;
     m->attempts = cox_arena_alloc(a, (v.n_attempts + 1) * sizeof(*m->attempts));
     for (uint32_t i = 0; i < v.n_attempts; i++) {

@@ -1,5 +1,7 @@
-/* ListWorkers and DescribeWorker. What is attached is no durable state, so nothing is held. */
+/* The fleet as operators see and steer it. What is attached is no durable state, so nothing is held. */
 #include "internal.h"
+
+#include "cox/base/alloc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,9 @@ static Coxswain__V1__WorkerState state_of(const struct cox_worker_view *v)
 {
     if (v->session == 0)
         return COXSWAIN__V1__WORKER_STATE__WORKER_STATE_DISCONNECTED;
-    return v->draining ? COXSWAIN__V1__WORKER_STATE__WORKER_STATE_DRAINING
+    if (v->draining)
+        return COXSWAIN__V1__WORKER_STATE__WORKER_STATE_DRAINING;
+    return v->cordoned ? COXSWAIN__V1__WORKER_STATE__WORKER_STATE_CORDONED
                        : COXSWAIN__V1__WORKER_STATE__WORKER_STATE_ATTACHED;
 }
 
@@ -131,4 +135,63 @@ void cox_api_describe_worker(struct cox_rpc_call *call, const ProtobufCMessage *
         cox_call_fail(call, COX_RPC_NOT_FOUND, "NO_WORKER", "no worker %s", m->id);
     }
     cox_arena_fini(&arena);
+}
+
+/* ---- steering ---- */
+
+struct policy {
+    struct cox_requested requested;
+    struct cox_op op;
+    char *worker_id;
+    bool drain;
+};
+
+static void policy_gone(struct cox_op *op)
+{
+    (void)op; /* the answer still comes to us */
+}
+
+static void policy_reply(struct cox_requested *q, const struct cox_act_reply *reply)
+{
+    static const Coxswain__V1__CordonWorkerResponse cordoned = COXSWAIN__V1__CORDON_WORKER_RESPONSE__INIT;
+    static const Coxswain__V1__DrainWorkerResponse asked = COXSWAIN__V1__DRAIN_WORKER_RESPONSE__INIT;
+    struct policy *p = COX_CONTAINER_OF(q, struct policy, requested);
+
+    if (reply->err == COX_OK)
+        cox_op_reply(&p->op, p->drain ? &asked.base : &cordoned.base);
+    else
+        cox_op_failf(&p->op, COX_RPC_NOT_FOUND, "NO_WORKER", "no worker %s", p->worker_id);
+    cox_op_fini(&p->op);
+    cox_free(p->worker_id);
+    cox_free(p);
+}
+
+static void policy_start(struct cox_api *a, struct cox_rpc_call *call, const char *id, int what)
+{
+    struct cox_input in = { .kind = COX_IN_POLICY };
+    struct policy *p = COX_NEW(struct policy);
+
+    cox_op_init(&p->op, a, call);
+    p->op.on_gone = policy_gone;
+    p->requested.on_reply = policy_reply;
+    p->worker_id = cox_strdup(id);
+    p->drain = what == COX_POLICY_DRAIN;
+    in.u.policy.request = (uintptr_t)&p->requested;
+    in.u.policy.worker_id = cox_slice_str(id);
+    in.u.policy.what = what;
+    cox_driver_step(a->driver, &in);
+}
+
+void cox_api_cordon_worker(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__CordonWorkerRequest *m = (const Coxswain__V1__CordonWorkerRequest *)message;
+
+    policy_start(user, call, m->id, m->uncordon ? COX_POLICY_UNCORDON : COX_POLICY_CORDON);
+}
+
+void cox_api_drain_worker(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__DrainWorkerRequest *m = (const Coxswain__V1__DrainWorkerRequest *)message;
+
+    policy_start(user, call, m->id, COX_POLICY_DRAIN);
 }

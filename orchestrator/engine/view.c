@@ -149,6 +149,7 @@ void cox_step_view(const struct cox_engine *e, const struct cox_task *t, uint32_
         if (x->artifacts != NULL)
             ret->artifacts = x->artifacts->payload;
     }
+    ret->in_fallback = (s->flags & STEP_IN_FALLBACK) != 0;
     ret->via_fallback = s->status == COX_STEP_SUCCEEDED && s->flags & STEP_IN_FALLBACK;
     if (s->status != COX_STEP_SUCCEEDED) {
         ret->code = (enum cox_code)s->code;

@@ -22,7 +22,7 @@ void cox_fleet_start(struct cox_fleet *f, struct cox_driver *d);
 /* WorkerService, for the server's table; lives as long as the fleet. */
 const struct cox_rpc_service *cox_fleet_service(struct cox_fleet *f);
 
-/* ASSIGN CANCEL ANSWER CLOSE; others are ignored. Slices must live until the flush. */
+/* ASSIGN CANCEL ANSWER CLOSE RELEASE DRAIN; others are ignored. Slices must live until the flush. */
 void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a);
 void cox_fleet_flush(struct cox_fleet *f);
 

@@ -113,6 +113,32 @@ static const char *read_handlers(struct cox_session *s, const Coxswain__V1__Hell
     return NULL;
 }
 
+/* The exact version of each handler "name@major" that a program stands behind. */
+static const char *read_programs(struct cox_session *s, const Coxswain__V1__Hello *h, struct cox_in_attach *in)
+{
+    if (h->n_programs > COX_WORKER_HANDLERS_MAX)
+        return wrong(s, "hello.programs: %zu, at most %u", h->n_programs, COX_WORKER_HANDLERS_MAX);
+    struct cox_slice *versions = cox_arena_alloc(&s->fleet->arena, (in->n_handlers + 1) * sizeof(*versions));
+
+    memset(versions, 0, in->n_handlers * sizeof(*versions));
+    for (size_t i = 0; i < h->n_programs; i++) {
+        const Coxswain__V1__Program *p = h->programs[i];
+        size_t major_len = strcspn(p->version, ".");
+        char name[HANDLER_LEN_MAX + 1];
+        int len = snprintf(name, sizeof(name), "%s@%.*s", p->name, (int)(major_len < 32 ? major_len : 32), p->version);
+        if (strlen(p->version) > COX_PROGRAM_VERSION_LEN_MAX)
+            return wrong(s, "hello.programs[%zu].version: %zu bytes, at most %u", i, strlen(p->version),
+                         COX_PROGRAM_VERSION_LEN_MAX);
+        struct cox_slice handler = cox_slice(name, len < (int)sizeof(name) ? (size_t)len : sizeof(name) - 1);
+        const struct cox_slice *found =
+            bsearch(&handler, in->handlers, in->n_handlers, sizeof(*in->handlers), by_text);
+        if (found)
+            versions[found - in->handlers] = cox_slice_str(p->version);
+    }
+    in->versions = versions;
+    return NULL;
+}
+
 static const char *read_holds(struct cox_session *s, const Coxswain__V1__Hello *h, struct cox_in_attach *in)
 {
     if (h->shard_uid != cox_driver_uid(s->fleet->driver))
@@ -154,6 +180,7 @@ static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hell
     if (h->slots == 0 || h->slots > COX_WORKER_SLOTS_MAX)
         return wrong(s, "hello.slots: %u, expected 1 to %u", h->slots, COX_WORKER_SLOTS_MAX);
     if ((bad = read_labels(s, h, &in.u.attach)) || (bad = read_handlers(s, h, &in.u.attach)) ||
+        (bad = read_programs(s, h, &in.u.attach)) ||
         (bad = read_resources(s, h, &in.u.attach)) || (bad = read_holds(s, h, &in.u.attach)))
         return bad;
     s->worker_id = cox_strdup(h->worker_id);

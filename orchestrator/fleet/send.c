@@ -27,6 +27,12 @@ static void ref_fill(struct ref_message *m, const struct cox_ref *ref)
     m->token.counter = ref->token.counter;
 }
 
+static void flush_later(struct cox_session *s)
+{
+    if (s->dirty.next == &s->dirty)
+        cox_list_push_back(&s->fleet->dirty, &s->dirty);
+}
+
 static void out_add(struct cox_session *s, struct cox_outgoing *out, void *message, size_t len)
 {
     if (out->len == out->cap) {
@@ -35,8 +41,7 @@ static void out_add(struct cox_session *s, struct cox_outgoing *out, void *messa
     }
     out->items[out->len++] = message;
     s->out_len += len;
-    if (s->dirty.next == &s->dirty)
-        cox_list_push_back(&s->fleet->dirty, &s->dirty);
+    flush_later(s);
     if (s->out_len > FLUSH_LEN)
         cox_session_flush(s);
 }
@@ -47,6 +52,7 @@ void cox_session_outgoing_fini(struct cox_session *s)
     cox_free(s->cancels.items);
     cox_free(s->assigns.items);
     cox_free(s->logs_wanted.items);
+    cox_free(s->released.items);
 }
 
 static void send_message(struct cox_session *s, const Response *m)
@@ -71,9 +77,13 @@ void cox_session_flush(struct cox_session *s)
     m.assigns = (Coxswain__V1__Assign **)s->assigns.items;
     m.n_logs_wanted = s->logs_wanted.len;
     m.logs_wanted = (Coxswain__V1__LogWanted **)s->logs_wanted.items;
+    m.n_released = s->released.len;
+    m.released = (char **)s->released.items;
+    m.drain = s->drain;
     if (!s->dead && s->call)
         send_message(s, &m);
-    s->answers.len = s->cancels.len = s->assigns.len = s->logs_wanted.len = 0;
+    s->answers.len = s->cancels.len = s->assigns.len = s->logs_wanted.len = s->released.len = 0;
+    s->drain = false;
     s->out_len = 0;
     cox_list_remove(&s->dirty);
 }
@@ -241,6 +251,11 @@ static void cancel(struct cox_session *s, const struct cox_ref *ref)
     out_add(s, &s->cancels, m, 48);
 }
 
+static void release(struct cox_session *s, cox_task_id task)
+{
+    out_add(s, &s->released, text(s->fleet, cox_slice_str(task_text(s->fleet, task))), COX_TASK_ID_TEXT_MAX);
+}
+
 static void close_by_engine(struct cox_session *s, enum cox_err err, const char *message)
 {
     if (err == COX_ERR_STALE)
@@ -267,6 +282,16 @@ void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a)
     case COX_ACT_ANSWER:
         if ((s = cox_session_find(f, a->u.attempt.session)) && !s->dead)
             answer(s, &a->u.attempt.ref, a->u.attempt.answer);
+        break;
+    case COX_ACT_RELEASE:
+        if ((s = cox_session_find(f, a->u.worker.session)) && !s->dead)
+            release(s, a->u.worker.task);
+        break;
+    case COX_ACT_DRAIN:
+        if ((s = cox_session_find(f, a->u.worker.session)) && !s->dead) {
+            s->drain = true;
+            flush_later(s);
+        }
         break;
     case COX_ACT_CLOSE:
         if ((s = cox_session_find(f, a->u.close.session)))

@@ -26,6 +26,8 @@ struct cox_session {
     struct cox_outgoing cancels;
     struct cox_outgoing assigns;
     struct cox_outgoing logs_wanted;
+    struct cox_outgoing released; /* ids of tasks, as text */
+    bool drain;                   /* ask it to finish and leave */
     struct cox_list readers;
 };
 

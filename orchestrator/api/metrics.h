@@ -1,0 +1,50 @@
+/* Metrics: one table says what there is; /metrics, GetStats, WatchStats, GetHistory and the scaler read it.
+ *
+ * A metric is read from a source that was filled once, so that all values are of one moment. Reading it is
+ * O(samples); tenants beyond 200 are counted as "other" by the engine already. Thread: the engine's.
+ */
+#ifndef COX_ORCHESTRATOR_API_METRICS_H
+#define COX_ORCHESTRATOR_API_METRICS_H
+
+#include "cox/engine.h"
+#include "cox/store.h"
+
+enum cox_metric_type { COX_METRIC_COUNTER, COX_METRIC_GAUGE, COX_METRIC_HISTOGRAM, COX_METRIC_SUMMARY };
+
+#define COX_METRIC_LABELS_MAX 3
+
+struct cox_metric_source {
+    const struct cox_engine *engine;
+    const char *version;
+    struct cox_engine_stats stats;
+    struct cox_store_stats store;
+};
+
+struct cox_sample {
+    const char *name;   /* with the suffix of its part: "cox_step_run_seconds_sum" */
+    bool cumulative;    /* only grows while the process lives */
+    bool is_bucket;     /* one of a histogram's buckets */
+    struct cox_label labels[COX_METRIC_LABELS_MAX];
+    size_t n_labels;
+    double value;
+};
+/* `sample` and what it points to live for the call. */
+typedef void cox_on_sample(void *user, const struct cox_sample *sample);
+
+struct cox_metric {
+    const char *name;
+    enum cox_metric_type type;
+    const char *help;
+    void (*read)(const struct cox_metric *m, const struct cox_metric_source *src, cox_on_sample *fn, void *user);
+};
+
+void cox_metric_source_read(struct cox_metric_source *src, const struct cox_engine *e,
+                            const struct cox_store *s, const char *version); /* `s` may be NULL */
+/* In the table's order; *it starts at 0; NULL at the end. */
+const struct cox_metric *cox_metric_next(size_t *it);
+/* Every sample whose metric's name begins with `prefix`. */
+void cox_metrics_read(const struct cox_metric_source *src, const char *prefix, cox_on_sample *fn, void *user);
+/* Prometheus text exposition format 0.0.4. */
+void cox_metrics_write(const struct cox_metric_source *src, struct cox_buf *out);
+
+#endif

@@ -1,5 +1,7 @@
 #include "driver.h"
 
+#include "housekeep.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
 #include "cox/base/units.h"
@@ -16,6 +18,7 @@
 #define CHECKPOINT_SLICE_LEN ((size_t)1 << 20)
 #define APPEND_ROOM_MIN 2
 #define POOL_MAX 64
+#define INDEX_ROW_LEN 128
 #define CLOCK_STEPS 64 /* inputs that may share one reading of the clock */
 
 /* The effects of one turn, from its append until the last action has left. */
@@ -46,6 +49,9 @@ struct cox_driver {
 
     struct cox_list holds;   /* by seq */
     struct cox_list fetches; /* not yet with the store */
+    struct cox_list asks;    /* likewise */
+    uint64_t done_seq;       /* up to here the store has been told everything */
+    struct cox_housekeep housekeep;
 
     int64_t engine_wake_ns;
     int64_t last_turn_ns;
@@ -179,6 +185,8 @@ enum cox_err cox_driver_create(const struct cox_driver_config *config, const str
         .uri = config->store,
         .data_dir = config->data_dir,
         .shard = config->shard,
+        .retention_ms = config->retention_ms,
+        .min_free = config->min_free,
         .wake = config->wake,
         .on_fatal = on_fatal,
         .user = config->wake_user,
@@ -191,6 +199,7 @@ enum cox_err cox_driver_create(const struct cox_driver_config *config, const str
     cox_list_init(&d->pool);
     cox_list_init(&d->holds);
     cox_list_init(&d->fetches);
+    cox_list_init(&d->asks);
     d->hooks = *hooks;
     d->checkpoint_len = config->checkpoint_len;
     d->engine_wake_ns = INT64_MAX;
@@ -210,6 +219,7 @@ enum cox_err cox_driver_create(const struct cox_driver_config *config, const str
     }
     d->compile = cox_compile_create(config->wake, config->wake_user);
     d->last_turn_ns = d->last_event_ns = cox_clock_mono_ns();
+    cox_housekeep_init(&d->housekeep, d, config, d->last_turn_ns);
     *ret = d;
     d = NULL;
 out:
@@ -264,9 +274,29 @@ static void fetches_send(struct cox_driver *d)
     }
 }
 
+void cox_driver_ask(struct cox_driver *d, struct cox_ask *ask)
+{
+    cox_list_push_back(&d->asks, &ask->node);
+}
+
+static void asks_send(struct cox_driver *d)
+{
+    while (!cox_list_empty(&d->asks)) {
+        struct cox_ask *ask = COX_CONTAINER_OF(d->asks.next, struct cox_ask, node);
+
+        ask->req.ticket = (uintptr_t)ask;
+        if (ask->req.op == COX_STORE_LIST)
+            ask->req.seq = d->done_seq;
+        if (!cox_store_request(d->store, &ask->req))
+            return;
+        cox_list_remove(&ask->node);
+    }
+}
+
 static void event_handle(struct cox_driver *d, struct cox_store_event *ev)
 {
     struct cox_fetch *f;
+    struct cox_ask *ask;
 
     switch (ev->op) {
     case COX_STORE_READ_ARCHIVE:
@@ -279,6 +309,13 @@ static void event_handle(struct cox_driver *d, struct cox_store_event *ev)
         if (ev->err)
             on_fatal(NULL, "a finished task could not be archived");
         step(d, &(struct cox_input){ .kind = COX_IN_ARCHIVED, .u.task.task = ev->id });
+        break;
+    case COX_STORE_LIST:
+    case COX_STORE_DELETE:
+    case COX_STORE_SWEEP:
+    case COX_STORE_BACKUP:
+        ask = (struct cox_ask *)(uintptr_t)ev->ticket;
+        ask->fn(ask, ev->err, ev->id, &ev->bytes);
         break;
     case COX_STORE_TRUNCATE:
         if (ev->err)
@@ -322,6 +359,21 @@ static void fetch_start(struct cox_driver *d, uint64_t ticket, const struct cox_
     cox_driver_fetch(d, &af->fetch);
 }
 
+static void put_index_row(struct cox_buf *out, const struct cox_act_index *x)
+{
+    cox_buf_reserve(out, INDEX_ROW_LEN);
+    cox_index_row_encode(out, &(struct cox_index_row){
+                                  .id = x->task,
+                                  .status = (uint8_t)x->status,
+                                  .created_wall_ms = x->created_wall_ms,
+                                  .finished_wall_ms = x->finished_wall_ms,
+                                  .name = x->name,
+                                  .tenant = x->tenant,
+                                  .labels = x->labels,
+                                  .n_labels = x->n_labels,
+                              });
+}
+
 static bool store_action(struct cox_driver *d, enum cox_store_op op, const struct cox_action *a)
 {
     struct cox_store_request req = { .op = op };
@@ -347,6 +399,10 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
     case COX_STORE_TRUNCATE:
         req.seq = a->u.truncate.seq;
         break;
+    case COX_STORE_INDEX:
+        req.id = a->u.index.task;
+        put_index_row(&req.bytes, &a->u.index);
+        break;
     default:
         return true;
     }
@@ -371,6 +427,8 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
         return store_action(d, COX_STORE_FORGET, a);
     case COX_ACT_TRUNCATE:
         return store_action(d, COX_STORE_TRUNCATE, a);
+    case COX_ACT_INDEX:
+        return store_action(d, COX_STORE_INDEX, a);
     case COX_ACT_STORE_SLEEPER:
         return store_action(d, COX_STORE_SAVE, a);
     case COX_ACT_LOAD:
@@ -560,26 +618,31 @@ void cox_driver_turn(struct cox_driver *d, size_t n_events)
     if (d->hooks.on_turn)
         d->hooks.on_turn(d->hooks.user);
     append(d);
-    holds_release(d, release(d));
+    d->done_seq = release(d);
+    holds_release(d, d->done_seq);
+    cox_housekeep_turn(&d->housekeep, d->now.mono_ns);
     fetches_send(d);
+    asks_send(d);
 }
 
 int64_t cox_driver_wake_ns(const struct cox_driver *d)
 {
     if (checkpoint_may_save(d) || (!d->log_full && d->cur->fx.n_records + d->cur->fx.n_actions > 0))
         return d->now.mono_ns;
-    if (d->state_full || !cox_list_empty(&d->fetches))
+    if (d->state_full || !cox_list_empty(&d->fetches) || !cox_list_empty(&d->asks))
         return d->now.mono_ns + RETRY_NS;
     if (d->settle_until_ns || cox_driver_full(d))
         return d->now.mono_ns + QUIET_NS;
-    return d->engine_wake_ns;
+    int64_t housekeep_ns = cox_housekeep_wake_ns(&d->housekeep);
+
+    return d->engine_wake_ns < housekeep_ns ? d->engine_wake_ns : housekeep_ns;
 }
 
 bool cox_driver_full(const struct cox_driver *d)
 {
     return d->state_full || cox_store_append_room(d->store) < APPEND_ROOM_MIN ||
            d->pending_len + d->cur->fx.records.len > PENDING_LEN_MAX || cox_compile_full(d->compile) ||
-           !cox_list_empty(&d->fetches);
+           !cox_list_empty(&d->fetches) || d->housekeep.stifled;
 }
 
 bool cox_driver_settled(const struct cox_driver *d)
@@ -609,6 +672,16 @@ const struct cox_engine *cox_driver_engine(const struct cox_driver *d)
 struct cox_compile *cox_driver_compile(struct cox_driver *d)
 {
     return d->compile;
+}
+
+enum cox_shortage cox_driver_shortage(const struct cox_driver *d)
+{
+    return d->housekeep.shortage;
+}
+
+bool cox_driver_ready(const struct cox_driver *d)
+{
+    return d->housekeep.shortage == COX_SHORTAGE_NONE;
 }
 
 struct cox_store *cox_driver_store(struct cox_driver *d)

@@ -48,6 +48,10 @@ struct cox_driver_config {
     uint32_t shard;
     uint64_t seed;
     uint64_t checkpoint_len;  /* bytes of log between checkpoints */
+    int64_t retention_ms;     /* ended tasks are kept this long; 0: for ever */
+    uint64_t min_free;        /* bytes; 0: do not look */
+    uint64_t memory_limit;    /* bytes; 0: none */
+    int64_t sweep_every_ms;   /* between two passes of the sweep; 0: never */
     void (*wake)(void *user); /* any thread: take a turn soon */
     void *wake_user;
 };
@@ -110,6 +114,21 @@ struct cox_fetch {
     void (*fn)(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes);
 };
 void cox_driver_fetch(struct cox_driver *d, struct cox_fetch *f);
+
+/* Any other request to the store; `fn` as above, `id` is the event's. A LIST is told, as `seq`, how far the store
+ * has been told everything. */
+struct cox_ask {
+    struct cox_list node;
+    struct cox_store_request req;
+    void (*fn)(struct cox_ask *ask, enum cox_err err, uint64_t id, struct cox_buf *bytes);
+};
+void cox_driver_ask(struct cox_driver *d, struct cox_ask *ask);
+
+/* What is short, if anything: submissions are refused then. */
+enum cox_shortage { COX_SHORTAGE_NONE, COX_SHORTAGE_DISK, COX_SHORTAGE_MEMORY };
+enum cox_shortage cox_driver_shortage(const struct cox_driver *d);
+/* Recovered, and nothing is short: what /readyz says, beside that it serves. */
+bool cox_driver_ready(const struct cox_driver *d);
 
 /* ---- evaluate.c: COX_ACT_EVALUATE on the compile thread ---- */
 void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act);

@@ -117,6 +117,11 @@ void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act
     (void)d, (void)act;
 }
 
+void cox_compose_start(struct cox_driver *d, const struct cox_act_compose *act)
+{
+    (void)d, (void)act;
+}
+
 /* Documents are not this test's matter. */
 enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_buf *ret_image,
                               struct cox_violations *v)
@@ -141,6 +146,7 @@ struct cox_store {
     size_t n_requests;
     struct cox_store_event events[8];
     size_t n_events;
+    uint64_t free_bytes;
 };
 static struct cox_store store;
 
@@ -212,6 +218,17 @@ bool cox_store_poll(struct cox_store *s, struct cox_store_event *ret)
         return false;
     *ret = s->events[--s->n_events];
     return true;
+}
+
+void cox_index_row_encode(struct cox_buf *b, const struct cox_index_row *row)
+{
+    cox_put_u64(b, row->id);
+}
+
+uint64_t cox_store_free_bytes(const struct cox_store *s)
+{
+    (void)s;
+    return store.free_bytes;
 }
 
 void cox_store_close(struct cox_store *s)
@@ -534,6 +551,76 @@ static void a_checkpoint_begins_when_the_log_has_grown(void **state)
     assert_true(cox_driver_checkpointing(d));
 }
 
+static void on_asked(struct cox_ask *ask, enum cox_err err, uint64_t id, struct cox_buf *bytes)
+{
+    (void)bytes;
+    assert_int_equal(err, COX_ERR_NOT_FOUND);
+    assert_int_equal(id, 5);
+    ask->fn = NULL;
+}
+
+static void what_is_asked_of_the_store_waits_for_room_and_is_answered(void **state)
+{
+    struct cox_driver *d = *state;
+    struct cox_ask ask = { .req = { .op = COX_STORE_DELETE, .id = 5 }, .fn = on_asked };
+
+    store.state_room = 0;
+    cox_driver_ask(d, &ask);
+    cox_driver_turn(d, 0);
+    assert_int_equal(store.n_requests, 0);
+    assert_true(cox_driver_wake_ns(d) < INT64_MAX);
+    store.state_room = 1;
+    cox_driver_turn(d, 0);
+    assert_int_equal(store.n_requests, 1);
+    assert_int_equal(store.requests[0], COX_STORE_DELETE);
+    store.events[store.n_events++] =
+        (struct cox_store_event){ COX_STORE_DELETE, (uintptr_t)&ask, 5, COX_ERR_NOT_FOUND, { 0 } };
+    cox_driver_turn(d, 0);
+    assert_null(ask.fn);
+    assert_true(cox_driver_wake_ns(d) == INT64_MAX);
+}
+
+/* A driver of its own, whose store has as much room as the test says. */
+static struct cox_driver *housekeeping(uint64_t free_bytes, uint64_t min_free, uint64_t memory_limit)
+{
+    const struct cox_driver_config config = { .store = "memory",
+                                              .checkpoint_len = 1000,
+                                              .wake = wake,
+                                              .min_free = min_free,
+                                              .memory_limit = memory_limit };
+    struct cox_driver_recovery found;
+    struct cox_buf error = { 0 };
+    struct cox_driver *d;
+
+    memset(&store, 0, sizeof(store));
+    store.room = store.state_room = 32;
+    store.free_bytes = free_bytes;
+    assert_int_equal(cox_driver_create(&config, &(struct cox_driver_hooks){ 0 }, &d, &found, &error), COX_OK);
+    cox_driver_turn(d, 0);
+    return d;
+}
+
+static void what_is_short_is_found(void **state)
+{
+    struct cox_driver *d;
+
+    (void)state;
+    d = housekeeping(999, 1000, 0);
+    assert_int_equal(cox_driver_shortage(d), COX_SHORTAGE_DISK);
+    assert_false(cox_driver_ready(d));
+    assert_false(cox_driver_full(d)); /* running tasks finish */
+    assert_true(cox_driver_wake_ns(d) < INT64_MAX);
+    cox_driver_destroy(d);
+    d = housekeeping(1000, 1000, (uint64_t)1 << 50);
+    assert_int_equal(cox_driver_shortage(d), COX_SHORTAGE_NONE);
+    assert_true(cox_driver_ready(d));
+    cox_driver_destroy(d);
+    d = housekeeping(1000, 1000, 1);
+    assert_int_equal(cox_driver_shortage(d), COX_SHORTAGE_MEMORY);
+    assert_true(cox_driver_full(d)); /* above all of it: reads stop until the next look */
+    cox_driver_destroy(d);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -551,6 +638,8 @@ int main(void)
         TEST(a_full_log_holds_timers),
         TEST(a_checkpoint_goes_on_until_the_log_is_cut),
         TEST(a_checkpoint_begins_when_the_log_has_grown),
+        TEST(what_is_asked_of_the_store_waits_for_room_and_is_answered),
+        TEST(what_is_short_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

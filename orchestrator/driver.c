@@ -6,6 +6,7 @@
 #include "cox/base/log.h"
 #include "cox/base/units.h"
 
+#include <malloc.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #define CHECKPOINT_SLICE_LEN ((size_t)1 << 20)
 #define APPEND_ROOM_MIN 2
 #define POOL_MAX 64
+#define IDLE_NS (1000 * NS_PER_MS)
 #define INDEX_ROW_LEN 128
 #define CLOCK_STEPS 64 /* inputs that may share one reading of the clock */
 
@@ -603,6 +605,21 @@ static void checkpoint_turn(struct cox_driver *d)
                                      .u.checkpoint.max_bytes = CHECKPOINT_SLICE_LEN });
 }
 
+/* After a burst the memory of its turns goes back to the system. */
+static void give_back(struct cox_driver *d)
+{
+    if (d->n_pool == 0 || !cox_list_empty(&d->turns) || d->now.mono_ns - d->last_event_ns < IDLE_NS)
+        return;
+    while (!cox_list_empty(&d->pool)) {
+        struct turn *t = COX_CONTAINER_OF(d->pool.next, struct turn, node);
+
+        cox_list_remove(&t->node);
+        turn_free(t);
+    }
+    d->n_pool = 0;
+    malloc_trim(0);
+}
+
 void cox_driver_turn(struct cox_driver *d, size_t n_events)
 {
     struct cox_store_event ev;
@@ -621,6 +638,7 @@ void cox_driver_turn(struct cox_driver *d, size_t n_events)
     d->done_seq = release(d);
     holds_release(d, d->done_seq);
     cox_housekeep_turn(&d->housekeep, d->now.mono_ns);
+    give_back(d);
     fetches_send(d);
     asks_send(d);
 }

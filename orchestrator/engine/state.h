@@ -213,6 +213,7 @@ struct cox_task {
     uint32_t depth;
     struct timer rest;              /* roots */
     uint32_t n_children;            /* frames whose parent is this */
+    uint32_t n_maps;                /* roots: maps of it and its frames whose items are workers' */
     uint32_t n_compiles;            /* COMPILE, FETCH, COMPOSE actions out for its steps */
     struct cox_image_task doc;
     struct class **classes; /* by the image's class index */

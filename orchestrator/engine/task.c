@@ -695,7 +695,7 @@ enum cox_task_status task_shown_status(const struct cox_task *root)
         return root->status;
     if (root->paused)
         return COX_TASK_PAUSED;
-    if (n_busy > 0 || n_waiting == 0)
+    if (n_busy > 0 || n_waiting == 0 || root->n_maps > 0)
         return root->status;
     COX_LIST_FOR_EACH (it, &root->frames) {
         const struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);

@@ -26,8 +26,11 @@ static void derive(struct map *m)
     cox_image_step(&m->task->image, step, &doc);
     cox_image_map(&m->task->image, doc.map, &m->doc);
     m->of_frames = doc.call == COX_IMAGE_NONE;
-    if (!m->of_frames)
+    if (!m->of_frames) {
         cox_image_call(&m->task->image, doc.call, &m->call);
+        m->task->root->n_maps++;
+    }
+    m->derived = true;
     m->n_tolerated = m->doc.tolerate_ppm ? m->n_items * m->doc.tolerate / 1000000 : m->doc.tolerate;
 }
 
@@ -668,6 +671,8 @@ void map_free(struct cox_engine *e, struct expansion *x)
     if (m == NULL)
         return;
     x->map = NULL;
+    if (m->derived && !m->of_frames)
+        m->task->root->n_maps--;
     if (e != NULL) {
         timer_clear(e, &m->timer);
         if (e->live)

@@ -92,6 +92,7 @@ struct map {
     struct cox_image_map doc;
     struct cox_image_call call; /* leaf kinds */
     bool of_frames;
+    bool derived; /* what stands here is */
     uint64_t n_tolerated;
     struct cox_map64 attempts; /* by token */
     struct cox_heap again;     /* struct map_again: not with anybody */

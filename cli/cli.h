@@ -6,6 +6,7 @@
 
 #include "cox/base/buf.h"
 #include "cox/base/err.h"
+#include "cox/config.h"
 #include "cox/rpc.h"
 
 #include <stdio.h>
@@ -59,10 +60,18 @@ struct cli {
     const char **args;
     size_t n_args;
 
+    struct cox_config *config; /* holds the texts of what follows */
+    const char *config_path;   /* of the file, which need not exist; NULL: there is no home */
+    char *config_default;
+    const char *context; /* NULL: none */
+    char *context_default;
     const char *address;
-    const char *token; /* NULL: none */
+    const char *token;        /* NULL: none */
+    const char *flag_address; /* as flags, or NULL: what a new context is made of */
+    const char *flag_token;
     enum cli_format format;
     bool quiet;
+    bool no_color;
     bool color; /* standard error may be coloured */
     bool bar;   /* standard error is a terminal that can redraw a line */
     int64_t connect_timeout_ms;
@@ -72,9 +81,10 @@ struct cli {
 };
 
 /* ---- args.c ---- */
-extern const struct cli_option cli_global_options[];
+/* The options of every verb, which the configuration file may give too. */
+extern const struct cox_config_program cli_program;
 
-/* Reads the command line and the environment. On CLI_USAGE it has said what is wrong. */
+/* Reads the command line, the environment and the file. On CLI_USAGE it has said what is wrong. */
 enum cli_exit cli_parse(struct cli *cli, int argc, char **argv);
 void cli_parse_fini(struct cli *cli);
 /* The last value given for an option, NULL when it was not given; a switch has the value "". */
@@ -83,6 +93,18 @@ bool cli_has(const struct cli *cli, const char *option);
 /* The duration given for an option, `fallback` when it was not given. */
 enum cli_exit cli_get_duration(const struct cli *cli, const char *option, int64_t fallback_ms,
                                int64_t *ret_ms);
+/* The number from 1 on given for an option. */
+enum cli_exit cli_get_count(const struct cli *cli, const char *option, uint32_t fallback, uint32_t *ret);
+
+/* ---- contexts.c ---- */
+/* ~/.config/coxswain/config.yaml, freed by the caller; NULL without a home. */
+char *cli_config_default_path(void);
+/* The current context that the file names, freed by the caller; NULL: none. */
+char *cli_current_context(const struct cox_yaml *file);
+/* Writes a context, which becomes the current one when `use`; what is NULL is kept. Without any of the three
+ * it is deleted. CLI_USAGE: said why. */
+enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *address, const char *token,
+                              bool use);
 
 /* ---- verbs.c ---- */
 extern const struct cli_verb cli_verbs[]; /* sorted by name */
@@ -91,8 +113,6 @@ const struct cli_verb *cli_find_verb(const char *name);
 bool cli_is_group(const char *word);
 /* Says that there is no such verb: planned, or misspelled and what is near. */
 enum cli_exit cli_unknown_verb(const char *name);
-/* Insertions, deletions, changes and swaps of neighbours between two words (optimal string alignment). */
-unsigned cli_distance(const char *a, const char *b);
 
 /* ---- help.c ---- */
 void cli_help_program(FILE *out);
@@ -108,6 +128,7 @@ bool cli_structured(const struct cli *cli); /* json, jsonl or yaml is wanted */
 /* Prints checked JSON text in the structured format that is wanted; pretty JSON when none is. */
 void cli_print_json(const struct cli *cli, struct cox_slice json);
 void cli_print_message(const struct cli *cli, const ProtobufCMessage *message);
+void cli_put_yaml(struct cox_buf *out, struct cox_slice json);
 
 /* A table of text: cells by rows, columns aligned on printing. */
 struct cli_table {
@@ -118,6 +139,26 @@ struct cli_table {
 void cli_table_row(struct cli_table *t, size_t n,
                    const char *const *cells);         /* the first row is the heading */
 void cli_table_print(struct cli_table *t, FILE *out); /* and empties it */
+
+/* Rows of a table, or JSON of all members, as they come. */
+struct cli_listing {
+    struct cli_table table;
+    struct cox_buf json;
+    size_t n;
+};
+/* `json` is what stands for it in JSON, `cells` in the table. */
+void cli_listing_add(struct cli_listing *l, const struct cli *cli, const char *name, struct cox_slice json,
+                     size_t n_cells, const char *const *cells);
+/* Prints what is to be printed at once, as {"PLURAL": [...]} in JSON; frees. */
+void cli_listing_finish(struct cli_listing *l, const struct cli *cli, const char *plural);
+
+/* Tells how one of several things went: its id, or a member of "results" in JSON; an error on standard error.
+ * `status` says what it is now better than `done`, or is NULL. */
+void cli_report_done(const struct cli *cli, struct cli_listing *l, const char *id, enum cli_exit code,
+                     const char *done, const char *status, const struct cox_rpc_error *error);
+
+/* The worse of two exit codes. */
+enum cli_exit cli_worse(enum cli_exit a, enum cli_exit b);
 
 /* ---- client.c ---- */
 void cli_connect(struct cli *cli);
@@ -133,6 +174,8 @@ enum cli_exit cli_call(struct cli *cli, const ProtobufCServiceDescriptor *servic
                        const ProtobufCMessage *request, bool repeatable, ProtobufCMessage **ret_response);
 enum cli_exit cli_exit_of(const struct cox_rpc_error *error);
 void cli_print_error(const struct cli *cli, const struct cox_rpc_error *error);
+/* The same, of one thing among several: "cox: t0-00000k: ...". */
+void cli_print_error_of(const struct cli *cli, const char *of, const struct cox_rpc_error *error);
 /* Waits, running the loop; false when interrupted. */
 bool cli_pause(struct cli *cli, int64_t ms);
 /* A copy on the heap, freed by protobuf_c_message_free_unpacked. */

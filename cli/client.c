@@ -99,9 +99,9 @@ static const char *message_of(const struct cox_rpc_error *error)
     return error->message && *error->message ? error->message : cox_rpc_status_text(error->status);
 }
 
-void cli_print_error(const struct cli *cli, const struct cox_rpc_error *error)
+void cli_print_error_of(const struct cli *cli, const char *of, const struct cox_rpc_error *error)
 {
-    const char *message = message_of(error);
+    const char *message = message_of(error), *colon = *of ? ": " : "";
 
     if (error->status == COX_RPC_UNAVAILABLE)
         cli_error("%s: %s\n     Is coxd running there? --address or COX_ADDRESS names another.", cli->address,
@@ -109,11 +109,16 @@ void cli_print_error(const struct cli *cli, const struct cox_rpc_error *error)
     else if (error->status == COX_RPC_UNIMPLEMENTED)
         cli_error("%s: not available in this version of coxd (%s)", cli->address, message);
     else
-        cli_error("%s", message);
+        cli_error("%s%s%s", of, colon, message);
     for (size_t i = 0; i < error->n_violations; i++)
         fprintf(stderr, "     %s: %s\n", error->violations[i].field, error->violations[i].description);
     if (error->retry_delay_ms > 0 && error->status != COX_RPC_UNAVAILABLE)
         fprintf(stderr, "     Try again in %" PRId64 " ms.\n", error->retry_delay_ms);
+}
+
+void cli_print_error(const struct cli *cli, const struct cox_rpc_error *error)
+{
+    cli_print_error_of(cli, "", error);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------ */

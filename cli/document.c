@@ -71,10 +71,13 @@ void cli_document_fini(struct cli_document *d)
 {
     cox_buf_fini(&d->text);
     cox_yaml_fini(&d->yaml);
+    cox_buf_fini(&d->pinned);
 }
 
 struct cox_slice cli_document_json(const struct cli_document *d)
 {
+    if (d->pinned.len > 0)
+        return cox_buf_slice(&d->pinned);
     return cox_buf_slice(d->is_yaml ? &d->yaml.json : &d->text);
 }
 

@@ -1,4 +1,4 @@
-#include "task.h"
+#include "tree.h"
 
 #include "cox/base/units.h"
 #include "cox/json.h"
@@ -8,6 +8,7 @@
 
 #define EVENTS_MAX 256
 #define TICK_MS 100
+#define STEPS_TIMEOUT_MS 10000
 
 /* A watch: a stream that is opened again where it broke off. */
 struct watch {
@@ -134,6 +135,23 @@ static enum cli_exit watch(struct watch *w, int64_t deadline_ns)
     }
 }
 
+static enum cli_exit follow(struct watch *w, int64_t deadline_ns, Coxswain__V1__Task **ret_task)
+{
+    enum cli_exit code = watch(w, deadline_ns);
+
+    if (w->progress.tree && code == CLI_OK) { /* the last picture stays */
+        w->progress.drawn_ns = 0;
+        cli_progress_draw(&w->progress);
+        w->progress.tree_lines = 0;
+    }
+    cli_progress_clear(&w->progress);
+    if (code == CLI_INTERRUPTED || code == CLI_TIMED_OUT)
+        cli_note(w->cli, "%s; the task goes on. Follow it: cox task watch %s   End it: cox task cancel %s",
+                 code == CLI_TIMED_OUT ? "time is up" : "interrupted", w->id, w->id);
+    *ret_task = w->task;
+    return code;
+}
+
 enum cli_exit cli_follow(struct cli *cli, const char *id, int64_t deadline_ns, bool events,
                          Coxswain__V1__Task **ret_task)
 {
@@ -141,17 +159,40 @@ enum cli_exit cli_follow(struct cli *cli, const char *id, int64_t deadline_ns, b
 
     cli_connect(cli);
     cli_progress_init(&w.progress, cli, id);
-    enum cli_exit code = watch(&w, deadline_ns);
+    return follow(&w, deadline_ns, ret_task);
+}
 
-    cli_progress_clear(&w.progress);
-    if (code == CLI_INTERRUPTED)
-        cli_note(cli,
-                 "interrupted; the task goes on. Follow it: cox task watch %s   End it: cox task cancel %s",
-                 id, id);
-    if (code == CLI_TIMED_OUT)
-        cli_note(cli,
-                 "time is up; the task goes on. Follow it: cox task watch %s   End it: cox task cancel %s",
-                 id, id);
-    *ret_task = w.task;
+/* What the tree begins with: events tell of changes only. */
+static void read_steps(struct watch *w)
+{
+    Coxswain__V1__DescribeTaskRequest request = COXSWAIN__V1__DESCRIBE_TASK_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    struct cox_rpc_error *error = NULL;
+
+    request.id = (char *)(uintptr_t)w->id;
+    if (cli_try(w->cli, &coxswain__v1__task_service__descriptor, "DescribeTask", &request.base, true,
+                STEPS_TIMEOUT_MS, &response, &error) == CLI_OK) {
+        const Coxswain__V1__DescribeTaskResponse *d = (const Coxswain__V1__DescribeTaskResponse *)response;
+        for (size_t i = 0; i < d->n_steps; i++)
+            cli_tree_update(w->progress.tree, d->steps[i]);
+        protobuf_c_message_free_unpacked(response, NULL);
+    }
+    cox_rpc_error_free(error); /* following will say it */
+}
+
+enum cli_exit cli_follow_tree(struct cli *cli, const char *id, int64_t deadline_ns,
+                              Coxswain__V1__Task **ret_task)
+{
+    struct watch w = { .cli = cli, .id = id };
+
+    cli_connect(cli);
+    cli_progress_init(&w.progress, cli, id);
+    if (cli->bar) {
+        w.progress.tree = cli_tree_create();
+        read_steps(&w);
+    }
+    enum cli_exit code = follow(&w, deadline_ns, ret_task);
+
+    cli_tree_destroy(w.progress.tree);
     return code;
 }

@@ -18,6 +18,23 @@ static void put_options(FILE *out, const struct cli_option *options)
     }
 }
 
+static void put_global_options(FILE *out)
+{
+    for (size_t i = 0; i < cli_program.n_keys; i++) {
+        const struct cox_config_key *k = &cli_program.keys[i];
+        char text[64], letter = (char)(k->flags >> 8);
+        snprintf(text, sizeof(text), "--%s%s%s", k->name, k->value ? " " : "", k->value ? k->value : "");
+        fprintf(out, "  %c%c%s %-28s %s", letter ? '-' : ' ', letter ? letter : ' ', letter ? "," : " ", text,
+                k->help);
+        if (k->value && k->fallback)
+            fprintf(out, " (default %s)", k->fallback);
+        fputc('\n', out);
+    }
+    fprintf(out, "      %-28s %s\n  -h, %-28s %s\n", "--config FILE",
+            "read these from a YAML file (default ~/.config/coxswain/config.yaml)", "--help",
+            "say how it is used");
+}
+
 static void put_verbs(FILE *out, const char *group)
 {
     size_t len = strlen(group);
@@ -28,7 +45,7 @@ static void put_verbs(FILE *out, const char *group)
         if (len > 0 && (strncmp(v->name, group, len) != 0 || v->name[len] != ' '))
             continue;
         snprintf(text, sizeof(text), "%s %s", v->name, v->args);
-        fprintf(out, "  cox %-26s %s\n", text, v->summary);
+        fprintf(out, "  cox %-32s %s\n", text, v->summary);
     }
 }
 
@@ -37,12 +54,15 @@ void cli_help_program(FILE *out)
     fputs("cox: the command line of Coxswain, which runs graphs of steps on workers.\n\n", out);
     put_verbs(out, "");
     fputs("\nOptions of every verb:\n", out);
-    put_options(out, cli_global_options);
+    put_global_options(out);
     fputs(
+        "Each is also a variable (COX_ADDRESS) and a key of the file; a flag wins over its variable, that "
+        "over\n"
+        "the current context, that over the rest of the file.\n"
         "\nResults go to standard output, all else to standard error. Exit codes: 0 ok, 1 the task failed,\n"
         "2 wrong use, 3 not found, 4 not allowed, 5 unavailable, 124 time is up, 130 interrupted.\n\n"
         "Start with:\n"
-        "  cox task run docs/examples/diamond.yaml\n",
+        "  cox init hello && cox dev hello\n",
         out);
 }
 
@@ -61,7 +81,7 @@ void cli_help_verb(FILE *out, const struct cli_verb *verb)
         put_options(out, verb->options);
     }
     fputs("\nOptions of every verb:\n", out);
-    put_options(out, cli_global_options);
+    put_global_options(out);
     fprintf(out, "\n%s", verb->help);
 }
 

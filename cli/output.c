@@ -103,6 +103,11 @@ static void put_yaml(struct cox_buf *out, struct cox_slice json, int depth, bool
     }
 }
 
+void cli_put_yaml(struct cox_buf *out, struct cox_slice json)
+{
+    put_yaml(out, json, 0, false);
+}
+
 /* ---- values ----------------------------------------------------------------------------------------- */
 
 void cli_print_json(const struct cli *cli, struct cox_slice json)
@@ -181,4 +186,72 @@ void cli_table_print(struct cli_table *t, FILE *out)
     }
     cox_buf_fini(&t->text);
     *t = (struct cli_table){ 0 };
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------ */
+
+void cli_listing_add(struct cli_listing *l, const struct cli *cli, const char *name, struct cox_slice json,
+                     size_t n_cells, const char *const *cells)
+{
+    l->n++;
+    if (cli->format == CLI_NAME) {
+        printf("%s\n", name);
+    } else if (cli->format == CLI_JSONL) {
+        cli_print_json(cli, json);
+    } else if (cli_structured(cli)) {
+        cox_buf_append_str(&l->json, l->json.len > 0 ? "," : "");
+        cox_buf_append_slice(&l->json, json);
+    } else {
+        cli_table_row(&l->table, n_cells, cells);
+    }
+}
+
+void cli_listing_finish(struct cli_listing *l, const struct cli *cli, const char *plural)
+{
+    struct cox_buf all = { 0 };
+
+    if (cli->format == CLI_TABLE || cli->format == CLI_WIDE) {
+        cli_table_print(&l->table, stdout);
+    } else if (cli->format == CLI_JSON || cli->format == CLI_YAML) {
+        cox_buf_printf(&all, "{\"%s\":[", plural);
+        cox_buf_append_slice(&all, cox_buf_slice(&l->json));
+        cox_buf_append_str(&all, "]}");
+        cli_print_json(cli, cox_buf_slice(&all));
+    }
+    cox_buf_fini(&all);
+    cox_buf_fini(&l->json);
+    cox_buf_fini(&l->table.text);
+}
+
+enum cli_exit cli_worse(enum cli_exit a, enum cli_exit b)
+{
+    return a > b ? a : b;
+}
+
+void cli_report_done(const struct cli *cli, struct cli_listing *l, const char *id, enum cli_exit code,
+                     const char *done, const char *status, const struct cox_rpc_error *error)
+{
+    struct cox_buf json = { 0 };
+    const char *why = error ? error->message : NULL;
+
+    if (error)
+        cli_print_error_of(cli, id, error);
+    if (cli_structured(cli)) {
+        cox_buf_append_str(&json, "{\"id\":");
+        cox_json_quote(&json, cox_slice_str(id));
+        cox_buf_printf(&json, ",\"exit_code\":%d,\"code\":\"%s\",\"message\":", (int)code,
+                       error ? cox_rpc_status_text(error->status) : "OK");
+        cox_json_quote(&json, cox_slice_str(why ? why : ""));
+        if (status) {
+            cox_buf_append_str(&json, ",\"status\":");
+            cox_json_quote(&json, cox_slice_str(status));
+        }
+        cox_buf_append_str(&json, "}");
+        cli_listing_add(l, cli, id, cox_buf_slice(&json), 0, NULL);
+    } else if (!code) {
+        printf("%s\n", id);
+        if (cli->format != CLI_NAME)
+            cli_note(cli, "%s is %s", id, status ? status : done);
+    }
+    cox_buf_fini(&json);
 }

@@ -1,4 +1,4 @@
-#include "task.h"
+#include "tree.h"
 
 #include "cox/base/units.h"
 #include "cox/wire.h"
@@ -112,7 +112,9 @@ void cli_progress_step(struct cli_progress *p, const Coxswain__V1__Step *step)
     bool retry = step->status == STATUS(READY) && step->n_attempts > 0;
 
     count_step(p, step);
-    if (p->cli->quiet)
+    if (p->tree)
+        cli_tree_update(p->tree, step);
+    if (p->cli->quiet || p->tree)
         return;
     if (p->cli->bar ? step->status == STATUS(FAILED) || retry
                     : p->total <= LINES_STEPS_MAX && (is_final((int)step->status) || retry)) {
@@ -141,11 +143,13 @@ static void put_counts(struct cox_buf *out, const struct cli_progress *p)
     cox_put_duration(out, ms < 0 ? 0 : ms < 60000 ? ms / 100 * 100 : ms);
 }
 
-static unsigned terminal_columns(void)
+static struct winsize terminal(void)
 {
     struct winsize size;
 
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0)
+        size = (struct winsize){ .ws_col = 80, .ws_row = 24 };
+    return size;
 }
 
 static void draw_bar(struct cli_progress *p)
@@ -153,7 +157,7 @@ static void draw_bar(struct cli_progress *p)
     struct cox_buf line = { 0 };
     uint32_t done = count_final(p),
              cells = p->total > 0 ? (uint32_t)((uint64_t)BAR_CELLS * done / p->total) : 0;
-    unsigned columns = terminal_columns();
+    unsigned columns = terminal().ws_col;
 
     cox_buf_printf(&line, "%s %s [", p->id, p->name);
     for (uint32_t i = 0; i < BAR_CELLS; i++)
@@ -169,6 +173,25 @@ static void draw_bar(struct cli_progress *p)
     cox_buf_fini(&line);
 }
 
+/* All lines in one write, over those of the last time. */
+static void draw_tree(struct cli_progress *p)
+{
+    struct winsize size = terminal();
+    struct cox_buf out = { 0 };
+
+    cox_buf_printf(&out, "\r\033[K%s %s  ", p->id, p->name);
+    put_counts(&out, p);
+    cox_put_u8(&out, '\n');
+    unsigned lines =
+        1 + cli_tree_put(p->tree, &out, size.ws_row > 3 ? size.ws_row - 3u : 1, size.ws_col, p->cli->color);
+
+    cli_progress_clear(p);
+    fwrite(out.data, 1, out.len, stderr);
+    fflush(stderr);
+    p->tree_lines = lines;
+    cox_buf_fini(&out);
+}
+
 void cli_progress_draw(struct cli_progress *p)
 {
     int64_t now = cox_clock_mono_ns();
@@ -176,9 +199,12 @@ void cli_progress_draw(struct cli_progress *p)
     if (p->cli->quiet || p->total == 0)
         return;
     if (p->cli->bar) {
-        if (p->shown && now - p->drawn_ns < BAR_EVERY_NS)
+        if (p->drawn_ns && now - p->drawn_ns < BAR_EVERY_NS)
             return;
-        draw_bar(p);
+        if (p->tree)
+            draw_tree(p);
+        else
+            draw_bar(p);
     } else {
         struct cox_buf line = { 0 };
         if (p->total <= LINES_STEPS_MAX || now - p->drawn_ns < SUMMARY_EVERY_NS)
@@ -194,5 +220,8 @@ void cli_progress_clear(struct cli_progress *p)
 {
     if (p->shown)
         fputs("\r\033[K", stderr);
+    if (p->tree_lines > 0)
+        fprintf(stderr, "\033[%uA\r\033[J", p->tree_lines);
     p->shown = false;
+    p->tree_lines = 0;
 }

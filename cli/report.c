@@ -74,12 +74,21 @@ static void put_labels(struct cox_buf *out, const Coxswain__V1__Task *task)
         cox_buf_printf(out, "%s%s=%s", i > 0 ? "," : "", task->labels[i]->key, task->labels[i]->value);
 }
 
-static void print_task_row(const Coxswain__V1__Task *task, bool wide)
+#define COLUMNS 7
+#define COLUMNS_WIDE 9
+
+void cli_add_task_heading(struct cli_listing *l, const struct cli *cli)
 {
-    static const char *const heading[] = { "ID",  "NAME",     "STATUS", "STEPS", "FAILED",
-                                           "AGE", "DURATION", "TENANT", "LABELS" };
+    static const char *const heading[COLUMNS_WIDE] = { "ID",  "NAME",     "STATUS", "STEPS", "FAILED",
+                                                       "AGE", "DURATION", "TENANT", "LABELS" };
+
+    cli_table_row(&l->table, cli->format == CLI_WIDE ? COLUMNS_WIDE : COLUMNS, heading);
+}
+
+void cli_add_task(struct cli_listing *l, const struct cli *cli, const Coxswain__V1__Task *task,
+                  struct cox_slice json)
+{
     struct cox_buf steps = { 0 }, failed = { 0 }, age = { 0 }, duration = { 0 }, labels = { 0 };
-    struct cli_table table = { 0 };
     uint32_t done = cli_steps_in(task, "SUCCEEDED") + cli_steps_in(task, "FAILED") +
                     cli_steps_in(task, "SKIPPED") + cli_steps_in(task, "CANCELLED");
 
@@ -88,20 +97,17 @@ static void print_task_row(const Coxswain__V1__Task *task, bool wide)
     cli_put_between(&age, task->created_at, NULL);
     cli_put_between(&duration, task->created_at, task->finished_at);
     put_labels(&labels, task);
-    const char *cells[] = { task->id,
-                            task->name,
-                            cli_task_status(task->status),
-                            cox_buf_cstr(&steps),
-                            cox_buf_cstr(&failed),
-                            cox_buf_cstr(&age),
-                            cox_buf_cstr(&duration),
-                            task->tenant,
-                            cox_buf_cstr(&labels) };
-    size_t n = wide ? 9 : 7;
+    const char *cells[COLUMNS_WIDE] = { task->id,
+                                        task->name,
+                                        cli_task_status(task->status),
+                                        cox_buf_cstr(&steps),
+                                        cox_buf_cstr(&failed),
+                                        cox_buf_cstr(&age),
+                                        cox_buf_cstr(&duration),
+                                        task->tenant,
+                                        cox_buf_cstr(&labels) };
 
-    cli_table_row(&table, n, heading);
-    cli_table_row(&table, n, cells);
-    cli_table_print(&table, stdout);
+    cli_listing_add(l, cli, task->id, json, cli->format == CLI_WIDE ? COLUMNS_WIDE : COLUMNS, cells);
     cox_buf_fini(&steps);
     cox_buf_fini(&failed);
     cox_buf_fini(&age);
@@ -111,12 +117,15 @@ static void print_task_row(const Coxswain__V1__Task *task, bool wide)
 
 void cli_print_task(const struct cli *cli, const Coxswain__V1__Task *task)
 {
-    if (cli_structured(cli))
+    struct cli_listing l = { 0 };
+
+    if (cli_structured(cli)) {
         cli_print_message(cli, &task->base);
-    else if (cli->format == CLI_NAME)
-        printf("%s\n", task->id);
-    else
-        print_task_row(task, cli->format == CLI_WIDE);
+        return;
+    }
+    cli_add_task_heading(&l, cli);
+    cli_add_task(&l, cli, task, (struct cox_slice){ 0 });
+    cli_listing_finish(&l, cli, "tasks");
 }
 
 /* ---- failures --------------------------------------------------------------------------------------- */

@@ -2,7 +2,9 @@
 
 #include "cox/base/alloc.h"
 #include "cox/json.h"
+#include "cox/limits.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/random.h>
@@ -57,7 +59,7 @@ static void put_member(struct cox_buf *out, struct cox_slice raw_key, struct cox
 /* What the file holds, less what --input overrides. */
 static enum cli_exit put_inputs_file(const struct cli *cli, struct cox_buf *out)
 {
-    const char *path = cli_get(cli, "inputs-file");
+    const char *path = cli_has(cli, "inputs") ? cli_get(cli, "inputs") : cli_get(cli, "inputs-file");
     struct cli_document file;
     struct cox_buf name = { 0 };
 
@@ -84,6 +86,32 @@ static enum cli_exit put_inputs_file(const struct cli *cli, struct cox_buf *out)
     return code;
 }
 
+/* The text of an input: as given, or what the file of "@FILE" holds. "@@" begins a text with '@'. */
+static enum cli_exit read_input(const char *name, const char *value, struct cox_buf *ret)
+{
+    if (value[0] != '@' || value[1] == '@') {
+        cox_buf_append_str(ret, value + (value[0] == '@'));
+        return CLI_OK;
+    }
+    FILE *f = fopen(value + 1, "rbe");
+    size_t n = 1;
+
+    while (f && n > 0 && ret->len <= COX_DOCUMENT_LEN_MAX) {
+        cox_buf_reserve(ret, 65536);
+        n = fread(ret->data + ret->len, 1, 65536, f);
+        ret->len += n;
+    }
+    bool bad = !f || ferror(f);
+
+    if (bad)
+        cli_error("--input %s: %s: %s", name, value + 1, strerror(errno));
+    else if (ret->len > COX_DOCUMENT_LEN_MAX)
+        cli_error("--input %s: %s: expected at most %u MiB", name, value + 1, COX_DOCUMENT_LEN_MAX >> 20);
+    if (f)
+        fclose(f);
+    return bad || ret->len > COX_DOCUMENT_LEN_MAX ? CLI_USAGE : CLI_OK;
+}
+
 enum cli_exit cli_put_inputs(const struct cli *cli, struct cox_slice document, struct cox_buf *out)
 {
     cox_put_u8(out, '{');
@@ -92,7 +120,7 @@ enum cli_exit cli_put_inputs(const struct cli *cli, struct cox_slice document, s
     for (size_t i = 0; i < cli->n_given && !code; i++) {
         char name[128];
         const char *value;
-        struct cox_buf key = { 0 }, text = { 0 };
+        struct cox_buf key = { 0 }, text = { 0 }, raw = { 0 };
         if (strcmp(cli->given[i].option->name, "input") != 0)
             continue;
         if (!split(cli->given[i].value, name, sizeof(name), &value)) {
@@ -101,14 +129,16 @@ enum cli_exit cli_put_inputs(const struct cli *cli, struct cox_slice document, s
         }
         if (given_later(cli, i + 1, name))
             continue;
+        code = read_input(name, value, &raw);
         cox_json_quote(&key, cox_slice_str(name));
-        if (is_string_input(document, name) || cox_json_check(cox_slice_str(value), NULL))
-            cox_json_quote(&text, cox_slice_str(value));
+        if (is_string_input(document, name) || cox_json_check(cox_buf_slice(&raw), NULL))
+            cox_json_quote(&text, cox_buf_slice(&raw));
         else
-            cox_buf_append_str(&text, value);
+            cox_buf_append_slice(&text, cox_buf_slice(&raw));
         put_member(out, cox_buf_slice(&key), cox_buf_slice(&text));
         cox_buf_fini(&key);
         cox_buf_fini(&text);
+        cox_buf_fini(&raw);
     }
     cox_put_u8(out, '}');
     return code;
@@ -116,7 +146,7 @@ enum cli_exit cli_put_inputs(const struct cli *cli, struct cox_slice document, s
 
 /* ---- labels and key --------------------------------------------------------------------------------- */
 
-static enum cli_exit add_labels(const struct cli *cli, Coxswain__V1__SubmitTaskRequest *request)
+enum cli_exit cli_add_labels(const struct cli *cli, Coxswain__V1__SubmitTaskRequest *request)
 {
     request->labels = cox_calloc(cli->n_given + 1, sizeof(*request->labels));
     for (size_t i = 0; i < cli->n_given; i++) {
@@ -138,8 +168,7 @@ static enum cli_exit add_labels(const struct cli *cli, Coxswain__V1__SubmitTaskR
     return CLI_OK;
 }
 
-/* A key of our own makes it safe to submit again when the answer was lost. */
-static char *random_key(void)
+char *cli_random_key(void)
 {
     uint64_t bits[2];
 
@@ -169,7 +198,7 @@ static enum cli_exit send_request(struct cli *cli, const struct cli_document *d,
     return code;
 }
 
-static void free_labels(Coxswain__V1__SubmitTaskRequest *request)
+void cli_free_labels(Coxswain__V1__SubmitTaskRequest *request)
 {
     for (size_t i = 0; i < request->n_labels; i++) {
         cox_free(request->labels[i]->key);
@@ -184,13 +213,15 @@ enum cli_exit cli_submit(struct cli *cli, Coxswain__V1__SubmitTaskResponse **ret
     Coxswain__V1__SubmitTaskRequest request = COXSWAIN__V1__SUBMIT_TASK_REQUEST__INIT;
     struct cli_document d;
     struct cox_buf inputs = { 0 };
-    char *key = cli_get(cli, "key") ? cox_strdup(cli_get(cli, "key")) : random_key();
+    char *key = cli_get(cli, "key") ? cox_strdup(cli_get(cli, "key")) : cli_random_key();
     enum cli_exit code = cli_document_load(&d, cli->args[0]);
 
     if (!code)
         code = cli_put_inputs(cli, cli_document_json(&d), &inputs);
     if (!code)
-        code = add_labels(cli, &request);
+        code = cli_document_pin(cli, &d, !cli_has(cli, "dry-run"));
+    if (!code)
+        code = cli_add_labels(cli, &request);
     if (!code) {
         struct cox_slice document = cli_document_json(&d);
         request.document = (ProtobufCBinaryData){ document.len, (uint8_t *)(uintptr_t)document.data };
@@ -199,7 +230,7 @@ enum cli_exit cli_submit(struct cli *cli, Coxswain__V1__SubmitTaskResponse **ret
         request.dry_run = cli_has(cli, "dry-run");
         code = send_request(cli, &d, &request, ret_response);
     }
-    free_labels(&request);
+    cli_free_labels(&request);
     cox_free(key);
     cox_buf_fini(&inputs);
     cli_document_fini(&d);

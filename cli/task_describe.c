@@ -1,10 +1,13 @@
-#include "task.h"
+#include "tree.h"
 #include "verbs.h"
 
+#include "cox/base/alloc.h"
 #include "cox/json.h"
 #include "cox/wire.h"
 
 #include <string.h>
+
+#define MAP_CELLS 16
 
 const struct cli_option cli_task_describe_options[] = { { 0 } };
 const char cli_task_describe_help[] =
@@ -47,23 +50,27 @@ static void print_structured(const struct cli *cli, const Coxswain__V1__Describe
     cox_buf_fini(&out);
 }
 
-static void add_step(struct cli_table *table, const Coxswain__V1__Step *step)
+static void add_step(struct cli_table *table, const Coxswain__V1__Step *step, unsigned depth)
 {
     const Coxswain__V1__Attempt *first = step->n_attempts > 0 ? step->attempts[0] : NULL;
     const Coxswain__V1__Attempt *last = step->n_attempts > 0 ? step->attempts[step->n_attempts - 1] : NULL;
     const char *status = cox_wire_enum_text(&coxswain__v1__step_status__descriptor, (int)step->status);
-    struct cox_buf attempts = { 0 }, duration = { 0 }, reason = { 0 };
+    struct cox_buf name = { 0 }, attempts = { 0 }, duration = { 0 }, reason = { 0 };
 
+    cox_buf_printf(&name, "%*s%s", (int)(2 * depth), "",
+                   depth > 0 ? cli_tree_leaf(cli_step_name(step)) : cli_step_name(step));
     cox_buf_printf(&attempts, "%u", last ? last->number : 0); /* of many, not all are kept */
     if (first)
         cli_put_between(&duration, first->started_at, last->finished_at);
+    cli_put_map(&reason, step, MAP_CELLS);
+    cox_buf_append_str(&reason, reason.len > 0 ? "  " : "");
     if (step->error && *step->error->code)
         cox_buf_printf(&reason, "%s: %s", step->error->code, step->error->message);
     else if (*step->via)
         cox_buf_printf(&reason, "via %s", step->via);
     else
         cox_buf_append_str(&reason, step->reason);
-    const char *cells[] = { cli_step_name(step),
+    const char *cells[] = { cox_buf_cstr(&name),
                             step->kind,
                             status,
                             cox_buf_cstr(&attempts),
@@ -72,6 +79,7 @@ static void add_step(struct cli_table *table, const Coxswain__V1__Step *step)
                             cox_buf_cstr(&reason) };
 
     cli_table_row(table, 7, cells);
+    cox_buf_fini(&name);
     cox_buf_fini(&attempts);
     cox_buf_fini(&duration);
     cox_buf_fini(&reason);
@@ -93,13 +101,22 @@ static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse
     }
     fputc('\n', stdout);
     cli_table_row(&table, 7, heading);
+    const char **names = cox_calloc(d->n_steps + 1, sizeof(*names));
+
+    for (size_t i = 0; i < d->n_steps; i++)
+        names[i] = cli_step_name(d->steps[i]);
+    struct cli_branch *order = cli_tree_order(d->n_steps, names);
+
     for (size_t i = 0; i < d->n_steps; i++) {
-        add_step(&table, d->steps[i]);
-        if (d->steps[i]->status == COXSWAIN__V1__STEP_STATUS__STEP_STATUS_FAILED) {
+        const Coxswain__V1__Step *step = d->steps[order[i].step];
+        add_step(&table, step, order[i].depth);
+        if (step->status == COXSWAIN__V1__STEP_STATUS__STEP_STATUS_FAILED) {
             cox_put_u8(&failures, '\n');
-            cli_put_failure(cli, &failures, d->task->id, d->steps[i]);
+            cli_put_failure(cli, &failures, d->task->id, step);
         }
     }
+    cox_free(names);
+    cox_free(order);
     cli_table_print(&table, stdout);
     fwrite(failures.data, 1, failures.len, stdout);
     cox_buf_fini(&failures);

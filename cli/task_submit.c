@@ -5,6 +5,7 @@
 
 const struct cli_option cli_task_submit_options[] = {
     CLI_SUBMIT_OPTIONS,
+    { "for-each", 0, "FILE", "a task for each line: a JSON object of inputs; - is standard input" },
     { "dry-run", 0, NULL, "have the orchestrator check it, create nothing" },
     { "wait", 0, NULL, "wait for the task to end; exit 1 when it does not succeed" },
     { "timeout", 0, "DURATION", "with --wait: exit 124 after this long; the task goes on" },
@@ -14,10 +15,17 @@ const char cli_task_submit_help[] =
     "Prints the task's id. Submitting again with the same --key and document gives the same id; without "
     "--key a\n"
     "random one is used, so that an answer that was lost does not make a second task.\n\n"
+    "With --for-each, line N of the file gets the key KEY/N: what was interrupted goes on where it was when "
+    "it is\n"
+    "said again with the same --key. A line that is refused is told with its number; the others go on. A "
+    "line's\n"
+    "inputs win over --input. With --wait it ends when all tasks have, and names those that did not "
+    "succeed.\n\n"
     "Examples:\n"
     "  cox task submit docs/examples/diamond.yaml\n"
     "  id=$(cox task submit audit.yaml --input repo=/src/app --label team=sec -o name)\n"
     "  cox task submit audit.yaml --wait --timeout 10m -o json | jq .outputs\n"
+    "  cox task submit check.yaml --for-each inputs.jsonl --key run-7 --wait -o jsonl > results.jsonl\n"
     "  generate-task | cox task submit - --key nightly-2026-01-02\n";
 
 static enum cli_exit wait_for(struct cli *cli, const char *id)
@@ -56,6 +64,9 @@ static enum cli_exit wait_for(struct cli *cli, const char *id)
 enum cli_exit cli_task_submit(struct cli *cli)
 {
     Coxswain__V1__SubmitTaskResponse *response = NULL;
+
+    if (cli_has(cli, "for-each"))
+        return cli_submit_each(cli);
     enum cli_exit code = cli_submit(cli, &response);
 
     if (code)

@@ -8,7 +8,8 @@ const struct cli_option cli_task_watch_options[] = {
     { 0 },
 };
 const char cli_task_watch_help[] =
-    "Shows progress on standard error, then the ended task on standard output as `task get` does. With -o "
+    "Shows the steps as a tree on a terminal, and else a line for each that ends, on standard error; then "
+    "the ended task on standard output as `task get` does. With -o "
     "jsonl,\n"
     "standard output has each event as a line of JSON instead. Restarts of the orchestrator do not matter.\n"
     "Exits 1 when the task did not succeed.\n\n"
@@ -25,9 +26,10 @@ enum cli_exit cli_task_watch(struct cli *cli)
 
     if (code)
         return code;
-    code = cli_follow(cli, cli->args[0],
-                      timeout_ms > 0 ? cox_clock_mono_ns() + timeout_ms * 1000000 : COX_RPC_FOREVER, events,
-                      &task);
+    int64_t deadline_ns = timeout_ms > 0 ? cox_clock_mono_ns() + timeout_ms * 1000000 : COX_RPC_FOREVER;
+
+    code = events ? cli_follow(cli, cli->args[0], deadline_ns, true, &task)
+                  : cli_follow_tree(cli, cli->args[0], deadline_ns, &task);
     if (code == CLI_OK) {
         if (!events)
             cli_print_task(cli, task);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define WORD_MAX 64
-#define SUGGEST_DISTANCE_MAX 2
 
 #define VERB(id, name, args, min, max, summary)                                                              \
     {                                                                                                        \
@@ -14,30 +13,61 @@
 
 /* Sorted by name: found by binary search, and shown in this order. */
 const struct cli_verb cli_verbs[] = {
-    VERB(completion, "completion", "bash", 1, 1, "print a completion script for the shell"),
+    VERB(admin_backup, "admin backup", "DIR", 1, 1, "copy all data of the orchestrator, while it works"),
+    VERB(admin_restore, "admin restore", "DIR", 1, 1, "make a data directory of a backup"),
+    VERB(admin_verify, "admin verify", "DIR", 1, 1, "check a backup or a data directory"),
+    VERB(completion, "completion", "bash|zsh|fish", 1, 1, "print a completion script for the shell"),
+    VERB(config_delete_context, "config delete-context", "NAME", 1, 1, "forget a context"),
+    VERB(config_get_contexts, "config get-contexts", "", 0, 0, "list the contexts"),
+    VERB(config_set_context, "config set-context", "NAME", 1, 1, "make or change a context"),
+    VERB(config_use_context, "config use-context", "NAME", 1, 1, "make a context the current one"),
+    VERB(config_view, "config view", "", 0, 0, "show the configuration file"),
+    VERB(dev, "dev", "[DIR]", 0, 1, "run an orchestrator and a worker for the project here"),
+    VERB(explain, "explain", "TASK[/STEP]", 1, 1, "say why a task or step is where it is"),
     VERB(help, "help", "[VERB]", 0, 2, "say what there is, or how a verb is used"),
-    VERB(task_cancel, "task cancel", "ID...", 1, 1000, "end tasks"),
+    VERB(init, "init", "[DIR]", 0, 1, "make a project to start from"),
+    VERB(schedule_apply, "schedule apply", "FILE|-...", 1, 1000, "create or replace schedules"),
+    VERB(schedule_delete, "schedule delete", "NAME...", 1, 1000, "delete schedules; tasks they made go on"),
+    VERB(schedule_get, "schedule get", "NAME", 1, 1, "show a schedule"),
+    VERB(schedule_list, "schedule list", "", 0, 0, "list the schedules"),
+    VERB(task_approve, "task approve", "ID STEP", 2, 2, "answer an approval: go on"),
+    VERB(task_cancel, "task cancel", "[ID...]", 0, 1000, "end tasks"),
+    VERB(task_delete, "task delete", "[ID...]", 0, 1000, "forget ended tasks"),
     VERB(task_describe, "task describe", "ID [STEP]", 1, 2, "show a task with its steps and their attempts"),
+    VERB(task_fork, "task fork", "ID", 1, 1, "make a new task that keeps an old one's results"),
     VERB(task_get, "task get", "ID", 1, 1, "show a task"),
+    VERB(task_list, "task list", "", 0, 0, "list tasks, newest first"),
     VERB(task_logs, "task logs", "ID STEP", 2, 2, "print the log of a step"),
     VERB(task_output, "task output", "ID [STEP]", 1, 2,
          "print the outputs of a task, or the output of a step"),
+    VERB(task_pause, "task pause", "[ID...]", 0, 1000,
+         "hold tasks: what runs may finish, nothing new starts"),
+    VERB(task_reject, "task reject", "ID STEP", 2, 2, "answer an approval: do not go on"),
+    VERB(task_resume, "task resume", "[ID...]", 0, 1000, "let paused tasks go on"),
+    VERB(task_retry, "task retry", "[ID...]", 0, 1000, "run what failed in ended tasks again"),
     VERB(task_run, "task run", "FILE|-", 1, 1, "submit a task, follow it, print its outputs"),
-    VERB(task_submit, "task submit", "FILE|-", 1, 1, "submit a task"),
+    VERB(task_signal, "task signal", "ID... NAME", 1, 1000, "deliver a signal to tasks"),
+    VERB(task_submit, "task submit", "FILE|-", 1, 1, "submit a task, or one for each line of inputs"),
     VERB(task_watch, "task watch", "ID", 1, 1, "follow a task until it has ended"),
+    VERB(template_apply, "template apply", "FILE|-...", 1, 1000, "create or replace templates"),
+    VERB(template_delete, "template delete", "NAME@MAJOR...", 1, 1000,
+         "delete templates; tasks made of them go on"),
+    VERB(template_get, "template get", "NAME[@MAJOR]", 1, 1, "show a template"),
+    VERB(template_list, "template list", "", 0, 0, "list the templates"),
+    VERB(top, "top", "", 0, 0, "watch tasks, queues and workers"),
     VERB(validate, "validate", "FILE|-...", 1, 1000, "check a document without an orchestrator"),
     VERB(version, "version", "", 0, 0, "print the version and its limits"),
+    VERB(worker_cordon, "worker cordon", "ID...", 1, 1000, "give workers nothing new"),
     VERB(worker_describe, "worker describe", "ID", 1, 1, "show a worker and the steps it has"),
+    VERB(worker_drain, "worker drain", "ID...", 1, 1000, "have workers finish what they have and leave"),
     VERB(worker_list, "worker list", "", 0, 0, "list the workers"),
+    VERB(worker_uncordon, "worker uncordon", "ID...", 1, 1000, "lift a cordon"),
 };
 const size_t cli_n_verbs = sizeof(cli_verbs) / sizeof(*cli_verbs);
 
 /* Promised by the contract, not made yet. A group stands for all of its verbs that the table lacks. */
 static const char *const planned[] = {
-    "admin",      "config",       "dev",         "explain",    "init",          "model",
-    "schedule",   "task approve", "task delete", "task fork",  "task list",     "task message",
-    "task pause", "task reject",  "task resume", "task retry", "task signal",   "task token",
-    "template",   "tenant",       "top",         "usage",      "worker cordon", "worker drain",
+    "admin certs", "model", "task message", "task token", "tenant", "usage"
 };
 
 static int compare(const void *name, const void *verb)
@@ -61,67 +91,36 @@ bool cli_is_group(const char *word)
     return false;
 }
 
-unsigned cli_distance(const char *a, const char *b)
-{
-    unsigned rows[3][WORD_MAX + 1];
-    size_t len = strlen(b);
-
-    if (len > WORD_MAX || strlen(a) > WORD_MAX)
-        return WORD_MAX;
-    for (unsigned k = 0; k <= len; k++)
-        rows[0][k] = k;
-    unsigned *above2 = rows[2], *above = rows[0], *row = rows[1];
-
-    for (unsigned i = 1; a[i - 1]; i++) {
-        row[0] = i;
-        for (size_t k = 1; k <= len; k++) {
-            row[k] = above[k - 1] + (a[i - 1] != b[k - 1]);
-            row[k] = above[k] + 1 < row[k] ? above[k] + 1 : row[k];
-            row[k] = row[k - 1] + 1 < row[k] ? row[k - 1] + 1 : row[k];
-            if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1] && above2[k - 2] + 1 < row[k])
-                row[k] = above2[k - 2] + 1;
-        }
-        unsigned *spare = above2;
-        above2 = above;
-        above = row;
-        row = spare;
-    }
-    return above[len];
-}
-
-/* Keeps `candidate` as the nearest when it is nearer to `name` than what was. */
-static void consider(const char *name, const char *candidate, const char *suggestion, unsigned *best,
-                     char *nearest, size_t cap)
-{
-    unsigned d = cli_distance(name, candidate);
-
-    if (d < *best) {
-        *best = d;
-        snprintf(nearest, cap, "%s", suggestion);
-    }
-}
-
 enum cli_exit cli_unknown_verb(const char *name)
 {
-    char nearest[WORD_MAX] = "", group[WORD_MAX];
-    unsigned best = SUGGEST_DISTANCE_MAX + 1;
+    const char *nearest = NULL;
+    unsigned best = COX_CONFIG_NEAR;
 
     for (size_t i = 0; i < sizeof(planned) / sizeof(*planned); i++) {
-        if (strcmp(planned[i], name) == 0) {
+        size_t len = strlen(planned[i]);
+        if (strncmp(planned[i], name, len) == 0 && (!name[len] || name[len] == ' ')) {
             cli_error("%s: not available in this version", name);
             return CLI_USAGE;
         }
     }
     for (size_t i = 0; i < cli_n_verbs; i++) {
         const char *verb = cli_verbs[i].name, *space = strchr(verb, ' ');
-        consider(name, verb, verb, &best, nearest, sizeof(nearest));
+        unsigned before = best;
+        char group[WORD_MAX];
+        cox_config_consider(name, verb, &nearest, &best);
         if (!space)
             continue;
+        cox_config_consider(name, space + 1, &nearest, &best);
         snprintf(group, sizeof(group), "%.*s", (int)(space - verb), verb);
-        consider(name, group, group, &best, nearest, sizeof(nearest));
-        consider(name, space + 1, verb, &best, nearest, sizeof(nearest));
+        if (cox_config_distance(name, group) < best) {
+            best = cox_config_distance(name, group);
+            cli_error("no such verb: %s; did you mean cox %s?", name, group);
+            return CLI_USAGE;
+        }
+        if (best < before)
+            nearest = verb;
     }
-    if (*nearest)
+    if (nearest)
         cli_error("no such verb: %s; did you mean cox %s?", name, nearest);
     else
         cli_error("no such verb: %s; see cox help", name);

@@ -11,14 +11,15 @@ const char cli_worker_describe_help[] = "Example:\n"
 #define COLUMNS 7
 #define COLUMNS_WIDE 11
 
-void cli_add_worker(struct cli_table *table, const Coxswain__V1__Worker *worker, bool wide)
+void cli_add_worker(struct cli_listing *l, const struct cli *cli, const Coxswain__V1__Worker *worker)
 {
+    bool wide = cli->format == CLI_WIDE || cli->verb->args_max == 1; /* one worker is shown whole */
     static const char *const heading[] = { "ID",     "STATE",   "SLOTS", "BUSY",     "CREDIT", "ATTACHED",
                                            "LABELS", "VERSION", "PEER",  "HANDLERS", "BOOT" };
     struct cox_buf numbers[3] = { 0 }, age = { 0 }, labels = { 0 }, handlers = { 0 };
 
     if (!worker) {
-        cli_table_row(table, wide ? COLUMNS_WIDE : COLUMNS, heading);
+        cli_table_row(&l->table, wide ? COLUMNS_WIDE : COLUMNS, heading);
         return;
     }
     const char *state = cox_wire_enum_text(&coxswain__v1__worker_state__descriptor, (int)worker->state);
@@ -44,7 +45,12 @@ void cli_add_worker(struct cli_table *table, const Coxswain__V1__Worker *worker,
                                         cox_buf_cstr(&handlers),
                                         worker->boot_id };
 
-    cli_table_row(table, wide ? COLUMNS_WIDE : COLUMNS, cells);
+    struct cox_buf json = { 0 };
+
+    if (cli_structured(cli))
+        cox_wire_put_json(&json, &worker->base);
+    cli_listing_add(l, cli, worker->id, cox_buf_slice(&json), wide ? COLUMNS_WIDE : COLUMNS, cells);
+    cox_buf_fini(&json);
     for (int i = 0; i < 3; i++)
         cox_buf_fini(&numbers[i]);
     cox_buf_fini(&age);
@@ -56,7 +62,7 @@ enum cli_exit cli_worker_describe(struct cli *cli)
 {
     Coxswain__V1__DescribeWorkerRequest request = COXSWAIN__V1__DESCRIBE_WORKER_REQUEST__INIT;
     ProtobufCMessage *response = NULL;
-    struct cli_table table = { 0 };
+    struct cli_listing l = { 0 };
 
     request.id = (char *)(uintptr_t)cli->args[0];
     enum cli_exit code = cli_call(cli, &coxswain__v1__fleet_service__descriptor, "DescribeWorker",
@@ -71,9 +77,9 @@ enum cli_exit cli_worker_describe(struct cli *cli)
     } else if (cli->format == CLI_NAME) {
         printf("%s\n", d->worker->id);
     } else {
-        cli_add_worker(&table, NULL, true);
-        cli_add_worker(&table, d->worker, true);
-        cli_table_print(&table, stdout);
+        cli_add_worker(&l, cli, NULL);
+        cli_add_worker(&l, cli, d->worker);
+        cli_listing_finish(&l, cli, "workers");
         for (size_t i = 0; i < d->n_steps; i++)
             printf("%s%s\n", i == 0 ? "\nSTEPS\n" : "", d->steps[i]);
     }

@@ -28,6 +28,7 @@ enum cox_config_flags {
     COX_CONFIG_LIST = 1,   /* A,B,...: may be repeated */
     COX_CONFIG_RELOADS = 2 /* a change in the file takes effect on SIGHUP */
 };
+#define COX_CONFIG_LETTER(c) ((unsigned)(c) << 8) /* "-o" too, in programs that parse their own words */
 
 struct cox_config_key {
     const char *name;     /* "data-dir" */
@@ -36,7 +37,7 @@ struct cox_config_key {
     const char *help;     /* says a default that `fallback` does not: "(default: the number of cores)" */
     cox_config_set *set;
     size_t offset;  /* of the field in the program's struct; 0 with a `set` that takes the whole struct */
-    unsigned flags; /* of enum cox_config_flags */
+    unsigned flags; /* of enum cox_config_flags, and a letter */
 };
 
 struct cox_config_program {
@@ -46,7 +47,8 @@ struct cox_config_program {
     const char *outro;   /* below them */
     const struct cox_config_key *keys;
     size_t n_keys;
-    const char *const *others; /* names in the file that the program reads by itself; ended by NULL; or NULL */
+    const char *const
+        *others; /* names in the file that the program reads by itself; ended by NULL; or NULL */
 };
 
 /* ---- setters for keys, by the type of the field -------------------------------------------------------- */
@@ -62,19 +64,20 @@ const char *cox_config_set_log_format(void *field, char *text);
 
 enum cox_config_outcome { COX_CONFIG_RUN, COX_CONFIG_EXIT_OK, COX_CONFIG_EXIT_USAGE };
 
-/* Reads flags, variables and the file into `target`, the program's struct. Prints help and version on standard
- * output, what is wrong on `err`, and says what to do next. `ret` is for reloading; destroy it in every case,
- * when the texts in `target` are no longer used. */
+/* Reads flags, variables and the file into `target`, the program's struct. Prints help and version on
+ * standard output, what is wrong on `err`, and says what to do next. `ret` is for reloading; destroy it in
+ * every case, when the texts in `target` are no longer used. */
 enum cox_config_outcome cox_config_read(const struct cox_config_program *program, int argc, char **argv,
                                         void *target, FILE *err, struct cox_config **ret);
 
-/* Reads the file again and fills `target`, which begins as it did for cox_config_read. Keys that do not reload
- * keep what they were; `ret_restart` gets the names of those that the file changes, ", " between them.
+/* Reads the file again and fills `target`, which begins as it did for cox_config_read. Keys that do not
+ * reload keep what they were; `ret_restart` gets the names of those that the file changes, ", " between them.
  * Errors: COX_ERR_INVALID, `error` says why, nothing has changed. */
 COX_MUST_CHECK enum cox_err cox_config_reload(struct cox_config *c, void *target, struct cox_buf *ret_restart,
                                               struct cox_buf *error);
 
-/* ---- the parts, for a command line with words of its own ------------------------------------------------ */
+/* ---- the parts, for a command line with words of its own ------------------------------------------------
+ */
 
 struct cox_config *cox_config_create(const struct cox_config_program *program);
 void cox_config_destroy(struct cox_config *c); /* NULL is allowed */
@@ -105,7 +108,8 @@ void cox_config_put_markdown(struct cox_buf *out, const struct cox_config_progra
 /* Appends the variable of a key: "COX_DATA_DIR". */
 void cox_config_put_variable(struct cox_buf *out, const char *name);
 
-/* ---- words ----------------------------------------------------------------------------------------------- */
+/* ---- words -----------------------------------------------------------------------------------------------
+ */
 
 /* Insertions, deletions, changes and swaps of neighbours between two words (optimal string alignment); words
  * of more than 64 bytes are far from everything. */

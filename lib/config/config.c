@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what was given --------------------------------------------------------------------------------------- */
+/* ---- what was given ---------------------------------------------------------------------------------------
+ */
 
 void config_clear(struct given *given, size_t n)
 {
@@ -70,7 +71,8 @@ void cox_config_give(struct cox_config *c, const struct cox_config_key *key, con
                 (key->flags & COX_CONFIG_LIST) != 0);
 }
 
-/* ---- setting ---------------------------------------------------------------------------------------------- */
+/* ---- setting ----------------------------------------------------------------------------------------------
+ */
 
 /* A key's text and where it is from; NULL when nothing gives one. */
 static const char *text_of(const struct cox_config *c, size_t i, struct cox_buf *from)
@@ -164,9 +166,9 @@ enum cox_err cox_config_reload(struct cox_config *c, void *target, struct cox_bu
         choose(c, next, texts, ret_restart);
     for (size_t i = 0; i < c->program->n_keys && !err; i++) {
         const struct cox_config_key *k = &c->program->keys[i];
-        const char *expected =
-            texts[i] ? k->set((char *)target + k->offset, cox_arena_dup(&c->strings, texts[i], strlen(texts[i])))
-                     : NULL;
+        const char *expected = texts[i] ? k->set((char *)target + k->offset,
+                                                 cox_arena_dup(&c->strings, texts[i], strlen(texts[i])))
+                                        : NULL;
         if (expected) {
             cox_buf_printf(error, "%s: %s: \"%s\"; expected %s", c->path, k->name, texts[i], expected);
             err = COX_ERR_INVALID;
@@ -183,7 +185,8 @@ enum cox_err cox_config_reload(struct cox_config *c, void *target, struct cox_bu
     return err == COX_OK ? COX_OK : COX_ERR_INVALID;
 }
 
-/* ---- a daemon's command line -------------------------------------------------------------------------------- */
+/* ---- a daemon's command line
+ * -------------------------------------------------------------------------------- */
 
 /* The value of the flag at argv[*i]; NULL when it lacks one. */
 static const char *value_at(int argc, char **argv, int *i, const char *equals)

@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- one key --------------------------------------------------------------------------------------------- */
+/* ---- one key ---------------------------------------------------------------------------------------------
+ */
 
 static bool put_scalar(struct cox_buf *out, struct cox_slice value)
 {
@@ -137,7 +138,8 @@ enum cox_err cox_config_take(struct cox_config *c, struct cox_slice object, cons
     return error->len > error_len ? COX_ERR_INVALID : COX_OK;
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------
+ */
 
 static enum cox_err read_file(const char *path, struct cox_buf *ret_text, struct cox_buf *error)
 {

@@ -36,10 +36,11 @@ void cox_config_put_help(struct cox_buf *out, const struct cox_config_program *p
     put_row(out, "config", "FILE", "read these settings from a YAML file: data_dir for --data-dir\n");
     put_row(out, "help", NULL, "this text\n");
     put_row(out, "version", NULL, "the version\n\n");
-    cox_buf_append_str(out, "Each flag is also a variable: --log-level is COX_LOG_LEVEL. A flag wins over its "
-                            "variable, that over the file.\n"
-                            "SIGHUP reads the file again; what is marked * changes then, the rest needs a "
-                            "restart.\n");
+    cox_buf_append_str(out,
+                       "Each flag is also a variable: --log-level is COX_LOG_LEVEL. A flag wins over its "
+                       "variable, that over the file.\n"
+                       "SIGHUP reads the file again; what is marked * changes then, the rest needs a "
+                       "restart.\n");
     cox_buf_append_str(out, program->outro);
 }
 

@@ -87,7 +87,8 @@ static enum cli_exit check(struct cli *cli, const struct cli_document *d)
 
     if (!code) {
         add_samples(cli_document_json(d), &inputs);
-        struct cox_task_source source = { .document = cli_document_json(d),
+        struct cox_task_source source = { .kind = cox_source_kind_of(cli_document_json(d)),
+                                          .document = cli_document_json(d),
                                           .inputs_json = cox_buf_slice(&inputs) };
         code = cox_task_compile(&source, &image, &violations) ? CLI_USAGE : CLI_OK;
         if (code || cli_structured(cli))

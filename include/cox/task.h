@@ -38,6 +38,9 @@ enum cox_source_kind {
                              outputs are {NAME: {"status", "output", "error"}}, made though steps failed */
 };
 
+/* By the document's `kind`; TASK for what is no document, which compiling will say. O(document's top level). */
+enum cox_source_kind cox_source_kind_of(struct cox_slice document);
+
 /* What a user submits. All borrowed for the call. */
 struct cox_task_source {
     enum cox_source_kind kind;

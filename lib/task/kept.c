@@ -75,6 +75,17 @@ void compile_schedule(struct compiler *c, const struct place *at, json_t *schedu
 
 /* ---- what is kept of a document ---- */
 
+enum cox_source_kind cox_source_kind_of(struct cox_slice document)
+{
+    struct cox_slice kind;
+
+    if (!cox_json_member(document, "kind", &kind))
+        return COX_SOURCE_TASK;
+    return cox_json_string_is(kind, cox_slice_str("template"))   ? COX_SOURCE_TEMPLATE
+           : cox_json_string_is(kind, cox_slice_str("schedule")) ? COX_SOURCE_SCHEDULE
+                                                                 : COX_SOURCE_TASK;
+}
+
 /* The characters of a string member, kept in `text`; empty when there is none. */
 static struct cox_slice keep(struct cox_buf *text, struct cox_slice object, const char *key)
 {

@@ -4,6 +4,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 #include "cox/json.h"
+#include "trace_kept.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #define PARTIES_MAX 64
 #define ENTITIES_MAX 65536
 #define EVALUATIONS_MAX 256
+#define COMPILES_MAX 64
 #define BATCHES_MAX 16384
 #define ASKED_MAX 64
 #define START_WALL_MS 1000000
@@ -47,8 +49,17 @@ struct asked {
     size_t n_parts;
 };
 
+/* A COMPILE that waits for its answer. */
+struct open_compile {
+    uint64_t ticket;
+    enum cox_source_kind kind;
+    struct cox_buf document, inputs;
+};
+
 struct trace {
     struct cox_engine *engine;
+    struct open_compile compiles[COMPILES_MAX];
+    size_t n_compiles, n_done_compiles;
     struct cox_effects fx;
     int64_t mono_ms;
     int64_t wall_back_ms; /* how far the host's clock was set back */
@@ -240,6 +251,17 @@ static void keep_fetch(struct trace *t, uint64_t ticket, struct cox_hash hash)
     say(t, "fetch");
 }
 
+static void keep_compile(struct trace *t, const struct cox_act_compile *c)
+{
+    assert_true(t->n_compiles < COMPILES_MAX);
+    struct open_compile *o = &t->compiles[t->n_compiles++];
+    *o = (struct open_compile){ .ticket = c->ticket, .kind = c->kind };
+    cox_buf_append_slice(&o->document, c->document.bytes);
+    cox_buf_append_slice(&o->inputs, c->inputs_json);
+    say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps",
+        (int)c->inputs_json.len, (const char *)c->inputs_json.data);
+}
+
 static void say_action(struct trace *t, const struct cox_action *a)
 {
     static const char *const answers[] = { "", "accepted", "duplicate", "stale", "unknown" };
@@ -287,6 +309,9 @@ static void say_action(struct trace *t, const struct cox_action *a)
     case COX_ACT_TRUNCATE:
         t->truncated_seq = a->u.truncate.seq;
         break;
+    case COX_ACT_COMPILE:
+        keep_compile(t, &a->u.compile);
+        break;
     case COX_ACT_ALARM:
         say(t, "alarm: %s", a->u.alarm.text);
         break;
@@ -313,6 +338,7 @@ static void say_items(struct trace *t, const struct record *r)
 
 static void say_record(struct trace *t, const struct record *r)
 {
+    char kept[256];
     switch (r->type) {
     case RECORD_STEP_SKIPPED:
         say(t, "%s SKIPPED", step_name(t, r->task, r->step));
@@ -354,8 +380,10 @@ static void say_record(struct trace *t, const struct record *r)
                 cox_code_text(r->u.finished.code), (int)r->u.finished.message.len,
                 (const char *)r->u.finished.message.data);
         break;
-    default:
-        break; /* assigned, answered, replied: said by the action */
+    default: /* assigned, answered, replied: said by the action */
+        if (trace_tell_kept(r, kept, sizeof kept))
+            say(t, "%s", kept);
+        break;
     }
 }
 
@@ -458,6 +486,10 @@ void trace_end(struct trace *t)
     checkpoint(t);
     check_hashes(t);
     cox_engine_destroy(t->engine);
+    for (size_t i = 0; i < t->n_compiles; i++) {
+        cox_buf_fini(&t->compiles[i].document);
+        cox_buf_fini(&t->compiles[i].inputs);
+    }
     cox_effects_fini(&t->fx);
     cox_buf_fini(&t->log);
     for (size_t i = 0; i < t->n_parties; i++)
@@ -496,6 +528,7 @@ void crash(struct trace *t)
     qsort(t->saved, t->n_saved, sizeof t->saved[0], by_key);
     struct cox_engine *e = rebuild(t, true);
     cox_engine_destroy(t->engine);
+    t->n_done_compiles = t->n_compiles; /* what was asked died with the engine */
     t->engine = e;
     for (size_t i = 0; i < t->n_parties; i++)
         t->parties[i].session = 0;
@@ -503,6 +536,27 @@ void crash(struct trace *t)
     t->n_done_fetches = t->n_fetches;
     assert_int_equal(cox_engine_recovered(e, now(t), t->n_records, &t->fx), COX_OK);
     absorb(t);
+}
+
+void trace_step(struct trace *t, struct cox_input *in)
+{
+    step(t, in);
+}
+
+const struct cox_engine *trace_engine(const struct trace *t)
+{
+    return t->engine;
+}
+
+int64_t wake_in_ms(const struct trace *t)
+{
+    int64_t wake_ms = (t->fx.wake_mono_ns + 999999) / 1000000;
+    return t->fx.wake_mono_ns == INT64_MAX ? INT64_MAX : wake_ms - t->mono_ms;
+}
+
+void away_ms(struct trace *t, int64_t ms)
+{
+    t->mono_ms += ms;
 }
 
 /* ---- the story ---- */
@@ -809,6 +863,25 @@ void items(struct trace *t, const char *worker, const char *batch, const char *e
 }
 
 /* ---- the compile thread's part ---- */
+
+void compile(struct trace *t)
+{
+    assert_true(t->n_done_compiles < t->n_compiles);
+    const struct open_compile *o = &t->compiles[t->n_done_compiles++];
+    struct cox_task_source source = { .kind = o->kind,
+                                      .document = cox_buf_slice(&o->document),
+                                      .inputs_json = cox_buf_slice(&o->inputs) };
+    struct cox_buf image = { 0 };
+    struct cox_violations v = { 0 };
+    struct cox_input in = { .kind = COX_IN_COMPILED, .u.compiled.ticket = o->ticket };
+    in.u.compiled.ok = cox_task_compile(&source, &image, &v) == COX_OK;
+    in.u.compiled.image = cox_buf_slice(&image);
+    if (!in.u.compiled.ok)
+        in.u.compiled.error = cox_slice_str(v.items[0].message);
+    step(t, &in);
+    cox_buf_fini(&image);
+    cox_violations_fini(&v);
+}
 
 /* As coxd keeps it: by size. The name is not of the kind that coxd uses; the engine does not look. */
 static struct cox_payload kept(struct trace *t, const struct cox_buf *b)

@@ -33,6 +33,13 @@ void cancel(struct trace *t, uint32_t task_no, const char *reason);
 void set_clock_back(struct trace *t, int64_t ms); /* the wall clock of the host */
 void after_ms(struct trace *t, int64_t ms);       /* time passes; due timers fire, in their order */
 
+void away_ms(struct trace *t, int64_t ms); /* time passes, and nobody looks: before a crash(), coxd was down */
+
+/* For vocabulary in other files (trace_kept.h). */
+int64_t wake_in_ms(const struct trace *t); /* when the engine wants to be called */
+void trace_step(struct trace *t, struct cox_input *in);
+const struct cox_engine *trace_engine(const struct trace *t);
+
 struct worker_spec {
     const char *id;
     const char *boot; /* default "boot1" */
@@ -77,6 +84,8 @@ void succeed_large(struct trace *t, const char *worker, const char *step, size_t
 /* Answers the oldest EVALUATE still open, evaluating as the compile thread would. */
 void evaluate(struct trace *t);
 size_t open_evaluations(const struct trace *t);
+/* Answers the oldest COMPILE still open, likewise. */
+void compile(struct trace *t);
 
 /* Kills the engine and recovers a new one from the log and the last checkpoint. Sessions are gone. */
 void crash(struct trace *t);

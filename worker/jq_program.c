@@ -13,13 +13,15 @@ static jv answer_error(const char *code, jv message)
                                        jv_string("message"), message));
 }
 
-/* What went wrong while compiling, as jq says it. */
+/* What went wrong while compiling, as jq says it: the first message tells most. */
 static void on_error(void *user, jv message)
 {
     jv *ret = user;
 
-    jv_free(*ret);
-    *ret = message;
+    if (jv_get_kind(*ret) == JV_KIND_NULL)
+        *ret = message;
+    else
+        jv_free(message);
 }
 
 static jv text_of(jv error)

@@ -37,7 +37,7 @@ PARTS = {
     "worker": PROGRAM,
     "cli": PROGRAM,
     "tests": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto",
-              "sqlite", "cmocka", "tests*", "lib*", "orchestrator*", "worker*", "cli*"],
+              "sqlite", "cmocka", "archive", "tests*", "lib*", "orchestrator*", "worker*", "cli*"],
 }
 LIBRARIES = {  # the first that fits
     "proto": r".*\.pb-c\.h",

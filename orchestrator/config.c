@@ -24,14 +24,32 @@ static const char *set_bytes(void *field, char *text)
     return expected || *(int64_t *)field < 1 ? "a size such as 64Mi" : NULL;
 }
 
+static const char *set_http(void *field, char *text)
+{
+    if (strcmp(text, "off") == 0) {
+        *(const char **)field = text;
+        return NULL;
+    }
+    return cox_config_set_address(field, text) ? "HOST:PORT, such as 127.0.0.1:7601, or off" : NULL;
+}
+
 #define AT(field) offsetof(struct coxd_config, field)
 
 static const struct cox_config_key keys[] = {
-    { "data-dir", "DIR", "coxd-data", "where the log and the state live", cox_config_set_text, AT(data_dir), 0 },
-    { "store", "NAME", "sqlite", "sqlite, or memory (nothing survives the process)", set_store, AT(store), 0 },
+    { "data-dir", "DIR", "coxd-data", "where the log and the state live", cox_config_set_text, AT(data_dir),
+      0 },
+    { "store", "NAME", "sqlite", "sqlite, or memory (nothing survives the process)", set_store, AT(store),
+      0 },
     { "grpc", "HOST:PORT", "127.0.0.1:7600", "listen here; port 0 picks a free one", cox_config_set_address,
       AT(grpc), 0 },
-    { "ready-file", "FILE", NULL, "written once it serves: {\"grpc\":\"host:port\",\"http\":\"\",\"pid\":N}",
+    { "http", "HOST:PORT", "127.0.0.1:7601", "HTTP, JSON and events here; port 0 picks a free one; off: none",
+      set_http, AT(http), 0 },
+    { "http-host", "NAME,...", NULL, "names that browsers may call it by, beside localhost and addresses",
+      cox_config_set_text, AT(http_hosts), COX_CONFIG_LIST },
+    { "cors-origin", "URL,...", NULL, "origins whose pages may call it: https://example.com; * is any",
+      cox_config_set_text, AT(cors_origins), COX_CONFIG_LIST },
+    { "ready-file", "FILE", NULL,
+      "written once it serves: {\"grpc\":\"host:port\",\"http\":\"host:port\",\"pid\":N}",
       cox_config_set_text, AT(ready_file), 0 },
     { "insecure", NULL, "false", "allow a listener that other hosts can reach, without TLS and tokens",
       cox_config_set_switch, AT(insecure), 0 },
@@ -59,19 +77,25 @@ bool coxd_config_is_loopback(const char *address)
            strncmp(address, "[::1]:", 6) == 0;
 }
 
+static bool is_open(const char *flag, const char *address, FILE *err)
+{
+    if (coxd_config_is_loopback(address) || strcmp(address, "off") == 0)
+        return false;
+    fprintf(err,
+            "coxd: %s %s can be reached from other hosts, and there is no TLS yet; "
+            "use 127.0.0.1, or say --insecure\n",
+            flag, address);
+    return true;
+}
+
 enum cox_config_outcome coxd_config_read(struct coxd_config *ret, int argc, char **argv, FILE *err,
                                          struct cox_config **ret_config)
 {
     memset(ret, 0, sizeof(*ret));
-    enum cox_config_outcome outcome =
-        cox_config_read(&coxd_config_program, argc, argv, ret, err, ret_config);
+    enum cox_config_outcome outcome = cox_config_read(&coxd_config_program, argc, argv, ret, err, ret_config);
 
-    if (outcome == COX_CONFIG_RUN && !ret->insecure && !coxd_config_is_loopback(ret->grpc)) {
-        fprintf(err,
-                "coxd: --grpc %s can be reached from other hosts, and there is no TLS yet; "
-                "use 127.0.0.1, or say --insecure\n",
-                ret->grpc);
+    if (outcome == COX_CONFIG_RUN && !ret->insecure &&
+        (is_open("--grpc", ret->grpc, err) || is_open("--http", ret->http, err)))
         return COX_CONFIG_EXIT_USAGE;
-    }
     return outcome;
 }

@@ -8,6 +8,9 @@ struct coxd_config {
     const char *data_dir;
     const char *store;      /* "sqlite" or "memory" */
     const char *grpc;       /* "127.0.0.1:7600" */
+    const char *http;       /* "127.0.0.1:7601", or "off" */
+    const char *http_hosts; /* NULL: none, as the next */
+    const char *cors_origins;
     const char *ready_file; /* NULL: none */
     bool insecure;
     int64_t checkpoint_bytes;

@@ -1,10 +1,11 @@
 /* coxd: puts the parts together, runs the loop, and takes them apart again.
  *
  * Threads: this one (gRPC's completion queue, the engine, everything in fleet/ and api/), the compile thread,
- * the store's, one that waits for signals, and gRPC's own. */
+ * the edge's (HTTP), the store's, one that waits for signals, and gRPC's own. */
 #include "api/api.h"
 #include "config.h"
 #include "driver.h"
+#include "edge/edge.h"
 #include "fleet/fleet.h"
 
 #include "cox/base/alloc.h"
@@ -33,6 +34,7 @@ struct coxd {
     struct cox_driver *driver;
     struct cox_fleet *fleet;
     struct cox_api *api;
+    struct cox_edge *edge; /* NULL: no HTTP */
     struct cox_rpc_server *server;
     struct cox_rpc_service *services;
     bool paused;
@@ -185,6 +187,8 @@ static void turn(struct coxd *c, int64_t until_ns)
         until_ns = api_ns;
     size_t n = cox_rpc_loop_run_once(c->loop, until_ns, EVENTS_A_TURN);
 
+    if (c->edge)
+        cox_edge_turn(c->edge);
     cox_driver_turn(c->driver, n);
     pressure(c);
 }
@@ -225,6 +229,48 @@ static enum cox_err start_driver(struct coxd *c)
     return COX_OK;
 }
 
+static void put_metrics(void *user, struct cox_buf *out)
+{
+    struct coxd *c = user;
+
+    cox_metrics_text(c->api, out);
+}
+
+static bool is_ready(void *user, struct cox_buf *ret_why)
+{
+    struct coxd *c = user;
+
+    if (cox_driver_full(c->driver))
+        cox_buf_append_str(ret_why, "the queues are full");
+    else if (!cox_driver_ready(c->driver))
+        cox_buf_append_str(ret_why, "there is too little room on the disk, or in memory, to take more work");
+    return ret_why->len == 0;
+}
+
+/* Before recovery, so that probes hear that it is under way. */
+static enum cox_err start_edge(struct coxd *c)
+{
+    const struct cox_edge_config config = {
+        .address = c->config.http,
+        .hosts = c->config.http_hosts,
+        .cors_origins = c->config.cors_origins,
+        .version = coxd_config_program.version,
+        .loop = c->loop,
+        .metrics = put_metrics,
+        .ready = is_ready,
+        .user = c,
+    };
+    struct cox_buf error = { 0 };
+    enum cox_err err = COX_OK;
+
+    if (strcmp(c->config.http, "off") != 0)
+        err = cox_edge_create(&config, &c->edge, &error);
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot listen", "http", c->config.http, "why", cox_buf_cstr(&error), NULL);
+    cox_buf_fini(&error);
+    return err;
+}
+
 static enum cox_err start_server(struct coxd *c)
 {
     size_t n;
@@ -242,19 +288,19 @@ static enum cox_err start_server(struct coxd *c)
         cox_log(COX_LOG_ERROR, "cannot listen", "grpc", c->config.grpc, "why", cox_err_text(err), NULL);
     else
         cox_rpc_server_set_serving(c->server, true);
+    if (!err && c->edge)
+        cox_edge_serve(c->edge, c->server);
     return err;
 }
 
-static char *address(const struct coxd *c)
+/* What was asked for, with the port that it became. */
+static char *address(const char *asked, int port)
 {
-    const char *colon = strrchr(c->config.grpc, ':');
-
-    return cox_asprintf("%.*s:%d", (int)(colon - c->config.grpc), c->config.grpc,
-                        cox_rpc_server_port(c->server));
+    return cox_asprintf("%.*s:%d", (int)(strrchr(asked, ':') - asked), asked, port);
 }
 
 /* Whole or not at all: readers poll for it. */
-static enum cox_err write_ready_file(const struct coxd *c, const char *grpc)
+static enum cox_err write_ready_file(const struct coxd *c, const char *grpc, const char *http)
 {
     enum cox_err err = COX_ERR_IO;
 
@@ -264,7 +310,7 @@ static enum cox_err write_ready_file(const struct coxd *c, const char *grpc)
     FILE *f = fopen(path, "we");
 
     if (f) {
-        fprintf(f, "{\"grpc\":\"%s\",\"http\":\"\",\"pid\":%d}\n", grpc, (int)getpid());
+        fprintf(f, "{\"grpc\":\"%s\",\"http\":\"%s\",\"pid\":%d}\n", grpc, http, (int)getpid());
         bool written = fflush(f) == 0 && !ferror(f);
         if (fclose(f) == 0 && written && rename(path, c->config.ready_file) == 0)
             err = COX_OK;
@@ -286,6 +332,8 @@ static void stop(struct coxd *c)
 {
     cox_log(COX_LOG_INFO, "stopping", "signal", strsignal(atomic_load(&c->signalled)), NULL);
     cox_rpc_server_set_serving(c->server, false);
+    if (c->edge)
+        cox_edge_drain(c->edge);
     cox_api_drain(c->api);
     cox_fleet_drain(c->fleet);
     cox_rpc_server_drain(c->server);
@@ -311,14 +359,16 @@ static int run(struct coxd *c)
     c->fleet = cox_fleet_create();
     c->api = cox_api_create();
     signals_start(c);
-    if (start_driver(c) || start_server(c))
+    if (start_edge(c) || start_driver(c) || start_server(c))
         goto out;
-    char *grpc = address(c);
-    enum cox_err err = write_ready_file(c, grpc);
+    char *grpc = address(c->config.grpc, cox_rpc_server_port(c->server));
+    char *http = c->edge ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");
+    enum cox_err err = write_ready_file(c, grpc, http);
 
     if (!err)
-        cox_log(COX_LOG_INFO, "serving", "grpc", grpc, "store", c->config.store, NULL);
+        cox_log(COX_LOG_INFO, "serving", "grpc", grpc, "http", http, "store", c->config.store, NULL);
     cox_free(grpc);
+    cox_free(http);
     if (err)
         goto out;
     while (!atomic_load(&c->signalled)) {
@@ -330,6 +380,7 @@ static int run(struct coxd *c)
     code = EXIT_SUCCESS;
 out:
     cox_rpc_server_destroy(c->server);
+    cox_edge_destroy(c->edge);
     cox_driver_destroy(c->driver);
     cox_api_destroy(c->api);
     cox_fleet_destroy(c->fleet);

@@ -6,7 +6,7 @@
  *   Timestamp  "2026-01-02T03:04:05.678Z"; Duration "1.5s"; wrappers (Int32Value ...) as plain values
  *   bytes      base64; maps are objects
  *   x_json     a string or bytes field of such a name holds JSON text: shown as that JSON under the name "x",
- *              digit for digit; empty is null
+ *              digit for digit; empty is null. So are bytes called `json` or `document`, under their own name
  *   doubles    shortest digits that read back the same; "NaN", "Infinity", "-Infinity"
  *
  * Reading takes what writing gives, and more: unprefixed or prefixed enum names or numbers, integers of any
@@ -32,6 +32,21 @@ void cox_wire_put_json(struct cox_buf *out, const ProtobufCMessage *message);
 COX_MUST_CHECK enum cox_err cox_wire_from_json(const ProtobufCMessageDescriptor *descriptor,
                                                struct cox_slice text, ProtobufCMessage **ret_message,
                                                struct cox_buf *error);
+
+/* ---- the mapping itself, for those who describe it or build JSON for it ---- */
+
+/* Which of google.protobuf's types with a JSON form of their own it is. */
+enum cox_wire_known { COX_WIRE_PLAIN, COX_WIRE_TIMESTAMP, COX_WIRE_DURATION, COX_WIRE_WRAPPER };
+enum cox_wire_known cox_wire_known(const ProtobufCMessageDescriptor *descriptor);
+
+/* A map: a repeated message made by protoc, with a key and a value. */
+bool cox_wire_is_map(const ProtobufCFieldDescriptor *field);
+
+/* A field that holds JSON text. */
+bool cox_wire_is_json(const ProtobufCFieldDescriptor *field);
+
+/* The field's name in JSON. */
+struct cox_slice cox_wire_name(const ProtobufCFieldDescriptor *field);
 
 /* The value's name without the prefix; NULL for a value the enum lacks. */
 const char *cox_wire_enum_text(const ProtobufCEnumDescriptor *descriptor, int value);

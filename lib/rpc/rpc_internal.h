@@ -48,7 +48,7 @@ struct cox_rpc_loop {
     size_t n_calls;         /* of all servers and channels */
     bool running;
     struct cox_list local_ready; /* local calls with something to deliver */
-    bool local_first; /* the odd event of the next turn is theirs */
+    bool local_first;            /* the odd event of the next turn is theirs */
     struct cox_heap local_deadlines;
     struct cox_buf local_packed; /* scratch: the message under way to a local caller */
 };

@@ -35,8 +35,12 @@ bool cox_wire_is_map(const ProtobufCFieldDescriptor *field)
 
 bool cox_wire_is_json(const ProtobufCFieldDescriptor *field)
 {
-    return field->label != PROTOBUF_C_LABEL_REPEATED &&
-           (field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_BYTES) &&
+    if (field->label == PROTOBUF_C_LABEL_REPEATED)
+        return false;
+    if (field->type == PROTOBUF_C_TYPE_BYTES &&
+        (strcmp(field->name, "json") == 0 || strcmp(field->name, "document") == 0))
+        return true;
+    return (field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_BYTES) &&
            ends_with(field->name, "_json");
 }
 
@@ -44,7 +48,7 @@ struct cox_slice cox_wire_name(const ProtobufCFieldDescriptor *field)
 {
     struct cox_slice name = cox_slice_str(field->name);
 
-    if (cox_wire_is_json(field))
+    if (cox_wire_is_json(field) && ends_with(field->name, "_json"))
         name.len -= strlen("_json");
     return name;
 }

@@ -142,8 +142,8 @@ static enum cox_err start_coxd(struct cluster *c, const struct settings *s)
     char store[16];
 
     snprintf(store, sizeof(store), "%s", s->store);
-    char *argv[] = { program,       "--data-dir",   data,  "--store",     store,  "--grpc",
-                     "127.0.0.1:0", "--ready-file", ready, "--log-level", "warn", NULL };
+    char *argv[] = { program, "--data-dir",   data,  "--store",     store,  "--grpc", "127.0.0.1:0", "--http",
+                     "off",   "--ready-file", ready, "--log-level", "warn", NULL };
     enum cox_err err = process_start(&c->coxd, argv);
 
     if (!err)

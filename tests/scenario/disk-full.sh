@@ -25,7 +25,7 @@ for ((i = 1; i <= n; i++)); do
     wait "$coxd_pid" || code=$?
     check_equal "a full disk, time $i: exit code" 75 "$code"
 
-    "$COX_BUILD/coxd" --data-dir "$scenario_dir/data" --grpc 127.0.0.1:0 --ready-file "$scenario_dir/none.ready" \
+    "$COX_BUILD/coxd" --data-dir "$scenario_dir/data" --grpc 127.0.0.1:0 --http 127.0.0.1:0 --ready-file "$scenario_dir/none.ready" \
         >"$scenario_dir/none.log" 2>&1 &
     pid=$!
     timeout 60 tail --pid="$pid" -f /dev/null

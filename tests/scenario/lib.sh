@@ -20,6 +20,7 @@ scenario_checks=0
 scenario_failed=0
 coxd_pid=
 coxd_grpc=127.0.0.1:0
+coxd_http=127.0.0.1:0
 declare -A worker_pids=()
 at_exit=() # commands, run before anything else is tidied up
 export NO_COLOR=1
@@ -128,7 +129,7 @@ json_string() { sed -n "s/.*\"$2\" *: *\"\([^\"]*\)\".*/\1/p" "$1" | head -n 1; 
 start_coxd() {
     local ready=$scenario_dir/coxd.ready
     rm -f "$ready"
-    "$COX_BUILD/coxd" --data-dir "$scenario_dir/data" --grpc "$coxd_grpc" --ready-file "$ready" "$@" \
+    "$COX_BUILD/coxd" --data-dir "$scenario_dir/data" --grpc "$coxd_grpc" --http "$coxd_http" --ready-file "$ready" "$@" \
         >>"$scenario_dir/coxd.log" 2>&1 </dev/null &
     coxd_pid=$!
     if ! await_file "$ready" "$coxd_pid"; then
@@ -136,6 +137,7 @@ start_coxd() {
         exit 1
     fi
     coxd_grpc=$(json_string "$ready" grpc)
+    coxd_http=$(json_string "$ready" http)
     export COX_ADDRESS=$coxd_grpc
 }
 

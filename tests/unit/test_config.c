@@ -75,6 +75,7 @@ static void wrong_values_say_what_was_expected(void **state)
     assert_non_null(strstr(said, "expected 1;"));
     assert_int_equal(read_flags(&c, 1, "--grpc=7600"), COX_CONFIG_EXIT_USAGE);
     assert_int_equal(read_flags(&c, 1, "--grpc=127.0.0.1:99999"), COX_CONFIG_EXIT_USAGE);
+    assert_int_equal(read_flags(&c, 1, "--http=on"), COX_CONFIG_EXIT_USAGE);
     assert_int_equal(read_flags(&c, 1, "--checkpoint-bytes=lots"), COX_CONFIG_EXIT_USAGE);
     assert_int_equal(read_flags(&c, 1, "--log-level"), COX_CONFIG_EXIT_USAGE);
     assert_int_equal(read_flags(&c, 1, "serve"), COX_CONFIG_EXIT_USAGE);
@@ -89,6 +90,9 @@ static void others_reach_it_only_when_that_is_said(void **state)
     assert_non_null(strstr(said, "--insecure"));
     assert_int_equal(read_flags(&c, 2, "--grpc=0.0.0.0:7600", "--insecure"), COX_CONFIG_RUN);
     assert_int_equal(read_flags(&c, 1, "--grpc=[::1]:0"), COX_CONFIG_RUN);
+    assert_int_equal(read_flags(&c, 1, "--http=0.0.0.0:7601"), COX_CONFIG_EXIT_USAGE);
+    assert_non_null(strstr(said, "--http 0.0.0.0:7601"));
+    assert_int_equal(read_flags(&c, 1, "--http=off"), COX_CONFIG_RUN);
 }
 
 int main(void)

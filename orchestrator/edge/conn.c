@@ -1,0 +1,441 @@
+/* One connection: one request after the other, each answered before the next is read. Reading goes on while
+ * an answer is made, so that a peer that leaves is noticed at once. */
+#include "internal.h"
+
+#include "cox/base/alloc.h"
+
+#include <event2/buffer.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define IDLE_MS 60000 /* between requests */
+#define HEAD_MS 10000 /* for a head, from its first byte */
+#define BODY_MS 30000 /* without a byte of a body */
+#define STALL_S 30    /* without a byte taken by a reader who is owed some */
+#define LINGER_MS 2000
+#define READ_AHEAD_LEN ((size_t)64 << 10)
+#define WRITE_LOW_LEN ((size_t)64 << 10)
+#define PIECE_LEN ((size_t)64 << 10)
+#define GZIP_LEN_MIN 1024u
+
+static void proceed(struct conn *c);
+
+void conn_timer(struct conn *c, int64_t delay_ms)
+{
+    struct timeval tv = { delay_ms / 1000, delay_ms % 1000 * 1000 };
+
+    if (delay_ms > 0)
+        event_add(c->timer, &tv);
+    else
+        event_del(c->timer);
+}
+
+static void hold(struct conn *c, size_t len)
+{
+    c->held_len += len;
+    c->edge->held_len += len;
+}
+
+static void release(struct conn *c)
+{
+    c->edge->held_len -= c->held_len;
+    c->held_len = 0;
+}
+
+void conn_destroy(struct conn *c)
+{
+    exchange_end(c);
+    release(c);
+    cox_list_remove(&c->node);
+    if (c->edge->n_conns-- == COX_HTTP_CONNECTIONS_MAX && c->edge->listener)
+        evconnlistener_enable(c->edge->listener);
+    if (atomic_load(&c->edge->stop) && cox_list_empty(&c->edge->conns))
+        event_base_loopbreak(c->edge->base);
+    event_free(c->timer);
+    bufferevent_free(c->bev);
+    cox_buf_fini(&c->head_bytes);
+    cox_buf_fini(&c->body);
+    cox_free(c);
+}
+
+bool conn_idle(const struct conn *c)
+{
+    return c->phase == CONN_HEAD || c->phase == CONN_LINGERING;
+}
+
+size_t conn_unsent_len(const struct conn *c)
+{
+    return evbuffer_get_length(bufferevent_get_output(c->bev));
+}
+
+/* ---- answering ---- */
+
+static void put_head(struct conn *c, const struct answer *a, bool gzipped, int64_t body_len)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (atomic_load(&c->edge->state) == EDGE_DRAINING)
+        c->close_after = true;
+    evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nServer: %s\r\n", a->status, answer_reason(a->status),
+                        c->edge->server);
+    if (a->type)
+        evbuffer_add_printf(out, "Content-Type: %s\r\n", a->type);
+    if (!a->plain)
+        evbuffer_add_printf(out, "Vary: Accept-Encoding, Origin\r\n");
+    if (gzipped)
+        evbuffer_add_printf(out, "Content-Encoding: gzip\r\n");
+    if (body_len >= 0)
+        evbuffer_add_printf(out, "Content-Length: %lld\r\n", (long long)body_len);
+    if (c->chunked_answer)
+        evbuffer_add_printf(out, "Transfer-Encoding: chunked\r\n");
+    evbuffer_add_printf(out, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (a->headers)
+        evbuffer_add(out, a->headers, strlen(a->headers));
+    evbuffer_add_printf(out, "Connection: %s\r\n\r\n", c->close_after ? "close" : "keep-alive");
+    c->answered = true;
+}
+
+/* The answer is in the buffer: what comes next, once it has left. */
+static void finish(struct conn *c)
+{
+    exchange_end(c);
+    if (!c->body_over)
+        c->close_after = true; /* what is left of the request would be taken for the next one */
+    c->phase = CONN_LEAVING;
+    conn_timer(c, 0);
+    if (conn_unsent_len(c) == 0)
+        proceed(c);
+}
+
+void conn_answer(struct conn *c, const struct answer *a)
+{
+    struct cox_slice body = a->body;
+    struct cox_buf packed = { 0 };
+    bool gzipped = !a->plain && body.len > GZIP_LEN_MIN &&
+                   edge_header_has(edge_header(&c->head, "accept-encoding"), "gzip") &&
+                   gzip_pack(body, &packed) && packed.len < body.len;
+
+    if (gzipped)
+        body = cox_buf_slice(&packed);
+    if (!c->body_over)
+        c->close_after = true;
+    put_head(c, a, gzipped, a->status == 204 || a->status == 304 ? -1 : (int64_t)body.len);
+    if (!c->no_body) {
+        evbuffer_add(bufferevent_get_output(c->bev), body.data, body.len);
+        hold(c, body.len);
+    }
+    cox_buf_fini(&packed);
+    finish(c);
+}
+
+void conn_begin(struct conn *c, const struct answer *a)
+{
+    c->chunked_answer = c->head.minor > 0;
+    if (!c->chunked_answer || !c->body_over)
+        c->close_after = true;
+    put_head(c, a, false, -1);
+}
+
+void conn_write(struct conn *c, struct cox_slice piece)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (piece.len == 0 || c->no_body)
+        return;
+    if (c->chunked_answer)
+        evbuffer_add_printf(out, "%zx\r\n", piece.len);
+    evbuffer_add(out, piece.data, piece.len);
+    if (c->chunked_answer)
+        evbuffer_add(out, "\r\n", 2);
+}
+
+void conn_end(struct conn *c)
+{
+    if (c->chunked_answer && !c->no_body)
+        evbuffer_add(bufferevent_get_output(c->bev), "0\r\n\r\n", 5);
+    finish(c);
+}
+
+void conn_cut(struct conn *c)
+{
+    c->close_after = true;
+    if (c->chunked_answer) {
+        finish(c); /* no last chunk: it ends short */
+        return;
+    }
+    struct linger reset = { 1, 0 };
+
+    setsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    conn_destroy(c);
+}
+
+/* ---- reading ---- */
+
+static void begin_request(struct conn *c)
+{
+    cox_buf_fini(&c->head_bytes);
+    cox_buf_fini(&c->body);
+    release(c);
+    c->phase = CONN_HEAD;
+    c->head = (struct edge_head){ 0 };
+    c->chunked = (struct edge_chunked){ 0 };
+    c->body_over = true; /* nothing of the next request is owed yet */
+    c->answered = c->chunked_answer = c->no_body = c->streaming_body = c->body_paused = false;
+    c->head_begun = false;
+    conn_timer(c, IDLE_MS);
+}
+
+static void take_piece(struct conn *c, size_t held_before)
+{
+    if (c->streaming_body) {
+        struct cox_slice piece = cox_slice(c->body.data, c->body.len);
+        if (piece.len > 0)
+            exchange_on_piece(c, piece);
+        cox_buf_clear(&c->body);
+        return;
+    }
+    hold(c, c->body.len - held_before);
+}
+
+static bool read_length_body(struct conn *c, struct evbuffer *in)
+{
+    size_t len = evbuffer_get_length(in);
+
+    if (len > c->body_left)
+        len = (size_t)c->body_left;
+    if (len > PIECE_LEN)
+        len = PIECE_LEN;
+    evbuffer_remove(in, cox_buf_extend(&c->body, len), len);
+    c->body_left -= len;
+    c->body_over = c->body_left == 0;
+    return true;
+}
+
+static bool read_chunked_body(struct conn *c, struct evbuffer *in)
+{
+    size_t len = evbuffer_get_length(in) < PIECE_LEN ? evbuffer_get_length(in) : PIECE_LEN;
+    size_t taken =
+        edge_parse_chunked(&c->chunked, cox_slice(evbuffer_pullup(in, (ev_ssize_t)len), len), len, &c->body);
+
+    if (taken == SIZE_MAX)
+        return false;
+    evbuffer_drain(in, taken);
+    c->body_over = c->chunked.state == EDGE_CHUNK_DONE;
+    return true;
+}
+
+/* False when there is nothing more to do for now. */
+static bool read_body(struct conn *c)
+{
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    size_t before = c->body.len;
+
+    if (!c->body_over && (evbuffer_get_length(in) == 0 || c->body_paused))
+        return false;
+    if (!c->body_over && (c->head.chunked ? !read_chunked_body(c, in) : !read_length_body(c, in))) {
+        answer_refusal(c, 400, "MALFORMED_BODY", NULL, "the body is not in chunked coding");
+        return true;
+    }
+    if (c->body.len > c->body_max && !c->streaming_body) {
+        answer_refusal(c, 413, "BODY_TOO_LARGE", NULL, "the body is longer than this route takes");
+        return true;
+    }
+    conn_timer(c, BODY_MS);
+    take_piece(c, before);
+    if (c->phase != CONN_BODY || !c->body_over)
+        return c->phase != CONN_BODY || evbuffer_get_length(in) > 0;
+    c->phase = CONN_ANSWERING;
+    conn_timer(c, 0);
+    exchange_on_body(c);
+    return true;
+}
+
+static void start_body(struct conn *c)
+{
+    bool has_body = c->head.chunked || (c->head.has_length && c->head.body_len > 0);
+
+    c->body_left = c->head.body_len;
+    c->body_over = !has_body;
+    c->phase = CONN_BODY;
+    c->body_max = 0;
+    c->no_body = cox_slice_is(c->head.method, "HEAD");
+    c->close_after = !c->head.keep_alive;
+    conn_timer(c, BODY_MS);
+    exchange_on_head(c);
+    if (c->phase != CONN_BODY)
+        return;
+    if (!c->head.chunked && !c->streaming_body && c->body_left > c->body_max) {
+        answer_refusal(c, 413, "BODY_TOO_LARGE", NULL, "the body is longer than this route takes");
+        return;
+    }
+    if (has_body && c->head.expects_continue)
+        evbuffer_add_printf(bufferevent_get_output(c->bev), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+static bool read_head(struct conn *c)
+{
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    size_t len = evbuffer_get_length(in), head_len;
+    const char *why = NULL;
+
+    if (len == 0)
+        return false;
+    if (len > EDGE_HEAD_LEN_MAX + 2)
+        len = EDGE_HEAD_LEN_MAX + 2;
+    cox_buf_clear(&c->head_bytes);
+    evbuffer_copyout(in, cox_buf_extend(&c->head_bytes, len), len);
+    int status = edge_parse_head(cox_buf_slice(&c->head_bytes), &c->head, &head_len, &why);
+
+    if (status) {
+        c->body_over = false;
+        c->phase = CONN_BODY;
+        answer_refusal(c, status, "MALFORMED_REQUEST", NULL, why);
+        return true;
+    }
+    if (head_len == 0) {
+        if (!c->head_begun)
+            conn_timer(c, HEAD_MS);
+        c->head_begun = true;
+        return false;
+    }
+    evbuffer_drain(in, head_len);
+    start_body(c);
+    return true;
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+    struct conn *c = arg;
+    bool more = true;
+
+    (void)bev;
+    while (more) {
+        more = false;
+        if (c->phase == CONN_HEAD)
+            more = read_head(c);
+        else if (c->phase == CONN_BODY)
+            more = read_body(c);
+        else if (c->phase == CONN_LINGERING)
+            evbuffer_drain(bufferevent_get_input(c->bev), SIZE_MAX);
+    }
+}
+
+void conn_pause_body(struct conn *c, bool pause)
+{
+    bool resume = c->body_paused && !pause;
+
+    if (pause != c->body_paused)
+        conn_timer(c, pause ? 0 : BODY_MS); /* the peer is not to blame for a pause */
+    c->body_paused = pause;
+    if (resume)
+        bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_OPT_DEFER_CALLBACKS);
+}
+
+/* ---- after an answer ---- */
+
+/* The answer has left. */
+static void proceed(struct conn *c)
+{
+    release(c);
+    if (!c->close_after) {
+        begin_request(c);
+        if (evbuffer_get_length(bufferevent_get_input(c->bev)) > 0)
+            bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_OPT_DEFER_CALLBACKS);
+        return;
+    }
+    c->phase = CONN_LINGERING;
+    shutdown(bufferevent_getfd(c->bev), SHUT_WR);
+    evbuffer_drain(bufferevent_get_input(c->bev), SIZE_MAX);
+    conn_timer(c, atomic_load(&c->edge->stop) ? 1 : LINGER_MS);
+}
+
+static void on_write(struct bufferevent *bev, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)bev;
+    if (c->phase == CONN_LEAVING) {
+        if (conn_unsent_len(c) == 0)
+            proceed(c);
+    } else if (c->exchange) {
+        exchange_on_drained(c);
+    }
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)bev;
+    if ((what & BEV_EVENT_EOF) && c->phase == CONN_LEAVING && conn_unsent_len(c) > 0)
+        c->close_after = true; /* closed for writing only, perhaps: the answer still goes out */
+    else
+        conn_destroy(c); /* the peer has left, the socket has failed, or nothing was taken for too long */
+}
+
+static void on_timer(int fd, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)fd, (void)what;
+    if (c->phase == CONN_ANSWERING) {
+        exchange_on_time(c);
+    } else if (c->phase == CONN_BODY) {
+        c->close_after = true;
+        answer_refusal(c, 408, "BODY_TIMEOUT", NULL, "the rest of the request did not come in time");
+    } else {
+        conn_destroy(c);
+    }
+}
+
+/* ---- accepting ---- */
+
+static void name_peer(struct conn *c, const struct sockaddr *peer)
+{
+    char host[48] = "";
+    char port[8] = "";
+
+    if (getnameinfo(peer,
+                    peer->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
+                    host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
+        host[0] = '\0';
+    snprintf(c->peer, sizeof(c->peer), "http:%s:%s", host, port);
+}
+
+/* At the bound the one that has been idle longest gives way, or nobody is let in until one has left. */
+static void make_room(struct cox_edge *e)
+{
+    COX_LIST_FOR_EACH (it, &e->conns) {
+        struct conn *c = COX_CONTAINER_OF(it, struct conn, node);
+        if (conn_idle(c) && it->next != &e->conns) {
+            conn_destroy(c);
+            return;
+        }
+    }
+    evconnlistener_disable(e->listener);
+}
+
+void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
+{
+    struct conn *c = COX_NEW(struct conn);
+    const struct timeval stall = { STALL_S, 0 };
+
+    c->edge = e;
+    c->bev = bufferevent_socket_new(e->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+    COX_ASSERT(c->bev);
+    c->timer = event_new(e->base, -1, 0, on_timer, c);
+    name_peer(c, peer);
+    cox_list_push_back(&e->conns, &c->node);
+    bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
+    bufferevent_setwatermark(c->bev, EV_READ, 0, READ_AHEAD_LEN);
+    bufferevent_setwatermark(c->bev, EV_WRITE, WRITE_LOW_LEN, 0);
+    bufferevent_set_timeouts(c->bev, NULL, &stall);
+    begin_request(c);
+    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+    if (++e->n_conns == COX_HTTP_CONNECTIONS_MAX)
+        make_room(e);
+}

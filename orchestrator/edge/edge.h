@@ -1,0 +1,50 @@
+/* The HTTP edge: the services of the gRPC server as JSON over HTTP/1.1, server-sent events, probes, metrics.
+ *
+ * A thread of its own does everything that a peer can make slow or expensive: sockets, parsing, JSON, gzip.
+ * Requests cross to the engine's thread, and answers back, over bounded rings, as packed messages; there they
+ * are local calls (cox/rpc.h) of the same handlers. Nothing blocks on either side. What a peer may hold is
+ * bounded: its request, its answer, the messages of its stream that it has not read.
+ *
+ * Thread: every function belongs to the engine's thread.
+ */
+#ifndef COX_ORCHESTRATOR_EDGE_H
+#define COX_ORCHESTRATOR_EDGE_H
+
+#include "cox/rpc.h"
+
+struct cox_edge;
+
+/* Borrowed for the call, except `loop` and `user`. */
+struct cox_edge_config {
+    const char *address;      /* "127.0.0.1:7601", "[::1]:0"; port 0 picks a free one */
+    const char *hosts;        /* names that Host may say beside loopback's and addresses: "a,b"; NULL: none */
+    const char *cors_origins; /* "https://a,https://b" that browsers may call from; "*": any; NULL: none */
+    const char *version;      /* of coxd, for /openapi.json and the Server header */
+    struct cox_rpc_loop *loop;
+    /* On the engine's thread, once serving. */
+    void (*metrics)(void *user, struct cox_buf *out);   /* the text of /metrics */
+    bool (*ready)(void *user, struct cox_buf *ret_why); /* false: /readyz is 503, with this reason */
+    void *user;
+};
+
+/* Listens at once: /healthz says yes and everything else 503 until cox_edge_serve.
+ * Errors: COX_ERR_UNAVAILABLE when the address cannot be bound, COX_ERR_INVALID for no address; `error` is a
+ * sentence for people. */
+COX_MUST_CHECK enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_edge **ret,
+                                            struct cox_buf *error);
+int cox_edge_port(const struct cox_edge *e);
+
+/* From now on requests become calls of this server. */
+void cox_edge_serve(struct cox_edge *e, struct cox_rpc_server *server);
+
+/* Takes what has crossed; to be called after each cox_rpc_loop_run_once, which the edge wakes. */
+void cox_edge_turn(struct cox_edge *e);
+
+/* No new requests: 503, and connections close as they become idle. */
+void cox_edge_drain(struct cox_edge *e);
+
+/* After its server is gone: answers under way get a moment to leave, then the thread ends. NULL is allowed.
+ */
+void cox_edge_destroy(struct cox_edge *e);
+
+#endif

@@ -1,0 +1,218 @@
+/* Shared by the files of this folder. Unless it says otherwise, everything belongs to the edge's thread. */
+#ifndef COX_ORCHESTRATOR_EDGE_INTERNAL_H
+#define COX_ORCHESTRATOR_EDGE_INTERNAL_H
+
+#include "edge.h"
+#include "lane.h"
+#include "parse.h"
+#include "route.h"
+
+#include "cox/limits.h"
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum edge_state { EDGE_STARTING, EDGE_SERVING, EDGE_DRAINING };
+
+struct cox_edge {
+    struct cox_edge_config config; /* its texts are ours */
+    char *host;                    /* of the address */
+    int port;
+    pthread_t thread;
+    atomic_int state; /* enum edge_state */
+    atomic_bool stop;
+
+    /* The edge's thread. */
+    struct event_base *base;
+    struct evconnlistener *listener;
+    struct event *woken;
+    struct event *give_up; /* after stop: what has not left by now will not */
+    struct cox_list conns;
+    size_t n_conns;
+    size_t held_len; /* bytes of bodies that are being read */
+    struct cox_list calls;
+    struct cox_buf openapi; /* made when first asked for */
+    char *server;           /* the Server header */
+
+    /* Between the threads. */
+    int wake_fd; /* eventfd: the edge's thread is to look */
+    struct lane to_engine;
+    struct lane to_edge;
+
+    /* The engine's thread. */
+    struct cox_rpc_server *rpc;
+};
+
+/* ---- call.c: a call of a service, across the threads ---- */
+
+/* What comes back, on the edge's thread. on_closed comes once and last, not from inside a function below, and
+ * not at all after call_drop. */
+struct call_events {
+    void (*on_message)(void *user, struct cox_slice packed);
+    void (*on_read)(void *user, size_t len); /* of what was sent */
+    void (*on_closed)(void *user, const struct cox_rpc_error *status);
+};
+struct call;
+typedef void call_ask(struct cox_edge *e, struct cox_buf *out, bool *ret_ok);
+
+struct call *call_start(struct cox_edge *e, const char *path, const struct cox_rpc_metadata *metadata,
+                        size_t n_metadata, const char *peer, const struct call_events *events, void *user);
+/* Instead of a method: `ask` runs on the engine's thread; what it wrote comes as the one message, and the
+ * status is OK or UNAVAILABLE. */
+struct call *call_start_ask(struct cox_edge *e, call_ask *ask, const struct call_events *events, void *user);
+void call_send(struct call *c, struct cox_slice packed);
+void call_half_close(struct call *c);
+void call_taken(struct call *c, size_t len); /* so many bytes of messages have been passed on */
+void call_drop(struct call *c);              /* cancels; nothing more is told */
+
+void call_engine_turn(struct cox_edge *e); /* engine's thread */
+void call_edge_turn(struct cox_edge *e);
+void call_fini(struct cox_edge *e); /* when both threads are done */
+
+/* ---- conn.c: a connection and the request on it ---- */
+
+enum conn_phase {
+    CONN_HEAD,      /* reading a head, or waiting for one */
+    CONN_BODY,      /* reading a body */
+    CONN_ANSWERING, /* the request is whole; the answer is under way */
+    CONN_LEAVING,   /* the answer is in the socket's hands; then it closes */
+    CONN_LINGERING  /* closed for writing; what still comes is read over, or the peer would see a reset */
+};
+
+struct exchange;
+struct conn {
+    struct cox_edge *edge;
+    struct cox_list node;
+    struct bufferevent *bev;
+    struct event *timer;
+    char peer[64];
+    enum conn_phase phase;
+    struct cox_buf head_bytes; /* what `head` borrows from */
+    struct edge_head head;
+    struct edge_chunked chunked;
+    uint64_t body_left; /* of a body with a length */
+    bool body_over;
+    size_t body_max;
+    struct cox_buf body;
+    size_t held_len; /* ours of edge->held_len */
+    bool streaming_body;
+    bool body_paused;
+    bool head_begun;
+    bool answered; /* the status line has left */
+    bool chunked_answer;
+    bool no_body;     /* HEAD, 204 */
+    bool close_after; /* no more requests on it */
+    struct exchange *exchange;
+};
+
+void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer);
+void conn_destroy(struct conn *c);
+/* Nothing is under way on it: it may be closed without loss. */
+bool conn_idle(const struct conn *c);
+
+/* An answer as a whole. `headers` are whole lines with CRLF, may be NULL. Bodies are compressed when that is
+ * worth it and wanted. */
+struct answer {
+    int status;
+    const char *type; /* Content-Type; NULL: none */
+    const char *headers;
+    struct cox_slice body;
+    bool plain; /* never compressed */
+};
+void conn_answer(struct conn *c, const struct answer *a);
+/* An answer in pieces: the head, then conn_write, then conn_end. */
+void conn_begin(struct conn *c, const struct answer *a);
+void conn_write(struct conn *c, struct cox_slice piece);
+void conn_end(struct conn *c);
+void conn_cut(struct conn *c);                     /* mid-answer: the peer must see that it is not whole */
+size_t conn_unsent_len(const struct conn *c);      /* not yet taken by the socket */
+void conn_timer(struct conn *c, int64_t delay_ms); /* exchange_on_time, once; 0: off */
+void conn_pause_body(struct conn *c, bool pause);  /* of a streamed body */
+
+/* ---- exchange.c: what a request asks for ---- */
+
+/* The head has come. Decides what becomes of the body (c->body_max, c->streaming_body), or answers at once.
+ */
+void exchange_on_head(struct conn *c);
+void exchange_on_piece(struct conn *c, struct cox_slice piece); /* of a streamed body */
+void exchange_on_body(struct conn *c);                          /* it is whole */
+void exchange_on_drained(struct conn *c);                       /* the socket has taken nearly everything */
+void exchange_on_time(struct conn *c);
+void exchange_end(struct conn *c); /* answered, or the peer is gone: frees c->exchange */
+
+/* ---- stream.c: answers in pieces ---- */
+
+struct exchange {
+    struct conn *conn;
+    const struct route *route;
+    struct edge_param path_params[ROUTE_PARAMS_MAX];
+    size_t n_path_params;
+    struct cox_buf path_memory;
+    struct edge_param query[EDGE_PARAMS_MAX];
+    size_t n_query;
+    struct cox_buf query_memory;
+    struct call *call;
+    struct cox_buf message; /* of a unary answer */
+    bool has_message;
+    bool head_only;      /* HEAD */
+    bool events;         /* a stream shown as server-sent events */
+    bool begun;          /* its answer's head is out */
+    size_t untaken_len;  /* messages passed on and not yet acknowledged to the call */
+    uint64_t upload_len; /* of a PUT: what the body says */
+    uint64_t uploaded_len;
+    size_t unread_len;      /* sent to the call and not yet read by the service */
+    struct cox_buf headers; /* extra lines for the answer */
+};
+
+extern const struct call_events stream_events;
+extern const struct call_events upload_events;
+void stream_start(struct exchange *x); /* the call has been started */
+void stream_on_time(struct exchange *x);
+void stream_on_drained(struct exchange *x);
+void upload_start(struct exchange *x);
+void upload_piece(struct exchange *x, struct cox_slice piece);
+void upload_end(struct exchange *x);
+
+/* ---- exchange.c, for stream.c ---- */
+
+/* Starts the call of the route with one packed message. */
+void exchange_call(struct exchange *x, struct cox_slice packed, const struct call_events *events);
+void exchange_answer_message(struct exchange *x, struct cox_slice packed);
+
+/* ---- answer.c ---- */
+
+int answer_http_status(enum cox_rpc_status status);
+const char *answer_reason(int http_status); /* "Not Found" */
+/* Answers with an error of a service, or one of our own. */
+void answer_error(struct conn *c, const struct cox_rpc_error *error);
+void answer_refusal(struct conn *c, int http_status, const char *reason, const char *headers,
+                    const char *message);
+/* {"error": ...} of an error, for streams that have begun. */
+void answer_put_error(struct cox_buf *out, int http_status, const struct cox_rpc_error *error);
+
+/* ---- gzip.c ---- */
+
+bool gzip_pack(struct cox_slice in, struct cox_buf *out);
+/* False when it is no gzip; COX_ERR_FULL beyond len_max. */
+COX_MUST_CHECK enum cox_err gzip_unpack(struct cox_slice in, size_t len_max, struct cox_buf *out);
+
+/* ---- guard.c: who may call, from which page ---- */
+
+/* NULL, or why the request is refused. */
+const char *guard_host(const struct cox_edge *e, const struct edge_head *h);
+const char *guard_origin(const struct cox_edge *e, const struct edge_head *h);
+/* Appends the lines that let a page of an allowed origin read the answer. */
+void guard_put_cors(const struct cox_edge *e, const struct edge_head *h, struct cox_buf *headers);
+
+/* ---- openapi.c ---- */
+
+void openapi_put(struct cox_buf *out, const char *version);
+
+/* ---- edge.c ---- */
+
+void edge_wake_engine(struct cox_edge *e);
+
+#endif

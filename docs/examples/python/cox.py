@@ -57,7 +57,8 @@ class Context:
         self.step = fields.get("step", "")
         self.attempt = fields.get("attempt", 0)
         self.idempotency_key = fields.get("idempotency_key", "")
-        self.workspace = fields.get("workspace", os.getcwd())
+        # Asked for only when it is needed: the directory of the call before may be gone.
+        self.workspace = fields["workspace"] if "workspace" in fields else os.getcwd()
         self.bundle = fields.get("bundle")
         self.blobs = fields.get("blobs")
         self.index = (fields.get("item") or {}).get("index")

@@ -1,10 +1,10 @@
 #include "trace.h"
 
 #include "../../orchestrator/engine/record.h"
+#include "trace_kept.h"
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 #include "cox/json.h"
-#include "trace_kept.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#define LINES_MAX 4096
+#define LINES_MAX 16384
 #define PARTIES_MAX 64
 #define ENTITIES_MAX 65536
 #define EVALUATIONS_MAX 256
@@ -39,6 +39,7 @@ struct open_evaluation {
 struct batch {
     struct cox_ref ref;
     uint32_t first, n;
+    bool reported;
 };
 
 /* A COMPOSE or FETCH that waits for its answer. */
@@ -87,6 +88,8 @@ struct trace {
     size_t n_batches;
     struct asked composes[ASKED_MAX], fetches[ASKED_MAX];
     size_t n_composes, n_done_composes, n_fetches, n_done_fetches;
+    struct cox_buf last_output;
+    enum cox_answer last_answer;
 };
 
 static struct cox_now now(const struct trace *t)
@@ -215,7 +218,7 @@ static void keep_batch(struct trace *t, const struct cox_act_assign *a)
     assert_true(t->n_batches < BATCHES_MAX);
     for (size_t i = 0; i < a->n_items; i++)
         assert_int_equal(a->items[i].index, a->items[0].index + i);
-    t->batches[t->n_batches++] = (struct batch){ a->ref, a->items[0].index, (uint32_t)a->n_items };
+    t->batches[t->n_batches++] = (struct batch){ a->ref, a->items[0].index, (uint32_t)a->n_items, false };
 }
 
 static void say_assign(struct trace *t, const struct cox_act_assign *a)
@@ -258,8 +261,8 @@ static void keep_compile(struct trace *t, const struct cox_act_compile *c)
     *o = (struct open_compile){ .ticket = c->ticket, .kind = c->kind };
     cox_buf_append_slice(&o->document, c->document.bytes);
     cox_buf_append_slice(&o->inputs, c->inputs_json);
-    say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps",
-        (int)c->inputs_json.len, (const char *)c->inputs_json.data);
+    say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps", (int)c->inputs_json.len,
+        (const char *)c->inputs_json.data);
 }
 
 static void say_action(struct trace *t, const struct cox_action *a)
@@ -283,6 +286,7 @@ static void say_action(struct trace *t, const struct cox_action *a)
             party(t, a->u.attempt.session));
         break;
     case COX_ACT_ANSWER:
+        t->last_answer = a->u.attempt.answer;
         say(t, "answer %s to %s", answers[a->u.attempt.answer], party(t, a->u.attempt.session));
         break;
     case COX_ACT_CLOSE:
@@ -365,6 +369,8 @@ static void say_record(struct trace *t, const struct record *r)
         say_items(t, r);
         break;
     case RECORD_ITEMS_UNASSIGNED:
+        for (size_t i = 0; i < t->n_batches; i++)
+            t->batches[i].reported |= cox_token_eq(t->batches[i].ref.token, r->u.items.token);
         say(t, "%s[%u..%u] taken back from their worker", step_name(t, r->task, r->step), r->u.items.first,
             r->u.items.first + r->u.items.n - 1);
         break;
@@ -507,6 +513,7 @@ void trace_end(struct trace *t)
     cox_mapb_fini(&t->payloads);
     for (size_t i = 0; i < t->n_composes; i++)
         cox_free(t->composes[i].parts);
+    cox_buf_fini(&t->last_output);
     cox_free(t);
 }
 
@@ -831,6 +838,43 @@ void archived(struct trace *t, uint32_t task_no)
     step(t, &(struct cox_input){ .kind = COX_IN_ARCHIVED, .u.task.task = task_no });
 }
 
+bool open_batch(const struct trace *t, size_t which, uint32_t *ret_first, uint32_t *ret_n)
+{
+    for (size_t i = 0; i < t->n_batches; i++) {
+        if (t->batches[i].reported || which-- > 0)
+            continue;
+        *ret_first = t->batches[i].first;
+        *ret_n = t->batches[i].n;
+        return true;
+    }
+    return false;
+}
+
+void forget_batches(struct trace *t)
+{
+    t->n_batches = 0;
+}
+
+enum cox_answer last_answer(const struct trace *t)
+{
+    return t->last_answer;
+}
+
+size_t open_composes(const struct trace *t)
+{
+    return t->n_composes - t->n_done_composes;
+}
+
+size_t open_fetches(const struct trace *t)
+{
+    return t->n_fetches - t->n_done_fetches;
+}
+
+struct cox_slice last_output(const struct trace *t)
+{
+    return cox_buf_slice(&t->last_output);
+}
+
 static void item_end(char *word, struct cox_item_result *ret)
 {
     ret->status = *word == '!' ? COX_ATTEMPT_FAILED : COX_ATTEMPT_SUCCEEDED;
@@ -857,6 +901,7 @@ void items(struct trace *t, const char *worker, const char *batch, const char *e
     }
     in.u.result.status = COX_ATTEMPT_SUCCEEDED;
     in.u.result.items = results;
+    ((struct batch *)(uintptr_t)b)->reported = true;
     step(t, &in);
     cox_free(results);
     cox_free(words);
@@ -930,6 +975,8 @@ void compose(struct trace *t)
     in.u.evaluated.ticket = c->ticket;
     in.u.evaluated.ok = true;
     in.u.evaluated.value = kept(t, &output);
+    cox_buf_clear(&t->last_output);
+    cox_buf_append_slice(&t->last_output, cox_buf_slice(&output));
     if (failures.len > 2)
         in.u.evaluated.errors = kept(t, &failures);
     step(t, &in);

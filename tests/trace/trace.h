@@ -69,6 +69,14 @@ void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const cha
  * the newest of that first item is meant. Reports the end of each of its items, in order, in words: an output
  * without white space, or "!EXIT_NONZERO"; "-" says nothing of that item. */
 void items(struct trace *t, const char *worker, const char *batch, const char *ends);
+/* A batch that was given and not reported on yet, by number among those; false: there are no more. */
+bool open_batch(const struct trace *t, size_t which, uint32_t *ret_first, uint32_t *ret_n);
+void forget_batches(struct trace *t);               /* their workers are gone: what they had is nobody's */
+enum cox_answer last_answer(const struct trace *t); /* to a result */
+size_t open_composes(const struct trace *t);
+size_t open_fetches(const struct trace *t);
+/* What was last composed, borrowed until the next. */
+struct cox_slice last_output(const struct trace *t);
 /* Joins a map's parts, the oldest COMPOSE still open, as the compile thread would. */
 void compose(struct trace *t);
 /* Answers the oldest FETCH still open. */

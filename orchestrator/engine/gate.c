@@ -84,7 +84,8 @@ static void gate_release(struct cox_engine *e, struct gate *g)
 {
     if (--g->n_holds > 0)
         return;
-    if (g->is_rate && g->next_ns > e->now.mono_ns)
+    bool ending = e->fx == NULL; /* the engine is taken down */
+    if (g->is_rate && g->next_ns > e->now.mono_ns && !ending)
         timer_set(e, &g->timer, g->next_ns);
     else
         gate_free(e, g);
@@ -149,11 +150,7 @@ static bool key_evaluate(struct cox_task *t, uint32_t step, uint32_t template_in
         cox_buf_append_slice(key, tpl.json);
     else if (cox_eval_template(&t->image, template_index, &env, key, error) != COX_OK)
         return false;
-    uint8_t first = key->len > 0 ? key->data[0] : 0;
-    if (first != '"' && first != '-' && !(first >= '0' && first <= '9'))
-        cox_buf_printf(error, "%s.key: expected a string or a number, found %.*s", field,
-                       (int)(key->len < 32 ? key->len : 32), (const char *)key->data);
-    else if (key->len > GATE_KEY_LEN_MAX)
+    if (key->len > GATE_KEY_LEN_MAX)
         cox_buf_printf(error, "%s.key: %zu bytes, at most %u", field, key->len, GATE_KEY_LEN_MAX);
     return error->len == 0;
 }
@@ -369,10 +366,11 @@ void gates_free(struct cox_engine *e)
 {
     size_t it = 0;
     struct cox_slice key;
-    void *g;
-    while (cox_mapb_next(&e->gates, &it, &key, &g)) { /* only remembered rates: their steps are gone */
-        queue_fini(&((struct gate *)g)->waiting);
-        cox_free((void *)(uintptr_t)key.data);
+    void *at;
+    while (cox_mapb_next(&e->gates, &it, &key, &at)) { /* only remembered rates: their steps are gone */
+        struct gate *g = at;
+        queue_fini(&g->waiting);
+        cox_free((void *)(uintptr_t)g->key.data);
         cox_free(g);
     }
     cox_mapb_fini(&e->gates);

@@ -225,7 +225,9 @@ static void say_assign(struct trace *t, const struct cox_act_assign *a)
 {
     const char *step = step_name(t, a->ref.task, a->ref.step), *to = party(t, a->session);
     if (a->n_items == 0) {
-        say(t, "assign %s#%u to %s%s", step, a->attempt, to, a->fallback ? " (fallback)" : "");
+        say(t, "assign %s#%u to %s%s%s%.*s%s%.*s", step, a->attempt, to, a->fallback ? " (fallback)" : "",
+            a->workspace.len > 0 ? " in " : "", (int)a->workspace.len, (const char *)a->workspace.data,
+            a->version.len > 0 ? " version " : "", (int)a->version.len, (const char *)a->version.data);
         return;
     }
     keep_batch(t, a);
@@ -291,6 +293,12 @@ static void say_action(struct trace *t, const struct cox_action *a)
         break;
     case COX_ACT_CLOSE:
         say(t, "close %s: %s", party(t, a->u.close.session), a->u.close.message);
+        break;
+    case COX_ACT_RELEASE:
+        say(t, "release t0-%06u on %s", (unsigned)a->u.worker.task, party(t, a->u.worker.session));
+        break;
+    case COX_ACT_DRAIN:
+        say(t, "drain %s", party(t, a->u.worker.session));
         break;
     case COX_ACT_CHANGED:
         say(t, "changed%s", a->u.changed.final ? " (final)" : "");
@@ -638,11 +646,19 @@ static size_t split(const char *text, char *copy, const char **ret, size_t max)
 
 static struct cox_ref ref_of(struct trace *t, uint32_t task_no, const char *name);
 
+/* "lint@1=1.4.2": a handler and its exact version. */
+static struct cox_slice handler(const char *text, struct cox_slice *ret_version)
+{
+    const char *eq = strchr(text, '=');
+    *ret_version = cox_slice_str(eq != NULL ? eq + 1 : NULL);
+    return eq != NULL ? cox_slice(text, (size_t)(eq - text)) : cox_slice_str(text);
+}
+
 void attach_as(struct trace *t, const struct worker_spec *spec)
 {
     char texts[3][512];
     const char *names[16];
-    struct cox_slice handlers[16];
+    struct cox_slice handlers[16], versions[16];
     struct cox_label labels[16];
     struct cox_ref holds[16];
     struct cox_input in = { .kind = COX_IN_ATTACH };
@@ -654,8 +670,9 @@ void attach_as(struct trace *t, const struct worker_spec *spec)
     at->resources = spec->resources;
     at->n_handlers = split(spec->handlers != NULL ? spec->handlers : "run", texts[0], names, 16);
     for (size_t i = 0; i < at->n_handlers; i++)
-        handlers[i] = cox_slice_str(names[i]);
+        handlers[i] = handler(names[i], &versions[i]);
     at->handlers = handlers;
+    at->versions = versions;
     at->n_labels = split(spec->labels, texts[1], names, 16);
     for (size_t i = 0; i < at->n_labels; i++) {
         const char *eq = strchr(names[i], '=');
@@ -703,6 +720,15 @@ void beat(struct trace *t, const char *id)
 void drain(struct trace *t, const char *id)
 {
     session_input(t, COX_IN_DRAINING, id);
+}
+
+void policy(struct trace *t, const char *id, int what)
+{
+    struct cox_input in = { .kind = COX_IN_POLICY };
+    in.u.policy.request = ++t->next_request;
+    in.u.policy.worker_id = cox_slice_str(id);
+    in.u.policy.what = what;
+    step(t, &in);
 }
 
 void credit(struct trace *t, const char *id, uint64_t granted)
@@ -1122,9 +1148,36 @@ uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *name)
 const char *reason_of(struct trace *t, uint32_t task_no, const char *name)
 {
     static const char *const texts[] = {
-        "", "dependencies", "backoff", "no worker", "no capacity", "evaluating", "worker away", "cancelling"
+        "",            "dependencies", "backoff", "no worker", "no capacity", "evaluating", "worker away",
+        "cancelling",  "paused",       "concurrency", "rate", "affinity", "version", "timer", "signal", "approval",
+        "children",    "items",        "expanding"
     };
     return texts[step_of(t, task_no, name).reason];
+}
+
+struct cox_step_why why_of(struct trace *t, uint32_t task_no, const char *name)
+{
+    const struct cox_task_view view = view_of(t, task_no);
+    struct cox_step_why why;
+    cox_step_why(t->engine, cox_engine_find(t->engine, task_no),
+                 cox_image_find_step(view.image, cox_slice_str(name)), &why);
+    return why;
+}
+
+struct cox_engine_stats stats_of(struct trace *t)
+{
+    struct cox_engine_stats stats;
+    cox_engine_stats(t->engine, &stats);
+    return stats;
+}
+
+uint64_t queued(struct trace *t, enum cox_step_reason reason)
+{
+    struct cox_queue_view v;
+    uint64_t n = 0;
+    for (size_t it = 0; cox_engine_next_queue(t->engine, &it, &v);)
+        n += v.reason == reason ? v.n : 0;
+    return n;
 }
 
 void ignore(struct trace *t)

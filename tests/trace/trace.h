@@ -45,7 +45,7 @@ struct worker_spec {
     const char *boot; /* default "boot1" */
     uint32_t slots;
     uint32_t credit;      /* default: slots */
-    const char *handlers; /* comma-separated, default "run" */
+    const char *handlers; /* comma-separated, default "run"; "lint@1=1.4.2" says the exact version */
     const char *labels;   /* "k=v,k=v" */
     struct cox_resources resources;
     const char *holds; /* step names of task 1 it still has, comma-separated */
@@ -56,6 +56,7 @@ void detach(struct trace *t, const char *id);
 void credit(struct trace *t, const char *id, uint64_t granted);
 void beat(struct trace *t, const char *id);
 void drain(struct trace *t, const char *id);
+void policy(struct trace *t, const char *id, int what); /* COX_POLICY_CORDON ... */
 
 /* Reports on the newest attempt of a step of task `task_no` (1 unless named otherwise). */
 void started(struct trace *t, const char *worker, const char *step);
@@ -114,5 +115,8 @@ enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *st
 bool is_live(struct trace *t, uint32_t task_no);
 uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *step); /* remembered */
 const char *reason_of(struct trace *t, uint32_t task_no, const char *step);
+struct cox_step_why why_of(struct trace *t, uint32_t task_no, const char *step);
+struct cox_engine_stats stats_of(struct trace *t);
+uint64_t queued(struct trace *t, enum cox_step_reason reason); /* over all tenants and classes */
 
 #endif

@@ -37,7 +37,8 @@ struct cox_image_task {
     int32_t priority;             /* -100..100 */
     bool fail_fast;
     bool outputs_always; /* outputs are made though steps failed, and the task succeeds: steps of a program */
-    uint32_t n_members;  /* steps that run in the task's own frame: all but bodies of maps and what is in them */
+    uint32_t
+        n_members; /* steps that run in the task's own frame: all but bodies of maps and what is in them */
     struct cox_slice bundle; /* "sha256:..." of the bundle, empty: none */
 };
 void cox_image_task(const struct cox_image *img, struct cox_image_task *ret);
@@ -89,39 +90,39 @@ struct cox_image_step {
     uint32_t fallback;     /* call index, or COX_IMAGE_NONE */
 
     /* Inner steps: alternatives of a race, and the body of a map over a kind that no slot runs. They follow
-     * their owner: indexes step + 1 .. step + n_inner belong to it, those of inner races included. They have no
-     * `needs` (their owner has them) and do not begin by themselves: their owner opens them. Named after it:
-     * "first.0", "first.0.1"; a map's body is "scan[]", what is in it "scan[].0". Not found by name in
+     * their owner: indexes step + 1 .. step + n_inner belong to it, those of inner races included. They have
+     * no `needs` (their owner has them) and do not begin by themselves: their owner opens them. Named after
+     * it: "first.0", "first.0.1"; a map's body is "scan[]", what is in it "scan[].0". Not found by name in
      * expressions. */
     uint32_t owner;   /* COX_IMAGE_NONE: a step of the document's own */
     uint32_t n_inner; /* inner steps, of inner steps too */
     bool is_body;     /* a map's body: instances of it are frames; it never runs in its owner's frame */
 
-    uint32_t map;       /* map index, or COX_IMAGE_NONE. Of a leaf kind: `call` is run for each item. Of other
-                           kinds: step + 1 is the body; `call` is COX_IMAGE_NONE */
-    uint32_t extras;    /* extras index, or COX_IMAGE_NONE: nothing of that */
+    uint32_t map;    /* map index, or COX_IMAGE_NONE. Of a leaf kind: `call` is run for each item. Of other
+                        kinds: step + 1 is the body; `call` is COX_IMAGE_NONE */
+    uint32_t extras; /* extras index, or COX_IMAGE_NONE: nothing of that */
     bool idempotent;
 };
 
 /* Fields that few steps have. */
 struct cox_image_extras {
     enum cox_affinity_kind affinity;
-    uint32_t affinity_step;        /* WORKSPACE, STEP */
-    struct cox_slice spread;       /* SPREAD: its text; empty for `true` */
-    uint32_t concurrency_key;      /* template (a string), or COX_IMAGE_NONE */
+    uint32_t affinity_step;   /* WORKSPACE, STEP */
+    struct cox_slice spread;  /* SPREAD: its text; empty for `true` */
+    uint32_t concurrency_key; /* template (a string), or COX_IMAGE_NONE */
     uint32_t concurrency_limit;
-    uint32_t rate_key;             /* template (a string), or COX_IMAGE_NONE */
+    uint32_t rate_key; /* template (a string), or COX_IMAGE_NONE */
     uint64_t rate_per_minute_milli;
-    uint32_t artifacts;            /* template of an object of strings, or COX_IMAGE_NONE */
+    uint32_t artifacts; /* template of an object of strings, or COX_IMAGE_NONE */
 };
 void cox_image_extras(const struct cox_image *img, uint32_t extras, struct cox_image_extras *ret);
 
 /* `map`: the step once for each item. */
 struct cox_image_map {
-    uint32_t over;           /* template: must come to a list; null is the empty list */
-    uint32_t max_parallel;   /* items at once; 0: no limit of its own */
-    uint32_t batch;          /* items dispatched together, >= 1 */
-    uint64_t tolerate;       /* failures: a count, or parts in a million of the items when tolerate_ppm */
+    uint32_t over;         /* template: must come to a list; null is the empty list */
+    uint32_t max_parallel; /* items at once; 0: no limit of its own */
+    uint32_t batch;        /* items dispatched together, >= 1 */
+    uint64_t tolerate;     /* failures: a count, or parts in a million of the items when tolerate_ppm */
     bool tolerate_ppm;
 };
 void cox_image_map(const struct cox_image *img, uint32_t map, struct cox_image_map *ret);
@@ -137,19 +138,19 @@ enum cox_wait_kind { COX_WAIT_NONE, COX_WAIT_FOR, COX_WAIT_UNTIL, COX_WAIT_SIGNA
 enum cox_on_expire { COX_EXPIRE_FAIL, COX_EXPIRE_APPROVE, COX_EXPIRE_REJECT };
 struct cox_image_call {
     enum cox_step_kind kind;
-    enum cox_wait_kind wait; /* WAIT */
-    uint32_t class_index;   /* placement class within this image; COX_IMAGE_NONE unless a leaf kind */
-    uint32_t spec_template; /* leaf kinds: the handler's spec JSON. TASK: the inputs, an object.
-                               WAIT until: the time, a string (RFC 3339). APPROVAL: the prompt, a string.
-                               RACE, WAIT for, WAIT signal: COX_IMAGE_NONE */
-    struct cox_slice ref;   /* TASK: "name@major". WAIT signal: its name. else empty */
-    int64_t wait_ms;        /* WAIT for: how long. APPROVAL: `expires`, 0: never */
+    enum cox_wait_kind wait;      /* WAIT */
+    uint32_t class_index;         /* placement class within this image; COX_IMAGE_NONE unless a leaf kind */
+    uint32_t spec_template;       /* leaf kinds: the handler's spec JSON. TASK: the inputs, an object.
+                                     WAIT until: the time, a string (RFC 3339). APPROVAL: the prompt, a string.
+                                     RACE, WAIT for, WAIT signal: COX_IMAGE_NONE */
+    struct cox_slice ref;         /* TASK: "name@major". WAIT signal: its name. else empty */
+    int64_t wait_ms;              /* WAIT for: how long. APPROVAL: `expires`, 0: never */
     enum cox_on_expire on_expire; /* APPROVAL */
-    uint32_t approvers;     /* APPROVAL: template, a constant list of strings; COX_IMAGE_NONE: anyone */
-    uint32_t inner_first;   /* RACE: its alternatives are the inner steps inner_first .. inner_first + */
-    uint32_t inner_n;       /* inner_n - 1, and the inner steps of those: next = i + 1 + n_inner(i) */
-    int64_t timeout_ms;     /* an attempt; 0: none */
-    uint32_t max_attempts;  /* >= 1 */
+    uint32_t approvers;           /* APPROVAL: template, a constant list of strings; COX_IMAGE_NONE: anyone */
+    uint32_t inner_first;  /* RACE: its alternatives are the inner steps inner_first .. inner_first + */
+    uint32_t inner_n;      /* inner_n - 1, and the inner steps of those: next = i + 1 + n_inner(i) */
+    int64_t timeout_ms;    /* an attempt; 0: none */
+    uint32_t max_attempts; /* >= 1 */
     int64_t initial_backoff_ms;
     int64_t max_backoff_ms;
     uint32_t multiplier_milli; /* 2000 is 2.0 */

@@ -31,14 +31,15 @@ struct cox_label {
 };
 
 enum cox_source_kind {
-    COX_SOURCE_TASK,      /* a document of kind task (or none) */
-    COX_SOURCE_TEMPLATE,  /* kind template. Empty inputs_json checks it: inputs it requires may be missing */
-    COX_SOURCE_SCHEDULE,  /* kind schedule: the task it makes */
-    COX_SOURCE_STEPS      /* a bare object of steps, made by a program: `inputs` is inputs_json as it is; its
-                             outputs are {NAME: {"status", "output", "error"}}, made though steps failed */
+    COX_SOURCE_TASK,     /* a document of kind task (or none) */
+    COX_SOURCE_TEMPLATE, /* kind template. Empty inputs_json checks it: inputs it requires may be missing */
+    COX_SOURCE_SCHEDULE, /* kind schedule: the task it makes */
+    COX_SOURCE_STEPS     /* a bare object of steps, made by a program: `inputs` is inputs_json as it is; its
+                            outputs are {NAME: {"status", "output", "error"}}, made though steps failed */
 };
 
-/* By the document's `kind`; TASK for what is no document, which compiling will say. O(document's top level). */
+/* By the document's `kind`; TASK for what is no document, which compiling will say. O(document's top level).
+ */
 enum cox_source_kind cox_source_kind_of(struct cox_slice document);
 
 /* What a user submits. All borrowed for the call. */

@@ -268,8 +268,8 @@ static void compile_race(struct compiler *c, const struct place *at, const json_
 }
 
 /* What the draft's spec is run on. */
-static void compile_leaf(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
-                         struct cox_image_call *call)
+static void compile_leaf(struct compiler *c, const struct place *at, const struct scope *scope,
+                         json_t *const *f, struct cox_image_call *call)
 {
     struct place resources = place_key(at, "resources"), requires = place_key(at, "requires");
     struct image_require wanted[REQUIRES_MAX];

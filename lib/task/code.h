@@ -1,8 +1,8 @@
 /* The instructions of a template: a flat program that appends JSON text, or leaves one value (an `if`).
  *
- * Fixed width and forward jumps only: one linear pass checks a program (image_check.c), every program ends, and a
- * damaged one can only give a wrong answer or an error. Instruction: word 0 is op | n << 8, word 1 is `at`.
- * Ops are in the log: append only.
+ * Fixed width and forward jumps only: one linear pass checks a program (image_check.c), every program ends,
+ * and a damaged one can only give a wrong answer or an error. Instruction: word 0 is op | n << 8, word 1 is
+ * `at`. Ops are in the log: append only.
  */
 #ifndef COX_TASK_CODE_H
 #define COX_TASK_CODE_H
@@ -65,7 +65,7 @@ enum operand {
     X(MATCHES, NONE, 2, 1)                                                                                   \
     X(TO_JSON, NONE, 1, 1)                                                                                   \
     X(FROM_JSON, NONE, 1, 1)                                                                                 \
-    X(ITEM, NONE, 0, 1)    /* of the map that the evaluation belongs to */                                   \
+    X(ITEM, NONE, 0, 1) /* of the map that the evaluation belongs to */                                      \
     X(ITEM_INDEX, NONE, 0, 1)                                                                                \
     X(RESULTS, NONE, 0, 0) /* appends {NAME: {"status", "output", "error"}} of all steps */
 

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define TASK_NAME_EXPECTED "a name of a-z, 0-9, _ and -, at most 63 long, a letter or _ first"
-#define BUNDLE_EXPECTED "\"sha256:\" and 64 hexadecimal digits: `cox` packs the folder, uploads it and puts this"
+#define BUNDLE_EXPECTED                                                                                      \
+    "\"sha256:\" and 64 hexadecimal digits: `cox` packs the folder, uploads it and puts this"
 
 enum {
     TASK_API_VERSION,
@@ -43,7 +44,8 @@ static const struct field task_fields[TASK_NR] = {
     [TASK_STEPS] = { "steps", WANT_OBJECT, FIELD_REQUIRED, "an object of steps by name" },
     [TASK_OUTPUTS] = { "outputs", WANT_OBJECT, FIELD_OPTIONAL, "an object of values by name" },
     [TASK_BUNDLE] = { "bundle", WANT_STRING, FIELD_OPTIONAL, BUNDLE_EXPECTED },
-    [TASK_SCHEDULE] = { "schedule", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cron\": \"0 3 * * *\"}" },
+    [TASK_SCHEDULE] = { "schedule", WANT_OBJECT, FIELD_OPTIONAL,
+                        "an object such as {\"cron\": \"0 3 * * *\"}" },
     [TASK_VERSION] = { "version", WANT_ANY, FIELD_OPTIONAL, "" },
 };
 
@@ -153,9 +155,9 @@ static void compile_budget(struct compiler *c, const struct place *at, json_t *b
 
 static void check_kind(struct compiler *c, const struct place *at, const json_t *kind)
 {
-    static const char *const kinds[] = { [COX_SOURCE_TASK] = "task",
-                                         [COX_SOURCE_TEMPLATE] = "template",
-                                         [COX_SOURCE_SCHEDULE] = "schedule" };
+    static const char *const kinds[] = {
+        [COX_SOURCE_TASK] = "task", [COX_SOURCE_TEMPLATE] = "template", [COX_SOURCE_SCHEDULE] = "schedule"
+    };
     const char *expected = kinds[c->source->kind], *found = kind ? json_string_value(kind) : "task";
     struct place here = place_key(at, "kind");
     char text[80];
@@ -166,8 +168,8 @@ static void check_kind(struct compiler *c, const struct place *at, const json_t 
     if (!kind)
         report_at(&c->report, &here, "missing; expected %s", text);
     else if (strcmp(found, "template") == 0 || strcmp(found, "schedule") == 0)
-        report_at(&c->report, &here, "found \"%s\", expected %s; `cox %s apply` takes this document", found, text,
-                  found);
+        report_at(&c->report, &here, "found \"%s\", expected %s; `cox %s apply` takes this document", found,
+                  text, found);
     else
         report_found(&c->report, &here, kind, text);
 }
@@ -236,7 +238,8 @@ static void compile_graph(struct compiler *c, struct cox_image_task *task, const
     if (!plan_steps(c))
         return;
     compile_steps(c);
-    task->outputs_template = task->outputs_always ? compile_results(c) : compile_outputs(c, outputs_at, outputs);
+    task->outputs_template =
+        task->outputs_always ? compile_results(c) : compile_outputs(c, outputs_at, outputs);
     graph_build(c, &graph);
     if (report_clean(&c->report)) {
         const struct image_graph edges = { c->needs_at, c->needs.v, graph.dependants_at, graph.dependants,

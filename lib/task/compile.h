@@ -1,6 +1,7 @@
-/* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there are),
- * step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c and wait.c (what it says,
- * kind by kind), template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c (edges). */
+/* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there
+ * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c and wait.c (what it
+ * says, kind by kind), template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c
+ * (edges). */
 #ifndef COX_TASK_COMPILE_H
 #define COX_TASK_COMPILE_H
 
@@ -40,8 +41,8 @@ struct draft {
 
 /* A step of the image to be: the document's own, and inner steps behind their owners. */
 struct planned {
-    const char *name;  /* the document's, or owned by compiler.names */
-    uint32_t owner;    /* COX_IMAGE_NONE: the document's own */
+    const char *name; /* the document's, or owned by compiler.names */
+    uint32_t owner;   /* COX_IMAGE_NONE: the document's own */
     uint32_t n_inner;
     uint32_t fallback; /* the first alternative of a race that is the fallback */
     bool is_body;
@@ -76,7 +77,7 @@ struct compiler {
     uint32_t n_members;
     struct cox_arena names; /* of inner steps */
     uint32_t *sorted;       /* [n_steps]: step indexes by name */
-    uint32_t *needs_at; /* [n_steps + 1] into needs */
+    uint32_t *needs_at;     /* [n_steps + 1] into needs */
     struct u32s needs;
     uint32_t *seen_by_step;     /* [n_steps]: the last step (index + 1) that needed it */
     uint32_t *seen_by_template; /* [n_steps]: the last template (serial) that named it */

@@ -167,7 +167,8 @@ static void drop_code(struct parser *p, uint32_t first, uint32_t n)
     p->stack -= n;
 }
 
-/* Inputs are constants too, but a fork may give others (cox_image_rebind): code must not hang on their values. */
+/* Inputs are constants too, but a fork may give others (cox_image_rebind): code must not hang on their
+ * values. */
 static bool is_input(const struct parser *p, uint32_t at)
 {
     return at >= p->c->inputs_json.at && at < p->c->inputs_json.at + p->c->inputs_json.len;
@@ -248,8 +249,8 @@ static void parse_step_field(struct parser *p, uint32_t step, struct cox_slice f
         }
         suggestion_offer(&near, cox_slice_str(fields[i]));
     }
-    fail(p, "a step has no `%.*s`, expected `output`, `errors`, `artifacts`, `status` or `error`%s", shown(field),
-         (const char *)field.data, suggestion_text(&near, text));
+    fail(p, "a step has no `%.*s`, expected `output`, `errors`, `artifacts`, `status` or `error`%s",
+         shown(field), (const char *)field.data, suggestion_text(&near, text));
 }
 
 static void parse_steps_root(struct parser *p)

@@ -38,7 +38,7 @@ static const struct field rate_fields[SHARE_NR] = {
 
 static void compile_as(struct compiler *c, const struct place *at, const json_t *as)
 {
-    static const char *const taken[] = { "inputs", "steps", "args",  "item",  "index", "error",
+    static const char *const taken[] = { "inputs",  "steps", "args",  "item", "index", "error",
                                          "secrets", "true",  "false", "null", "in" };
     struct place here = place_key(at, "as");
 
@@ -88,7 +88,8 @@ static void compile_tolerate(struct compiler *c, const struct place *at, const j
     if (json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= COX_MAP_ITEMS_MAX)
         ret->tolerate = (uint64_t)json_integer_value(v);
     else if (!json_is_string(v) || !parse_percentage(json_slice(v), &ret->tolerate))
-        report_found(&c->report, &here, v, "a number of items such as 3, or a percentage such as \"1%\" or \"0.25%\"");
+        report_found(&c->report, &here, v,
+                     "a number of items such as 3, or a percentage such as \"1%\" or \"0.25%\"");
 }
 
 uint32_t compile_map(struct compiler *c, const struct place *at, const struct scope *scope, json_t *map,
@@ -125,7 +126,8 @@ uint32_t compile_map(struct compiler *c, const struct place *at, const struct sc
 
 /* ---- affinity ---- */
 
-/* A step to follow must run once, on a worker. The reference implies `needs`, so following never goes round. */
+/* A step to follow must run once, on a worker. The reference implies `needs`, so following never goes round.
+ */
 static uint32_t followed_step(struct compiler *c, const struct place *at, const struct scope *scope,
                               const json_t *name)
 {
@@ -136,12 +138,14 @@ static uint32_t followed_step(struct compiler *c, const struct place *at, const 
     if (step == COX_IMAGE_NONE || !json_is_object(body))
         return 0;
     if (json_object_get(body, "map"))
-        report_at(&c->report, at, "the step `%s` has a `map`: its items run in many places", c->plan[step].name);
+        report_at(&c->report, at, "the step `%s` has a `map`: its items run in many places",
+                  c->plan[step].name);
     for (size_t i = 0; i < sizeof(leaf) / sizeof(leaf[0]); i++) {
         if (json_object_get(body, leaf[i]))
             return step;
     }
-    report_at(&c->report, at, "the step `%s` runs on no worker; expected one with `run`, `uses`, `http` or `jq`",
+    report_at(&c->report, at,
+              "the step `%s` runs on no worker; expected one with `run`, `uses`, `http` or `jq`",
               c->plan[step].name);
     return step;
 }
@@ -165,7 +169,8 @@ static void compile_affinity(struct compiler *c, const struct place *at, const s
     } else if (json_is_string(f[AFFINITY_SPREAD])) {
         ret->affinity = COX_AFFINITY_SPREAD;
         ret->spread = json_slice(f[AFFINITY_SPREAD]);
-        if (ret->spread.len < 1 || ret->spread.len > COX_LABEL_LEN_MAX || strstr((const char *)ret->spread.data, "${{"))
+        if (ret->spread.len < 1 || ret->spread.len > COX_LABEL_LEN_MAX ||
+            strstr((const char *)ret->spread.data, "${{"))
             report_found(&c->report, &spread, f[AFFINITY_SPREAD],
                          "true, or a string of 1 to 256 bytes without expressions");
     } else if (json_is_true(f[AFFINITY_SPREAD])) {
@@ -233,7 +238,8 @@ static uint32_t compile_artifacts(struct compiler *c, const struct place *at, co
         struct place here = place_key(at, name);
 
         if (!name_ok(cox_slice_str(name), true))
-            report_at(&c->report, &here, "found the artifact name \"%.*s\", expected a name of a-z, 0-9, _ and -",
+            report_at(&c->report, &here,
+                      "found the artifact name \"%.*s\", expected a name of a-z, 0-9, _ and -",
                       shown_len(cox_slice_str(name), 100), name);
         if (!json_is_string(path) ||
             (!strstr(json_string_value(path), "${{") && !path_ok(json_slice(path)))) {

@@ -82,7 +82,8 @@ static bool classes_ok(const struct cox_image *img)
 
 static bool call_ok(const struct cox_image *img, const uint8_t *p)
 {
-    uint32_t kind = load_u32(p + 12), last = image_version(img) == VERSION_1 ? COX_KIND_USES : COX_KIND_NR - 1;
+    uint32_t kind = load_u32(p + 12),
+             last = image_version(img) == VERSION_1 ? COX_KIND_USES : COX_KIND_NR - 1;
     uint32_t what = load_u32(p), spec = load_u32(p + 4);
 
     if (kind == COX_KIND_NONE || kind > last || load_u32(p + 8) >= image_count(img, AT_POLICIES))
@@ -230,7 +231,8 @@ static bool templates_ok(const struct cox_image *img)
         uint32_t len = load_u32(p + 4), first = load_u32(p + 8), meta = load_u32(p + 12);
         uint32_t flags = meta >> 24, n_refs = meta & TEMPLATE_N_MAX;
 
-        if (flags > (image_version(img) == VERSION_1 ? TEMPLATE_ITEM - 1 : 2 * TEMPLATE_ITEM - 1) || first > n_links || n_refs > n_links - first)
+        if (flags > (image_version(img) == VERSION_1 ? TEMPLATE_ITEM - 1 : 2 * TEMPLATE_ITEM - 1) ||
+            first > n_links || n_refs > n_links - first)
             return false;
         if (flags & TEMPLATE_CONST) {
             if (!str_ok(img, p))
@@ -382,12 +384,12 @@ static bool inner_ok(const struct cox_image *img, uint32_t i, const struct cox_i
     struct cox_image_step owner;
 
     if (step->n_needs > 0 || step->n_dependants > 0 || step->call == COX_IMAGE_NONE ||
-        step->fallback != COX_IMAGE_NONE || step->condition != COX_IMAGE_NONE || step->map != COX_IMAGE_NONE ||
-        step->extras != COX_IMAGE_NONE)
+        step->fallback != COX_IMAGE_NONE || step->condition != COX_IMAGE_NONE ||
+        step->map != COX_IMAGE_NONE || step->extras != COX_IMAGE_NONE)
         return false;
     cox_image_step(img, step->owner, &owner);
-    return !step->is_body || (i == step->owner + 1 && owner.map != COX_IMAGE_NONE &&
-                              owner.call == COX_IMAGE_NONE);
+    return !step->is_body ||
+           (i == step->owner + 1 && owner.map != COX_IMAGE_NONE && owner.call == COX_IMAGE_NONE);
 }
 
 /* Inner steps lie behind their owners, properly nested; the header's count of members is right. */

@@ -8,9 +8,9 @@
  * requirements of classes. `links` are needs[n_edges], dependants[n_edges], steps by name[n_steps], and the
  * steps that templates refer to. Where each section starts follows from the counts in the header.
  *
- * Version 2 added the second row of sections, and a longer header. An image of version 1 has none of them, and
- * is else the same. What few steps and calls have is kept beside their records, so that many small steps stay
- * small: `mores` of steps, `details` of calls.
+ * Version 2 added the second row of sections, and a longer header. An image of version 1 has none of them,
+ * and is else the same. What few steps and calls have is kept beside their records, so that many small steps
+ * stay small: `mores` of steps, `details` of calls.
  */
 #ifndef COX_TASK_IMAGE_LAYOUT_H
 #define COX_TASK_IMAGE_LAYOUT_H
@@ -65,14 +65,16 @@ enum {
 #define PAIR_LEN 20u     /* name at len, value at len, negated */
 #define TEMPLATE_LEN 16u /* at, len (of JSON, or of instructions), first link, n links | flags << 24 */
 #define LINK_LEN 4u
-#define DETAIL_LEN 32u /* ref at len, wait i64, approvers, inner first, inner n, wait kind | on_expire << 8 */
-#define MORE_LEN 20u   /* if, owner, n_inner, map, extras */
-#define MAP_LEN 24u    /* over, max_parallel, batch, flags, tolerate u64 */
+#define DETAIL_LEN                                                                                           \
+    32u              /* ref at len, wait i64, approvers, inner first, inner n, wait kind | on_expire << 8    \
+                      */
+#define MORE_LEN 20u /* if, owner, n_inner, map, extras */
+#define MAP_LEN 24u  /* over, max_parallel, batch, flags, tolerate u64 */
 #define EXTRAS_LEN                                                                                           \
-    40u                 /* affinity, its step, spread at len, concurrency key, limit, rate key, artifacts,   \
-                           rate u64 */
-#define INPUT_LEN 20u   /* name at len, value at len, type */
-#define REF_LEN 8u      /* at len */
+    40u               /* affinity, its step, spread at len, concurrency key, limit, rate key, artifacts,     \
+                         rate u64 */
+#define INPUT_LEN 20u /* name at len, value at len, type */
+#define REF_LEN 8u    /* at len */
 
 /* flags of a step; ALLOW_FAILURE alone in version 1 */
 #define STEP_ALLOW_FAILURE 1u

@@ -17,8 +17,8 @@ struct rebind {
     const struct cox_image *img;
     struct report report;
     json_t *given;
-    struct cox_buf text;  /* the new inputs */
-    struct moved *moved;  /* [n + 1]: each input, then all of them; `to` is relative to `text` at first */
+    struct cox_buf text; /* the new inputs */
+    struct moved *moved; /* [n + 1]: each input, then all of them; `to` is relative to `text` at first */
     uint32_t n;
 };
 
@@ -154,7 +154,8 @@ static void rebind(struct rebind *r, struct cox_slice inputs_json, struct cox_bu
     struct cox_image opened;
 
     if (image_version(r->img) == VERSION_1) {
-        report_at(&r->report, &at, "the task was made by an older version, which kept no types of its inputs");
+        report_at(&r->report, &at,
+                  "the task was made by an older version, which kept no types of its inputs");
         return;
     }
     if (cox_json_trim(inputs_json).len > 0) {

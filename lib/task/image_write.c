@@ -14,10 +14,9 @@ void image_writer_init(struct image_writer *w)
 
 void image_writer_fini(struct image_writer *w)
 {
-    struct cox_buf *bufs[] = { &w->pool,    &w->steps, &w->calls, &w->policies, &w->classes,
-                               &w->pairs,   &w->templates, &w->refs, &w->code, &w->details,
-                               &w->mores,   &w->maps,  &w->extras, &w->inputs, &w->task_refs,
-                               &w->scratch };
+    struct cox_buf *bufs[] = { &w->pool,      &w->steps,  &w->calls,     &w->policies, &w->classes, &w->pairs,
+                               &w->templates, &w->refs,   &w->code,      &w->details,  &w->mores,   &w->maps,
+                               &w->extras,    &w->inputs, &w->task_refs, &w->scratch };
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
         cox_buf_fini(bufs[i]);
@@ -219,8 +218,8 @@ uint32_t image_put_map(struct image_writer *w, const struct cox_image_map *map)
 
 uint32_t image_put_extras(struct image_writer *w, const struct cox_image_extras *extras)
 {
-    struct image_str spread = extras->spread.len > 0 ? image_put_str(w, extras->spread)
-                                                     : (struct image_str){ H_LEN, 0 };
+    struct image_str spread =
+        extras->spread.len > 0 ? image_put_str(w, extras->spread) : (struct image_str){ H_LEN, 0 };
     struct cox_buf *b = &w->scratch;
 
     cox_buf_clear(b);
@@ -294,7 +293,8 @@ static void put_header(struct image_writer *w, const struct cox_image_task *task
 {
     struct image_str name = image_put_str(w, task->name), bundle = image_put_str(w, task->bundle);
     uint32_t n_links = 2 * n_edges + w->n_steps + w->n_refs;
-    uint32_t flags = (task->fail_fast ? TASK_FAIL_FAST : 0) | (task->outputs_always ? TASK_OUTPUTS_ALWAYS : 0);
+    uint32_t flags =
+        (task->fail_fast ? TASK_FAIL_FAST : 0) | (task->outputs_always ? TASK_OUTPUTS_ALWAYS : 0);
     const uint32_t counts[] = { w->n_steps,     w->n_calls, w->n_policies, w->n_classes, w->n_pairs,
                                 w->n_templates, n_links,    w->n_code,     n_edges,      w->n_labels };
     const uint32_t more_counts[] = { w->n_details, w->n_mores,  w->n_maps,
@@ -321,8 +321,8 @@ void image_finish(struct image_writer *w, const struct cox_image_task *task, str
 {
     const struct cox_buf *sections[] = { &w->steps,   &w->calls, &w->policies,
                                          &w->classes, &w->pairs, &w->templates };
-    const struct cox_buf *more_sections[] = { &w->refs,  &w->code,   &w->details, &w->mores,
-                                              &w->maps,  &w->extras, &w->inputs,  &w->task_refs };
+    const struct cox_buf *more_sections[] = { &w->refs, &w->code,   &w->details, &w->mores,
+                                              &w->maps, &w->extras, &w->inputs,  &w->task_refs };
     uint32_t n_edges = graph->needs_at[w->n_steps];
 
     for (uint32_t i = 0; i < w->n_steps; i++) {

@@ -62,7 +62,8 @@ uint32_t image_put_call(struct image_writer *w, const struct cox_image_call *cal
 uint32_t image_put_map(struct image_writer *w, const struct cox_image_map *map);
 uint32_t image_put_extras(struct image_writer *w, const struct cox_image_extras *extras);
 
-/* A declared input: its value lies in the pool already, as part of the task's inputs. `type` is inputs.h's. */
+/* A declared input: its value lies in the pool already, as part of the task's inputs. `type` is inputs.h's.
+ */
 void image_put_input(struct image_writer *w, struct cox_slice name, struct image_str value, uint32_t type);
 
 /* Steps in order. Edges are given to image_finish. `n_needs`, `n_dependants` of `step` are not read. */

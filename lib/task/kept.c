@@ -16,9 +16,9 @@ static const struct field schedule_fields[SCHEDULE_NR] = {
     { "overlap", WANT_STRING, FIELD_OPTIONAL, "\"skip\", \"queue\" or \"replace\"" },
     { "catch_up", WANT_BOOL | WANT_STRING, FIELD_OPTIONAL, "true, false or a duration such as \"1h\"" },
 };
-static const char *const overlaps[] = { [COX_OVERLAP_SKIP] = "skip",
-                                        [COX_OVERLAP_QUEUE] = "queue",
-                                        [COX_OVERLAP_REPLACE] = "replace" };
+static const char *const overlaps[] = {
+    [COX_OVERLAP_SKIP] = "skip", [COX_OVERLAP_QUEUE] = "queue", [COX_OVERLAP_REPLACE] = "replace"
+};
 #define N_OVERLAPS (sizeof(overlaps) / sizeof(overlaps[0]))
 
 void compile_version(struct compiler *c, const struct place *at, const json_t *version)
@@ -134,6 +134,7 @@ void cox_schedule_head(struct cox_slice document, struct cox_schedule_head *ret)
     text = keep(&ret->text, schedule, "catch_up");
     if (text.len > 0 && cox_parse_duration_ms(text, &ret->catch_up_ms) != COX_OK)
         ret->catch_up_ms = 0;
-    else if (text.len == 0 && cox_json_member(schedule, "catch_up", &catch_up) && cox_slice_is(catch_up, "true"))
+    else if (text.len == 0 && cox_json_member(schedule, "catch_up", &catch_up) &&
+             cox_slice_is(catch_up, "true"))
         ret->catch_up_ms = INT64_MAX;
 }

@@ -16,7 +16,8 @@ static const struct field run_fields[RUN_NR] = {
 
 enum { HTTP_METHOD, HTTP_URL, HTTP_HEADERS, HTTP_JSON, HTTP_BODY, HTTP_NR };
 static const struct field http_fields[HTTP_NR] = {
-    { "method", WANT_STRING, FIELD_OPTIONAL, "\"GET\", \"HEAD\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\"" },
+    { "method", WANT_STRING, FIELD_OPTIONAL,
+      "\"GET\", \"HEAD\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\"" },
     { "url", WANT_STRING, FIELD_REQUIRED, "a URL such as \"https://example.org/\"" },
     { "headers", WANT_OBJECT, FIELD_OPTIONAL, "an object of strings" },
     { "json", WANT_ANY, FIELD_OPTIONAL, "" },
@@ -166,7 +167,8 @@ static void check_program(struct compiler *c, const struct place *at, const json
         if (!versioned_ok(s, 0))
             report_found(&c->report, at, uses, "a program and its major version such as \"lint@1\"");
     } else if (s.len == 2 || !path_ok(s)) {
-        report_found(&c->report, at, uses, "a program in the bundle such as \"./tools/grep.py\", without `..`");
+        report_found(&c->report, at, uses,
+                     "a program in the bundle such as \"./tools/grep.py\", without `..`");
     } else if (!c->has_bundle) {
         report_at(&c->report, at, "a program of the bundle, but the document has no `bundle`");
     }
@@ -234,7 +236,8 @@ static bool token_ok(const char *s)
     return len > 0;
 }
 
-static void put_headers(struct compiler *c, const struct scope *scope, const struct place *at, json_t *headers)
+static void put_headers(struct compiler *c, const struct scope *scope, const struct place *at,
+                        json_t *headers)
 {
     const char *separator = ",\"headers\":{", *name;
     json_t *value;
@@ -261,11 +264,12 @@ static void put_headers(struct compiler *c, const struct scope *scope, const str
 
 static void put_http(struct compiler *c, const struct scope *scope, const struct place *at, json_t *http)
 {
-    struct place headers = place_key(at, "headers"), json = place_key(at, "json"), body = place_key(at, "body");
+    struct place headers = place_key(at, "headers"), json = place_key(at, "json"),
+                 body = place_key(at, "body");
     json_t *f[HTTP_NR];
 
-    if (!fields_check(&c->report, at, http, "an object such as {\"url\": \"https://...\"}", http_fields, HTTP_NR,
-                      f))
+    if (!fields_check(&c->report, at, http, "an object such as {\"url\": \"https://...\"}", http_fields,
+                      HTTP_NR, f))
         return;
     draft_raw(c, "{");
     put_method(c, at, f[HTTP_METHOD]);

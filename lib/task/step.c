@@ -23,8 +23,7 @@
     [CALL_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },                                            \
     [CALL_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },      \
     [CALL_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },       \
-    [CALL_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL,                                             \
-                        "a string such as \"arch == amd64\"" },                                              \
+    [CALL_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL, "a string such as \"arch == amd64\"" },     \
     [CALL_SECRETS] = { "secrets", WANT_ANY, FIELD_LATER, "" }
 
 /* A fallback, or an alternative of a race: a call and nothing else. */
@@ -54,8 +53,10 @@ static const struct field step_fields[STEP_NR] = {
     [STEP_PRIORITY] = { "priority", WANT_ANY, FIELD_OPTIONAL, "" },
     [STEP_DESCRIPTION] = { "description", WANT_STRING, FIELD_OPTIONAL, "a string" },
     [STEP_IDEM] = { "idempotent", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
-    [STEP_MAP] = { "map", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"over\": \"${{ inputs.list }}\"}" },
-    [STEP_AFFINITY] = { "affinity", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"workspace\": \"clone\"}" },
+    [STEP_MAP] = { "map", WANT_OBJECT, FIELD_OPTIONAL,
+                   "an object such as {\"over\": \"${{ inputs.list }}\"}" },
+    [STEP_AFFINITY] = { "affinity", WANT_OBJECT, FIELD_OPTIONAL,
+                        "an object such as {\"workspace\": \"clone\"}" },
     [STEP_CONCURRENCY] = { "concurrency", WANT_OBJECT, FIELD_OPTIONAL,
                            "an object such as {\"key\": \"db\", \"limit\": 4}" },
     [STEP_RATE] = { "rate", WANT_OBJECT, FIELD_OPTIONAL,
@@ -66,8 +67,8 @@ static const struct field step_fields[STEP_NR] = {
 
 /* Kinds in the order of their fields. */
 static const uint8_t kind_of_field[CALL_KINDS] = {
-    [CALL_RUN] = COX_KIND_RUN,   [CALL_USES] = COX_KIND_USES, [CALL_HTTP] = COX_KIND_HTTP,
-    [CALL_JQ] = COX_KIND_JQ,     [CALL_TASK] = COX_KIND_TASK, [CALL_RACE] = COX_KIND_RACE,
+    [CALL_RUN] = COX_KIND_RUN,   [CALL_USES] = COX_KIND_USES,         [CALL_HTTP] = COX_KIND_HTTP,
+    [CALL_JQ] = COX_KIND_JQ,     [CALL_TASK] = COX_KIND_TASK,         [CALL_RACE] = COX_KIND_RACE,
     [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL,
 };
 
@@ -85,9 +86,10 @@ static bool one_kind(struct compiler *c, const struct place *at, const json_t *c
             second = call_fields[i].name;
     }
     if (!first)
-        report_at(&c->report, at,
-                  "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `task`, `race`, `wait` and "
-                  "`approval`");
+        report_at(
+            &c->report, at,
+            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `task`, `race`, `wait` and "
+            "`approval`");
     else if (second)
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
     return first && !second;
@@ -152,8 +154,8 @@ static void compile_alternatives(struct compiler *c, const struct place *at, con
         uint32_t index = first, call;
 
         first += 1 + c->plan[index].n_inner;
-        if (!fields_check(&c->report, &here, alternative, "an object such as {\"uses\": \"lint@1\"}", call_fields,
-                          CALL_NR, f))
+        if (!fields_check(&c->report, &here, alternative, "an object such as {\"uses\": \"lint@1\"}",
+                          call_fields, CALL_NR, f))
             continue;
         enum cox_step_kind kind = kind_of(c, &here, alternative, f);
 
@@ -223,23 +225,27 @@ static void compile_parts(struct compiler *c, const struct place *at, uint32_t i
     struct place fallback = place_key(at, "fallback");
     const struct scope condition = { .step = index, .condition = true };
     bool leaf = cox_step_kind_is_leaf(s->kind);
-    const struct extras_source extras = { s->f[STEP_AFFINITY], s->f[STEP_CONCURRENCY], s->f[STEP_RATE],
-                                          s->f[STEP_ARTIFACTS], leaf, s->f[STEP_MAP] != NULL };
+    const struct extras_source extras = {
+        s->f[STEP_AFFINITY],   s->f[STEP_CONCURRENCY], s->f[STEP_RATE], s->f[STEP_ARTIFACTS], leaf,
+        s->f[STEP_MAP] != NULL
+    };
 
     if (s->f[STEP_NEEDS_FIELD])
         compile_needs(c, &needs, &s->plain, s->f[STEP_NEEDS_FIELD]);
     if (s->f[STEP_IF])
         image->condition = compile_condition(c, &condition, &if_at, s->f[STEP_IF]);
     if (s->f[STEP_MAP]) {
-        image->map = compile_map(c, &map, &s->plain, s->f[STEP_MAP], leaf || s->kind == COX_KIND_NONE,
-                                 &s->call.as);
+        image->map =
+            compile_map(c, &map, &s->plain, s->f[STEP_MAP], leaf || s->kind == COX_KIND_NONE, &s->call.as);
         s->call.item = true;
     }
     if (s->kind != COX_KIND_NONE && (!s->f[STEP_MAP] || leaf))
         image->call = compile_call(c, at, &s->call, s->f, s->kind, index + 1, 0);
     if (s->f[STEP_FALLBACK])
-        image->fallback = compile_fallback(c, &fallback, &s->fallback_scope, s->f[STEP_FALLBACK], s->fallback);
-    if ((extras.affinity || extras.concurrency || extras.rate || extras.artifacts) && s->kind != COX_KIND_NONE)
+        image->fallback =
+            compile_fallback(c, &fallback, &s->fallback_scope, s->f[STEP_FALLBACK], s->fallback);
+    if ((extras.affinity || extras.concurrency || extras.rate || extras.artifacts) &&
+        s->kind != COX_KIND_NONE)
         image->extras = compile_extras(c, at, &s->plain, &extras);
 }
 

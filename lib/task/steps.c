@@ -167,8 +167,9 @@ bool plan_steps(struct compiler *c)
     c->plan = cox_calloc(n, sizeof(*c->plan));
     json_object_foreach(c->steps, name, step) plan_step(c, name, step);
     if (c->n_steps > COX_TASK_STEPS_MAX) {
-        report_at(&c->report, c->steps_at, "found %u steps, those in races and maps included, expected 1 to %u",
-                  c->n_steps, COX_TASK_STEPS_MAX);
+        report_at(&c->report, c->steps_at,
+                  "found %u steps, those in races and maps included, expected 1 to %u", c->n_steps,
+                  COX_TASK_STEPS_MAX);
         return false;
     }
     c->sorted = cox_calloc(c->n_steps, sizeof(*c->sorted));

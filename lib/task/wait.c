@@ -85,7 +85,8 @@ static uint32_t compile_approvers(struct compiler *c, const struct place *at, js
     struct cox_buf *json = &c->scratch;
 
     if (json_array_size(approvers) == 0)
-        report_at(&c->report, at, "found nobody who may approve; expected a list such as [\"role:approver\"]");
+        report_at(&c->report, at,
+                  "found nobody who may approve; expected a list such as [\"role:approver\"]");
     for (size_t i = 0; i < json_array_size(approvers); i++) {
         struct place here = place_index(at, i);
         json_t *who = json_array_get(approvers, i);
@@ -137,14 +138,14 @@ static void compile_approval(struct compiler *c, const struct place *at, const s
         compile_on_expire(c, at, f, call);
 }
 
-static void compile_subtask(struct compiler *c, const struct place *at, const struct scope *scope, json_t *task,
-                            struct cox_image_call *call)
+static void compile_subtask(struct compiler *c, const struct place *at, const struct scope *scope,
+                            json_t *task, struct cox_image_call *call)
 {
     struct place ref = place_key(at, "ref"), inputs = place_key(at, "inputs");
     json_t *f[TASK_REF_NR];
 
-    if (!fields_check(&c->report, at, task, "an object such as {\"ref\": \"build@1\"}", task_fields, TASK_REF_NR,
-                      f))
+    if (!fields_check(&c->report, at, task, "an object such as {\"ref\": \"build@1\"}", task_fields,
+                      TASK_REF_NR, f))
         return;
     if (f[TASK_REF]) {
         call->ref = json_slice(f[TASK_REF]);

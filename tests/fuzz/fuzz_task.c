@@ -96,7 +96,8 @@ static void use_extras(const struct cox_image *image, const struct cox_image_ste
     }
     if (step->extras != COX_IMAGE_NONE)
         cox_image_extras(image, step->extras, &extras);
-    for (uint32_t n = 0; extras.affinity == COX_AFFINITY_WORKSPACE || extras.affinity == COX_AFFINITY_STEP; n++) {
+    for (uint32_t n = 0; extras.affinity == COX_AFFINITY_WORKSPACE || extras.affinity == COX_AFFINITY_STEP;
+         n++) {
         struct cox_image_step next;
 
         COX_ASSERT(n < image->n_steps);

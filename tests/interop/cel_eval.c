@@ -1,6 +1,6 @@
-/* Evaluates expressions of tasks for cel.sh: a JSON object {"expr": "...", "inputs": {...}} a line on standard
- * input, a line on standard output: "value JSON", "error MESSAGE" (of evaluating) or "refused MESSAGE" (of
- * compiling). */
+/* Evaluates expressions of tasks for cel.sh: a JSON object {"expr": "...", "inputs": {...}} a line on
+ * standard input, a line on standard output: "value JSON", "error MESSAGE" (of evaluating) or "refused
+ * MESSAGE" (of compiling). */
 #include "cox/json.h"
 #include "cox/task.h"
 

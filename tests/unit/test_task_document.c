@@ -348,7 +348,8 @@ static void test_expressions_that_name_what_is_not_there(void **state)
         { TWO("`run`: {`argv`: [`x`], `env`: {`A`: `${{ inputs.rep }}`}}"), "steps.a.run.env.A",
           "unknown input `rep`; did you mean `repo`?" },
         { TWO("`run`: {`argv`: [`x`], `stdin`: `${{ steps.scan.outputs }}`}"), "steps.a.run.stdin",
-          "a step has no `outputs`, expected `output`, `errors`, `artifacts`, `status` or `error`; did you mean "
+          "a step has no `outputs`, expected `output`, `errors`, `artifacts`, `status` or `error`; did you "
+          "mean "
           "`output`?" },
         { TWO("`uses`: `x@1`, `with`: {`l`: [1, {`k k`: `${{ steps.scan }}`}]}"),
           "steps.a.with.l[1][\"k k\"]", "expected `steps.scan.output`" },

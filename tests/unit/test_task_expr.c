@@ -23,9 +23,11 @@ static struct world ended(void)
 {
     struct world w = { .error_message = "" };
 
-    w.steps[0] = (struct cox_eval_step){ .status = COX_STEP_SUCCEEDED, .output_json = cox_slice_str(ok_output) };
-    w.steps[1] =
-        (struct cox_eval_step){ .status = COX_STEP_FAILED, .code = COX_CODE_TIMEOUT, .message = cox_slice_str("after \"1s\"") };
+    w.steps[0] =
+        (struct cox_eval_step){ .status = COX_STEP_SUCCEEDED, .output_json = cox_slice_str(ok_output) };
+    w.steps[1] = (struct cox_eval_step){ .status = COX_STEP_FAILED,
+                                         .code = COX_CODE_TIMEOUT,
+                                         .message = cox_slice_str("after \"1s\"") };
     w.steps[2] = (struct cox_eval_step){ .status = COX_STEP_SKIPPED };
     return w;
 }

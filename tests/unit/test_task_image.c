@@ -120,7 +120,8 @@ static void use_all(const struct cox_image *img)
     bool flag;
 
     cox_image_task(img, &task);
-    sum += cox_slice_is(task.name, "t") || cox_slice_is(task.inputs_json, "t") || cox_slice_is(task.bundle, "t");
+    sum +=
+        cox_slice_is(task.name, "t") || cox_slice_is(task.inputs_json, "t") || cox_slice_is(task.bundle, "t");
     assert_true(task.n_members <= img->n_steps);
     for (uint32_t i = 0; i < cox_image_n_refs(img); i++)
         sum += cox_slice_is(cox_image_ref(img, i), "t@1");

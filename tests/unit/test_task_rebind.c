@@ -48,14 +48,16 @@ static void test_other_inputs(void **state)
 
     (void)state;
     must_compile(&c, document, NULL);
-    assert_string_equal(spec(&c.image, &w),
-                        "{\"s\":\"<old>\",\"n\":2,\"all\":{\"s\":\"old\",\"n\":1,\"l\":[1,2],\"o\":null},\"in\":true,"
-                        "\"list\":[\"old\",\"old\"],\"by\":1,\"o\":null}");
+    assert_string_equal(
+        spec(&c.image, &w),
+        "{\"s\":\"<old>\",\"n\":2,\"all\":{\"s\":\"old\",\"n\":1,\"l\":[1,2],\"o\":null},\"in\":true,"
+        "\"list\":[\"old\",\"old\"],\"by\":1,\"o\":null}");
     rebound(&c.image, &c.image_bytes, "{`s`: `new`, `o`: {`k`: [`much longer than what was there`]}}");
-    assert_string_equal(spec(&c.image, &w),
-                        "{\"s\":\"<new>\",\"n\":2,\"all\":{\"s\":\"new\",\"n\":1,\"l\":[1,2],\"o\":{\"k\":[\"much longer "
-                        "than what was there\"]}},\"in\":true,\"list\":[\"new\",\"old\"],\"by\":2,"
-                        "\"o\":{\"k\":[\"much longer than what was there\"]}}");
+    assert_string_equal(
+        spec(&c.image, &w),
+        "{\"s\":\"<new>\",\"n\":2,\"all\":{\"s\":\"new\",\"n\":1,\"l\":[1,2],\"o\":{\"k\":[\"much longer "
+        "than what was there\"]}},\"in\":true,\"list\":[\"new\",\"old\"],\"by\":2,"
+        "\"o\":{\"k\":[\"much longer than what was there\"]}}");
     cox_image_task(&c.image, &task);
     assert_string_equal(evaluate(&c.image, task.outputs_template, &w), "{\"s\":\"new\",\"const\":\"old\"}");
     assert_true(cox_slice_is(task.name, "t"));
@@ -63,9 +65,10 @@ static void test_other_inputs(void **state)
     len = c.image_bytes.len;
     rebound(&c.image, &c.image_bytes, "{`l`: [], `o`: null, `s`: `old`}");
     assert_true(c.image_bytes.len < len);
-    assert_string_equal(spec(&c.image, &w),
-                        "{\"s\":\"<old>\",\"n\":2,\"all\":{\"s\":\"old\",\"n\":1,\"l\":[],\"o\":null},\"in\":false,"
-                        "\"list\":[\"old\",\"old\"],\"by\":1,\"o\":null}");
+    assert_string_equal(
+        spec(&c.image, &w),
+        "{\"s\":\"<old>\",\"n\":2,\"all\":{\"s\":\"old\",\"n\":1,\"l\":[],\"o\":null},\"in\":false,"
+        "\"list\":[\"old\",\"old\"],\"by\":1,\"o\":null}");
     len = c.image_bytes.len;
     rebound(&c.image, &c.image_bytes, "{}");
     assert_int_equal(c.image_bytes.len, len);
@@ -147,10 +150,11 @@ static void test_bare_steps(void **state)
     struct compiled c;
 
     (void)state;
-    compile_steps_source(&c,
-                         "{`a`: {`uses`: `./tool`, `with`: {`v`: `${{ inputs.x.y }}`}}, `r`: {`race`: [{`uses`: `x@1`},"
-                         " {`wait`: {`for`: `1s`}}]}, `b`: {`uses`: `x@1`, `with`: {`a`: `${{ steps.a.output }}`}}}",
-                         "{`x`: {`y`: [1]}, `Any-Name`: 2}");
+    compile_steps_source(
+        &c,
+        "{`a`: {`uses`: `./tool`, `with`: {`v`: `${{ inputs.x.y }}`}}, `r`: {`race`: [{`uses`: `x@1`},"
+        " {`wait`: {`for`: `1s`}}]}, `b`: {`uses`: `x@1`, `with`: {`a`: `${{ steps.a.output }}`}}}",
+        "{`x`: {`y`: [1]}, `Any-Name`: 2}");
     if (c.err)
         print_violations(&c.violations);
     assert_int_equal(c.err, COX_OK);
@@ -163,16 +167,18 @@ static void test_bare_steps(void **state)
     cox_image_template(&c.image, task.outputs_template, &t);
     assert_false(t.is_const);
     assert_int_equal(t.n_steps, 3); /* whose outputs must be there */
-    w.steps[0] = (struct cox_eval_step){ .status = COX_STEP_SUCCEEDED, .output_json = cox_slice_str(" {\"k\": 1} ") };
+    w.steps[0] =
+        (struct cox_eval_step){ .status = COX_STEP_SUCCEEDED, .output_json = cox_slice_str(" {\"k\": 1} ") };
     w.steps[1] = (struct cox_eval_step){ .status = COX_STEP_FAILED,
                                          .code = COX_CODE_TIMEOUT,
                                          .message = cox_slice_str("a \"slow\" one") };
     w.steps[4] = (struct cox_eval_step){ .status = COX_STEP_SKIPPED };
-    assert_string_equal(evaluate(&c.image, task.outputs_template, &w),
-                        "{\"a\":{\"status\":\"SUCCEEDED\",\"output\":{\"k\": 1},\"error\":null},"
-                        "\"r\":{\"status\":\"FAILED\",\"output\":null,\"error\":{\"code\":\"TIMEOUT\",\"message\":"
-                        "\"a \\\"slow\\\" one\"}},"
-                        "\"b\":{\"status\":\"SKIPPED\",\"output\":null,\"error\":null}}");
+    assert_string_equal(
+        evaluate(&c.image, task.outputs_template, &w),
+        "{\"a\":{\"status\":\"SUCCEEDED\",\"output\":{\"k\": 1},\"error\":null},"
+        "\"r\":{\"status\":\"FAILED\",\"output\":null,\"error\":{\"code\":\"TIMEOUT\",\"message\":"
+        "\"a \\\"slow\\\" one\"}},"
+        "\"b\":{\"status\":\"SKIPPED\",\"output\":null,\"error\":null}}");
     w.steps[0].output_json = cox_slice_str("{");
     assert_non_null(strstr(evaluate(&c.image, task.outputs_template, &w), "error: "));
     compiled_fini(&c);
@@ -186,7 +192,8 @@ static void test_bare_steps_that_are_refused(void **state)
         { "[]", "", "expected an object of steps by name" },
         { "{}", "", "found 0 steps" },
         { "{`a`: {`uses`: `x`}}", "a.uses", "such as \"lint@1\"" },
-        { "{`a`: {`uses`: `x@1`, `needs`: [`b`]}, `b`: {`uses`: `x@1`, `needs`: [`a`]}}", "a", "a -> b -> a" },
+        { "{`a`: {`uses`: `x@1`, `needs`: [`b`]}, `b`: {`uses`: `x@1`, `needs`: [`a`]}}", "a",
+          "a -> b -> a" },
         { "{`a`: {`uses`: `x@1`, `with`: {`v`: `${{ inputs.z }}`}}}", "a.with.v", "unknown input `z`" },
     };
 

@@ -83,7 +83,8 @@ static void test_rule_1_names(void **state)
     struct compiled c;
 
     (void)state;
-    must_compile(&c, HEAD "`inputs`: {`_i9`: {`type`: `any`, `default`: 1}}, `steps`: {`_a9`: {" RUN "}}}", NULL);
+    must_compile(&c, HEAD "`inputs`: {`_i9`: {`type`: `any`, `default`: 1}}, `steps`: {`_a9`: {" RUN "}}}",
+                 NULL);
     compiled_fini(&c);
     refused(STEPS("`A`: {" RUN "}"), NULL, "steps.A", 1, "found the step name \"A\"");
     refused(STEPS("`a-b`: {" RUN "}"), NULL, "steps.a-b", 1, "found the step name");
@@ -99,8 +100,8 @@ static void test_rule_1_names(void **state)
 
 static void test_rule_1_roots_cannot_be_shadowed(void **state)
 {
-    static const char *const roots[] = { "inputs", "steps", "args", "item",  "index", "error",
-                                         "secrets", "true", "false", "null", "in" };
+    static const char *const roots[] = { "inputs",  "steps", "args",  "item", "index", "error",
+                                         "secrets", "true",  "false", "null", "in" };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
@@ -137,13 +138,14 @@ static void test_rule_1_a_mapped_step_sees_its_item(void **state)
     /* Only what runs for each item does: */
     refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: `${{ item }}`}}"), NULL, "steps.a.map.over", 1,
             "what runs for each item of a `map` only");
-    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: []}, `if`: `${{ index == 0 }}`}"), NULL, "steps.a.if", 1,
-            "what runs for each item of a `map` only");
-    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: []}, `fallback`: {`uses`: `y@1`, `with`: {`i`: `${{ item "
-                  "}}`}}}"),
-            NULL, "steps.a.fallback.with.i", 1, "what runs for each item of a `map` only");
-    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `as`: `file`}, `with`: {`i`: `${{ fiel }}`}}"), NULL,
-            "steps.a.with.i", 1, "did you mean `file`?");
+    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: []}, `if`: `${{ index == 0 }}`}"), NULL, "steps.a.if",
+            1, "what runs for each item of a `map` only");
+    refused(
+        STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: []}, `fallback`: {`uses`: `y@1`, `with`: {`i`: `${{ item "
+              "}}`}}}"),
+        NULL, "steps.a.fallback.with.i", 1, "what runs for each item of a `map` only");
+    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `as`: `file`}, `with`: {`i`: `${{ fiel }}`}}"),
+            NULL, "steps.a.with.i", 1, "did you mean `file`?");
     refused(STEPS("`a`: {`uses`: `x@1`, `with`: {`i`: `${{ file }}`}}"), NULL, "steps.a.with.i", 1,
             "unknown name `file`");
     refused(STEPS("`a`: {`uses`: `x@1`, `with`: {`i`: `${{ args }}`}}"), NULL, "steps.a.with.i", 1,
@@ -175,13 +177,14 @@ static void test_rule_2_types_and_references(void **state)
     struct compiled c;
 
     (void)state;
-    must_compile(&c,
-                 STEPS("`a`: {" RUN "}, `b`: {`uses`: `x@1`, `with`: {`n`: `${{ steps.a.output.n }}`,"
-                       " `s`: `<${{ steps.a.output.n }} ${{ steps.a.output.s }} ${{ steps.a.output }}>`}},"
-                       "`r`: {`race`: [{`uses`: `x@1`, `with`: {`v`: `${{ steps.b.output }}`}}, {`race`: [{" RUN
-                       "}, {`run`: {`argv`: [`${{ steps.a.status }}`]}}]}]},"
-                       "`m`: {`wait`: {`for`: `1s`}, `map`: {`over`: `${{ steps.b.output }}`}}"),
-                 NULL);
+    must_compile(
+        &c,
+        STEPS("`a`: {" RUN "}, `b`: {`uses`: `x@1`, `with`: {`n`: `${{ steps.a.output.n }}`,"
+              " `s`: `<${{ steps.a.output.n }} ${{ steps.a.output.s }} ${{ steps.a.output }}>`}},"
+              "`r`: {`race`: [{`uses`: `x@1`, `with`: {`v`: `${{ steps.b.output }}`}}, {`race`: [{" RUN
+              "}, {`run`: {`argv`: [`${{ steps.a.status }}`]}}]}]},"
+              "`m`: {`wait`: {`for`: `1s`}, `map`: {`over`: `${{ steps.b.output }}`}}"),
+        NULL);
     w.steps[0].output_json = cox_slice_str("{\"n\": 1.50, \"s\": \"x\"}");
     assert_string_equal(spec_of(&c, "b", &w),
                         "{\"n\":1.50,\"s\":\"<1.50 x {\\\"n\\\":1.50,\\\"s\\\":\\\"x\\\"}>\"}");
@@ -229,7 +232,8 @@ static void test_rule_4_fallback(void **state)
 
     (void)state;
     must_compile(&c,
-                 STEPS("`a`: {" RUN ", `timeout`: `1s`, `fallback`: {`approval`: {`prompt`: `${{ error.code }}: ${{ "
+                 STEPS("`a`: {" RUN
+                       ", `timeout`: `1s`, `fallback`: {`approval`: {`prompt`: `${{ error.code }}: ${{ "
                        "error.message }}`}}}"),
                  NULL);
     cox_image_call(&c.image, step_of(&c, "a").fallback, &call);
@@ -237,15 +241,18 @@ static void test_rule_4_fallback(void **state)
     assert_int_equal(call.timeout_ms, 0); /* nothing of its step's */
     assert_string_equal(evaluate(&c.image, call.spec_template, &w), "\"TIMEOUT: too slow\"");
     compiled_fini(&c);
-    must_compile(&c, STEPS("`a`: {" RUN ", `fallback`: {`race`: [{`uses`: `x@1`, `with`: {`e`: `${{ error }}`}}, {`wait`: "
-                           "{`signal`: `go`}}]}}"),
+    must_compile(&c,
+                 STEPS("`a`: {" RUN
+                       ", `fallback`: {`race`: [{`uses`: `x@1`, `with`: {`e`: `${{ error }}`}}, {`wait`: "
+                       "{`signal`: `go`}}]}}"),
                  NULL);
     cox_image_call(&c.image, step_of(&c, "a").fallback, &call);
     assert_int_equal(call.inner_first, 1);
     assert_int_equal(call.inner_n, 2);
     assert_true(is(step_of(&c, "a.fallback.1").name, "a.fallback.1"));
     compiled_fini(&c);
-    refused(STEPS("`a`: {" RUN ", `if`: `${{ error == null }}`}"), NULL, "steps.a.if", 1, "in a `fallback` only");
+    refused(STEPS("`a`: {" RUN ", `if`: `${{ error == null }}`}"), NULL, "steps.a.if", 1,
+            "in a `fallback` only");
 }
 
 /* ---- rule 5 ---- */
@@ -256,13 +263,14 @@ static void test_rule_5_map(void **state)
     struct compiled c;
 
     (void)state;
-    must_compile(&c,
-                 STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: `${{ [1, 2] }}`, `max_parallel`: 5000, `batch`: 50,"
-                       " `tolerate_failures`: `1%`}},"
-                       "`b`: {`uses`: `x@1`, `map`: {`over`: [], `tolerate_failures`: 3}},"
-                       "`c`: {`task`: {`ref`: `t@1`, `inputs`: {`i`: `${{ item }}`}}, `map`: {`over`: [1]}},"
-                       "`d`: {`uses`: `x@1`, `with`: {`e`: `${{ steps.a.errors }}`}}"),
-                 NULL);
+    must_compile(
+        &c,
+        STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: `${{ [1, 2] }}`, `max_parallel`: 5000, `batch`: 50,"
+              " `tolerate_failures`: `1%`}},"
+              "`b`: {`uses`: `x@1`, `map`: {`over`: [], `tolerate_failures`: 3}},"
+              "`c`: {`task`: {`ref`: `t@1`, `inputs`: {`i`: `${{ item }}`}}, `map`: {`over`: [1]}},"
+              "`d`: {`uses`: `x@1`, `with`: {`e`: `${{ steps.a.errors }}`}}"),
+        NULL);
     struct cox_image_map map = map_of(&c, "a");
 
     assert_int_equal(map.max_parallel, 5000);
@@ -297,9 +305,21 @@ static void test_rule_5_percentages(void **state)
     static const struct {
         const char *text;
         int64_t ppm; /* -1: refused */
-    } cases[] = { { "0%", 0 },        { "1%", 10000 },    { "100%", 1000000 }, { "0.25%", 2500 }, { "12.3456%", 123456 },
-                  { "101%", -1 },     { "1", -1 },        { "%", -1 },         { "1.%", -1 },     { ".5%", -1 },
-                  { "1.23456%", -1 }, { "1e1%", -1 },     { "-1%", -1 },       { "1 %", -1 },     { "99999999999999999999%", -1 } };
+    } cases[] = { { "0%", 0 },
+                  { "1%", 10000 },
+                  { "100%", 1000000 },
+                  { "0.25%", 2500 },
+                  { "12.3456%", 123456 },
+                  { "101%", -1 },
+                  { "1", -1 },
+                  { "%", -1 },
+                  { "1.%", -1 },
+                  { ".5%", -1 },
+                  { "1.23456%", -1 },
+                  { "1e1%", -1 },
+                  { "-1%", -1 },
+                  { "1 %", -1 },
+                  { "99999999999999999999%", -1 } };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -307,7 +327,8 @@ static void test_rule_5_percentages(void **state)
         struct compiled c;
 
         snprintf(document, sizeof(document),
-                 STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `tolerate_failures`: `%s`}}"), cases[i].text);
+                 STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `tolerate_failures`: `%s`}}"),
+                 cases[i].text);
         compile(&c, document, NULL);
         if (cases[i].ppm >= 0) {
             assert_int_equal(c.err, COX_OK);
@@ -323,7 +344,8 @@ static void test_rule_5_map_over_every_kind(void **state)
 {
     static const char *const kinds[] = { "`wait`: {`for`: `1s`}", "`wait`: {`until`: `${{ item }}`}",
                                          "`approval`: {`prompt`: `${{ item }}?`}", "`task`: {`ref`: `t@1`}",
-                                         "`race`: [{`uses`: `x@1`, `with`: {`i`: `${{ index }}`}}, {" RUN "}]" };
+                                         "`race`: [{`uses`: `x@1`, `with`: {`i`: `${{ index }}`}}, {" RUN
+                                         "}]" };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
@@ -341,8 +363,8 @@ static void test_rule_5_map_over_every_kind(void **state)
     }
     refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: `all of ${{ [1] }}`}}"), NULL, "steps.a.map.over", 1,
             "one expression that comes to one");
-    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `max_parallel`: 0}}"), NULL, "steps.a.map.max_parallel", 1,
-            "from 1 to 10000000");
+    refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `max_parallel`: 0}}"), NULL,
+            "steps.a.map.max_parallel", 1, "from 1 to 10000000");
     refused(STEPS("`a`: {`uses`: `x@1`, `map`: {`over`: [], `batch`: 1001}}"), NULL, "steps.a.map.batch", 1,
             "from 1 to 1000");
 }
@@ -357,7 +379,8 @@ static void test_rule_6_skipped_steps_are_null(void **state)
 
     (void)state;
     must_compile(&c,
-                 HEAD "`steps`: {`a`: {" RUN ", `if`: false}}, `outputs`: {`o`: `${{ steps.a.output.x.y[3] }}`,"
+                 HEAD "`steps`: {`a`: {" RUN
+                      ", `if`: false}}, `outputs`: {`o`: `${{ steps.a.output.x.y[3] }}`,"
                       " `s`: `${{ steps.a.status }}`}}",
                  NULL);
     cox_image_task(&c.image, &task);
@@ -373,7 +396,8 @@ static void test_rule_6_skipped_steps_are_null(void **state)
 static void test_rule_7_agents_and_rule_8_plans_are_refused(void **state)
 {
     (void)state;
-    refused(STEPS("`a`: {`agent`: {`model`: `m`}}"), NULL, "steps.a.agent", 1, "not available in this version");
+    refused(STEPS("`a`: {`agent`: {`model`: `m`}}"), NULL, "steps.a.agent", 1,
+            "not available in this version");
     refused(STEPS("`a`: {`plan`: {`model`: `m`, `input`: `x`}}"), NULL, "steps.a.plan", 1,
             "not available in this version");
     refused(STEPS("`a`: {`race`: [{" RUN "}, {`model`: {`model`: `m`, `input`: `x`}}]}"), NULL,
@@ -393,8 +417,9 @@ static void test_rule_9_workspaces(void **state)
     assert_true(needs(&c, "b", "a"));
     assert_int_equal(step_of(&c, "a").extras, COX_IMAGE_NONE);
     compiled_fini(&c);
-    refused(STEPS("`a`: {" RUN ", `affinity`: {`workspace`: `b`}}, `b`: {" RUN ", `affinity`: {`step`: `a`}}"), NULL,
-            "steps.a", 1, "a -> b -> a");
+    refused(
+        STEPS("`a`: {" RUN ", `affinity`: {`workspace`: `b`}}, `b`: {" RUN ", `affinity`: {`step`: `a`}}"),
+        NULL, "steps.a", 1, "a -> b -> a");
     refused(STEPS("`a`: {" RUN ", `affinity`: {`workspace`: `a`}}"), NULL, "steps.a.affinity.workspace", 1,
             "must not need itself");
     refused(STEPS("`a`: {" RUN ", `affinity`: {`workspace`: `aa`}}"), NULL, "steps.a.affinity.workspace", 1,
@@ -416,11 +441,13 @@ static void test_rule_10_outputs_and_artifacts(void **state)
     struct compiled c;
 
     (void)state;
-    must_compile(&c,
-                 HEAD "`inputs`: {`n`: {`type`: `integer`, `default`: 4}}, `steps`: {"
-                      "`a`: {`run`: {`argv`: [`x`], `output`: `json`}, `artifacts`: {`patch`: `out/${{ inputs.n }}.diff`}},"
-                      "`b`: {`uses`: `x@1`, `with`: {`p`: `${{ steps.a.artifacts.patch }}`}}}}",
-                 NULL);
+    must_compile(
+        &c,
+        HEAD
+        "`inputs`: {`n`: {`type`: `integer`, `default`: 4}}, `steps`: {"
+        "`a`: {`run`: {`argv`: [`x`], `output`: `json`}, `artifacts`: {`patch`: `out/${{ inputs.n }}.diff`}},"
+        "`b`: {`uses`: `x@1`, `with`: {`p`: `${{ steps.a.artifacts.patch }}`}}}}",
+        NULL);
     assert_string_equal(spec_of(&c, "a", &w), "{\"argv\":[\"x\"],\"output\":\"json\"}");
     assert_string_equal(evaluate(&c.image, extras_of(&c, "a").artifacts, &w), "{\"patch\":\"out/4.diff\"}");
     assert_string_equal(spec_of(&c, "b", &w), "{\"p\":null}");
@@ -429,11 +456,12 @@ static void test_rule_10_outputs_and_artifacts(void **state)
     compiled_fini(&c);
     refused(STEPS("`a`: {" RUN ", `artifacts`: {`p`: `/etc/passwd`}}"), NULL, "steps.a.artifacts.p", 1,
             "a path in the working directory");
-    refused(STEPS("`a`: {" RUN ", `artifacts`: {`p`: `a/../../b`}}"), NULL, "steps.a.artifacts.p", 1, "without `..`");
+    refused(STEPS("`a`: {" RUN ", `artifacts`: {`p`: `a/../../b`}}"), NULL, "steps.a.artifacts.p", 1,
+            "without `..`");
     refused(STEPS("`a`: {" RUN ", `artifacts`: {`P!`: `x`}}"), NULL, "steps.a.artifacts[\"P!\"]", 1,
             "found the artifact name");
-    refused(STEPS("`a`: {" RUN ", `artifacts`: {`p`: `x`}, `map`: {`over`: []}}"), NULL, "steps.a.artifacts", 1,
-            "keep no artifacts");
+    refused(STEPS("`a`: {" RUN ", `artifacts`: {`p`: `x`}, `map`: {`over`: []}}"), NULL, "steps.a.artifacts",
+            1, "keep no artifacts");
 }
 
 /* ---- rule 11 ---- */
@@ -488,7 +516,8 @@ static void test_rule_12_programs_and_templates_have_versions(void **state)
 }
 
 /* One compilation of a document of some kind. */
-static void compile_kind(struct compiled *c, enum cox_source_kind kind, const char *document, const char *inputs)
+static void compile_kind(struct compiled *c, enum cox_source_kind kind, const char *document,
+                         const char *inputs)
 {
     struct cox_buf text = quoted(document), given = quoted(inputs);
     const struct cox_task_source source = { .kind = kind,
@@ -500,7 +529,8 @@ static void compile_kind(struct compiled *c, enum cox_source_kind kind, const ch
     cox_buf_fini(&given);
 }
 
-static void refused_kind(enum cox_source_kind kind, const char *document, const char *path, const char *message)
+static void refused_kind(enum cox_source_kind kind, const char *document, const char *path,
+                         const char *message)
 {
     struct compiled c;
 
@@ -511,8 +541,9 @@ static void refused_kind(enum cox_source_kind kind, const char *document, const 
 
 static void test_rule_12_templates(void **state)
 {
-    static const char document[] = HEAD "`kind`: `template`, `version`: 3, `inputs`: {`x`: {`type`: `string`}},"
-                                        " `steps`: {`a`: {`uses`: `x@1`, `with`: {`x`: `${{ inputs.x }}`}}}}";
+    static const char document[] =
+        HEAD "`kind`: `template`, `version`: 3, `inputs`: {`x`: {`type`: `string`}},"
+             " `steps`: {`a`: {`uses`: `x@1`, `with`: {`x`: `${{ inputs.x }}`}}}}";
     struct cox_template_head head;
     struct cox_buf text = quoted(document);
     struct world w = { .error_message = "" };
@@ -540,9 +571,10 @@ static void test_rule_12_templates(void **state)
     cox_buf_fini(&text);
     refused(document, "{`x`: `y`}", "kind", 1, "`cox template apply` takes this document");
     refused_kind(COX_SOURCE_TEMPLATE, STEPS("`a`: {" RUN "}"), "kind", "missing; expected \"template\"");
-    refused_kind(COX_SOURCE_TEMPLATE, HEAD "`kind`: `template`, `version`: 0, `steps`: {`a`: {" RUN "}}}", "version",
-                 "an integer from 1");
-    refused(HEAD "`version`: 1, `steps`: {`a`: {" RUN "}}}", NULL, "version", 1, "only a template has a version");
+    refused_kind(COX_SOURCE_TEMPLATE, HEAD "`kind`: `template`, `version`: 0, `steps`: {`a`: {" RUN "}}}",
+                 "version", "an integer from 1");
+    refused(HEAD "`version`: 1, `steps`: {`a`: {" RUN "}}}", NULL, "version", 1,
+            "only a template has a version");
 }
 
 #define SCHEDULE(text) HEAD "`kind`: `schedule`, `schedule`: {" text "}, `steps`: {`a`: {" RUN "}}}"
@@ -556,12 +588,12 @@ static void test_rule_12_schedules(void **state)
         int64_t catch_up_ms;
     } cases[] = {
         { SCHEDULE("`cron`: `0 3 * * *`"), "0 3 * * *", "UTC", COX_OVERLAP_SKIP, 0 },
-        { SCHEDULE("`cron`: `@daily`, `time_zone`: `Europe/Berlin`, `overlap`: `queue`, `catch_up`: `2h`"), "@daily",
-          "Europe/Berlin", COX_OVERLAP_QUEUE, 2 * 3600 * 1000 },
-        { SCHEDULE("`cron`: `*/5 * * jan mon`, `overlap`: `replace`, `catch_up`: true"), "*/5 * * jan mon", "UTC",
-          COX_OVERLAP_REPLACE, INT64_MAX },
-        { SCHEDULE("`cron`: `0 3 * * *`, `overlap`: `skip`, `catch_up`: false"), "0 3 * * *", "UTC", COX_OVERLAP_SKIP,
-          0 },
+        { SCHEDULE("`cron`: `@daily`, `time_zone`: `Europe/Berlin`, `overlap`: `queue`, `catch_up`: `2h`"),
+          "@daily", "Europe/Berlin", COX_OVERLAP_QUEUE, 2 * 3600 * 1000 },
+        { SCHEDULE("`cron`: `*/5 * * jan mon`, `overlap`: `replace`, `catch_up`: true"), "*/5 * * jan mon",
+          "UTC", COX_OVERLAP_REPLACE, INT64_MAX },
+        { SCHEDULE("`cron`: `0 3 * * *`, `overlap`: `skip`, `catch_up`: false"), "0 3 * * *", "UTC",
+          COX_OVERLAP_SKIP, 0 },
     };
 
     (void)state;
@@ -590,9 +622,11 @@ static void test_rule_12_schedules_that_are_refused(void **state)
         { SCHEDULE("`cron`: `0 3 * *`"), "schedule.cron", "" },
         { SCHEDULE("`cron`: `61 * * * *`"), "schedule.cron", "minute" },
         { SCHEDULE("`time_zone`: `UTC`"), "schedule.cron", "missing; expected five fields" },
-        { SCHEDULE("`cron`: `@daily`, `time_zone`: `../../etc/passwd`"), "schedule.time_zone", "the name of a zone" },
+        { SCHEDULE("`cron`: `@daily`, `time_zone`: `../../etc/passwd`"), "schedule.time_zone",
+          "the name of a zone" },
         { SCHEDULE("`cron`: `@daily`, `time_zone`: ``"), "schedule.time_zone", "the name of a zone" },
-        { SCHEDULE("`cron`: `@daily`, `overlap`: `both`"), "schedule.overlap", "\"skip\", \"queue\" or \"replace\"" },
+        { SCHEDULE("`cron`: `@daily`, `overlap`: `both`"), "schedule.overlap",
+          "\"skip\", \"queue\" or \"replace\"" },
         { SCHEDULE("`cron`: `@daily`, `catch_up`: 5"), "schedule.catch_up", "true, false or a duration" },
         { SCHEDULE("`cron`: `@daily`, `catch_up`: `5`"), "schedule.catch_up", "expected a duration" },
         { HEAD "`kind`: `schedule`, `steps`: {`a`: {" RUN "}}}", "schedule", "missing; expected an object" },
@@ -631,7 +665,8 @@ static void test_rule_13_limits(void **state)
     expect_violation(&c, "150000 steps", "steps", 1, "found 150000 steps, those in races and maps included");
     compiled_fini(&c);
     cox_buf_fini(&text);
-    refused(STEPS("`a`: {`race`: [{" RUN "}]}"), NULL, "steps.a.race", 1, "found 1 alternative, expected 2 to 100");
+    refused(STEPS("`a`: {`race`: [{" RUN "}]}"), NULL, "steps.a.race", 1,
+            "found 1 alternative, expected 2 to 100");
 }
 
 static void test_rule_13_races_in_races(void **state)
@@ -692,20 +727,21 @@ static void test_rule_14_scheduling_fields(void **state)
     assert_int_equal(extras_of(&c, "b").concurrency_key, COX_IMAGE_NONE);
     assert_int_equal(extras_of(&c, "c").affinity, COX_AFFINITY_NONE);
     w.steps[1].output_json = cox_slice_str("12");
-    assert_string_equal(evaluate(&c.image, extras_of(&c, "d").concurrency_key, &w), "\"12\""); /* always a string */
+    assert_string_equal(evaluate(&c.image, extras_of(&c, "d").concurrency_key, &w),
+                        "\"12\""); /* always a string */
     assert_true(needs(&c, "d", "b"));
     assert_int_equal(step_of(&c, "a").priority, 5);
     assert_int_equal(step_of(&c, "b").priority, -100);
     assert_int_equal(step_of(&c, "r.1").priority, 7);
     compiled_fini(&c);
-    refused(STEPS("`a`: {" RUN ", `concurrency`: {`key`: `k`, `limit`: 0}}"), NULL, "steps.a.concurrency.limit", 1,
-            "from 1 to 1000000");
-    refused(STEPS("`a`: {" RUN ", `concurrency`: {`key`: 7, `limit`: 1}}"), NULL, "steps.a.concurrency.key", 1,
-            "expected a string");
-    refused(STEPS("`a`: {" RUN ", `concurrency`: {`key`: ``, `limit`: 1}}"), NULL, "steps.a.concurrency.key", 1,
-            "not empty");
-    refused(STEPS("`a`: {" RUN ", `rate`: {`key`: `k`, `per_minute`: 0}}"), NULL, "steps.a.rate.per_minute", 1,
-            "from 0.001");
+    refused(STEPS("`a`: {" RUN ", `concurrency`: {`key`: `k`, `limit`: 0}}"), NULL,
+            "steps.a.concurrency.limit", 1, "from 1 to 1000000");
+    refused(STEPS("`a`: {" RUN ", `concurrency`: {`key`: 7, `limit`: 1}}"), NULL, "steps.a.concurrency.key",
+            1, "expected a string");
+    refused(STEPS("`a`: {" RUN ", `concurrency`: {`key`: ``, `limit`: 1}}"), NULL, "steps.a.concurrency.key",
+            1, "not empty");
+    refused(STEPS("`a`: {" RUN ", `rate`: {`key`: `k`, `per_minute`: 0}}"), NULL, "steps.a.rate.per_minute",
+            1, "from 0.001");
     refused(STEPS("`a`: {" RUN ", `rate`: {`key`: `k`}}"), NULL, "steps.a.rate.per_minute", 1, "missing");
     refused(STEPS("`a`: {`wait`: {`for`: `1s`}, `resources`: {`cpu`: 1}}"), NULL, "steps.a.resources", 1,
             "`wait` takes no worker");

@@ -354,7 +354,7 @@ static void start_thread(struct slots *s)
     if (s->host.log_len_max < 2 * LIVELOG_PIECE_LEN_MAX)
         s->host.log_len_max = 2 * LIVELOG_PIECE_LEN_MAX;
     s->host.http = http_create(&s->host.handlers);
-    s->host.pool = pool_create(&s->host.handlers, s->config.n_slots, s->dir);
+    s->host.pool = pool_create(&s->host.handlers, s->config.n_slots + POOL_SPARE, s->dir);
     s->host.workspaces =
         workspaces_create(s->base, s->host.janitor, s->dir,
                           s->config.workspace_ttl_ms ? s->config.workspace_ttl_ms : WORKSPACES_TTL_MS);

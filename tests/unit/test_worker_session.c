@@ -2,7 +2,14 @@
 #include "rpc_fixture.h"
 #include "session.h"
 
+#include "cox/json.h"
+#include "cox/limits.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <coxswain/v1/blob_service.pb-c.h>
 #include <coxswain/v1/worker_service.pb-c.h>
+#include <openssl/evp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -23,8 +30,19 @@ struct orchestrator {
     int status; /* of the last result */
     int exit_code;
     char code[32];
-    struct cox_buf output, log;
+    struct cox_buf output, log, artifacts, message;
+    size_t n_blobs; /* named by the last result */
     bool log_ended;
+
+    /* its blobs */
+    struct stored {
+        char hash[80];
+        struct cox_buf bytes;
+    } stored[4];
+    size_t n_stored, n_gets;
+    struct cox_buf put;
+    char put_hash[80];
+    bool lies; /* gives other bytes than asked for */
 };
 
 static struct orchestrator o;
@@ -46,6 +64,11 @@ static void take_result(Coxswain__V1__Result *r)
     snprintf(o.code, sizeof(o.code), "%s", r->error ? r->error->code : "");
     cox_buf_clear(&o.output);
     cox_buf_append(&o.output, r->output_json.data, r->output_json.len);
+    cox_buf_clear(&o.artifacts);
+    cox_buf_append(&o.artifacts, r->artifacts_json.data, r->artifacts_json.len);
+    cox_buf_clear(&o.message);
+    cox_buf_append_str(&o.message, r->error ? r->error->message : "");
+    o.n_blobs = r->n_blobs;
     if (!o.answers)
         return;
     answer.ref = r->ref;
@@ -106,7 +129,72 @@ static void on_half_close(struct cox_rpc_call *call, void *user)
 static const struct cox_rpc_method methods[] = {
     { "Attach", { .on_message = on_message, .on_half_close = on_half_close, .on_closed = on_closed } },
 };
-static const struct cox_rpc_service service = { .descriptor = WORKERS, .methods = methods, .n_methods = 1 };
+
+static void on_get(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__GetBlobRequest *m = (const Coxswain__V1__GetBlobRequest *)message;
+
+    (void)user;
+    o.n_gets++;
+    for (size_t i = 0; i < o.n_stored; i++) {
+        const struct stored *s = &o.stored[i];
+
+        if (strcmp(s->hash, m->hash) != 0)
+            continue;
+        for (size_t at = 0; at < s->bytes.len; at += COX_BLOB_CHUNK_LEN) {
+            Coxswain__V1__GetBlobResponse chunk = COXSWAIN__V1__GET_BLOB_RESPONSE__INIT;
+
+            chunk.data.data = s->bytes.data + at;
+            chunk.data.len = s->bytes.len - at < COX_BLOB_CHUNK_LEN ? s->bytes.len - at : COX_BLOB_CHUNK_LEN;
+            chunk.data.len -= o.lies;
+            assert_int_equal(cox_rpc_send(call, &chunk.base), COX_OK);
+        }
+        cox_rpc_finish(call);
+        return;
+    }
+    cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_NOT_FOUND, .message = "no such blob" });
+}
+
+static void on_put(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__PutBlobRequest *m = (const Coxswain__V1__PutBlobRequest *)message;
+
+    (void)call;
+    (void)user;
+    if (m->hash[0]) {
+        snprintf(o.put_hash, sizeof(o.put_hash), "%s", m->hash);
+        cox_buf_clear(&o.put);
+    }
+    assert_true(m->data.len <= COX_BLOB_CHUNK_LEN);
+    cox_buf_append(&o.put, m->data.data, m->data.len);
+}
+
+static void keep_blob(const char *hash, struct cox_slice bytes)
+{
+    struct stored *s = &o.stored[o.n_stored++];
+
+    assert_true(o.n_stored <= 4);
+    snprintf(s->hash, sizeof(s->hash), "%s", hash);
+    cox_buf_append_slice(&s->bytes, bytes);
+}
+
+static void on_put_end(struct cox_rpc_call *call, void *user)
+{
+    Coxswain__V1__PutBlobResponse m = COXSWAIN__V1__PUT_BLOB_RESPONSE__INIT;
+
+    (void)user;
+    keep_blob(o.put_hash, cox_buf_slice(&o.put));
+    cox_rpc_reply(call, &m.base);
+}
+
+static const struct cox_rpc_method blob_methods[] = {
+    { "GetBlob", { .on_message = on_get } },
+    { "PutBlob", { .on_message = on_put, .on_half_close = on_put_end } },
+};
+static const struct cox_rpc_service services[] = {
+    { .descriptor = WORKERS, .methods = methods, .n_methods = 1 },
+    { .descriptor = &coxswain__v1__blob_service__descriptor, .methods = blob_methods, .n_methods = 2 },
+};
 
 static void listen_at(struct cox_rpc_loop *loop, int port)
 {
@@ -115,12 +203,17 @@ static void listen_at(struct cox_rpc_loop *loop, int port)
     snprintf(address, sizeof(address), "127.0.0.1:%d", port);
     assert_int_equal(cox_rpc_server_create(loop,
                                            &(struct cox_rpc_server_config){
-                                               .address = address, .services = &service, .n_services = 1 },
+                                               .address = address, .services = services, .n_services = 2 },
                                            &o.server),
                      COX_OK);
 }
 
-static void assign(uint64_t number, const char *spec, uint64_t timeout_ms)
+/* More of an assignment, for who needs it. */
+struct more {
+    const char *handler, *bundle, *artifacts;
+};
+
+static void assign_more(uint64_t number, const char *spec, uint64_t timeout_ms, struct more more)
 {
     Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
     Coxswain__V1__Assign as = COXSWAIN__V1__ASSIGN__INIT;
@@ -136,13 +229,21 @@ static void assign(uint64_t number, const char *spec, uint64_t timeout_ms)
     as.task_id = (char *)(uintptr_t) "t0-000001";
     as.step_name = (char *)(uintptr_t) "s";
     as.attempt = 1;
-    as.handler = (char *)(uintptr_t) "run";
+    as.handler = (char *)(uintptr_t)(more.handler ? more.handler : "run");
+    as.bundle = (char *)(uintptr_t)(more.bundle ? more.bundle : "");
+    as.artifacts_json.data = (uint8_t *)(uintptr_t)more.artifacts;
+    as.artifacts_json.len = more.artifacts ? strlen(more.artifacts) : 0;
     as.timeout_ms = timeout_ms;
     as.spec_json.data = (uint8_t *)(uintptr_t)spec;
     as.spec_json.len = strlen(spec);
     m.assigns = assigns;
     m.n_assigns = 1;
     send_down(&m);
+}
+
+static void assign(uint64_t number, const char *spec, uint64_t timeout_ms)
+{
+    assign_more(number, spec, timeout_ms, (struct more){ 0 });
 }
 
 /* Cancels, or asks for the log of, attempt `number`. */
@@ -209,7 +310,7 @@ static void begin(struct worker *w)
     assert_int_equal(
         slots_create(
             &(struct slots_config){
-                .n_slots = 2, .work_dir = w->dir, .boot_id = "b1", .on_reply = wake, .user = w->loop },
+                .n_slots = 2, .work_dir = w->dir, .boot_id = "b1", .with_blobs = true, .on_reply = wake, .user = w->loop },
             &w->slots),
         COX_OK);
     w->session = session_create(w->loop, w->slots,
@@ -239,6 +340,11 @@ static void end(struct worker *w)
     cox_rpc_fini();
     cox_buf_fini(&o.output);
     cox_buf_fini(&o.log);
+    cox_buf_fini(&o.artifacts);
+    cox_buf_fini(&o.message);
+    cox_buf_fini(&o.put);
+    while (o.n_stored > 0)
+        cox_buf_fini(&o.stored[--o.n_stored].bytes);
     assert_int_equal(rmdir(w->dir), 0); /* nothing was left in it */
 }
 
@@ -383,6 +489,288 @@ static void test_sigterm_drains(void **state)
     end(&w);
 }
 
+/* ---------------------------------------------------------------- blobs */
+
+static void expect_json(const struct cox_buf *object, const char *name, const char *expected)
+{
+    struct cox_slice value;
+
+    if (!cox_json_member(cox_buf_slice(object), name, &value) || !cox_slice_is(value, expected))
+        fail_msg("%s: expected %s in %.*s", name, expected, (int)object->len, (const char *)object->data);
+}
+
+static void test_long_output_is_kept_whole(void **state)
+{
+    struct worker w;
+    struct cox_slice value;
+    char text[1000];
+
+    (void)state;
+    begin(&w);
+    TURN_UNTIL(&w, o.granted == 2);
+    assign(1, "{\"argv\":[\"seq\",\"1\",\"100000\"]}", 0);
+    TURN_UNTIL(&w, o.n_results == 1);
+    assert_string_equal(o.code, "");
+    assert_int_equal(o.n_stored, 1);
+    assert_int_equal(o.stored[0].bytes.len, 588895);
+    assert_memory_equal(o.stored[0].bytes.data + 588888, "100000\n", 7);
+    snprintf(text, sizeof(text), "{\"$blob\":\"%s\",\"size\":588895}", o.stored[0].hash);
+    expect_json(&o.output, "stdout_blob", text);
+    expect_json(&o.output, "stderr", "\"\"");
+    assert_true(cox_json_member(cox_buf_slice(&o.output), "stdout", &value));
+    assert_in_range(value.len, COX_STDIO_TAIL_LEN_MAX, COX_STDIO_TAIL_LEN_MAX + 20000);
+    assert_int_equal(o.n_blobs, 1);
+    /* and somebody reads it, as a file and as standard input */
+    snprintf(text, sizeof(text),
+             "{\"argv\":[\"sh\",\"-c\",\"wc -c < $COX_BLOBS/%s; wc -l\"],\"stdin\":", o.stored[0].hash + 7);
+    struct cox_buf spec = { 0 };
+    cox_buf_append_str(&spec, text);
+    assert_true(cox_json_member(cox_buf_slice(&o.output), "stdout_blob", &value));
+    cox_buf_append_slice(&spec, value);
+    cox_buf_append_str(&spec, "}");
+    for (int i = 2; i < 4; i++) {
+        TURN_UNTIL(&w, o.granted >= (uint64_t)i);
+        assign((uint64_t)i, cox_buf_cstr(&spec), 0);
+        TURN_UNTIL(&w, o.n_results == i);
+        expect_json(&o.output, "stdout", "\"588895\\n100000\\n\"");
+    }
+    assert_int_equal(o.n_gets, 1); /* then it is in the cache */
+    cox_buf_fini(&spec);
+    end(&w);
+}
+
+static void test_large_json_is_a_blob(void **state)
+{
+    struct worker w;
+
+    (void)state;
+    begin(&w);
+    TURN_UNTIL(&w, o.granted == 2);
+    assign(1, "{\"argv\":[\"sh\",\"-c\",\"printf [0; seq 1 200000 | sed s/^/,/; echo ]\"],\"output\":\"json\"}", 0);
+    TURN_UNTIL(&w, o.n_results == 1);
+    assert_string_equal(o.code, "");
+    assert_int_equal(o.n_stored, 1);
+    assert_true(o.stored[0].bytes.len > COX_LOGGED_PAYLOAD_LEN_MAX);
+    assert_int_equal(cox_json_check(cox_buf_slice(&o.stored[0].bytes), NULL), COX_OK);
+    assert_true(strstr(cox_buf_cstr(&o.output), o.stored[0].hash) != NULL);
+    end(&w);
+}
+
+static void test_a_blob_that_is_not_there_or_not_right(void **state)
+{
+    static const char spec[] = "{\"argv\":[\"true\"],\"stdin\":{\"$blob\":\"sha256:"
+                               "00000000000000000000000000000000000000000000000000000000000000aa\",\"size\":3}}";
+    struct worker w;
+
+    (void)state;
+    begin(&w);
+    TURN_UNTIL(&w, o.granted == 2);
+    assign(1, spec, 0);
+    TURN_UNTIL(&w, o.n_results == 1);
+    assert_string_equal(o.code, "INPUT_INVALID");
+    assert_non_null(strstr(cox_buf_cstr(&o.message), "no such blob"));
+    keep_blob("sha256:00000000000000000000000000000000000000000000000000000000000000aa", cox_slice_str("abc"));
+    TURN_UNTIL(&w, o.granted >= 3);
+    assign(2, spec, 0);
+    TURN_UNTIL(&w, o.n_results == 2);
+    assert_string_equal(o.code, "INPUT_INVALID");
+    assert_non_null(strstr(cox_buf_cstr(&o.message), "other content"));
+    end(&w);
+}
+
+static void test_artifacts_are_kept(void **state)
+{
+    static const struct {
+        const char *command, *artifacts, *code, *message;
+    } bad[] = {
+        { "true", "{\"a\":\"missing\"}", "OUTPUT_INVALID", "artifact \"a\": expected a file \"missing\"" },
+        { "ln -s /etc/passwd f", "{\"a\":\"f\"}", "OUTPUT_INVALID", "within" },
+        { "ln -s / d", "{\"a\":\"d/etc/passwd\"}", "OUTPUT_INVALID", "artifact" },
+        { "true", "{\"a\":\"../../../../../../etc/passwd\"}", "OUTPUT_INVALID", "within" },
+        { "true", "{\"a\":\"/etc/passwd\"}", "OUTPUT_INVALID", "within" },
+        { "mkfifo f", "{\"a\":\"f\"}", "OUTPUT_INVALID", "within" },
+        { "mkdir f", "{\"a\":\"f\"}", "OUTPUT_INVALID", "within" },
+    };
+    struct worker w;
+    char text[400];
+
+    (void)state;
+    begin(&w);
+    TURN_UNTIL(&w, o.granted == 2);
+    assign_more(1, "{\"argv\":[\"sh\",\"-c\",\"mkdir d; echo patch > d/out.diff; echo -n > empty\"]}", 0,
+                (struct more){ .artifacts = "{\"patch\":\"./d/out.diff\",\"none\":\"empty\"}" });
+    TURN_UNTIL(&w, o.n_results == 1);
+    assert_string_equal(o.code, "");
+    assert_int_equal(o.n_blobs, 2);
+    for (size_t i = 0; i < 2; i++) {
+        bool is_patch = o.stored[i].bytes.len > 0;
+
+        snprintf(text, sizeof(text), "{\"$blob\":\"%s\",\"size\":%d}", o.stored[i].hash, is_patch ? 6 : 0);
+        expect_json(&o.artifacts, is_patch ? "patch" : "none", text);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), "{\"argv\":[\"sh\",\"-c\",\"%s\"]}", bad[i].command);
+        TURN_UNTIL(&w, o.granted >= i + 2);
+        assign_more(i + 2, text, 0, (struct more){ .artifacts = bad[i].artifacts });
+        TURN_UNTIL(&w, o.n_results == (int)i + 2);
+        assert_string_equal(o.code, bad[i].code);
+        if (!strstr(cox_buf_cstr(&o.message), bad[i].message))
+            fail_msg("%s: %s", bad[i].artifacts, cox_buf_cstr(&o.message));
+        assert_int_equal(o.artifacts.len, 0);
+    }
+    end(&w);
+}
+
+/* ---------------------------------------------------------------- bundles */
+
+struct packed {
+    const char *path, *text; /* text NULL: a folder */
+    const char *link;        /* or where it leads */
+    const char *hard_link;
+    int type; /* of something else */
+};
+
+/* Packs, keeps as a blob, and returns its name. */
+static const char *pack(const struct packed *entries, size_t n)
+{
+    static char name[80];
+    static uint8_t bytes[1 << 20];
+    struct archive *a = archive_write_new();
+    uint8_t hash[32];
+    size_t len = 0;
+
+    archive_write_set_format_pax_restricted(a);
+    archive_write_add_filter_gzip(a);
+    assert_int_equal(archive_write_open_memory(a, bytes, sizeof(bytes), &len), ARCHIVE_OK);
+    for (size_t i = 0; i < n; i++) {
+        struct archive_entry *e = archive_entry_new();
+        const struct packed *p = &entries[i];
+
+        archive_entry_set_pathname(e, p->path);
+        archive_entry_set_perm(e, 0755);
+        archive_entry_set_filetype(e, p->type ? (unsigned)p->type : p->link ? AE_IFLNK : p->text || p->hard_link ? AE_IFREG : AE_IFDIR);
+        if (p->link)
+            archive_entry_set_symlink(e, p->link);
+        if (p->hard_link)
+            archive_entry_set_hardlink(e, p->hard_link);
+        if (p->text)
+            archive_entry_set_size(e, (int64_t)strlen(p->text));
+        assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
+        if (p->text)
+            assert_int_equal(archive_write_data(a, p->text, strlen(p->text)), (ssize_t)strlen(p->text));
+        archive_entry_free(e);
+    }
+    assert_int_equal(archive_write_close(a), ARCHIVE_OK);
+    archive_write_free(a);
+    EVP_Digest(bytes, len, hash, NULL, EVP_sha256(), NULL);
+    strcpy(name, "sha256:");
+    for (size_t i = 0; i < sizeof(hash); i++)
+        snprintf(name + 7 + 2 * i, 3, "%02x", hash[i]);
+    while (o.n_stored > 0)
+        cox_buf_fini(&o.stored[--o.n_stored].bytes);
+    keep_blob(name, cox_slice(bytes, len));
+    return name;
+}
+
+#define PROGRAM                                                                                              \
+    "#!/bin/sh\n"                                                                                            \
+    "[ $1 = --describe ] && { echo '{\"name\":\"hi\",\"input_schema\":{\"type\":\"integer\"}}'; exit; }\n"      \
+    "while read -r line; do id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"                                     \
+    "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":\\\"hi\\\"}\"; done\n"
+
+static void test_a_bundle_is_there_read_only(void **state)
+{
+    static const struct packed files[] = {
+        { .path = "./" },
+        { .path = "tools/" },
+        { .path = "tools/hi.sh", .text = PROGRAM },
+        { .path = "deep/down/data", .text = "data" },
+        { .path = "deep/link", .link = "../tools/hi.sh" },
+    };
+    struct worker w;
+    const char *name;
+
+    (void)state;
+    begin(&w);
+    TURN_UNTIL(&w, o.granted == 2);
+    name = pack(files, sizeof(files) / sizeof(files[0]));
+    assign_more(1,
+                "{\"argv\":[\"sh\",\"-c\",\"cd $COX_BUNDLE; cat deep/down/data; test -x deep/link && echo .; "
+                "stat -c %a . deep tools/hi.sh\"]}",
+                0, (struct more){ .bundle = name });
+    TURN_UNTIL(&w, o.n_results == 1);
+    expect_json(&o.output, "stdout", "\"data.\\n555\\n555\\n555\\n\"");
+    for (int i = 2; i < 4; i++) {
+        TURN_UNTIL(&w, o.granted >= (uint64_t)i);
+        assign_more((uint64_t)i, "{\"path\":\"./tools/hi.sh\",\"input\":3}", 0,
+                    (struct more){ .handler = "bundle", .bundle = name });
+        TURN_UNTIL(&w, o.n_results == i);
+        if (strcmp(cox_buf_cstr(&o.output), "\"hi\"") != 0)
+            fail_msg("%s %s", cox_buf_cstr(&o.output), cox_buf_cstr(&o.message));
+    }
+    assign_more(4, "{\"path\":\"tools/hi.sh\",\"input\":\"x\"}", 0,
+                (struct more){ .handler = "bundle", .bundle = name });
+    TURN_UNTIL(&w, o.n_results == 4);
+    assert_string_equal(o.code, "INPUT_INVALID");
+    TURN_UNTIL(&w, o.granted >= 5);
+    assign_more(5, "{\"path\":\"../../etc/passwd\"}", 0, (struct more){ .handler = "bundle", .bundle = name });
+    TURN_UNTIL(&w, o.n_results == 5);
+    assert_non_null(strstr(cox_buf_cstr(&o.message), "no such file in the bundle"));
+    assert_int_equal(o.n_gets, 1);
+    end(&w);
+}
+
+static void test_hostile_bundles_are_refused(void **state)
+{
+    static const struct {
+        struct packed files[3];
+        size_t n;
+        const char *message;
+    } bad[] = {
+        { { { .path = "/tmp/cox-hostile", .text = "x" } }, 1, "within the bundle" },
+        { { { .path = "../cox-hostile", .text = "x" } }, 1, "within the bundle" },
+        { { { .path = "a/../../cox-hostile", .text = "x" } }, 1, "within the bundle" },
+        { { { .path = "l", .link = "/etc" } }, 1, "leads out" },
+        { { { .path = "l", .link = ".." } }, 1, "leads out" },
+        { { { .path = "d/l", .link = "../../x" } }, 1, "leads out" },
+        { { { .path = "d", .link = "." }, { .path = "l", .link = "d/.." } }, 2, "leads out" },
+        { { { .path = "d/" }, { .path = "l", .link = "d" }, { .path = "l/f", .text = "x" } }, 3, "l/f" },
+        { { { .path = "f", .text = "x" }, { .path = "f", .text = "y" } }, 2, "f: File exists" },
+        { { { .path = "f", .hard_link = "/etc/passwd" } }, 1, "hard link" },
+        { { { .path = "f", .type = AE_IFIFO } }, 1, "neither" },
+        { { { .path = "f", .type = AE_IFCHR } }, 1, "neither" },
+    };
+    struct worker w;
+    uint64_t number = 0;
+
+    (void)state;
+    begin(&w);
+    for (size_t i = 0; i <= sizeof(bad) / sizeof(bad[0]); i++) {
+        bool is_garbage = i == sizeof(bad) / sizeof(bad[0]);
+        const char *name = pack(is_garbage ? NULL : bad[i].files, is_garbage ? 0 : bad[i].n);
+
+        if (is_garbage) { /* the right name of what is no archive */
+            uint8_t hash[32];
+
+            cox_buf_clear(&o.stored[0].bytes);
+            cox_buf_append_str(&o.stored[0].bytes, "this is no archive");
+            EVP_Digest("this is no archive", 18, hash, NULL, EVP_sha256(), NULL);
+            for (size_t k = 0; k < sizeof(hash); k++)
+                snprintf(o.stored[0].hash + 7 + 2 * k, 3, "%02x", hash[k]);
+            name = o.stored[0].hash;
+        }
+        number++;
+        TURN_UNTIL(&w, o.granted >= number);
+        assign_more(number, "{\"argv\":[\"true\"]}", 0, (struct more){ .bundle = name });
+        TURN_UNTIL(&w, o.n_results == (int)number);
+        if (strcmp(o.code, "INPUT_INVALID") != 0 ||
+            !strstr(cox_buf_cstr(&o.message), is_garbage ? "tar.gz" : bad[i].message))
+            fail_msg("%zu: %s %s", i, o.code, cox_buf_cstr(&o.message));
+        assert_int_not_equal(access("/tmp/cox-hostile", F_OK), 0);
+    }
+    end(&w);
+}
+
 static int block_signals(void **state)
 {
     sigset_t all;
@@ -401,6 +789,12 @@ int main(void)
         cmocka_unit_test(test_logs_are_sent_when_wanted),
         cmocka_unit_test(test_nonsense_ends_the_stream_not_the_worker),
         cmocka_unit_test(test_sigterm_drains),
+        cmocka_unit_test(test_long_output_is_kept_whole),
+        cmocka_unit_test(test_large_json_is_a_blob),
+        cmocka_unit_test(test_a_blob_that_is_not_there_or_not_right),
+        cmocka_unit_test(test_artifacts_are_kept),
+        cmocka_unit_test(test_a_bundle_is_there_read_only),
+        cmocka_unit_test(test_hostile_bundles_are_refused),
     };
     return cmocka_run_group_tests(tests, block_signals, NULL);
 }

@@ -9,6 +9,7 @@
 #include "../program.h"
 
 #define POOL_IDLE_MS 60000
+#define POOL_SPARE 16u /* kept beyond a worker's slots: for steps that take turns at several programs */
 #define POOL_CALLS_MAX 10000u
 #define POOL_LINE_LEN_MAX (64u << 20) /* of an answer */
 #define POOL_KILL_GRACE_MS 2000       /* from SIGTERM to SIGKILL */

@@ -122,8 +122,8 @@ static void put_document(struct cox_buf *out, struct cox_slice thing)
 {
     struct cox_slice raw;
 
-    if (cox_json_member(thing, "document", &raw) && cox_json_kind(raw) == COX_JSON_STRING)
-        (void)!cox_wire_parse_base64(out, cox_json_inner(raw));
+    if (cox_json_member(thing, "document", &raw) && cox_json_kind(raw) == COX_JSON_OBJECT)
+        cox_buf_append_slice(out, raw);
 }
 
 /* The thing with its document as JSON; without one in lists. */
@@ -204,9 +204,9 @@ static enum cli_exit apply_one(struct cli *cli, const struct kind *k, const char
     if (!code)
         code = cli_document_pin(cli, &d, true);
     if (!code) {
-        cox_buf_append_str(&request, "{\"document\":\"");
-        cox_wire_put_base64(&request, cli_document_json(&d));
-        cox_buf_append_str(&request, "\"}");
+        cox_buf_append_str(&request, "{\"document\":");
+        cox_buf_append_slice(&request, cli_document_json(&d));
+        cox_buf_append_str(&request, "}");
         code = call(cli, k, APPLY, &request, &answer, &error);
     }
     if (error)

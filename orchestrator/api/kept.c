@@ -15,12 +15,13 @@ static void on_gone(struct cox_op *op)
 
 static void on_reply(struct cox_requested *q, const struct cox_act_reply *reply);
 
-void *cox_kept_create(struct cox_api *a, struct cox_rpc_call *call, size_t size)
+void *cox_kept_create(struct cox_api *a, struct cox_rpc_call *call, const char *noun, size_t size)
 {
     struct cox_kept_call *k = cox_calloc(1, size);
 
     cox_op_init(&k->op, a, call);
     k->op.on_gone = on_gone;
+    k->noun = noun;
     k->requested.on_reply = on_reply;
     return k;
 }
@@ -68,6 +69,12 @@ void cox_kept_fail(struct cox_kept_call *k, enum cox_rpc_status status, const ch
     k->error = error;
 }
 
+void cox_kept_missing(struct cox_kept_call *k)
+{
+    cox_kept_fail(k, COX_RPC_NOT_FOUND, "NOT_FOUND", "no %s %.*s", k->noun, (int)k->name.len,
+                  (const char *)k->name.data);
+}
+
 static void fail_now(struct cox_kept_call *k, const struct cox_rpc_error *error)
 {
     cox_op_fail(&k->op, error);
@@ -85,8 +92,7 @@ static void on_reply(struct cox_requested *q, const struct cox_act_reply *reply)
         return;
     }
     if (reply->err == COX_ERR_NOT_FOUND) {
-        cox_kept_fail(k, COX_RPC_NOT_FOUND, "NOT_FOUND", "%.*s: there is none of this name", (int)k->name.len,
-                      (const char *)k->name.data);
+        cox_kept_missing(k);
         fail_now(k, k->error);
         return;
     }

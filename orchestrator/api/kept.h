@@ -14,6 +14,7 @@ struct cox_kept_call {
     struct cox_requested requested;
     const ProtobufCMessage *message; /* the answer, or `error`: in the arena */
     const struct cox_rpc_error *error;
+    const char *noun;      /* "template" */
     struct cox_slice name; /* what the call is about, in the arena */
     uint32_t major;
     void (*show)(struct cox_kept_call *k); /* the engine has done it: sets `message` */
@@ -27,8 +28,9 @@ struct cox_kept_call {
     void (*feed)(struct cox_kept_call *k);     /* the engine's thread: makes the input, cox_kept_step */
     void (*free_own)(struct cox_kept_call *k); /* what `compiled` made; NULL: nothing */
 };
-#define COX_KEPT_NEW(type, api, rpc_call) ((type *)cox_kept_create(api, rpc_call, sizeof(type)))
-void *cox_kept_create(struct cox_api *a, struct cox_rpc_call *call, size_t size); /* cox_kept_call first */
+#define COX_KEPT_NEW(type, api, rpc_call) ((type *)cox_kept_create(api, rpc_call, NOUN, sizeof(type)))
+/* `size`: of a struct that has cox_kept_call first. */
+void *cox_kept_create(struct cox_api *a, struct cox_rpc_call *call, const char *noun, size_t size);
 /* Compiles `document` as `kind`, then `compiled`, then `feed`; or fails the call. */
 void cox_kept_apply(struct cox_kept_call *k, ProtobufCBinaryData document, enum cox_source_kind kind);
 /* The input is given to the engine; its answer makes `show` and leaves, or the call fails. */
@@ -37,6 +39,7 @@ void cox_kept_step(struct cox_kept_call *k, struct cox_input *in);
 void cox_kept_answer(struct cox_kept_call *k);
 void cox_kept_fail(struct cox_kept_call *k, enum cox_rpc_status status, const char *reason, const char *fmt,
                    ...) __attribute__((format(printf, 4, 5)));
+void cox_kept_missing(struct cox_kept_call *k); /* sets `error`: there is none of this name */
 /* On the compile thread: refuses the document. */
 void cox_kept_violation(struct cox_kept_call *k, const char *path, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NOUN "schedule"
 #define TENANT cox_slice_str(COX_API_TENANT)
 #define ZONES "/usr/share/zoneinfo/"
 #define ZONE_NAME_LEN_MAX 63u
@@ -213,7 +214,8 @@ void cox_api_get_schedule(struct cox_rpc_call *call, const ProtobufCMessage *mes
         answer->schedule = show(&k->arena, &v, true);
         k->message = &answer->base;
     } else {
-        cox_kept_fail(k, COX_RPC_NOT_FOUND, "NO_SCHEDULE", "no schedule %s", m->name);
+        k->name = cox_slice_str(cox_show_text(&k->arena, cox_slice_str(m->name)));
+        cox_kept_missing(k);
     }
     cox_kept_answer(k);
 }

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#define NOUN "template"
 #define TENANT cox_slice_str(COX_API_TENANT)
 
 struct apply {
@@ -126,7 +127,8 @@ void cox_api_get_template(struct cox_rpc_call *call, const ProtobufCMessage *mes
         answer->template_ = show(&k->arena, &v, true);
         k->message = &answer->base;
     } else {
-        cox_kept_fail(k, COX_RPC_NOT_FOUND, "NO_TEMPLATE", "no template %s", m->ref);
+        k->name = cox_slice_str(cox_show_text(&k->arena, cox_slice_str(m->ref)));
+        cox_kept_missing(k);
     }
     cox_kept_answer(k);
 }

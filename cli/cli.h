@@ -118,6 +118,7 @@ enum cli_exit cli_unknown_verb(const char *name);
 void cli_help_program(FILE *out);
 void cli_help_group(FILE *out, const char *group);
 void cli_help_verb(FILE *out, const struct cli_verb *verb);
+void cli_help_own(FILE *out, const struct cli_verb *verb); /* without the options of every verb */
 
 /* ---- output.c ---- */
 /* "cox: ..." on standard error. */

@@ -68,15 +68,15 @@ static size_t n_items(const struct each *e)
 
 static void clear_bar(const struct each *e)
 {
-    if (e->cli->bar && e->drawn_ns)
+    if (e->cli->bar)
         fputs("\r\033[K", stderr);
 }
 
-static void draw(struct each *e, bool waiting, bool now)
+static void draw(struct each *e, bool waiting)
 {
     int64_t ns = cox_clock_mono_ns();
 
-    if (e->cli->quiet || (!now && ns - e->drawn_ns < (e->cli->bar ? BAR_EVERY_NS : PROGRESS_EVERY_NS)))
+    if (e->cli->quiet || ns - e->drawn_ns < (e->cli->bar ? BAR_EVERY_NS : PROGRESS_EVERY_NS))
         return;
     e->drawn_ns = ns;
     if (waiting)
@@ -223,7 +223,7 @@ static enum cli_exit send_batch(struct each *e)
     bool some = settle(e, (Coxswain__V1__SubmitTasksResponse *)response);
 
     protobuf_c_message_free_unpacked(response, NULL);
-    draw(e, false, false);
+    draw(e, false);
     if (some) {
         e->outage = (struct cli_outage){ 0 };
         return CLI_OK;
@@ -329,7 +329,7 @@ static enum cli_exit ask(struct each *e, size_t first, size_t *ret_next, int64_t
             ended(e, item_at(e, indexes[k]), task);
     }
     protobuf_c_message_free_unpacked(response, NULL);
-    draw(e, true, false);
+    draw(e, true);
     return CLI_OK;
 }
 
@@ -413,7 +413,9 @@ static void end(struct each *e)
 
 enum cli_exit cli_submit_each(struct cli *cli)
 {
-    struct each e = { .cli = cli, .proto = COXSWAIN__V1__SUBMIT_TASK_REQUEST__INIT };
+    struct each e = { .cli = cli,
+                      .proto = COXSWAIN__V1__SUBMIT_TASK_REQUEST__INIT,
+                      .drawn_ns = cox_clock_mono_ns() };
     enum cli_exit code = begin(&e);
 
     if (!code)

@@ -72,17 +72,23 @@ void cli_help_group(FILE *out, const char *group)
     fprintf(out, "\nMore: cox %s VERB --help\n", group);
 }
 
-void cli_help_verb(FILE *out, const struct cli_verb *verb)
+void cli_help_own(FILE *out, const struct cli_verb *verb)
 {
-    fprintf(out, "cox %s: %s\n\nusage: cox %s %s%s\n", verb->name, verb->summary, verb->name, verb->args,
+    fprintf(out, "usage: cox %s%s%s%s\n", verb->name, *verb->args ? " " : "", verb->args,
             verb->options->name ? " [OPTION...]" : "");
     if (verb->options->name) {
         fputs("\nOptions:\n", out);
         put_options(out, verb->options);
     }
+    fprintf(out, "\n%s", verb->help);
+}
+
+void cli_help_verb(FILE *out, const struct cli_verb *verb)
+{
+    fprintf(out, "cox %s: %s\n\n", verb->name, verb->summary);
+    cli_help_own(out, verb);
     fputs("\nOptions of every verb:\n", out);
     put_global_options(out);
-    fprintf(out, "\n%s", verb->help);
 }
 
 enum cli_exit cli_help(struct cli *cli)

@@ -8,11 +8,11 @@ const struct cli_option cli_task_watch_options[] = {
     { 0 },
 };
 const char cli_task_watch_help[] =
-    "Shows the steps as a tree on a terminal, and else a line for each that ends, on standard error; then "
-    "the ended task on standard output as `task get` does. With -o "
-    "jsonl,\n"
-    "standard output has each event as a line of JSON instead. Restarts of the orchestrator do not matter.\n"
-    "Exits 1 when the task did not succeed.\n\n"
+    "Shows the steps as a tree on a terminal, elsewhere a line for each that ends, on standard error; then "
+    "the ended\n"
+    "task on standard output as `task get` does. With -o jsonl, standard output has each event as a line of "
+    "JSON\n"
+    "instead. Restarts of the orchestrator do not matter. Exits 1 when the task did not succeed.\n\n"
     "Examples:\n"
     "  cox task watch t0-00000k\n"
     "  cox task watch t0-00000k -o jsonl | jq .step.address\n";

@@ -110,6 +110,8 @@ enum cli_exit cli_validate(struct cli *cli)
         struct cli_document d;
         enum cli_exit code = cli_document_load(&d, cli->args[i]);
         if (!code)
+            code = cli_document_pin(cli, &d, false);
+        if (!code)
             code = check(cli, &d);
         cli_document_fini(&d);
         worst = worst ? worst : code;

@@ -5,12 +5,13 @@
 #include <string.h>
 
 #define SCHEDULE_VERSION 1
-#define RUNS_PER_STEP 1000    /* tasks made, or looks that came to nothing */
-#define SKIPPED_PER_LOOK 1000 /* runs that are too late, in one record */
-#define RETRY_MS 1000         /* when there was no room for the task */
-#define SLEEP_MAX_MS 60000    /* the wall clock may jump while nothing happens */
-#define STILL_MS 100          /* a wall clock that has not moved for so long stands still, */
-#define STILL_LOOK_MS 1000    /* and is looked at that often */
+#define RUNS_PER_STEP 1000              /* tasks made, or looks that came to nothing */
+#define RECORDS_LEN_PER_STEP (8u << 20) /* and images are in the records */
+#define SKIPPED_PER_LOOK 1000           /* runs that are too late, in one record */
+#define RETRY_MS 1000                   /* when there was no room for the task */
+#define SLEEP_MAX_MS 60000              /* the wall clock may jump while nothing happens */
+#define STILL_MS 100                    /* a wall clock that has not moved for so long stands still, */
+#define STILL_LOOK_MS 1000              /* and is looked at that often */
 
 static struct schedule *of(struct kept *k)
 {
@@ -201,7 +202,7 @@ void schedules_run(struct cox_engine *e)
         e->wall_moved_ms = e->now.wall_ms;
         e->wall_moved_ns = e->now.mono_ns;
     }
-    for (int n = 0; n < RUNS_PER_STEP; n++) {
+    for (int n = 0; n < RUNS_PER_STEP && e->fx->records.len < RECORDS_LEN_PER_STEP; n++) {
         struct cox_heap_node *node = cox_heap_min(&e->schedules_due);
         if (node == NULL || node->key > (uint64_t)e->now.wall_ms)
             return;
@@ -349,13 +350,16 @@ static struct schedule *make(struct cox_engine *e, uint64_t number, struct cox_s
     kept_init(&s->kept, ENTITY_SCHEDULE, number, tenant, name, 0);
     cox_heap_node_init(&s->look);
     cox_map64_set(&e->schedules, number, s);
-    kept_insert(&e->schedules_by_name, &s->kept);
+    const struct kept *known = kept_find(&e->schedules_by_name, tenant, name, 0);
+    if (known == NULL || known->entity.id < number) /* replay: this one has been deleted since */
+        kept_insert(&e->schedules_by_name, &s->kept);
     return s;
 }
 
 static void destroy(struct cox_engine *e, struct schedule *s)
 {
-    kept_remove(&e->schedules_by_name, &s->kept);
+    if (find(e, cox_slice_str(s->kept.tenant), cox_slice_str(s->kept.name)) == s)
+        kept_remove(&e->schedules_by_name, &s->kept);
     cox_map64_remove(&e->schedules, s->kept.entity.id);
     cox_heap_remove(&e->schedules_due, &s->look);
     cox_list_remove(&s->kept.entity.in_dirty);

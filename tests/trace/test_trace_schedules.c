@@ -264,6 +264,72 @@ static void applied_again(void **state)
     trace_end(t);
 }
 
+/* A checkpoint has the new one of a name, the log still begins before the old one: replay makes and deletes
+ * the old one beside the new one. */
+static void deleted_and_new_in_replay(void **state)
+{
+    (void)state;
+    struct trace *t = begin(Y2026);
+    keep_schedule(t, SCHEDULE("other", "\"cron\": \"* * * * *\"", SHORT_STEPS), "");
+    checkpoint_some(t);
+    keep_schedule(t, SCHEDULE("s", "\"cron\": \"0 1 * * *\"", SHORT_STEPS), "");
+    drop_schedule(t, "s");
+    keep_schedule(t, SCHEDULE("s", "\"cron\": \"0 2 * * *\"", SHORT_STEPS), "");
+    checkpoint(t); /* ends the first */
+    ignore(t);
+    for (int i = 0; i < 6; i++) {
+        checkpoint_some(t);
+        crash(t);
+        assert_int_equal(schedule_of(t, "s").next_wall_ms, Y2026 + 2 * HOUR);
+    }
+    trace_end(t);
+}
+
+/* No room for the run's task: it is tried again, and made when there is. */
+static void no_room(void **state)
+{
+    (void)state;
+    struct cox_engine *e = cox_engine_create(&(struct cox_engine_config){ .live_steps_max = 1 });
+    struct cox_effects fx = { 0 };
+    struct cox_arena memory = { 0 };
+    struct cox_schedule_view v;
+    struct cox_input timer = { .now = { 0, Y2026 }, .kind = COX_IN_TIMER };
+    assert_int_equal(cox_engine_recovered(e, timer.now, 0, &fx), COX_OK);
+    static const char *const names[] = { "first", "second" };
+    static const char *const documents[] = {
+        SCHEDULE("first", "\"cron\": \"* * * * *\"", LONG_STEPS),
+        SCHEDULE("second", "\"cron\": \"* * * * *\"", LONG_STEPS),
+    };
+    for (int i = 0; i < 2; i++) {
+        struct cox_input in = schedule_input(&memory, documents[i], "");
+        in.now = timer.now;
+        cox_engine_step(e, &in, &fx);
+    }
+    timer.now.wall_ms += MINUTE;
+    timer.now.mono_ns += MINUTE * 1000000;
+    cox_engine_step(e, &timer, &fx);
+    assert_true(cox_engine_find_schedule(e, cox_slice_str("default"), cox_slice_str(names[0]), &v));
+    assert_true(v.last_task == 1 && v.next_wall_ms == Y2026 + 2 * MINUTE);
+    assert_true(cox_engine_find_schedule(e, cox_slice_str("default"), cox_slice_str(names[1]), &v));
+    assert_true(v.last_task == 0 && v.n_skipped == 0 && v.next_wall_ms == Y2026 + MINUTE);
+    assert_int_equal(fx.wake_mono_ns, timer.now.mono_ns + 1000 * 1000000LL);
+    struct cox_input end = { .now = timer.now,
+                             .kind = COX_IN_CANCEL,
+                             .u.cancel = { .request = 1, .task = 1 } };
+    cox_engine_step(e, &end, &fx);
+    end = (struct cox_input){ .now = timer.now, .kind = COX_IN_ARCHIVED, .u.task.task = 1 };
+    cox_engine_step(e, &end, &fx);
+    timer.now.wall_ms += 1000;
+    timer.now.mono_ns = fx.wake_mono_ns + 1000 * 1000000LL;
+    cox_engine_step(e, &timer, &fx);
+    assert_true(cox_engine_find_schedule(e, cox_slice_str("default"), cox_slice_str(names[1]), &v));
+    assert_true(v.last_task == 2 && v.next_wall_ms == Y2026 + 2 * MINUTE);
+    cox_engine_check(e);
+    cox_engine_destroy(e);
+    cox_effects_fini(&fx);
+    cox_arena_fini(&memory);
+}
+
 static void bad_inputs(void **state)
 {
     (void)state;
@@ -347,6 +413,8 @@ int main(void)
         cmocka_unit_test(clock_set_back),
         cmocka_unit_test(clock_set_forward),
         cmocka_unit_test(applied_again),
+        cmocka_unit_test(deleted_and_new_in_replay),
+        cmocka_unit_test(no_room),
         cmocka_unit_test(bad_inputs),
         cmocka_unit_test(a_year),
     };

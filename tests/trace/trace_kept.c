@@ -112,25 +112,35 @@ static struct cox_buf zone_bytes(const char *footer)
     return zone;
 }
 
-void keep_schedule(struct trace *t, const char *document_json, const char *zone)
+struct cox_input schedule_input(struct cox_arena *memory, const char *document_json, const char *zone)
 {
     struct cox_buf image = compiled(document_json, COX_SOURCE_SCHEDULE), rules = zone_bytes(zone);
     struct cox_input in = { .kind = COX_IN_SCHEDULE_APPLY };
     struct cox_schedule_head head;
     cox_schedule_head(cox_slice_str(document_json), &head);
-    in.u.schedule = (struct cox_in_schedule){ .request = 1,
-                                              .tenant = TENANT,
-                                              .name = head.name,
-                                              .document = cox_slice_str(document_json),
-                                              .image = cox_buf_slice(&image),
-                                              .cron = head.cron,
-                                              .zone = cox_buf_slice(&rules),
-                                              .overlap = head.overlap,
-                                              .catch_up_ms = head.catch_up_ms };
-    trace_step(t, &in);
+    in.u.schedule = (struct cox_in_schedule){
+        .request = 1,
+        .tenant = TENANT,
+        .name = cox_slice(cox_arena_dup(memory, head.name.data, head.name.len), head.name.len),
+        .document = cox_slice_str(document_json),
+        .image = cox_slice(cox_arena_dup(memory, image.data, image.len), image.len),
+        .cron = cox_slice(cox_arena_dup(memory, head.cron.data, head.cron.len), head.cron.len),
+        .zone = cox_slice(cox_arena_dup(memory, rules.data, rules.len), rules.len),
+        .overlap = head.overlap,
+        .catch_up_ms = head.catch_up_ms,
+    };
     cox_buf_fini(&head.text);
     cox_buf_fini(&rules);
     cox_buf_fini(&image);
+    return in;
+}
+
+void keep_schedule(struct trace *t, const char *document_json, const char *zone)
+{
+    struct cox_arena memory = { 0 };
+    struct cox_input in = schedule_input(&memory, document_json, zone);
+    trace_step(t, &in);
+    cox_arena_fini(&memory);
 }
 
 void drop_schedule(struct trace *t, const char *name)

@@ -12,6 +12,8 @@ void keep_template(struct trace *t, const char *document_json);
 void drop_template(struct trace *t, const char *name, uint32_t major);
 /* `zone` is a POSIX TZ string, "" for UTC; the document's own time zone is not looked at. */
 void keep_schedule(struct trace *t, const char *document_json, const char *zone);
+/* The input that keep_schedule makes, for tests with an engine of their own. */
+struct cox_input schedule_input(struct cox_arena *memory, const char *document_json, const char *zone);
 void drop_schedule(struct trace *t, const char *name);
 struct cox_schedule_view schedule_of(struct trace *t, const char *name);
 void at_wall_ms(struct trace *t,

@@ -24,8 +24,12 @@ static void read_file(const char *path, struct cox_buf *ret)
 
 static void say_offsets(struct cox_slice zone, char *rest)
 {
-    for (char *word = strtok(rest, " "); word != NULL; word = strtok(NULL, " "))
-        printf("%d ", cox_zone_offset_s(zone, strtoll(word, NULL, 10) * 1000));
+    for (char *end; *rest != '\0'; rest = end) {
+        long long at_s = strtoll(rest, &end, 10);
+        if (end == rest)
+            exit(2);
+        printf("%d ", cox_zone_offset_s(zone, at_s * 1000));
+    }
     putchar('\n');
 }
 

@@ -87,7 +87,7 @@ struct cox_image_step {
     uint32_t n_dependants; /* steps that need this one */
     uint32_t condition;    /* template index of `if`; COX_IMAGE_NONE: success() */
     uint32_t call;         /* what to run */
-    uint32_t fallback;     /* call index, or COX_IMAGE_NONE */
+    uint32_t fallback;     /* call index, or COX_IMAGE_NONE; under a map it is the whole step's, once */
 
     /* Inner steps: alternatives of a race, and the body of a map over a kind that no slot runs. They follow
      * their owner: indexes step + 1 .. step + n_inner belong to it, those of inner races included. They have

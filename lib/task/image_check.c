@@ -401,9 +401,13 @@ static bool inner_steps_ok(const struct cox_image *img)
     for (uint32_t i = 0; i < img->n_steps; i++) {
         struct cox_image_step step;
 
-        cox_image_step(img, i, &step);
         while (open.n > 0 && open.end[open.n - 1] < i)
             open.n--;
+        if (open.n == 0 && !(record(img, AT_STEPS, i)[6] & (STEP_MORE | STEP_BODY))) {
+            n_members++;
+            continue;
+        }
+        cox_image_step(img, i, &step);
         uint32_t owner = open.n > 0 ? open.step[open.n - 1] : COX_IMAGE_NONE;
         uint32_t end = open.n > 0 ? open.end[open.n - 1] : img->n_steps - 1;
 
@@ -423,11 +427,21 @@ static bool inner_steps_ok(const struct cox_image *img)
     return image_version(img) == VERSION_1 || n_members == header_u32(img, H_MEMBERS);
 }
 
+static bool call_is(const struct cox_image *img, uint32_t call, enum cox_step_kind kind)
+{
+    return call != COX_IMAGE_NONE && load_u32(record(img, AT_CALLS, call) + 12) == kind;
+}
+
 static bool owners_ok(const struct cox_image *img)
 {
     for (uint32_t i = 0; i < img->n_steps; i++) {
+        const uint8_t *p = record(img, AT_STEPS, i);
+        uint32_t call = load_u32(p + 20), fallback = load_u32(p + 24);
         struct cox_image_step step;
 
+        if (call != COX_IMAGE_NONE && !call_is(img, call, COX_KIND_RACE) &&
+            !call_is(img, fallback, COX_KIND_RACE))
+            continue;
         cox_image_step(img, i, &step);
         if (!body_ok(img, i, &step) || !race_ok(img, i, step.n_inner, step.call) ||
             !race_ok(img, i, step.n_inner, step.fallback))

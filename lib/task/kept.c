@@ -95,7 +95,7 @@ static struct cox_slice keep(struct cox_buf *text, struct cox_slice object, cons
     if (!cox_json_member(object, key, &raw) || cox_json_kind(raw) != COX_JSON_STRING)
         return cox_slice(NULL, 0);
     cox_json_unquote(text, raw);
-    return cox_slice(text->data + at, text->len - at);
+    return text->len > at ? cox_slice(text->data + at, text->len - at) : cox_slice(NULL, 0);
 }
 
 void cox_template_head(struct cox_slice document, struct cox_template_head *ret)

@@ -72,8 +72,8 @@ static const uint8_t kind_of_field[CALL_KINDS] = {
     [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL,
 };
 
-/* Exactly one kind? Kinds of other versions count: a step with `run` and `agent` has two. */
-static bool one_kind(struct compiler *c, const struct place *at, const json_t *call)
+/* Says what is wrong with the kinds of a call. Those of other versions count: `run` and `agent` are two. */
+static void report_kinds(struct compiler *c, const struct place *at, const json_t *call)
 {
     const char *first = NULL, *second = NULL;
 
@@ -88,29 +88,43 @@ static bool one_kind(struct compiler *c, const struct place *at, const json_t *c
     if (!first)
         report_at(
             &c->report, at,
-            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `task`, `race`, `wait` and "
-            "`approval`");
+            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `task`, `race`, `wait` "
+            "and `approval`");
     else if (second)
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
-    return first && !second;
+}
+
+/* The field that says what to run; CALL_KINDS after reporting, which a kind of another version has had. */
+static int one_kind(struct compiler *c, const struct place *at, const json_t *call, json_t *const *f)
+{
+    int found = CALL_KINDS, n = 0;
+
+    for (int i = 0; i < CALL_KINDS; i++) {
+        if (f[i] || (i >= CALL_MCP && json_object_get(call, call_fields[i].name))) {
+            found = f[i] ? i : found;
+            n++;
+        }
+    }
+    if (n == 1)
+        return found;
+    report_kinds(c, at, call);
+    return CALL_KINDS;
 }
 
 /* The kind to compile, after all is checked that more than one field takes part in. */
 static enum cox_step_kind kind_of(struct compiler *c, const struct place *at, const json_t *call,
                                   json_t *const *f)
 {
-    if (!one_kind(c, at, call))
+    int field = one_kind(c, at, call, f);
+
+    if (field == CALL_KINDS)
         return COX_KIND_NONE;
-    if (f[CALL_WITH] && !json_object_get(call, "uses")) {
+    if (f[CALL_WITH] && field != CALL_USES) {
         struct place with = place_key(at, "with");
 
         report_at(&c->report, &with, "`with` is the input of a program; expected `uses` beside it");
     }
-    for (int i = 0; i < CALL_KINDS; i++) {
-        if (f[i])
-            return (enum cox_step_kind)kind_of_field[i];
-    }
-    return COX_KIND_NONE;
+    return (enum cox_step_kind)kind_of_field[field];
 }
 
 /* ---- inner steps ---- */

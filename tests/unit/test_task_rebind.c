@@ -1,5 +1,6 @@
 /* The same task with other inputs (cox_image_rebind), and steps that programs ask for (COX_SOURCE_STEPS). */
 #include "task_fixture.h"
+#include "task_image_v1.h"
 
 #define HEAD "{`api_version`: `v1`, `name`: `t`, "
 
@@ -128,6 +129,20 @@ static void test_inputs_that_are_refused(void **state)
     compiled_fini(&c);
 }
 
+/* It says so, and nothing is made of guesses. */
+static void test_an_old_image_kept_no_types(void **state)
+{
+    struct compiled r = { .err = COX_OK };
+    struct cox_image old;
+
+    (void)state;
+    assert_int_equal(cox_image_open(&old, cox_slice(task_image_v1, sizeof(task_image_v1))), COX_OK);
+    r.err = cox_image_rebind(&old, cox_slice_str("{\"n\": 1}"), &r.image_bytes, &r.violations);
+    assert_int_equal(r.image_bytes.len, 0);
+    expect_violation(&r, "version 1", "inputs", 0, "made by an older version");
+    compiled_fini(&r);
+}
+
 /* ---- steps of a program ---- */
 
 static void compile_steps_source(struct compiled *c, const char *steps, const char *inputs)
@@ -245,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_other_inputs),
         cmocka_unit_test(test_rebinding_is_as_compiling_with_them),
         cmocka_unit_test(test_inputs_that_are_refused),
+        cmocka_unit_test(test_an_old_image_kept_no_types),
         cmocka_unit_test(test_bare_steps),
         cmocka_unit_test(test_bare_steps_that_are_refused),
         cmocka_unit_test(test_results_of_many_steps),

@@ -40,6 +40,11 @@ bool process_stop(struct process *p);
 bool process_alive(struct process *p);
 /* CPU time since its start, all threads; 0 when it cannot be known. */
 int64_t process_cpu_ns(pid_t pid);
+/* What it has written to disks since its start; 0 when it cannot be known. */
+uint64_t process_written_len(pid_t pid);
+/* The most memory it had resident since process_peak_reset; 0 when it cannot be known. */
+uint64_t process_peak_len(pid_t pid);
+void process_peak_reset(pid_t pid);
 
 /* ---- cluster.c: an orchestrator and its workers ---- */
 
@@ -66,6 +71,14 @@ struct cpu {
 };
 struct cpu cluster_cpu(const struct cluster *c);
 
+/* What coxd takes, beside time. */
+struct room {
+    uint64_t peak_len, written_len;
+};
+/* Memory counts from here on: the peak, until now that of this moment. */
+struct room cluster_room_begin(const struct cluster *c);
+struct room cluster_room_since(const struct cluster *c, struct room before);
+
 /* ---- client.c: submits and awaits ---- */
 
 struct client {
@@ -85,6 +98,7 @@ struct load {
     size_t batch_len; /* tasks in a SubmitTasks; 1: SubmitTask and GetTask */
     size_t n_flights;
     uint32_t steps_a_task; /* as many must have succeeded */
+    uint32_t n_items;      /* of the map in each task; 0: there is none */
     const char *outputs;   /* JSON that each task's outputs must be */
 };
 
@@ -101,7 +115,7 @@ enum cox_err client_run(struct client *c, const struct load *load, struct outcom
 
 /* ---- workload.c ---- */
 
-enum figure { FIGURE_STEPS, FIGURE_TASKS, FIGURE_HOP, FIGURE_LATENCY };
+enum figure { FIGURE_STEPS, FIGURE_TASKS, FIGURE_HOP, FIGURE_LATENCY, FIGURE_ITEMS };
 
 struct workload {
     const char *name;
@@ -109,6 +123,7 @@ struct workload {
     size_t n_tasks;
     uint32_t steps_a_task;
     bool scales_steps; /* --steps changes the size of a task, else the number of tasks */
+    bool maps;         /* one step, mapped over so many items */
     size_t batch_len;
     size_t n_flights;
     uint32_t result_len; /* of each step's output; 0: null */
@@ -145,7 +160,7 @@ struct figures {
 /* One JSON object a run, on standard output. */
 void report_run(const struct settings *s, const struct workload *w, const struct load *load,
                 const struct cluster *c, uint32_t run, const struct outcome *o, const struct cpu *used,
-                struct figures *ret);
+                const struct room *taken, struct figures *ret);
 /* The median of each figure over the runs. */
 void report_median(const struct workload *w, const struct figures *runs, size_t n_runs);
 

@@ -217,3 +217,15 @@ struct cpu cluster_cpu(const struct cluster *c)
         cpu.workers_ns += process_cpu_ns(c->workers[i].pid);
     return cpu;
 }
+
+struct room cluster_room_begin(const struct cluster *c)
+{
+    process_peak_reset(c->coxd.pid);
+    return (struct room){ process_peak_len(c->coxd.pid), process_written_len(c->coxd.pid) };
+}
+
+struct room cluster_room_since(const struct cluster *c, struct room before)
+{
+    return (struct room){ process_peak_len(c->coxd.pid) - before.peak_len,
+                          process_written_len(c->coxd.pid) - before.written_len };
+}

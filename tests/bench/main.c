@@ -130,7 +130,9 @@ static enum cox_err warm_up(struct client *c, const struct workload *w)
     struct outcome o = { 0 };
     struct load load;
 
-    workload_load(w, w->scales_steps ? (uint64_t)WARM_UP_STEPS * w->n_tasks : 0, &load, &text);
+    bool sized = w->scales_steps || w->maps;
+
+    workload_load(w, sized ? (uint64_t)WARM_UP_STEPS * w->n_tasks : 0, &load, &text);
     load.n_tasks = load.n_tasks < WARM_UP_TASKS ? load.n_tasks : WARM_UP_TASKS;
     enum cox_err err = client_run(c, &load, &o);
 
@@ -162,14 +164,16 @@ static enum cox_err measure(const struct settings *s, const struct workload *w, 
 
     if (!err)
         err = warm_up(&client, w);
+    struct room room = cluster_room_begin(cluster);
     struct cpu before = cluster_cpu(cluster);
 
     if (!err)
         err = client_run(&client, &load, &o);
     struct cpu used = cpu_since(cluster, before);
 
+    room = cluster_room_since(cluster, room);
     if (!err)
-        report_run(s, w, &load, cluster, run, &o, &used, ret);
+        report_run(s, w, &load, cluster, run, &o, &used, &room, ret);
     outcome_fini(&o);
     client_fini(&client);
     workload_text_fini(&text);

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -70,4 +72,46 @@ int64_t process_cpu_ns(pid_t pid)
     if (pid <= 0 || clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
         return 0;
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The number after "NAME:" in a file of /proc. */
+static uint64_t read_proc(pid_t pid, const char *file, const char *name)
+{
+    char path[64], line[256];
+    size_t len = strlen(name);
+    uint64_t value = 0;
+
+    snprintf(path, sizeof(path), "/proc/%ld/%s", (long)pid, file);
+    FILE *in = fopen(path, "r");
+
+    while (in && fgets(line, sizeof(line), in)) {
+        if (strncmp(line, name, len) == 0 && line[len] == ':')
+            value = strtoull(line + len + 1, NULL, 10);
+    }
+    if (in)
+        fclose(in);
+    return value;
+}
+
+uint64_t process_written_len(pid_t pid)
+{
+    return read_proc(pid, "io", "write_bytes");
+}
+
+uint64_t process_peak_len(pid_t pid)
+{
+    return read_proc(pid, "status", "VmHWM") * 1024;
+}
+
+void process_peak_reset(pid_t pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%ld/clear_refs", (long)pid);
+    FILE *out = fopen(path, "w");
+
+    if (!out)
+        return;
+    fputs("5", out); /* proc(5): the peak becomes what is resident now */
+    fclose(out);
 }

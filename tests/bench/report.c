@@ -74,7 +74,7 @@ static double percentile_us(const struct outcome *o, size_t percent)
 
 /* CPU is counted over coxd and the workers, never the client; without coxd's there is no such figure. */
 static struct figures figures_of(const struct workload *w, const struct load *load, const struct outcome *o,
-                                 const struct cpu *used, bool coxd_known)
+                                 const struct cpu *used, const struct room *taken, bool coxd_known)
 {
     struct figures f = { 0 };
     double seconds = (double)o->elapsed_ns / 1e9, tasks = (double)load->n_tasks;
@@ -94,10 +94,19 @@ static struct figures figures_of(const struct workload *w, const struct load *lo
         add(&f, "p50_us", percentile_us(o, 50));
         add(&f, "p99_us", percentile_us(o, 99));
         break;
+    case FIGURE_ITEMS:
+        add(&f, "items_per_s", tasks * load->n_items / seconds);
+        break;
     }
-    if (coxd_known)
+    if (coxd_known && w->figure == FIGURE_ITEMS) {
+        double items = tasks * load->n_items;
+        add(&f, "cpu_us_per_item", cpu_us / items);
+        add(&f, "bytes_per_item", (double)taken->peak_len / items);
+        add(&f, "written_bytes_per_item", (double)taken->written_len / items);
+    } else if (coxd_known) {
         add(&f, w->figure == FIGURE_TASKS ? "cpu_us_per_task" : "cpu_us_per_step",
             cpu_us / (w->figure == FIGURE_TASKS ? tasks : steps));
+    }
     return f;
 }
 
@@ -123,6 +132,8 @@ static void put_settings(struct cox_buf *out, const struct settings *s, const st
     put_string(out, "store", s->address ? NULL : s->store);
     cox_put_u8(out, ',');
     put_string(out, "addr", s->address);
+    if (load->n_items > 0)
+        cox_buf_printf(out, ",\"items\":%" PRIu32, load->n_items);
     cox_buf_printf(out,
                    ",\"workers\":%" PRIu32 ",\"slots\":%" PRIu32 ",\"tasks\":%zu,\"steps_per_task\":%" PRIu32
                    ",\"tasks_per_call\":%zu,\"calls_in_flight\":%zu}",
@@ -142,12 +153,12 @@ static void put_cpu(struct cox_buf *out, const struct cpu *used, bool coxd_known
 
 void report_run(const struct settings *s, const struct workload *w, const struct load *load,
                 const struct cluster *c, uint32_t run, const struct outcome *o, const struct cpu *used,
-                struct figures *ret)
+                const struct room *taken, struct figures *ret)
 {
     struct cox_buf line = { 0 };
     bool coxd_known = c->coxd.pid > 0;
 
-    *ret = figures_of(w, load, o, used, coxd_known);
+    *ret = figures_of(w, load, o, used, taken, coxd_known);
     cox_put_u8(&line, '{');
     put_string(&line, "workload", w->name);
     cox_buf_printf(&line, ",\"run\":%" PRIu32 ",", run);

@@ -25,11 +25,12 @@
 
 struct slots {
     uint32_t n_slots;
-    struct cox_buf output;       /* of every step; empty: null */
-    struct cox_buf expected;     /* what a step must be given that is given anything */
-    struct slots_reply *replies; /* by slot: a slot has at most one attempt */
-    uint32_t *ended;             /* a ring of slots whose reply waits */
-    size_t n_ended, n_taken;     /* so far */
+    struct cox_buf output;                /* of every step; empty: null */
+    struct cox_buf expected;              /* what a step must be given that is given anything */
+    struct slots_reply *replies;          /* by slot: a slot has at most one attempt */
+    struct cox_agent_item_result **items; /* by slot: of its batch */
+    uint32_t *ended;                      /* a ring of slots whose reply waits */
+    size_t n_ended, n_taken;              /* so far */
 };
 
 static void noop_init(struct slots *s, uint32_t n_slots, uint32_t result_len)
@@ -37,6 +38,7 @@ static void noop_init(struct slots *s, uint32_t n_slots, uint32_t result_len)
     *s = (struct slots){ .n_slots = n_slots };
     s->replies = cox_calloc(n_slots, sizeof(*s->replies));
     s->ended = cox_calloc(n_slots, sizeof(*s->ended));
+    s->items = cox_calloc(n_slots, sizeof(*s->items));
     if (result_len > 0) {
         put_result(&s->output, result_len);
         cox_buf_append_str(&s->expected, "{\"prev\":");
@@ -47,6 +49,9 @@ static void noop_init(struct slots *s, uint32_t n_slots, uint32_t result_len)
 
 static void noop_fini(struct slots *s)
 {
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        cox_free(s->items[i]);
+    cox_free(s->items);
     cox_free(s->replies);
     cox_free(s->ended);
     cox_buf_fini(&s->output);
@@ -61,6 +66,21 @@ static bool is_expected(const struct slots *s, struct cox_slice spec)
            cox_slice_eq(spec, cox_buf_slice(&s->expected));
 }
 
+static void end_items(struct slots *s, uint32_t slot, const struct cox_agent_assign *assign,
+                      struct cox_agent_result *result)
+{
+    struct cox_agent_item_result *items = cox_realloc(s->items[slot], assign->n_items, sizeof(*items));
+
+    for (size_t i = 0; i < assign->n_items; i++)
+        items[i] = (struct cox_agent_item_result){ .index = assign->items[i].index,
+                                                   .status = COX_ATTEMPT_SUCCEEDED,
+                                                   .output = cox_buf_slice(&s->output) };
+    s->items[slot] = items;
+    result->output = cox_slice(NULL, 0);
+    result->items = items;
+    result->n_items = assign->n_items;
+}
+
 void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *assign)
 {
     struct cox_agent_result result = { .status = COX_ATTEMPT_SUCCEEDED, .output = cox_buf_slice(&s->output) };
@@ -69,6 +89,8 @@ void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *
         result = (struct cox_agent_result){ .status = COX_ATTEMPT_FAILED,
                                             .code = COX_CODE_INPUT_INVALID,
                                             .message = cox_slice_str("not what the step before it gave") };
+    if (assign->n_items > 0)
+        end_items(s, slot, assign, &result);
     s->replies[slot] =
         (struct slots_reply){ .kind = SLOTS_ENDED, .slot = slot, .ref = assign->ref, .result = result };
     s->ended[s->n_ended++ % s->n_slots] = slot;

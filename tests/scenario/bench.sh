@@ -26,7 +26,8 @@ check w2 figures w2 steps_per_s
 check w2l figures w2l hop_us
 check w3 figures w3 steps_per_s
 check w4 figures w4 p50_us p99_us
-check_exit "what comes later" 2 "$COX_BUILD/cox-bench" fanout
+check fanout figures fanout items_per_s cpu_us_per_item
+check_exit "what comes later" 2 "$COX_BUILD/cox-bench" fleet
 check_match "what comes later says so" 'not available in this version' "$scenario_dir/err"
 check_exit "a misspelled workload" 2 "$COX_BUILD/cox-bench" w5
 

@@ -671,7 +671,7 @@ struct cox_histogram {
     uint64_t sum_us;
 };
 
-/* One place where READY steps wait: *it starts at 0; false at the end. */
+/* READY steps of one tenant, class and reason, or (NONE) attempts that run: *it starts at 0; false at the end. */
 struct cox_queue_view {
     struct cox_slice tenant, class; /* class: the handler */
     enum cox_step_reason reason;

@@ -145,6 +145,8 @@ READ(read_queue)
 
     while (cox_engine_next_queue(src->engine, &it, &v)) {
         size_t i = 0;
+        if (v.reason == COX_REASON_NONE)
+            continue; /* it runs */
         while (i < n && !(all[i].reason == v.reason && cox_slice_eq(all[i].tenant, v.tenant) &&
                           cox_slice_eq(all[i].class, v.class)))
             i++;

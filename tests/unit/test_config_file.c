@@ -1,4 +1,5 @@
-/* Configuration from a file, over a table of every kind of key: order, lists, errors with lines, reloading. */
+/* Configuration from a file, over a table of every kind of key: order, lists, errors with lines, reloading.
+ */
 #include "cox/config.h"
 
 #include "check.h"
@@ -28,9 +29,13 @@ static const struct cox_config_key keys[] = {
     { "log-level", "LEVEL", "info", "level", cox_config_set_log_level, AT(level), COX_CONFIG_RELOADS },
 };
 static const char *const others[] = { "models", NULL };
-static const struct cox_config_program program = {
-    .name = "prog", .version = "1", .intro = "", .outro = "", .keys = keys, .n_keys = ARRAY_LEN(keys), .others = others
-};
+static const struct cox_config_program program = { .name = "prog",
+                                                   .version = "1",
+                                                   .intro = "",
+                                                   .outro = "",
+                                                   .keys = keys,
+                                                   .n_keys = ARRAY_LEN(keys),
+                                                   .others = others };
 
 static char path[] = "/tmp/cox-config.XXXXXX";
 static char said[1024];
@@ -113,7 +118,8 @@ static void test_what_is_wrong_is_named_with_its_line(void **state)
         { "models: []\nzzzzzzzz: 2s\n", ":2: zzzzzzzz: unknown key" },
         { "\ngrace: soon\n", ":2: grace: \"soon\"; expected a duration such as 30s or 10m" },
         { "data-dir: [a, b]\n", ":1: data-dir: expected one value, found an array" },
-        { "label: {a: {b: c}}\n", ":1: label: expected a value, or a list or map of values, found an object" },
+        { "label: {a: {b: c}}\n",
+          ":1: label: expected a value, or a list or map of values, found an object" },
         { "- a\n", ":1: expected names and values, found an array" },
         { "a: b: c\n", ":1:5: " },
         { "loud: yes\n", ":1: loud: \"yes\"; expected true or false" },

@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #define EXIT_USAGE 2
-#define FDS_A_SLOT 10 /* three pipes, a process, one more while it starts; files of output, an idle program  \
-                       */
+#define FDS_A_SLOT                                                                                           \
+    10 /* three pipes, a process, one more while it starts; files of output, an idle program                 \
+        */
 #define FDS_OWN 128
 
 /* Descriptors 0 to 2 are open, so that no pipe gets such a number. */

@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     COX_ASSERT(cox_utf8_ok(cox_buf_slice(&o.message)));
     if (o.code == COX_CODE_NONE) {
         COX_ASSERT((o.output.len > 0) != (o.continuation.len > 0));
-        COX_ASSERT(cox_json_check(cox_buf_slice(o.output.len > 0 ? &o.output : &o.continuation), NULL) == COX_OK);
+        COX_ASSERT(cox_json_check(cox_buf_slice(o.output.len > 0 ? &o.output : &o.continuation), NULL) ==
+                   COX_OK);
     }
     outcome_fini(&o);
     cox_buf_fini(&why);

@@ -8,7 +8,8 @@ BASE = ["cox/base/*", "cox/types.h", "cox/limits.h"]
 PURE_LIBC = ["assert.h", "inttypes.h", "limits.h", "stdalign.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"]
 PROGRAM = [*BASE, "libc", "cox/agent.h", "cox/task.h", "cox/image.h", "cox/wire.h", "cox/rpc.h", "cox/json.h", "cox/json/*",
            "cox/config.h", "cox/yaml.h", "cox/wire/*", "proto", "protobuf-c", "jansson", "event", "curl", "zlib", "crypto", "jq",
-           "seccomp"]
+           "seccomp",
+           "cox/schema.h", "archive"]
 PARTS = {
     "include/cox/base": ["libc", "cox/base/*"],
     "include/cox": ["libc", "cox/*", "jansson", "protobuf-c", "proto"],

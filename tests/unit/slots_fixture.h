@@ -1,4 +1,5 @@
-/* A worker's slots with a directory of their own, programs in a second one, and somebody who waits for replies. */
+/* A worker's slots with a directory of their own, programs in a second one, and somebody who waits for
+ * replies. */
 #ifndef COX_TEST_SLOTS_FIXTURE_H
 #define COX_TEST_SLOTS_FIXTURE_H
 
@@ -64,8 +65,8 @@ static inline void bench_begin(struct bench *b)
 
 static inline void bench_start(struct bench *b)
 {
-    b->catalogue = catalogue_create(&(struct catalogue_config){
-        .dirs = b->dirs, .n_dirs = 1, .on_changed = bench_on_reply, .user = b });
+    b->catalogue = catalogue_create(
+        &(struct catalogue_config){ .dirs = b->dirs, .n_dirs = 1, .on_changed = bench_on_reply, .user = b });
     assert_int_equal(slots_create(&(struct slots_config){ .n_slots = 2,
                                                           .work_dir = b->dir,
                                                           .boot_id = "b1",

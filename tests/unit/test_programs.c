@@ -16,7 +16,8 @@ static const char trial[] =
     "import json, os, sys, time\n"
     "if '--describe' in sys.argv:\n"
     "    print(json.dumps({'name': 'trial', 'version': '3.1.0', 'description': 'tries',\n"
-    "        'input_schema': {'type': 'object', 'required': ['do'], 'properties': {'do': {'type': 'string'}}},\n"
+    "        'input_schema': {'type': 'object', 'required': ['do'], 'properties': {'do': {'type': "
+    "'string'}}},\n"
     "        'output_schema': {'type': ['object', 'string']}}))\n"
     "    sys.exit()\n"
     "n = 0\n"
@@ -159,9 +160,10 @@ static void test_errors_keep_their_code(void **state)
         assert_int_equal(named, cases[i].named);
     }
     begin(&b);
-    expect_failure(&b, "{\"do\":\"error\",\"error\":{\"code\":\"DENIED\",\"message\":\"no\"}}", COX_CODE_DENIED, "no");
-    expect_failure(&b, "{\"do\":\"error\",\"error\":{\"code\":\"ODD\",\"message\":\"no\"}}", COX_CODE_INTERNAL,
-                   "ODD: no");
+    expect_failure(&b, "{\"do\":\"error\",\"error\":{\"code\":\"DENIED\",\"message\":\"no\"}}",
+                   COX_CODE_DENIED, "no");
+    expect_failure(&b, "{\"do\":\"error\",\"error\":{\"code\":\"ODD\",\"message\":\"no\"}}",
+                   COX_CODE_INTERNAL, "ODD: no");
     pid_of_call(&b, 3);
     bench_end(&b);
 }
@@ -232,10 +234,9 @@ static void test_a_batch_is_worked_through(void **state)
 
     (void)state;
     begin(&b);
-    reply = bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str("trial"),
-                                                     .items = items,
-                                                     .n_items = 5,
-                                                     .timeout_ms = 1000 });
+    reply = bench_run(
+        &b, (struct cox_agent_assign){
+                .handler = cox_slice_str("trial"), .items = items, .n_items = 5, .timeout_ms = 1000 });
     assert_int_equal(reply->result.status, COX_ATTEMPT_SUCCEEDED);
     assert_int_equal(reply->result.n_items, 5);
     r = reply->result.items;
@@ -260,10 +261,9 @@ static void test_a_killed_batch_reports_what_was_done(void **state)
         { 1, { (const uint8_t *)"{\"argv\":[\"sh\",\"-c\",\"echo here; sleep 1000\"]}", 44 } },
         { 2, { (const uint8_t *)"{\"argv\":[\"echo\",\"c\"]}", 21 } },
     };
-    struct cox_agent_assign assign = { .ref = { 1, 1, { 1, 1 } },
-                                       .handler = cox_slice_str("run"),
-                                       .items = items,
-                                       .n_items = 3 };
+    struct cox_agent_assign assign = {
+        .ref = { 1, 1, { 1, 1 } }, .handler = cox_slice_str("run"), .items = items, .n_items = 3
+    };
     struct bench b;
     struct slots_reply *reply;
     bool here = false;
@@ -359,16 +359,18 @@ static void test_a_program_without_serve_is_run_for_each_call(void **state)
 
     (void)state;
     bench_begin(&b);
-    bench_write(&b, "once",
-                "#!/bin/sh\n"
-                "case $1 in --describe) echo '{}'; exit;; --serve) exit 2;; esac\n"
-                "read -r line\n"
-                "id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"
-                "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":\\\"$COX_STEP in $(basename $COX_WORKSPACE)\\\"}\"\n");
+    bench_write(
+        &b, "once",
+        "#!/bin/sh\n"
+        "case $1 in --describe) echo '{}'; exit;; --serve) exit 2;; esac\n"
+        "read -r line\n"
+        "id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"
+        "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":\\\"$COX_STEP in $(basename $COX_WORKSPACE)\\\"}\"\n");
     bench_start(&b);
     for (int i = 1; i < 4; i++) {
-        struct slots_reply *reply = bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str("once@1"),
-                                                                             .step_name = cox_slice_str("s") });
+        struct slots_reply *reply =
+            bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str("once@1"),
+                                                     .step_name = cox_slice_str("s") });
         char expected[32];
 
         snprintf(expected, sizeof(expected), "\"s in a%d\"", i);
@@ -419,8 +421,8 @@ static void test_a_workspace_lasts_until_it_is_released(void **state)
 
 static void expect_jq(struct bench *b, const char *spec, enum cox_code code, const char *expected)
 {
-    struct slots_reply *reply = bench_run(b, (struct cox_agent_assign){ .handler = cox_slice_str("jq"),
-                                                                        .spec_json = cox_slice_str(spec) });
+    struct slots_reply *reply = bench_run(
+        b, (struct cox_agent_assign){ .handler = cox_slice_str("jq"), .spec_json = cox_slice_str(spec) });
     struct cox_slice found = code == COX_CODE_NONE ? reply->result.output : reply->result.message;
 
     if (reply->result.code != code || !memmem(found.data, found.len, expected, strlen(expected)))
@@ -463,7 +465,8 @@ struct server {
 static const char *response_to(const char *request)
 {
     if (strstr(request, " /json "))
-        return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\nConnection: close\r\n\r\n{\"a\":1}";
+        return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\nConnection: "
+               "close\r\n\r\n{\"a\":1}";
     if (strstr(request, " /text "))
         return "HTTP/1.1 201 Created\r\nX-Odd: a\"b\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
     if (strstr(request, " /there "))
@@ -471,7 +474,8 @@ static const char *response_to(const char *request)
     if (strstr(request, " /round "))
         return "HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     if (strstr(request, " /away "))
-        return "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\nConnection: "
+               "close\r\n\r\n";
     if (strstr(request, " /busy "))
         return "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy";
     if (strstr(request, " /hang "))
@@ -536,8 +540,8 @@ static void expect_http(struct bench *b, const char *spec, int port, enum cox_co
     struct cox_slice found;
 
     snprintf(text, sizeof(text), spec, port);
-    reply = bench_run(b, (struct cox_agent_assign){ .handler = cox_slice_str("http"),
-                                                    .spec_json = cox_slice_str(text) });
+    reply = bench_run(
+        b, (struct cox_agent_assign){ .handler = cox_slice_str("http"), .spec_json = cox_slice_str(text) });
     found = code == COX_CODE_NONE ? reply->result.output : reply->result.message;
     if (reply->result.code != code || !memmem(found.data, found.len, expected, strlen(expected)))
         fail_msg("%s: found %s %.*s", text, cox_code_text(reply->result.code), (int)found.len,
@@ -555,23 +559,28 @@ static void test_http(void **state)
     (void)state;
     begin(&b);
     server_start(&server);
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_NONE, "\"json\":{\"a\":1}");
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_NONE,
+                "\"json\":{\"a\":1}");
     expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/text\"}", server.port, COX_CODE_NONE,
                 "{\"status\":201,\"headers\":{\"x-odd\":\"a\\\"b\"");
-    expect_http(&b, "{\"method\":\"PUT\",\"url\":\"http://127.0.0.1:%d/text\",\"json\":{\"k\":[1]},\"headers\":{\"A-b\":\"c\"}}",
+    expect_http(&b,
+                "{\"method\":\"PUT\",\"url\":\"http://127.0.0.1:%d/"
+                "text\",\"json\":{\"k\":[1]},\"headers\":{\"A-b\":\"c\"}}",
                 server.port, COX_CODE_NONE, "\"body\":\"hi\"");
     assert_non_null(strstr(server.request, "PUT /text "));
     assert_non_null(strstr(server.request, "A-b: c\r\n"));
     assert_non_null(strstr(server.request, "Content-Type: application/json\r\n"));
     expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/there\"}", server.port, COX_CODE_NONE, "\"status\":200");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/round\"}", server.port, COX_CODE_OUTPUT_INVALID, "redirects");
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/round\"}", server.port, COX_CODE_OUTPUT_INVALID,
+                "redirects");
     expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/away\"}", server.port, COX_CODE_INPUT_INVALID, "rotocol");
     expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/busy\"}", server.port, COX_CODE_UNAVAILABLE, "503: busy");
     expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/none\"}", server.port, COX_CODE_INPUT_INVALID, "404");
     expect_http(&b, "{\"url\":\"file:///etc/passwd\",\"body\":\"%d\"}", 1, COX_CODE_INPUT_INVALID, "http");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/\\r\\nX: y\"}", 1, COX_CODE_INPUT_INVALID, "control characters");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/\",\"headers\":{\"A b\":\"c\"}}", 1, COX_CODE_INPUT_INVALID,
-                "names of headers");
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/\\r\\nX: y\"}", 1, COX_CODE_INPUT_INVALID,
+                "control characters");
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/\",\"headers\":{\"A b\":\"c\"}}", 1,
+                COX_CODE_INPUT_INVALID, "names of headers");
     snprintf(text, sizeof(text), "{\"url\":\"http://127.0.0.1:%d/hang\"}", server.port);
     hang.spec_json = cox_slice_str(text);
     slots_start(b.slots, 1, &hang);

@@ -89,8 +89,9 @@ static void test_choices(void **state)
 
 static void test_references(void **state)
 {
-    static const char tree[] = "{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{"
-                               "\"l\":{\"$ref\":\"#/$defs/n\"}},\"additionalProperties\":false}}}";
+    static const char tree[] =
+        "{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{"
+        "\"l\":{\"$ref\":\"#/$defs/n\"}},\"additionalProperties\":false}}}";
 
     (void)state;
     expect(tree, "{\"l\":{\"l\":{}}}", NULL);
@@ -143,9 +144,12 @@ static void test_what_is_no_schema(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),       cmocka_unit_test(test_objects),
-        cmocka_unit_test(test_choices),     cmocka_unit_test(test_numbers_texts_lists),
-        cmocka_unit_test(test_references),  cmocka_unit_test(test_work_is_bounded),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_objects),
+        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_numbers_texts_lists),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_work_is_bounded),
         cmocka_unit_test(test_what_is_no_schema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,15 +1,13 @@
 /* A whole worker, agent, stream, slots and processes, against an orchestrator of a few lines. */
+#include "pack_fixture.h"
 #include "rpc_fixture.h"
 #include "session.h"
 
 #include "cox/json.h"
 #include "cox/limits.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <coxswain/v1/blob_service.pb-c.h>
 #include <coxswain/v1/worker_service.pb-c.h>
-#include <openssl/evp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -307,12 +305,14 @@ static void begin(struct worker *w)
     assert_non_null(mkdtemp(w->dir));
     snprintf(w->address, sizeof(w->address), "127.0.0.1:%d", cox_rpc_server_port(o.server));
     w->addresses[0] = w->address;
-    assert_int_equal(
-        slots_create(
-            &(struct slots_config){
-                .n_slots = 2, .work_dir = w->dir, .boot_id = "b1", .with_blobs = true, .on_reply = wake, .user = w->loop },
-            &w->slots),
-        COX_OK);
+    assert_int_equal(slots_create(&(struct slots_config){ .n_slots = 2,
+                                                          .work_dir = w->dir,
+                                                          .boot_id = "b1",
+                                                          .with_blobs = true,
+                                                          .on_reply = wake,
+                                                          .user = w->loop },
+                                  &w->slots),
+                     COX_OK);
     w->session = session_create(w->loop, w->slots,
                                 &(struct session_config){ .agent = { .slots = 2,
                                                                      .n_addresses = 1,
@@ -546,7 +546,9 @@ static void test_large_json_is_a_blob(void **state)
     (void)state;
     begin(&w);
     TURN_UNTIL(&w, o.granted == 2);
-    assign(1, "{\"argv\":[\"sh\",\"-c\",\"printf [0; seq 1 200000 | sed s/^/,/; echo ]\"],\"output\":\"json\"}", 0);
+    assign(1,
+           "{\"argv\":[\"sh\",\"-c\",\"printf [0; seq 1 200000 | sed s/^/,/; echo ]\"],\"output\":\"json\"}",
+           0);
     TURN_UNTIL(&w, o.n_results == 1);
     assert_string_equal(o.code, "");
     assert_int_equal(o.n_stored, 1);
@@ -558,8 +560,9 @@ static void test_large_json_is_a_blob(void **state)
 
 static void test_a_blob_that_is_not_there_or_not_right(void **state)
 {
-    static const char spec[] = "{\"argv\":[\"true\"],\"stdin\":{\"$blob\":\"sha256:"
-                               "00000000000000000000000000000000000000000000000000000000000000aa\",\"size\":3}}";
+    static const char spec[] =
+        "{\"argv\":[\"true\"],\"stdin\":{\"$blob\":\"sha256:"
+        "00000000000000000000000000000000000000000000000000000000000000aa\",\"size\":3}}";
     struct worker w;
 
     (void)state;
@@ -569,7 +572,8 @@ static void test_a_blob_that_is_not_there_or_not_right(void **state)
     TURN_UNTIL(&w, o.n_results == 1);
     assert_string_equal(o.code, "INPUT_INVALID");
     assert_non_null(strstr(cox_buf_cstr(&o.message), "no such blob"));
-    keep_blob("sha256:00000000000000000000000000000000000000000000000000000000000000aa", cox_slice_str("abc"));
+    keep_blob("sha256:00000000000000000000000000000000000000000000000000000000000000aa",
+              cox_slice_str("abc"));
     TURN_UNTIL(&w, o.granted >= 3);
     assign(2, spec, 0);
     TURN_UNTIL(&w, o.n_results == 2);
@@ -623,59 +627,19 @@ static void test_artifacts_are_kept(void **state)
 
 /* ---------------------------------------------------------------- bundles */
 
-struct packed {
-    const char *path, *text; /* text NULL: a folder */
-    const char *link;        /* or where it leads */
-    const char *hard_link;
-    int type; /* of something else */
-};
-
-/* Packs, keeps as a blob, and returns its name. */
-static const char *pack(const struct packed *entries, size_t n)
+/* The only blob that is kept from now on; its name. */
+static const char *keep_only(struct cox_slice bytes)
 {
-    static char name[80];
-    static uint8_t bytes[1 << 20];
-    struct archive *a = archive_write_new();
-    uint8_t hash[32];
-    size_t len = 0;
-
-    archive_write_set_format_pax_restricted(a);
-    archive_write_add_filter_gzip(a);
-    assert_int_equal(archive_write_open_memory(a, bytes, sizeof(bytes), &len), ARCHIVE_OK);
-    for (size_t i = 0; i < n; i++) {
-        struct archive_entry *e = archive_entry_new();
-        const struct packed *p = &entries[i];
-
-        archive_entry_set_pathname(e, p->path);
-        archive_entry_set_perm(e, 0755);
-        archive_entry_set_filetype(e, p->type ? (unsigned)p->type : p->link ? AE_IFLNK : p->text || p->hard_link ? AE_IFREG : AE_IFDIR);
-        if (p->link)
-            archive_entry_set_symlink(e, p->link);
-        if (p->hard_link)
-            archive_entry_set_hardlink(e, p->hard_link);
-        if (p->text)
-            archive_entry_set_size(e, (int64_t)strlen(p->text));
-        assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
-        if (p->text)
-            assert_int_equal(archive_write_data(a, p->text, strlen(p->text)), (ssize_t)strlen(p->text));
-        archive_entry_free(e);
-    }
-    assert_int_equal(archive_write_close(a), ARCHIVE_OK);
-    archive_write_free(a);
-    EVP_Digest(bytes, len, hash, NULL, EVP_sha256(), NULL);
-    strcpy(name, "sha256:");
-    for (size_t i = 0; i < sizeof(hash); i++)
-        snprintf(name + 7 + 2 * i, 3, "%02x", hash[i]);
     while (o.n_stored > 0)
         cox_buf_fini(&o.stored[--o.n_stored].bytes);
-    keep_blob(name, cox_slice(bytes, len));
-    return name;
+    keep_blob(pack_name(bytes), bytes);
+    return o.stored[0].hash;
 }
 
 #define PROGRAM                                                                                              \
     "#!/bin/sh\n"                                                                                            \
-    "[ $1 = --describe ] && { echo '{\"name\":\"hi\",\"input_schema\":{\"type\":\"integer\"}}'; exit; }\n"      \
-    "while read -r line; do id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"                                     \
+    "[ $1 = --describe ] && { echo '{\"name\":\"hi\",\"input_schema\":{\"type\":\"integer\"}}'; exit; }\n"   \
+    "while read -r line; do id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"                                  \
     "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":\\\"hi\\\"}\"; done\n"
 
 static void test_a_bundle_is_there_read_only(void **state)
@@ -693,7 +657,7 @@ static void test_a_bundle_is_there_read_only(void **state)
     (void)state;
     begin(&w);
     TURN_UNTIL(&w, o.granted == 2);
-    name = pack(files, sizeof(files) / sizeof(files[0]));
+    name = keep_only(pack(files, sizeof(files) / sizeof(files[0])));
     assign_more(1,
                 "{\"argv\":[\"sh\",\"-c\",\"cd $COX_BUNDLE; cat deep/down/data; test -x deep/link && echo .; "
                 "stat -c %a . deep tools/hi.sh\"]}",
@@ -713,7 +677,8 @@ static void test_a_bundle_is_there_read_only(void **state)
     TURN_UNTIL(&w, o.n_results == 4);
     assert_string_equal(o.code, "INPUT_INVALID");
     TURN_UNTIL(&w, o.granted >= 5);
-    assign_more(5, "{\"path\":\"../../etc/passwd\"}", 0, (struct more){ .handler = "bundle", .bundle = name });
+    assign_more(5, "{\"path\":\"../../etc/passwd\"}", 0,
+                (struct more){ .handler = "bundle", .bundle = name });
     TURN_UNTIL(&w, o.n_results == 5);
     assert_non_null(strstr(cox_buf_cstr(&o.message), "no such file in the bundle"));
     assert_int_equal(o.n_gets, 1);
@@ -747,18 +712,9 @@ static void test_hostile_bundles_are_refused(void **state)
     begin(&w);
     for (size_t i = 0; i <= sizeof(bad) / sizeof(bad[0]); i++) {
         bool is_garbage = i == sizeof(bad) / sizeof(bad[0]);
-        const char *name = pack(is_garbage ? NULL : bad[i].files, is_garbage ? 0 : bad[i].n);
+        const char *name =
+            keep_only(is_garbage ? cox_slice_str("this is no archive") : pack(bad[i].files, bad[i].n));
 
-        if (is_garbage) { /* the right name of what is no archive */
-            uint8_t hash[32];
-
-            cox_buf_clear(&o.stored[0].bytes);
-            cox_buf_append_str(&o.stored[0].bytes, "this is no archive");
-            EVP_Digest("this is no archive", 18, hash, NULL, EVP_sha256(), NULL);
-            for (size_t k = 0; k < sizeof(hash); k++)
-                snprintf(o.stored[0].hash + 7 + 2 * k, 3, "%02x", hash[k]);
-            name = o.stored[0].hash;
-        }
         number++;
         TURN_UNTIL(&w, o.granted >= number);
         assign_more(number, "{\"argv\":[\"true\"]}", 0, (struct more){ .bundle = name });

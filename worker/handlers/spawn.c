@@ -101,7 +101,7 @@ int spawn_pidfd(pid_t pid)
 /* ---------------------------------------------------------------- environment */
 
 static const char *const names[] = { "PATH", "HOME",   "USER", "LOGNAME", "SHELL",
-                                     "LANG", "LC_ALL", "TZ",   "TMPDIR", "COX_HTTP" };
+                                     "LANG", "LC_ALL", "TZ",   "TMPDIR",  "COX_HTTP" };
 #define N_NAMES (sizeof(names) / sizeof(names[0]))
 static char *entries[N_NAMES + 1];
 static size_t n_entries;

@@ -94,8 +94,10 @@ static char *time_text(struct explanation *x, int64_t wall_ms)
 
 static void advise_worker(struct explanation *x, const struct cox_step_why *why)
 {
-    detail(x, "%u workers are attached; %u offer %.*s, %u of these have the labels, %u of these are large enough",
-           why->n_workers, why->n_offer, SLICE(why->handler), why->n_labels, why->n_fit);
+    detail(
+        x,
+        "%u workers are attached; %u offer %.*s, %u of these have the labels, %u of these are large enough",
+        why->n_workers, why->n_offer, SLICE(why->handler), why->n_labels, why->n_fit);
     if (why->n_workers == 0)
         detail(x, "start a worker: cox-worker --orchestrator ADDRESS");
     else if (why->n_offer == 0)
@@ -110,8 +112,10 @@ static void advise_worker(struct explanation *x, const struct cox_step_why *why)
 
 static void advise_capacity(struct explanation *x, const struct cox_step_why *why)
 {
-    detail(x, "%u workers fit, %u of them are cordoned or draining, %u have room; at least %u steps are before it",
-           why->n_fit, why->n_cordoned, why->n_free, why->n_ahead);
+    detail(
+        x,
+        "%u workers fit, %u of them are cordoned or draining, %u have room; at least %u steps are before it",
+        why->n_fit, why->n_cordoned, why->n_free, why->n_ahead);
     if (why->n_cordoned > 0)
         detail(x, "lift a cordon, or wait for the others");
     else
@@ -142,23 +146,28 @@ static void advise_ready(struct explanation *x, const struct cox_step_view *v, c
         command(x, "cox task resume %s", x->id);
         break;
     case COX_REASON_CONCURRENCY:
-        detail(x, "steps with this key, of all tasks of the tenant, run at most %u at once; %u hold a permit now",
-               why->gate_limit, why->gate_used);
+        detail(
+            x,
+            "steps with this key, of all tasks of the tenant, run at most %u at once; %u hold a permit now",
+            why->gate_limit, why->gate_used);
         detail(x, "it goes on when one of them ends; by priority, then in order of arrival");
         command(x, "cox task list");
         break;
     case COX_REASON_RATE:
-        detail(x, "steps with this key, of all tasks of the tenant, start one after the other at the rate asked for");
+        detail(x, "steps with this key, of all tasks of the tenant, start one after the other at the rate "
+                  "asked for");
         break;
     case COX_REASON_AFFINITY:
         detail(x, "`affinity` ties it to the worker that ran the step it names");
-        detail(x, "should that worker be lost, a `workspace` step fails, a `step` affinity lets others run it");
+        detail(x,
+               "should that worker be lost, a `workspace` step fails, a `step` affinity lets others run it");
         command(x, "cox worker describe %.*s", SLICE(why->worker));
         break;
     case COX_REASON_VERSION:
-        detail(x, "a task stays with the version it began with; %u workers offer %.*s in others", why->n_offer,
-               SLICE(why->handler));
-        detail(x, "start a worker with version %.*s, or cancel the task and submit it again", SLICE(why->version));
+        detail(x, "a task stays with the version it began with; %u workers offer %.*s in others",
+               why->n_offer, SLICE(why->handler));
+        detail(x, "start a worker with version %.*s, or cancel the task and submit it again",
+               SLICE(why->version));
         command(x, "cox worker list -o wide");
         command(x, "cox task cancel %s", x->id);
         break;
@@ -178,7 +187,9 @@ static void advise(struct explanation *x, const struct cox_engine *e, const stru
         command(x, "cox worker list");
         break;
     case COX_REASON_CANCELLING:
-        detail(x, "its worker has been told to stop it; if it does not confirm, it counts as cancelled after 30 s");
+        detail(
+            x,
+            "its worker has been told to stop it; if it does not confirm, it counts as cancelled after 30 s");
         break;
     case COX_REASON_TIMER:
         detail(x, "nothing needs to be done");
@@ -217,9 +228,9 @@ static void explain_attempt(struct explanation *x, const struct cox_engine *e, c
     struct cox_attempt_view a;
 
     cox_attempt_view(e, t, step, i, &a);
-    detail(x, "attempt %u%s%.*s: %s%s%s%s%.*s", a.number, a.worker_id.len > 0 ? " on " : "", SLICE(a.worker_id),
-           cox_attempt_status_text(a.status), a.code != COX_CODE_NONE ? " " : "", cox_code_text(a.code),
-           a.message.len > 0 ? ": " : "", SLICE(a.message));
+    detail(x, "attempt %u%s%.*s: %s%s%s%s%.*s", a.number, a.worker_id.len > 0 ? " on " : "",
+           SLICE(a.worker_id), cox_attempt_status_text(a.status), a.code != COX_CODE_NONE ? " " : "",
+           cox_code_text(a.code), a.message.len > 0 ? ": " : "", SLICE(a.message));
 }
 
 static void explain_skip(struct explanation *x, const struct cox_task *t, const struct cox_image *img,
@@ -233,7 +244,8 @@ static void explain_skip(struct explanation *x, const struct cox_task *t, const 
         uint32_t index = cox_image_need(img, step, i);
         cox_step_view(NULL, t, index, &need);
         if (need.status != COX_STEP_SUCCEEDED)
-            detail(x, "it needs %s, which is %s", step_address(x, t, index), cox_step_status_text(need.status));
+            detail(x, "it needs %s, which is %s", step_address(x, t, index),
+                   cox_step_status_text(need.status));
     }
     if (s.condition != COX_IMAGE_NONE)
         detail(x, "its `if` was false");
@@ -257,7 +269,8 @@ static void explain_final(struct explanation *x, const struct cox_engine *e, con
         explain_skip(x, t, img, step);
         break;
     default:
-        summary(x, "step %s was CANCELLED%s%.*s", x->address, v->message.len > 0 ? ": " : "", SLICE(v->message));
+        summary(x, "step %s was CANCELLED%s%.*s", x->address, v->message.len > 0 ? ": " : "",
+                SLICE(v->message));
         command(x, "cox task retry %s", x->id);
         break;
     }
@@ -306,8 +319,8 @@ static void explain_holders(struct explanation *x, const struct cox_engine *e, c
             if (v.status != order[k])
                 continue;
             const char *reason = cox_show_reason(x->arena, e, t, task.image, i, &v);
-            detail(x, "%s is %s%s%s", step_address(x, t, i), cox_step_status_text(v.status), *reason ? ": " : "",
-                   reason);
+            detail(x, "%s is %s%s%s", step_address(x, t, i), cox_step_status_text(v.status),
+                   *reason ? ": " : "", reason);
             command(x, "cox explain %s/%s", x->id, step_address(x, t, i));
             n++;
         }

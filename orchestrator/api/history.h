@@ -19,7 +19,8 @@ struct cox_history;
 struct cox_history *cox_history_create(void);
 void cox_history_destroy(struct cox_history *h); /* NULL is allowed */
 
-/* Samples of one moment; `wall_s` must not fall. A series without a sample is 0 (gauges) or goes on as it was. */
+/* Samples of one moment; `wall_s` must not fall. A series without a sample is 0 (gauges) or goes on as it
+ * was. */
 void cox_history_begin(struct cox_history *h, int64_t wall_s);
 void cox_history_add(struct cox_history *h, const struct cox_sample *sample);
 void cox_history_end(struct cox_history *h);

@@ -101,7 +101,8 @@ READ(read_steps_finished)
 READ(read_tasks_finished)
 {
     for (int st = COX_TASK_SUCCEEDED; st < COX_TASK_STATUS_NR; st++)
-        say_one(SAID, "status", cox_task_status_text((enum cox_task_status)st), src->stats.tasks_finished[st]);
+        say_one(SAID, "status", cox_task_status_text((enum cox_task_status)st),
+                src->stats.tasks_finished[st]);
 }
 
 READ(read_tasks)
@@ -260,31 +261,37 @@ READ(read_build)
 }
 
 static const struct cox_metric metrics[] = {
-    { "cox_steps_finished_total", COX_METRIC_COUNTER, "Steps that ended, by how and by kind.", read_steps_finished },
+    { "cox_steps_finished_total", COX_METRIC_COUNTER, "Steps that ended, by how and by kind.",
+      read_steps_finished },
     { "cox_tasks_finished_total", COX_METRIC_COUNTER, "Tasks that ended, by how.", read_tasks_finished },
     { "cox_tasks", COX_METRIC_GAUGE, "Live tasks, those that sleep included.", read_tasks },
-    { "cox_tasks_asleep", COX_METRIC_GAUGE, "Live tasks that only wait and are not in memory.", read_tasks_asleep },
+    { "cox_tasks_asleep", COX_METRIC_GAUGE, "Live tasks that only wait and are not in memory.",
+      read_tasks_asleep },
     { "cox_steps", COX_METRIC_GAUGE, "Steps of live tasks.", read_steps },
     { "cox_steps_running", COX_METRIC_GAUGE, "Attempts that workers have.", read_steps_running },
-    { "cox_queue_depth", COX_METRIC_GAUGE, "READY steps that wait, by tenant, handler and reason.", read_queue },
+    { "cox_queue_depth", COX_METRIC_GAUGE, "READY steps that wait, by tenant, handler and reason.",
+      read_queue },
     { "cox_slots", COX_METRIC_GAUGE, "Slots of attached workers.", read_slots },
     { "cox_workers", COX_METRIC_GAUGE, "Workers, by state.", read_workers },
     { "cox_step_ready_to_start_seconds", COX_METRIC_HISTOGRAM,
       "Time from READY, backoff over, to a worker: gates, affinity and queues.", read_ready_to_start },
-    { "cox_step_run_seconds", COX_METRIC_HISTOGRAM, "Time that attempts ran, as workers report it.", read_run },
+    { "cox_step_run_seconds", COX_METRIC_HISTOGRAM, "Time that attempts ran, as workers report it.",
+      read_run },
     { "cox_task_duration_seconds", COX_METRIC_HISTOGRAM, "Time from a task's acceptance to its end.",
       read_task_duration },
     { "cox_attempts_assigned_total", COX_METRIC_COUNTER, "Attempts given to workers.", read_attempts },
     { "cox_attempts_lost_total", COX_METRIC_COUNTER, "Attempts lost with their worker.", read_attempts_lost },
-    { "cox_results_stale_total", COX_METRIC_COUNTER, "Results of attempts that were no longer the present one.",
-      read_stale },
+    { "cox_results_stale_total", COX_METRIC_COUNTER,
+      "Results of attempts that were no longer the present one.", read_stale },
     { "cox_refused_total", COX_METRIC_COUNTER, "Submissions refused, by reason.", read_refused },
-    { "cox_store_commit_seconds", COX_METRIC_SUMMARY, "Time that group commits of the log took.", read_commit },
+    { "cox_store_commit_seconds", COX_METRIC_SUMMARY, "Time that group commits of the log took.",
+      read_commit },
     { "cox_store_bytes", COX_METRIC_GAUGE, "Bytes on disk, by file.", read_store_bytes },
     { "cox_store_records_total", COX_METRIC_COUNTER, "Records appended to the log.", read_store_records },
     { "cox_store_log_bytes_total", COX_METRIC_COUNTER, "Bytes appended to the log.", read_store_log_bytes },
     { "cox_store_archived_total", COX_METRIC_COUNTER, "Tasks handed to the archive.", read_archived },
-    { "cox_store_swept_total", COX_METRIC_COUNTER, "Values removed because nothing referred to them.", read_swept },
+    { "cox_store_swept_total", COX_METRIC_COUNTER, "Values removed because nothing referred to them.",
+      read_swept },
     { "cox_build_info", COX_METRIC_GAUGE, "Always 1; the version is in its label.", read_build },
 };
 

@@ -21,9 +21,9 @@ struct cox_metric_source {
 };
 
 struct cox_sample {
-    const char *name;   /* with the suffix of its part: "cox_step_run_seconds_sum" */
-    bool cumulative;    /* only grows while the process lives */
-    bool is_bucket;     /* one of a histogram's buckets */
+    const char *name; /* with the suffix of its part: "cox_step_run_seconds_sum" */
+    bool cumulative;  /* only grows while the process lives */
+    bool is_bucket;   /* one of a histogram's buckets */
     struct cox_label labels[COX_METRIC_LABELS_MAX];
     size_t n_labels;
     double value;
@@ -35,7 +35,8 @@ struct cox_metric {
     const char *name;
     enum cox_metric_type type;
     const char *help;
-    void (*read)(const struct cox_metric *m, const struct cox_metric_source *src, cox_on_sample *fn, void *user);
+    void (*read)(const struct cox_metric *m, const struct cox_metric_source *src, cox_on_sample *fn,
+                 void *user);
 };
 
 void cox_metric_source_read(struct cox_metric_source *src, const struct cox_engine *e,

@@ -125,7 +125,8 @@ static void put_no_worker(struct text *out, const struct cox_image *img, uint32_
         put(out, "no attached worker that offers %.*s has ", SLICE(cls.handler));
         put_requires(out, img, index, cls.n_requires);
     } else {
-        put(out, "no attached worker that offers %.*s%s", SLICE(cls.handler), cls.n_requires ? " where " : "");
+        put(out, "no attached worker that offers %.*s%s", SLICE(cls.handler),
+            cls.n_requires ? " where " : "");
         put_requires(out, img, index, cls.n_requires);
         put(out, " has ");
         put_resources(out, &cls.resources);
@@ -191,8 +192,9 @@ static void put_items(struct text *out, const struct cox_task *t, uint32_t step)
         put(out, "its list is being made");
         return;
     }
-    put(out, "%llu of %llu items have ended, %llu run, %llu failed", (unsigned long long)(m.n_succeeded + m.n_failed),
-        (unsigned long long)m.n_items, (unsigned long long)m.n_running, (unsigned long long)m.n_failed);
+    put(out, "%llu of %llu items have ended, %llu run, %llu failed",
+        (unsigned long long)(m.n_succeeded + m.n_failed), (unsigned long long)m.n_items,
+        (unsigned long long)m.n_running, (unsigned long long)m.n_failed);
 }
 
 static void put_ready(struct text *out, const struct cox_image *img, uint32_t step,

@@ -210,7 +210,8 @@ void cox_api_get_history(struct cox_rpc_call *call, const ProtobufCMessage *mess
 
     if (!is_metric(m->metric)) {
         cox_call_fail(call, COX_RPC_NOT_FOUND, "NO_METRIC",
-                      "metric: no \"%s\"; GetStats lists them (of a histogram: NAME_sum, NAME_count)", m->metric);
+                      "metric: no \"%s\"; GetStats lists them (of a histogram: NAME_sum, NAME_count)",
+                      m->metric);
         return;
     }
     if (m->since && m->since->seconds > 0)

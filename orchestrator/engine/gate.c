@@ -44,7 +44,8 @@ struct cox_slice gate_text(const struct gate *g)
     return quoted ? cox_slice(text.data + 1, text.len - 2) : text;
 }
 
-static struct gate *gate_acquire(struct cox_engine *e, const struct cox_task *t, char kind, struct cox_slice key)
+static struct gate *gate_acquire(struct cox_engine *e, const struct cox_task *t, char kind,
+                                 struct cox_slice key)
 {
     struct cox_buf text = { 0 };
     cox_buf_append_str(&text, t->tenant);

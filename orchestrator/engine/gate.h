@@ -3,16 +3,16 @@
  * At a `concurrency` gate a step takes a permit, and keeps it until its attempt ends; then it passes `rate`,
  * which only takes a moment in time from it. Who waits is let through by priority, then in order of arrival.
  * All of it is derived: recovery gives running steps their permits, then opens the gates. Of different limits
- * for one key, the one that came last counts. A gate lives as long as somebody waits or holds a permit, one of
- * a rate until its next moment has come.
+ * for one key, the one that came last counts. A gate lives as long as somebody waits or holds a permit, one
+ * of a rate until its next moment has come.
  */
 #ifndef ENGINE_GATE_H
 #define ENGINE_GATE_H
 
 #include "state.h"
 
-#define GATE_KEY_LEN_MAX 256u           /* of the key as JSON */
-#define GATE_KEY_INPUT_LEN_MAX 65536u   /* of what its expression reads */
+#define GATE_KEY_LEN_MAX 256u         /* of the key as JSON */
+#define GATE_KEY_INPUT_LEN_MAX 65536u /* of what its expression reads */
 
 struct gate {
     struct cox_slice key; /* owned: tenant, NUL, 'c' or 'r', the key as JSON */

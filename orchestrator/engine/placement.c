@@ -370,7 +370,8 @@ bool worker_has_room(const struct worker *w, const struct class *c)
 
 bool worker_available(const struct worker *w)
 {
-    return w->session != 0 && !w->draining && !w->cordoned && w->granted > w->taken && w->unstarted_len < UNSTARTED_LEN_MAX;
+    return w->session != 0 && !w->draining && !w->cordoned && w->granted > w->taken &&
+           w->unstarted_len < UNSTARTED_LEN_MAX;
 }
 
 void placement_worker_changed(struct cox_engine *e, struct worker *w)

@@ -1,8 +1,8 @@
 /* Where a READY step may run: its class, with less choice when the document or the past say so.
  *
  * - `affinity: {workspace|step: NAME}`: the worker of NAME's last attempt. It is waited for while it is away.
- *   Once it has been declared lost, `step` lets any worker do, `workspace` fails the step: its files are lost.
- *   A name that never ran on a worker says nothing, and what it names itself is asked.
+ *   Once it has been declared lost, `step` lets any worker do, `workspace` fails the step: its files are
+ * lost. A name that never ran on a worker says nothing, and what it names itself is asked.
  * - `affinity: {spread: ...}`: away from its like, when there is a choice.
  * - `uses: name@MAJOR`: the exact version that the task is pinned to. It is the newest that a worker offers
  *   which fits the step otherwise, when the task is submitted or, when there is none yet, when the step is
@@ -16,10 +16,11 @@
 
 #include "state.h"
 
-void route_enqueue(struct cox_engine *e, struct cox_task *t, uint32_t step); /* gates passed, input small or known */
+void route_enqueue(struct cox_engine *e, struct cox_task *t,
+                   uint32_t step); /* gates passed, input small or known */
 void route_dequeue(struct cox_engine *e, struct cox_task *t, struct step *s);
-/* It leaves `c` for an attempt; false: it must wait in another class, and does so now. The caller owns one use
- * of a variant then (class_release). */
+/* It leaves `c` for an attempt; false: it must wait in another class, and does so now. The caller owns one
+ * use of a variant then (class_release). */
 bool route_take(struct cox_engine *e, struct class *c, struct step *s, struct worker *w);
 /* The class it is queued in, or would be but for its choice. */
 struct class *route_class(const struct cox_engine *e, const struct cox_task *t, const struct step *s);
@@ -39,7 +40,8 @@ struct cox_slice version_of(const struct cox_task *t, uint32_t step, const struc
 int version_cmp(struct cox_slice a, struct cox_slice b);
 
 /* The workspace of an attempt that begins on `w`, in the effects' arena; empty: private. */
-struct cox_slice workspace_of(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct worker *w);
+struct cox_slice workspace_of(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                              const struct worker *w);
 
 void workspaces_release(struct cox_engine *e, struct cox_task *root);
 void workspaces_release_late(struct cox_engine *e, struct worker *w); /* it is back */

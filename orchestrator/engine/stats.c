@@ -6,8 +6,8 @@
 #define MS 1000LL
 #define S 1000000LL
 const int64_t cox_histogram_bounds_us[COX_HISTOGRAM_BUCKETS - 1] = {
-    100 * US, 300 * US, 1 * MS,  3 * MS,   10 * MS,  30 * MS,   100 * MS,  300 * MS,   1 * S,    3 * S,
-    10 * S,   30 * S,   60 * S,  180 * S,  600 * S,  1800 * S,  3600 * S,  10800 * S,  36000 * S,
+    100 * US, 300 * US, 1 * MS, 3 * MS,  10 * MS, 30 * MS,  100 * MS, 300 * MS,  1 * S,     3 * S,
+    10 * S,   30 * S,   60 * S, 180 * S, 600 * S, 1800 * S, 3600 * S, 10800 * S, 36000 * S,
 };
 
 void histogram_add(struct cox_histogram *h, int64_t us)
@@ -87,10 +87,10 @@ static bool queue_view(const struct cox_engine *e, const struct class *c, uint32
                        struct cox_queue_view *ret)
 {
     const struct queue_counts *n = &c->by_tenant[tenant];
-    const enum cox_step_reason queued = c->only != NULL         ? COX_REASON_AFFINITY
-                                        : c->n_eligible > 0     ? COX_REASON_NO_CAPACITY
-                                        : c->version != NULL    ? COX_REASON_VERSION
-                                                                : COX_REASON_NO_WORKER;
+    const enum cox_step_reason queued = c->only != NULL      ? COX_REASON_AFFINITY
+                                        : c->n_eligible > 0  ? COX_REASON_NO_CAPACITY
+                                        : c->version != NULL ? COX_REASON_VERSION
+                                                             : COX_REASON_NO_WORKER;
     const struct cox_queue_view views[WAITS_NR] = {
         { .reason = queued, .n = n->n_queued },
         { .reason = COX_REASON_CONCURRENCY, .n = n->n_concurrency },
@@ -150,7 +150,8 @@ void stats_task_finished(struct cox_engine *e, const struct cox_task *t, enum co
     histogram_add(&e->stats.task_duration, (e->now.wall_ms - t->created_wall_ms) * 1000);
 }
 
-void stats_step_final(struct cox_engine *e, const struct cox_task *t, uint32_t step, enum cox_step_status status)
+void stats_step_final(struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                      enum cox_step_status status)
 {
     struct cox_image_step doc;
     cox_image_step(&t->image, step, &doc);

@@ -19,9 +19,10 @@ void stats_gated(struct cox_engine *e, struct cox_task *t, const struct step *s,
 void stats_task(struct cox_engine *e, struct cox_task *t); /* its status may have changed */
 void stats_task_gone(struct cox_engine *e, struct cox_task *t);
 void stats_task_finished(struct cox_engine *e, const struct cox_task *t, enum cox_task_status status);
-void stats_step_final(struct cox_engine *e, const struct cox_task *t, uint32_t step, enum cox_step_status status);
+void stats_step_final(struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                      enum cox_step_status status);
 void stats_steps_cancelled(struct cox_engine *e, const struct cox_task *t); /* before its STOPPING record */
-void stats_started(struct cox_engine *e, struct step *s);                   /* it has been given to a worker */
+void stats_started(struct cox_engine *e, struct step *s); /* it has been given to a worker */
 
 void stats_worker(struct cox_engine *e, struct worker *w); /* its state may have changed */
 /* An attempt was added to (1) or taken from (-1) a worker's, whose n_attempts counts it already. */

@@ -114,7 +114,8 @@ static const char *read_handlers(struct cox_session *s, const Coxswain__V1__Hell
 }
 
 /* The exact version of each handler "name@major" that a program stands behind. */
-static const char *read_programs(struct cox_session *s, const Coxswain__V1__Hello *h, struct cox_in_attach *in)
+static const char *read_programs(struct cox_session *s, const Coxswain__V1__Hello *h,
+                                 struct cox_in_attach *in)
 {
     if (h->n_programs > COX_WORKER_HANDLERS_MAX)
         return wrong(s, "hello.programs: %zu, at most %u", h->n_programs, COX_WORKER_HANDLERS_MAX);
@@ -125,7 +126,8 @@ static const char *read_programs(struct cox_session *s, const Coxswain__V1__Hell
         const Coxswain__V1__Program *p = h->programs[i];
         size_t major_len = strcspn(p->version, ".");
         char name[HANDLER_LEN_MAX + 1];
-        int len = snprintf(name, sizeof(name), "%s@%.*s", p->name, (int)(major_len < 32 ? major_len : 32), p->version);
+        int len = snprintf(name, sizeof(name), "%s@%.*s", p->name, (int)(major_len < 32 ? major_len : 32),
+                           p->version);
         if (strlen(p->version) > COX_PROGRAM_VERSION_LEN_MAX)
             return wrong(s, "hello.programs[%zu].version: %zu bytes, at most %u", i, strlen(p->version),
                          COX_PROGRAM_VERSION_LEN_MAX);
@@ -180,8 +182,8 @@ static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hell
     if (h->slots == 0 || h->slots > COX_WORKER_SLOTS_MAX)
         return wrong(s, "hello.slots: %u, expected 1 to %u", h->slots, COX_WORKER_SLOTS_MAX);
     if ((bad = read_labels(s, h, &in.u.attach)) || (bad = read_handlers(s, h, &in.u.attach)) ||
-        (bad = read_programs(s, h, &in.u.attach)) ||
-        (bad = read_resources(s, h, &in.u.attach)) || (bad = read_holds(s, h, &in.u.attach)))
+        (bad = read_programs(s, h, &in.u.attach)) || (bad = read_resources(s, h, &in.u.attach)) ||
+        (bad = read_holds(s, h, &in.u.attach)))
         return bad;
     s->worker_id = cox_strdup(h->worker_id);
     s->attached = true;

@@ -89,8 +89,8 @@ static void workers(void)
         &coxswain__v1__fleet_service__descriptor, "ListWorkers", &m.base);
 
     for (size_t i = 0; r && i < r->n_workers; i++) {
-        const ProtobufCEnumValue *v =
-            protobuf_c_enum_descriptor_get_value(&coxswain__v1__worker_state__descriptor, (int)r->workers[i]->state);
+        const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
+            &coxswain__v1__worker_state__descriptor, (int)r->workers[i]->state);
         printf("%s %s %u\n", r->workers[i]->id, v ? v->name : "?", r->workers[i]->assigned);
     }
     answered(r ? &r->base : NULL);
@@ -132,8 +132,8 @@ static void history(const char *metric)
     Coxswain__V1__GetHistoryRequest m = COXSWAIN__V1__GET_HISTORY_REQUEST__INIT;
 
     m.metric = (char *)(uintptr_t)metric;
-    Coxswain__V1__GetHistoryResponse *r =
-        (Coxswain__V1__GetHistoryResponse *)ask(&coxswain__v1__stats_service__descriptor, "GetHistory", &m.base);
+    Coxswain__V1__GetHistoryResponse *r = (Coxswain__V1__GetHistoryResponse *)ask(
+        &coxswain__v1__stats_service__descriptor, "GetHistory", &m.base);
     for (size_t i = 0; r && i < r->n_series; i++)
         printf("%zu %g\n", r->series[i]->n_values,
                r->series[i]->n_values ? r->series[i]->values[r->series[i]->n_values - 1] : 0);

@@ -126,6 +126,9 @@ comes "history has points" '^[1-9][0-9]* ' history cox_workers
 says "of what there is" 'NOT_FOUND NO_METRIC' history cox_nothing
 operate metrics >"$scenario_dir/metrics"
 check_match "metrics as text" '^cox_step_run_seconds_bucket\{le="\+Inf"\} [1-9]' "$scenario_dir/metrics"
+while read -r name; do
+    grep -q "\`$name\`" "$scenario_root/docs/reference/metrics.md" || not_ok "$name is documented"
+done < <(sed -n 's/^# TYPE \([^ ]*\) .*/\1/p' "$scenario_dir/metrics")
 if command -v promtool >/dev/null; then
     check "promtool finds nothing wrong" eval 'promtool check metrics <"$scenario_dir/metrics"'
 else

@@ -111,7 +111,8 @@ static void the_first_step_of_a_workspace_begins_anew_elsewhere(void **state)
     cancel(t, 1, "");
     cancelled(t, "w2", "b");
     expect(t, "task stops: cancelled by request", "stop b on w2", "reply ok t0-000001", "b CANCELLED",
-           "task CANCELLED CANCELLED: cancelled by request", "release t0-000001 on w2", "answer accepted to w2");
+           "task CANCELLED CANCELLED: cancelled by request", "release t0-000001 on w2",
+           "answer accepted to w2");
     trace_end(t);
 }
 
@@ -210,7 +211,8 @@ static void spread_steps_keep_apart_while_they_can(void **state)
     ignore(t);
     attach(t, "w2", 8);
     submit(t, DOC("\"x\":{" RUN "}"));
-    submit(t, DOC("\"b\":{" RUN ",\"affinity\":{\"spread\":\"db\"}},\"c\":{" RUN ",\"affinity\":{\"spread\":\"db\"}}"));
+    submit(t, DOC("\"b\":{" RUN ",\"affinity\":{\"spread\":\"db\"}},\"c\":{" RUN
+                  ",\"affinity\":{\"spread\":\"db\"}}"));
     expect(t, "reply ok t0-000002", "assign 2/x#1 to w1", "reply ok t0-000003", "assign 3/b#1 to w2",
            "assign 3/c#1 to w1"); /* w1 has one of them already, but now so has w2 */
     trace_end(t);

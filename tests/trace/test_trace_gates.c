@@ -76,10 +76,12 @@ static void a_large_key_fails_the_step(void **state)
                   "\"b\":{" RUN ",\"rate\":{\"key\":\"${{ steps.a.output }}\",\"per_minute\":1}}"));
     ignore(t);
     succeed_large(t, "w1", "a", 100000);
-    expect(t, "a SUCCEEDED",
-           "b refused INPUT_INVALID: rate.key: its expression reads more than 65536 bytes; name a smaller value",
-           "task FAILED INPUT_INVALID: rate.key: its expression reads more than 65536 bytes; name a smaller value",
-           "answer accepted to w1");
+    expect(
+        t, "a SUCCEEDED",
+        "b refused INPUT_INVALID: rate.key: its expression reads more than 65536 bytes; name a smaller value",
+        "task FAILED INPUT_INVALID: rate.key: its expression reads more than 65536 bytes; name a smaller "
+        "value",
+        "answer accepted to w1");
     trace_end(t);
 }
 
@@ -88,8 +90,9 @@ static void priority_goes_first_then_arrival(void **state)
     (void)state;
     struct trace *t = trace_begin();
     attach(t, "w1", 8);
-    submit(t, DOC("\"a\":{" RUN "," LIMIT(1) "},\"b\":{" RUN "," LIMIT(1) "},\"c\":{" RUN "," LIMIT(1) "},"
-                  "\"d\":{" RUN "," LIMIT(1) ",\"priority\":10}"));
+    submit(t, DOC("\"a\":{" RUN "," LIMIT(1) "},\"b\":{" RUN "," LIMIT(1) "},\"c\":{" RUN "," LIMIT(
+                  1) "},"
+                     "\"d\":{" RUN "," LIMIT(1) ",\"priority\":10}"));
     ignore(t); /* a came first */
     assert_int_equal(why_of(t, 1, "c").n_ahead, 2);
     succeed(t, "w1", "a", "1");
@@ -123,7 +126,7 @@ static void a_step_that_backs_off_holds_no_permit(void **state)
     struct trace *t = trace_begin();
     attach(t, "w1", 8);
     submit(t, DOC("\"a\":{" RUN "," LIMIT(1) ",\"retry\":{\"max_attempts\":2,\"initial_backoff\":\"10s\","
-                  "\"on\":[\"EXIT_NONZERO\"]}},\"b\":{" RUN "," LIMIT(1) "}"));
+                                             "\"on\":[\"EXIT_NONZERO\"]}},\"b\":{" RUN "," LIMIT(1) "}"));
     ignore(t);
     fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
     expect(t, "a retries after EXIT_NONZERO", "answer accepted to w1", "assign b#1 to w1");

@@ -24,7 +24,8 @@ static void a_task_is_pinned_to_the_newest_when_submitted(void **state)
     worker(t, "old", "lint@1=1.9.3");
     worker(t, "new", "lint@1=1.10.0");
     submit(t, DOC("\"a\":{" LINT "},\"b\":{" LINT "}"));
-    expect(t, "reply ok t0-000001", "assign a#1 to new version 1.10.0"); /* b waits: old has another version */
+    expect(t, "reply ok t0-000001",
+           "assign a#1 to new version 1.10.0"); /* b waits: old has another version */
     assert_string_equal(reason_of(t, 1, "b"), "no capacity");
     succeed(t, "new", "a", "1");
     credit(t, "new", 2);
@@ -88,7 +89,8 @@ static void a_version_that_does_not_fit_otherwise_is_not_chosen(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
-    attach_as(t, &(struct worker_spec){ .id = "gpu", .slots = 1, .handlers = "lint@1=1.4.2", .labels = "gpu=yes" });
+    attach_as(
+        t, &(struct worker_spec){ .id = "gpu", .slots = 1, .handlers = "lint@1=1.4.2", .labels = "gpu=yes" });
     worker(t, "new", "lint@1=1.5.0");
     submit(t, DOC("\"a\":{" LINT ",\"requires\":\"gpu == yes\"}"));
     expect(t, "reply ok t0-000001", "assign a#1 to gpu version 1.4.2");

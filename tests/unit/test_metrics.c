@@ -14,8 +14,9 @@ static struct {
 } fake;
 
 const int64_t cox_histogram_bounds_us[COX_HISTOGRAM_BUCKETS - 1] = {
-    100,      300,      1000,      3000,      10000,      30000,      100000,      300000,      1000000,     3000000,
-    10000000, 30000000, 60000000,  180000000, 600000000,  1800000000, 3600000000LL, 10800000000LL, 36000000000LL
+    100,       300,        1000,         3000,          10000,        30000,    100000,
+    300000,    1000000,    3000000,      10000000,      30000000,     60000000, 180000000,
+    600000000, 1800000000, 3600000000LL, 10800000000LL, 36000000000LL
 };
 
 void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret)
@@ -131,14 +132,17 @@ static void queues_of_one_handler_are_one_sample_and_labels_are_escaped(void **s
 {
     (void)state;
     setup_fake();
-    fake.queues[0] = (struct cox_queue_view){ cox_slice_str("a\"b\\c\nd"), cox_slice_str("run"),
-                                              COX_REASON_NO_WORKER, 2 };
+    fake.queues[0] =
+        (struct cox_queue_view){ cox_slice_str("a\"b\\c\nd"), cox_slice_str("run"), COX_REASON_NO_WORKER, 2 };
     fake.queues[1] = fake.queues[0];
-    fake.queues[2] = (struct cox_queue_view){ cox_slice_str("default"), cox_slice_str("run"), COX_REASON_RATE, 7 };
-    fake.queues[3] = (struct cox_queue_view){ cox_slice_str("default"), cox_slice_str("run"), COX_REASON_NONE, 9 };
+    fake.queues[2] =
+        (struct cox_queue_view){ cox_slice_str("default"), cox_slice_str("run"), COX_REASON_RATE, 7 };
+    fake.queues[3] =
+        (struct cox_queue_view){ cox_slice_str("default"), cox_slice_str("run"), COX_REASON_NONE, 9 };
     fake.n_queues = 4;
     const char *text = text_of();
-    assert_true(has_line(text, "cox_queue_depth{tenant=\"a\\\"b\\\\c\\nd\",class=\"run\",reason=\"NO_WORKER\"} 4"));
+    assert_true(
+        has_line(text, "cox_queue_depth{tenant=\"a\\\"b\\\\c\\nd\",class=\"run\",reason=\"NO_WORKER\"} 4"));
     assert_true(has_line(text, "cox_queue_depth{tenant=\"default\",class=\"run\",reason=\"RATE\"} 7"));
     assert_null(strstr(text, "OTHER")); /* what runs does not wait */
 }
@@ -153,8 +157,8 @@ static void put(struct cox_history *h, int64_t at_s, const char *name, bool cumu
     cox_history_end(h);
 }
 
-static uint32_t ask(const struct cox_history *h, const char *name, int64_t since_s, int64_t step_s, double *points,
-                    struct cox_history_query *q)
+static uint32_t ask(const struct cox_history *h, const char *name, int64_t since_s, int64_t step_s,
+                    double *points, struct cox_history_query *q)
 {
     struct cox_history_series s;
     size_t it = 0;

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SAID_LEN_MAX ((size_t)8 << 20)
 #define QUIET_MS 100 /* a file is written in several steps: this long after the last one it is read */
 #define CHANGES (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB | IN_CREATE)
 
@@ -35,6 +36,7 @@ struct catalogue {
 struct scan {
     struct program **items;
     size_t n;
+    size_t said_len; /* all of their descriptions: they travel in one message */
 };
 
 static bool has_handler(const struct scan *s, const char *handler)
@@ -59,6 +61,11 @@ static void complain(const char *path, const char *why)
     cox_log(COX_LOG_WARN, "left out a program", "path", path, "why", why, NULL);
 }
 
+static size_t said_len(const struct program *p)
+{
+    return p->input_schema.len + p->output_schema.len + strlen(p->description) + 256;
+}
+
 static void add_file(const struct catalogue *c, struct scan *s, const char *dir, const char *file)
 {
     char *path = cox_asprintf("%s/%s", dir, file);
@@ -81,6 +88,8 @@ static void add_file(const struct catalogue *c, struct scan *s, const char *dir,
         complain(path, "another file gives the same name and major version");
     else if (s->n == COX_WORKER_HANDLERS_MAX / 2)
         complain(path, "too many programs");
+    else if ((s->said_len += said_len(p)) > SAID_LEN_MAX)
+        complain(path, "the programs' descriptions and schemas are longer than 8 MiB together");
     else {
         s->items = cox_realloc(s->items, s->n + 1, sizeof(*s->items));
         s->items[s->n++] = program_ref(p);

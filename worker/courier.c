@@ -4,6 +4,7 @@
 #include "unpack.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/map.h"
 #include "cox/limits.h"
 
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define N_THREADS 4u
+#define PROGRAMS_MAX 256u
 #define ADDRESS_LEN_MAX 255u
 
 struct courier {
@@ -27,6 +29,7 @@ struct courier {
     struct cox_list at_work;
     char address[ADDRESS_LEN_MAX + 1];
     uint64_t n_files;
+    struct cox_mapb programs; /* of bundles, by "HEX/path": described once, and then one identity */
     bool closing;
 };
 
@@ -122,31 +125,72 @@ static void fetch(struct courier_job *job, struct transfer *t)
         fail(job, COX_CODE_RESOURCE_EXHAUSTED, "the worker's cache of blobs is full of what runs");
 }
 
-/* The program is checked to be within the bundle; what it then does is its own affair. */
-static void describe(struct courier_job *job)
+static void forget_programs(struct courier *c)
 {
-    const char *root = cache_path(job->entry);
+    struct cox_slice key;
+    size_t it = 0;
+    void *p;
+
+    while (cox_mapb_next(&c->programs, &it, &key, &p))
+        program_unref(p);
+    cox_mapb_fini(&c->programs);
+}
+
+/* The program as it was described for an earlier job; NULL when it was not, or its file is another one. */
+static struct program *known_program(struct courier *c, const char *key)
+{
+    struct program *p;
+
+    pthread_mutex_lock(&c->mutex);
+    p = cox_mapb_get(&c->programs, cox_slice_str(key));
+    p = p && program_is_current(p) ? program_ref(p) : NULL;
+    pthread_mutex_unlock(&c->mutex);
+    return p;
+}
+
+static void remember_program(struct courier *c, const char *key, struct program *p)
+{
+    pthread_mutex_lock(&c->mutex);
+    if (c->programs.len >= PROGRAMS_MAX)
+        forget_programs(c);
+    program_unref(cox_mapb_set(&c->programs, cox_slice_str(key), program_ref(p)));
+    pthread_mutex_unlock(&c->mutex);
+}
+
+/* The path is checked to be within the bundle; what the program then does is its own affair. */
+static bool is_in_bundle(struct courier_job *job, const char *root)
+{
     int dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int fd = dir >= 0 ? open_within(dir, job->path) : -1;
-    char *path = cox_asprintf("%s/%s", root, job->path);
 
-    if (fd < 0) {
-        cox_buf_printf(&job->message, "uses: %.200s: no such file in the bundle", job->path);
-        fail(job, COX_CODE_INPUT_INVALID, NULL);
-    } else {
-        struct cox_buf why = { 0 };
-
-        if (program_describe(path, NULL, NULL, root, root, &job->program, &why) != COX_OK) {
-            cox_buf_printf(&job->message, "uses: %.200s: %.500s", job->path, cox_buf_cstr(&why));
-            fail(job, COX_CODE_INPUT_INVALID, NULL);
-        }
-        cox_buf_fini(&why);
-    }
     if (fd >= 0)
         close(fd);
     if (dir >= 0)
         close(dir);
+    return fd >= 0;
+}
+
+static void describe(struct courier_job *job)
+{
+    const char *root = cache_path(job->entry);
+    char *path = cox_asprintf("%s/%s", root, job->path);
+    char *key = cox_asprintf("%s/%s", job->hex, job->path);
+    struct cox_buf why = { 0 };
+
+    job->program = known_program(job->courier, key);
+    if (!job->program && !is_in_bundle(job, root)) {
+        cox_buf_printf(&job->message, "uses: %.200s: no such file in the bundle", job->path);
+        fail(job, COX_CODE_INPUT_INVALID, NULL);
+    } else if (!job->program &&
+               program_describe(path, NULL, NULL, root, root, &job->program, &why) != COX_OK) {
+        cox_buf_printf(&job->message, "uses: %.200s: %.500s", job->path, cox_buf_cstr(&why));
+        fail(job, COX_CODE_INPUT_INVALID, NULL);
+    } else {
+        remember_program(job->courier, key, job->program);
+    }
+    cox_buf_fini(&why);
     cox_free(path);
+    cox_free(key);
 }
 
 static void do_job(struct courier_job *job, struct transfer *t)
@@ -275,6 +319,7 @@ void courier_destroy(struct courier *c)
     for (size_t i = 0; i < c->n_threads; i++)
         pthread_join(c->threads[i], NULL);
     courier_reap(c);
+    forget_programs(c);
     cache_destroy(c->cache);
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->mutex);

@@ -128,7 +128,7 @@ struct workspace *workspaces_hold(struct workspaces *ws, struct cox_slice task_i
     if (!w)
         w = make(ws, task_id, &key);
     cox_buf_fini(&key);
-    if (!w)
+    if (!w || (mkdir(w->dir, 0700) != 0 && errno != EEXIST)) /* again, when somebody tidied up */
         return NULL;
     cox_list_remove(&w->link);
     w->n_holders++;

@@ -345,7 +345,9 @@ static bool match_keyword(struct matcher *m, struct cox_slice raw_key, struct co
                           struct cox_slice value, const struct place *at, unsigned depth)
 {
     struct cox_slice key = cox_json_inner(raw_key);
-    double d = cox_json_double(value), bound = cox_json_double(arg);
+    bool is_number = cox_json_kind(value) == COX_JSON_NUMBER;
+    double d = is_number ? cox_json_double(value) : 0;
+    double bound = is_number && cox_json_kind(arg) == COX_JSON_NUMBER ? cox_json_double(arg) : 0;
 
     if (cox_slice_is(key, "type"))
         return match_type(m, arg, value, at);

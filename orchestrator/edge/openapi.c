@@ -10,53 +10,43 @@
 #include <string.h>
 
 #define REF(name) "{\"$ref\":\"#/components/" name "\"}"
+#define ERROR_SCHEMA REF("schemas/HttpError")
 
-static const char intro[] = "The services of Coxswain as JSON over HTTP/1.1. Field names are those of the "
-                            "protocol; every field of an "
-                            "answer is present. Enum values have no prefix, 64-bit integers beyond 2^53 are "
-                            "strings, times are RFC 3339 "
-                            "UTC, durations are texts such as \\\"1.5s\\\". Parameters of the query may be "
-                            "given by a field's name or, "
-                            "of a repeated field, its singular, once for each value; a map takes NAME=VALUE.";
+static const char intro[] =
+    "The services of Coxswain as JSON over HTTP/1.1. Field names are those of the protocol; every "
+    "field of an answer is present. Enum values have no prefix, 64-bit integers beyond 2^53 are "
+    "strings, times are RFC 3339 UTC, durations are texts such as \\\"1.5s\\\". Parameters of the "
+    "query may be given by a field's name or, of a repeated field, its singular, once for each "
+    "value; a map takes NAME=VALUE.";
 
 static const char events_words[] =
-    "Server-sent events: `event` is the kind, `data` the JSON of one message, see x-event-data. Lines that "
-    "begin "
-    "with a colon keep the connection alive. The stream ends with the event `end`; after it, a request with "
-    "Last-Event-ID: end is answered 204, which tells an EventSource to stay away. When a stream fails it "
-    "ends with "
-    "the event `error`, whose data is an Error. A reader that takes nothing for 30 s is cut off.";
+    "Server-sent events: `event` is the kind, `data` the JSON of one message, the property of that "
+    "name in the content schema. Lines that begin with a colon keep the connection alive. The stream "
+    "ends with the event `end`; after it, a request with Last-Event-ID: end is answered 204, which "
+    "tells an EventSource to stay away. When a stream fails it ends with the event `error`, whose "
+    "data is an HttpError. A reader that takes nothing for 30 s is cut off.";
 
 static const char components[] =
-    "\"responses\":{\"Error\":{\"description\":\"What went wrong. Retry-After is set where a later attempt "
-    "may "
-    "succeed.\",\"headers\":{\"Retry-After\":{\"description\":\"Seconds to wait.\",\"schema\":{\"type\":"
-    "\"integer\"}}},\"content\":{\"application/json\":{\"schema\":" REF(
-        "schemas/Error") "}}}},"
-                         "\"schemas\":{\"Error\":{\"description\":\"An error, as gRPC has "
-                         "it.\",\"type\":\"object\",\"required\":"
-                         "[\"error\"],\"properties\":{\"error\":{\"type\":\"object\",\"required\":[\"code\","
-                         "\"status\",\"message\","
-                         "\"reason\",\"retry_delay_ms\",\"violations\"],\"properties\":{"
-                         "\"code\":{\"description\":\"gRPC's status code, such as "
-                         "NOT_FOUND.\",\"type\":\"string\"},"
-                         "\"status\":{\"description\":\"The HTTP status.\",\"type\":\"integer\"},"
-                         "\"message\":{\"description\":\"For people.\",\"type\":\"string\"},"
-                         "\"reason\":{\"description\":\"For programs, such as NO_TASK; may be "
-                         "empty.\",\"type\":\"string\"},"
-                         "\"retry_delay_ms\":{\"description\":\"Try again after this; 0: trying again does "
-                         "not help.\",\"type\":"
-                         "\"integer\"},"
-                         "\"violations\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":["
-                         "\"field\",\"description\"],"
-                         "\"properties\":{\"field\":{\"description\":\"A path in the request or the "
-                         "document.\",\"type\":\"string\"},"
-                         "\"description\":{\"description\":\"What was expected "
-                         "there.\",\"type\":\"string\"}}}}}}}},"
-                         "\"Document\":{\"description\":\"A document in task format "
-                         "v1.\",\"type\":\"object\",\"required\":"
-                         "[\"api_version\"],\"properties\":{\"api_version\":{\"type\":\"string\"}},"
-                         "\"additionalProperties\":true}";
+    "\"responses\":{\"Error\":{\"description\":\"What went wrong. Retry-After is set "
+    "where a later attempt may succeed.\",\"headers\":{\"Retry-After\":{\"description\":\"Seconds "
+    "to "
+    "wait.\",\"schema\":{\"type\":\"integer\"}}},\"content\":{\"application/json\":{\"schema\":" ERROR_SCHEMA
+    "}}}},\"schemas\":{\"HttpError\":{\"description\":\"An error, as gRPC has it.\","
+    "\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"object\","
+    "\"required\":[\"code\",\"status\",\"message\",\"reason\",\"retry_delay_ms\",\"violations\"],"
+    "\"properties\":{\"code\":{\"description\":\"gRPC's status code, such as NOT_FOUND.\","
+    "\"type\":\"string\"},\"status\":{\"description\":\"The HTTP status.\",\"type\":\"integer\"},"
+    "\"message\":{\"description\":\"For people.\",\"type\":\"string\"},\"reason\":{\"description\":\"For "
+    "programs, such as NO_TASK; may be "
+    "empty.\",\"type\":\"string\"},\"retry_delay_ms\":{\"description\":\"Try "
+    "again after this; 0: trying again does not "
+    "help.\",\"type\":\"integer\"},\"violations\":{\"type\":\"array\","
+    "\"items\":{\"type\":\"object\",\"required\":[\"field\",\"description\"],\"properties\":{\"field\":{"
+    "\"description\":\"A "
+    "path in the request or the document.\",\"type\":\"string\"},\"description\":{\"description\":\"What "
+    "was expected there.\",\"type\":\"string\"}}}}}}}},\"Document\":{\"description\":\"A "
+    "document in task format v1.\",\"type\":\"object\",\"required\":[\"api_version\"],"
+    "\"properties\":{\"api_version\":{\"type\":\"string\"}},\"additionalProperties\":true}";
 
 /* ---- names ---- */
 
@@ -210,7 +200,8 @@ static void put_event_data(struct schemas *s, struct cox_buf *out, const struct 
         { "WatchTask", "task" }, { "WatchTask", "step" }, { "GetLogs", "log" }, { "WatchStats", "stats" }
     };
 
-    cox_buf_append_str(out, "\"text/event-stream\":{\"schema\":{\"type\":\"string\"},\"x-event-data\":{");
+    cox_buf_append_str(out, "\"text/event-stream\":{\"schema\":{\"type\":\"string\",\"contentMediaType\":"
+                            "\"text/event-stream\",\"contentSchema\":{\"type\":\"object\",\"properties\":{");
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
         if (strcmp(events[i].method, r->method) != 0)
             continue;
@@ -218,7 +209,7 @@ static void put_event_data(struct schemas *s, struct cox_buf *out, const struct 
         schema_put_ref(s, out, route_output(r), true);
     }
     schema_key(out, "error");
-    cox_buf_append_str(out, REF("schemas/Error") "}}");
+    cox_buf_append_str(out, ERROR_SCHEMA "}}}}");
 }
 
 static void put_content(struct schemas *s, struct cox_buf *out, const struct route *r)

@@ -515,6 +515,80 @@ static void test_unanswered_results_stop_credit(void **state)
     end(&w);
 }
 
+/* What passes through the agent comes out as it went in, from memory of its own. */
+static void test_a_batch_keeps_what_it_is_and_did(void **state)
+{
+    static const struct cox_agent_item items[] = { { 7, { (const uint8_t *)"[1]", 3 } },
+                                                   { 9, { (const uint8_t *)"[2]", 3 } },
+                                                   { 10, { (const uint8_t *)"[3]", 3 } } };
+    struct cox_agent_item_result done[] = {
+        { .index = 7, .status = COX_ATTEMPT_SUCCEEDED, .output = cox_slice_str("out") },
+        { .index = 9, .status = COX_ATTEMPT_FAILED, .code = COX_CODE_DENIED, .message = cox_slice_str("no") },
+    };
+    struct cox_hash blob = { { 1, 2, 3 } };
+    const struct cox_agent_assign *kept;
+    const struct cox_agent_result *told = NULL;
+    struct worker w;
+
+    (void)state;
+    begin(&w, &(struct cox_agent_config){ .slots = 1, .n_addresses = 1 });
+    attach(&w, 7);
+    cox_buf_clear(&w.said);
+    struct cox_agent_input in = { .now_mono_ns = w.now_ns,
+                                  .kind = COX_AGENT_ASSIGN,
+                                  .u.assign = { .ref = ref(1),
+                                                .timeout_ms = 100,
+                                                .items = items,
+                                                .n_items = 3,
+                                                .version = cox_slice_str("1.2"),
+                                                .workspace = cox_slice_str("w"),
+                                                .bundle = cox_slice_str("sha256:b"),
+                                                .continuation_json = cox_slice_str("{}"),
+                                                .artifacts_json = cox_slice_str("[]") } };
+    cox_agent_step(w.agent, &in, &w.actions);
+    kept = w.actions.items[w.actions.len - 1].u.assign;
+    assert_true(kept->n_items == 3 && kept->items != items && kept->items[2].index == 10);
+    assert_true(cox_slice_is(kept->items[1].spec_json, "[2]") && cox_slice_is(kept->version, "1.2"));
+    assert_true(cox_slice_is(kept->workspace, "w") && cox_slice_is(kept->bundle, "sha256:b"));
+    assert_true(cox_slice_is(kept->continuation_json, "{}") && cox_slice_is(kept->artifacts_json, "[]"));
+    w.actions.len = 0;
+    after(&w, 299); /* the time limit is an item's; the slots mind that */
+    expect(&w, "STARTED 1");
+    after(&w, 1);
+    expect(&w, "kill 1 in 0");
+    in = (struct cox_agent_input){
+        .now_mono_ns = w.now_ns,
+        .kind = COX_AGENT_SLOT_ENDED,
+        .u.ended = { 0,
+                     { .status = COX_ATTEMPT_SUCCEEDED,
+                       .continuation_json = cox_slice_str("{}"),
+                       .artifacts_json = cox_slice_str("{}"),
+                       .items = done,
+                       .n_items = 2,
+                       .blobs = &blob,
+                       .n_blobs = 1 } },
+    };
+    cox_agent_step(w.agent, &in, &w.actions);
+    memset(done, 0, sizeof(done));
+    memset(&blob, 0, sizeof(blob));
+    w.actions.len = 0;
+    in = (struct cox_agent_input){ .now_mono_ns = w.now_ns,
+                                   .kind = COX_AGENT_TURN,
+                                   .u.turn.room_len = SIZE_MAX };
+    cox_agent_step(w.agent, &in, &w.actions);
+    for (size_t i = 0; i < w.actions.len; i++)
+        if (w.actions.items[i].kind == COX_AGENT_SEND_RESULT)
+            told = w.actions.items[i].u.result;
+    assert_non_null(told);
+    assert_int_equal(told->status, COX_ATTEMPT_TIMED_OUT);
+    assert_true(told->n_items == 2 && cox_slice_is(told->items[0].output, "out"));
+    assert_true(told->items[1].code == COX_CODE_DENIED && cox_slice_is(told->items[1].message, "no"));
+    assert_true(told->n_blobs == 1 && told->blobs->b[2] == 3);
+    assert_int_equal(told->continuation_json.len + told->artifacts_json.len, 0); /* they go with success */
+    w.actions.len = 0;
+    end(&w);
+}
+
 static void test_results_leave_as_room_allows(void **state)
 {
     struct worker w;
@@ -616,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_an_orchestrator_that_breaks_the_protocol_is_left),
         cmocka_unit_test(test_unanswered_results_stop_credit),
         cmocka_unit_test(test_results_leave_as_room_allows),
+        cmocka_unit_test(test_a_batch_keeps_what_it_is_and_did),
         cmocka_unit_test(test_logs_of_running_attempts_are_switched_on_and_off),
         cmocka_unit_test(test_a_late_turn_looks_before_it_fires),
     };

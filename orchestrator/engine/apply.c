@@ -178,6 +178,8 @@ static void page_ended(struct cox_task *t, struct step *s, const struct record *
     s->flags = (uint8_t)(en->has_exit_code ? s->flags | STEP_HAS_EXIT : s->flags & ~STEP_HAS_EXIT);
     s->attempt_status = (uint8_t)en->status;
     s->finished_wall_ms = r->wall_ms;
+    if (s->x != NULL)
+        s->x->continuing = false;
     /* while a fallback is tried again, `error` stays what the fallback is for */
     if (!(s->flags & STEP_IN_FALLBACK) || (en->next != NEXT_RETRY && en->next != NEXT_REQUEUE))
         page_failed_with(s, en->code, en->message);

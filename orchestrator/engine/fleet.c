@@ -164,7 +164,7 @@ static void adopt(struct cox_engine *e, struct attempt *a)
     struct cox_image_call call;
     attempt_arrived(e, a);
     step_call(a->task, a->step_index, a->step, &call);
-    if (a->cancelling || a->task->stopping != COX_TASK_NONE) {
+    if (a->cancelling || a->task->stopping != COX_TASK_NONE || a->step->flags & STEP_STOPPING) {
         a->cancelling = false;
         attempt_cancel(e, a);
     } else if (call.timeout_ms > 0) {

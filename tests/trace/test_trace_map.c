@@ -492,15 +492,76 @@ static void items_that_no_slot_runs_are_frames(void **state)
     struct trace *t = begin(9);
     submit(t, DOC_WITH(OUTPUTS, SCAN("\"over\":[1,2,3],\"max_parallel\":2", "\"wait\":{\"for\":\"10s\"}")));
     expect(t, "scan maps 3 items", "reply ok t0-000001");
-    after_ms(t, 9000);
-    beat(t, "w1");
+    for (int ms = 0; ms < 9000; ms += 500, beat(t, "w1"))
+        after_ms(t, 500);
+    assert_true(is_live(t, 2) && is_live(t, 3) && !is_live(t, 4)); /* two frames */
     crash(t);
     ignore(t);
-    assert_int_equal(status_of(t, 1, "scan"), COX_STEP_WAITING);
-    after_ms(t, 9000); /* the first two are over, and the third began at ten seconds */
-    after_ms(t, 2100);
+    after_ms(t, 1100);
+    assert_false(view_of(t, 2).status == COX_TASK_RUNNING || view_of(t, 3).status == COX_TASK_RUNNING);
+    assert_true(is_live(t, 4));
     ignore(t);
-    assert_false(is_live(t, 1) && view_of(t, 1).status == COX_TASK_RUNNING);
+    after_ms(t, 10100);
+    expect(t, "4/scan[] SUCCEEDED", "task SUCCEEDED null", "scan[2] done", "scan SUCCEEDED",
+           "task SUCCEEDED {\"o\":[null,null,null],\"e\":[]}");
+    trace_end(t);
+}
+
+static void a_failed_frame_is_a_failed_item_and_stops_the_others(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    submit(t, DOC(SCAN("\"over\":[1,2,3]", "\"approval\":{\"prompt\":\"${{ item }}?\",\"expires\":\"5s\"}")));
+    after_ms(t, 100);
+    ignore(t);
+    after_ms(t, 5000);
+    ignore(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_FAILED);
+    assert_int_equal(view_of(t, 1).code, COX_CODE_EXPIRED);
+    trace_end(t);
+}
+
+static void a_paused_task_gives_no_items(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 1 });
+    submit(t, DOC(SCAN("\"over\":[1,2,3]", RUN "," RETRY)));
+    ignore(t);
+    set_paused(t, 1, true);
+    credit(t, "w1", 9);
+    items(t, "w1", "scan[0]", "!EXIT_NONZERO");
+    expect(t, "reply ok t0-000001", "scan[0] retries after EXIT_NONZERO", "answer accepted to w1");
+    assert_string_equal(reason_of(t, 1, "scan"), "paused");
+    for (int s = 0; s < 20; s += 5, beat(t, "w1"))
+        after_ms(t, 5000);
+    crash(t);
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 4, .credit = 9 });
+    expect_nothing(t);
+    set_paused(t, 1, false);
+    expect(t, "reply ok t0-000001", "assign scan[0]#2 to w1: {\"argv\":[\"true\"]}",
+           "assign scan[1]#1 to w1: {\"argv\":[\"true\"]}", "assign scan[2]#1 to w1: {\"argv\":[\"true\"]}");
+    trace_end(t);
+}
+
+static void a_list_of_megabytes_stays_out_of_the_log(void **state)
+{
+    (void)state;
+    struct trace *t = begin(9);
+    submit(t,
+           DOC("\"a\":{" RUN "}," SCAN("\"over\":\"${{ steps.a.output.files }}\",\"max_parallel\":1", ECHO)));
+    succeed_with(t, "a", numbers(130000, ""));
+    ignore(t);
+    size_t before = log_len(t);
+    evaluate(t);
+    expect(t, "scan maps 130000 items", "assign scan[0]#1 to w1: {\"argv\":[\"0\"]}");
+    assert_true(log_len(t) - before < 1000);
+    crash(t);
+    expect(t, "fetch");
+    fetch(t);
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 4, .credit = 9, .holds = "scan[0]" });
+    items(t, "w1", "scan[0]", "0");
+    expect(t, "scan[0] done", "answer accepted to w1", "assign scan[1]#1 to w1: {\"argv\":[\"1\"]}");
     trace_end(t);
 }
 
@@ -531,6 +592,9 @@ int main(void)
         cmocka_unit_test(a_large_output_of_few_items_is_joined_by_parts),
         cmocka_unit_test(large_inputs_of_items_are_computed_a_few_at_a_time),
         cmocka_unit_test(items_that_no_slot_runs_are_frames),
+        cmocka_unit_test(a_failed_frame_is_a_failed_item_and_stops_the_others),
+        cmocka_unit_test(a_paused_task_gives_no_items),
+        cmocka_unit_test(a_list_of_megabytes_stays_out_of_the_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

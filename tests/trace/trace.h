@@ -30,6 +30,7 @@ void trace_end(struct trace *t); /* checks hashes and that nothing unexpected is
 void submit(struct trace *t, const char *document_json);
 void submit_keyed(struct trace *t, const char *key, const char *document_json);
 void cancel(struct trace *t, uint32_t task_no, const char *reason);
+void set_paused(struct trace *t, uint32_t task_no, bool paused);
 void set_clock_back(struct trace *t, int64_t ms); /* the wall clock of the host */
 void after_ms(struct trace *t, int64_t ms);       /* time passes; due timers fire, in their order */
 
@@ -63,6 +64,7 @@ void started(struct trace *t, const char *worker, const char *step);
 void returned(struct trace *t, const char *worker, const char *step);
 void succeed(struct trace *t, const char *worker, const char *step, const char *output_json);
 void fails(struct trace *t, const char *worker, const char *step, enum cox_code code);
+void fails_in(struct trace *t, uint32_t task_no, const char *worker, const char *step, enum cox_code code);
 void cancelled(struct trace *t, const char *worker, const char *step);
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step,
                 const char *output_json);
@@ -80,6 +82,7 @@ size_t open_fetches(const struct trace *t);
 struct cox_slice last_output(const struct trace *t);
 /* Joins a map's parts, the oldest COMPOSE still open, as the compile thread would. */
 void compose(struct trace *t);
+size_t log_len(const struct trace *t); /* bytes of records so far */
 /* Answers the oldest FETCH still open. */
 void fetch(struct trace *t);
 
@@ -101,6 +104,17 @@ void crash(struct trace *t);
 void checkpoint(struct trace *t);
 void checkpoint_some(struct trace *t); /* begins or goes on with one: a single entity */
 void archived(struct trace *t, uint32_t task_no);
+
+/* ---- trace_words.c ---- */
+void signal_task(struct trace *t, uint32_t task_no, const char *name, const char *json);
+void answer_approval(struct trace *t, uint32_t task_no, const char *address, bool yes, const char *comment);
+void pause_task(struct trace *t, uint32_t task_no, bool pause);
+void want(struct trace *t, uint32_t task_no); /* that it should be in memory */
+void cancel_step(struct trace *t, uint32_t task_no, const char *address);
+void load(struct trace *t); /* answers the newest LOAD */
+void retry_task(struct trace *t, uint32_t task_no); /* from the archive */
+void fork_task(struct trace *t, uint32_t task_no, const char *at); /* from memory, else from the archive */
+void continues(struct trace *t, const char *worker, uint32_t task_no, const char *step, const char *asked_json);
 
 /* What happened since the last expect(), in order, all of it. */
 void expect_lines(struct trace *t, const char *file, int line, const char *const *lines, size_t n);

@@ -1,0 +1,104 @@
+/* What the files of the teller share: trace_tell.c puts into words, trace_story.c makes inputs, trace_answer.c plays
+ * the compile thread and the store, trace.c is the life of it all. */
+#ifndef TRACE_STATE_H
+#define TRACE_STATE_H
+
+#include "../../orchestrator/engine/record.h"
+#include "cox/base/map.h"
+#include "trace.h"
+
+#define LINES_MAX 16384
+#define PARTIES_MAX 64
+#define ENTITIES_MAX 65536
+#define EVALUATIONS_MAX 256
+#define COMPILES_MAX 64
+#define BATCHES_MAX 16384
+#define ASKED_MAX 64
+#define START_WALL_MS 1000000
+
+struct saved {
+    struct cox_entity_key key;
+    uint64_t applied_seq;
+    struct cox_buf bytes;
+};
+
+struct open_evaluation {
+    struct cox_act_evaluate act;
+    struct cox_buf image;
+    struct cox_eval_input *steps;
+};
+
+struct batch {
+    struct cox_ref ref;
+    uint32_t first, n;
+    bool reported;
+};
+
+/* A COMPOSE or FETCH that waits for its answer. */
+struct asked {
+    uint64_t ticket;
+    struct cox_hash hash;
+    struct cox_entity_key *parts;
+    size_t n_parts;
+};
+
+/* A COMPILE that waits for its answer. */
+struct open_compile {
+    uint64_t ticket;
+    enum cox_source_kind kind;
+    struct cox_buf document, inputs;
+};
+
+struct trace {
+    struct cox_engine *engine;
+    struct open_compile compiles[COMPILES_MAX];
+    size_t n_compiles, n_done_compiles;
+    struct cox_effects fx;
+    int64_t mono_ms;
+    int64_t wall_back_ms; /* how far the host's clock was set back */
+    char *lines[LINES_MAX];
+    size_t n_lines;
+    uint64_t next_request;
+    uint32_t next_session;
+    struct {
+        char *id;
+        uint32_t session;
+    } parties[PARTIES_MAX];
+    size_t n_parties;
+    struct cox_buf log; /* every record ever */
+    uint64_t n_records;
+    uint64_t truncated_seq; /* the checkpoint covers the log up to here */
+    size_t truncated_len;
+    uint64_t checkpoint_seq_seen;
+    struct saved *saved;
+    size_t n_saved;
+    struct cox_mapb payloads;
+    struct open_evaluation evals[EVALUATIONS_MAX];
+    size_t n_evals;
+    size_t n_done_evals;
+    struct batch batches[BATCHES_MAX];
+    size_t n_batches;
+    struct asked composes[ASKED_MAX], fetches[ASKED_MAX];
+    struct cox_entity_key loading; /* a LOAD that waits for its answer */
+    struct cox_map64 archive;      /* task -> struct cox_buf */
+    size_t n_composes, n_done_composes, n_fetches, n_done_fetches;
+    struct cox_buf last_output;
+    enum cox_answer last_answer;
+};
+
+struct cox_now now(const struct trace *t);
+void say(struct trace *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *party(const struct trace *t, uint32_t session);
+uint32_t session_of(const struct trace *t, const char *id);
+const char *step_name(struct trace *t, cox_task_id task, uint32_t step);
+void keep_bytes(struct trace *t, const struct cox_hash *name, struct cox_slice bytes);
+void keep_entity(struct trace *t, const struct cox_action *a);
+void absorb(struct trace *t); /* tells what a step has made, and checks it */
+void step(struct trace *t, struct cox_input *in);
+struct cox_ref ref_of(struct trace *t, uint32_t task_no, const char *name);
+const struct saved *saved_of(const struct trace *t, struct cox_entity_key key);
+void trace_keep_archive(struct trace *t, const struct cox_action *a);
+void trace_archive_fini(struct trace *t);
+struct cox_payload kept(struct trace *t, const struct cox_buf *b);
+
+#endif

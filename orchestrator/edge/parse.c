@@ -218,8 +218,9 @@ int edge_parse_head(struct cox_slice in, struct edge_head *ret, size_t *ret_len,
         if ((size_t)(rest.data - in.data) > EDGE_HEAD_LEN_MAX)
             return refuse(431, "the head is longer than 32 KiB", ret_why);
         if (line.len == 0 && !first) {
-            *ret_len = (size_t)(rest.data - in.data);
-            return interpret(ret, ret_why);
+            status = interpret(ret, ret_why);
+            *ret_len = status ? 0 : (size_t)(rest.data - in.data);
+            return status;
         }
         if (line.len == 0)
             continue; /* empty lines before a request: RFC 9112, 2.2 */

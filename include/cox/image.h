@@ -115,6 +115,7 @@ struct cox_image_extras {
     uint64_t rate_per_minute_milli;
     uint32_t artifacts; /* template of an object of strings, or COX_IMAGE_NONE */
 };
+uint32_t cox_image_n_extras(const struct cox_image *img); /* 0: no step has any */
 void cox_image_extras(const struct cox_image *img, uint32_t extras, struct cox_image_extras *ret);
 
 /* `map`: the step once for each item. */

@@ -92,6 +92,11 @@ void cox_image_step(const struct cox_image *img, uint32_t step, struct cox_image
     ret->extras = load_u32(more + 16);
 }
 
+uint32_t cox_image_n_extras(const struct cox_image *img)
+{
+    return image_count(img, AT_EXTRAS);
+}
+
 void cox_image_extras(const struct cox_image *img, uint32_t extras, struct cox_image_extras *ret)
 {
     COX_ASSERT(extras < image_count(img, AT_EXTRAS));

@@ -33,6 +33,22 @@ static void show_labels(struct cox_arena *a, const struct cox_worker_view *v, Co
     }
 }
 
+static void show_programs(struct cox_arena *a, const struct cox_worker_view *v, Coxswain__V1__Worker *m)
+{
+    m->programs = cox_arena_alloc(a, (v->n_handlers + 1) * sizeof(*m->programs));
+    for (size_t i = 0; i < v->n_handlers; i++) {
+        if (v->versions[i].len == 0)
+            continue;
+        const uint8_t *at = memchr(v->handlers[i].data, '@', v->handlers[i].len);
+        size_t len = at ? (size_t)(at - v->handlers[i].data) : v->handlers[i].len;
+        Coxswain__V1__Program *p = cox_arena_alloc(a, sizeof(*p));
+        coxswain__v1__program__init(p);
+        p->name = cox_show_text(a, cox_slice(v->handlers[i].data, len));
+        p->version = cox_show_text(a, v->versions[i]);
+        m->programs[m->n_programs++] = p;
+    }
+}
+
 static Coxswain__V1__Worker *show_worker(struct cox_api *api, struct cox_arena *a,
                                          const struct cox_worker_view *v)
 {
@@ -47,6 +63,7 @@ static Coxswain__V1__Worker *show_worker(struct cox_api *api, struct cox_arena *
     m->assigned = v->assigned;
     m->free_credit = v->free_credit > UINT32_MAX ? UINT32_MAX : (uint32_t)v->free_credit;
     show_labels(a, v, m);
+    show_programs(a, v, m);
     m->n_handlers = v->n_handlers;
     m->handlers = cox_arena_alloc(a, (v->n_handlers + 1) * sizeof(*m->handlers));
     for (size_t i = 0; i < v->n_handlers; i++)

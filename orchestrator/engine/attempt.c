@@ -142,7 +142,8 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
                                     .fallback = (a->step->flags & STEP_IN_FALLBACK) != 0,
                                     .address = arena_slice(&e->fx->arena, &address),
                                     .handler = cox_slice(a->cls->handler, a->cls->handler_len),
-                                    .version = version_of(t, a->step_index, a->step),
+                                    .version = a->cls->is_program ? version_of(t, a->step_index, a->step)
+                                                                  : cox_slice(NULL, 0),
                                     .workspace = workspace_of(e, a->task, a->step_index, a->worker),
                                     .timeout_ms = call.timeout_ms,
                                     .resources = a->cls->resources,

@@ -186,6 +186,8 @@ static bool hold_find_gates(struct cox_engine *e, struct hold *h, struct cox_tas
 static bool step_extras(const struct cox_task *t, uint32_t step, struct cox_image_extras *ret)
 {
     struct cox_image_step doc;
+    if (cox_image_n_extras(&t->image) == 0)
+        return false; /* the common case */
     cox_image_step(&t->image, step, &doc);
     if (doc.extras == COX_IMAGE_NONE)
         return false;

@@ -369,7 +369,7 @@ static uint32_t workspace_owner(const struct cox_image *img, uint32_t step)
 static const uint64_t *workspace_owners(struct cox_task *t)
 {
     struct cox_task *owner = image_owner(t);
-    if (owner->workspaces_known)
+    if (owner->workspaces_known || cox_image_n_extras(&owner->image) == 0)
         return owner->workspace_owners;
     owner->workspaces_known = true;
     const struct cox_image *img = &owner->image;

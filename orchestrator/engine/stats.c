@@ -125,10 +125,24 @@ bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_qu
 
 /* ---- tasks and steps ---- */
 
+#define FRAMES_LOOKED_AT 16
+
+/* As users see it, but that a task of many frames counts as running until it sleeps: this is asked at each
+ * change. */
+static enum cox_task_status counted_status(const struct cox_task *root)
+{
+    const struct cox_list *last = root->frames.next;
+    if (cox_task_status_final(root->status) || root->n_by_status[COX_STEP_RUNNING] > 0)
+        return root->paused && !cox_task_status_final(root->status) ? COX_TASK_PAUSED : root->status;
+    for (int i = 0; i < FRAMES_LOOKED_AT && last != &root->frames; i++)
+        last = last->next;
+    return last == &root->frames ? task_shown_status(root) : root->status;
+}
+
 void stats_task(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_task *root = t->root;
-    enum cox_task_status status = root->status;
+    enum cox_task_status status = counted_status(root);
     if (root->counted == status)
         return;
     if (root->counted != COX_TASK_NONE)

@@ -295,6 +295,12 @@ static void numbers_follow_the_work(void **state)
     ignore(t);
     archived(t, 1);
     assert_int_equal(stats_of(t).n_tasks_by_status[COX_TASK_RUNNING], 0);
+    submit(t, DOC("\"w\":{\"wait\":{\"signal\":\"go\"}}"));
+    assert_int_equal(stats_of(t).n_tasks_by_status[COX_TASK_WAITING], 1);
+    after_ms(t, 5000); /* it sleeps */
+    assert_int_equal(stats_of(t).n_tasks_asleep, 1);
+    assert_int_equal(stats_of(t).n_tasks_by_status[COX_TASK_WAITING], 1);
+    ignore(t);
     trace_end(t);
 }
 

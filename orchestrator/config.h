@@ -14,6 +14,9 @@ struct coxd_config {
     const char *ready_file; /* NULL: none */
     bool insecure;
     int64_t checkpoint_bytes;
+    int64_t retention_ms; /* 0: for ever */
+    int64_t min_free;     /* bytes */
+    int64_t memory_limit; /* bytes; 0: none */
     enum cox_log_level log_level;
     enum cox_log_format log_format;
 };

@@ -26,6 +26,7 @@
 #define DRAIN_NS 2000000000LL       /* for peers to leave by themselves */
 #define CHECKPOINT_NS 60000000000LL /* the last one; without it the next start replays more */
 #define NS_PER_MS 1000000LL
+#define SWEEP_EVERY_MS 5000
 
 struct coxd {
     struct coxd_config config;
@@ -202,6 +203,10 @@ static enum cox_err start_driver(struct coxd *c)
         .data_dir = c->config.data_dir,
         .seed = (uint64_t)cox_clock_mono_ns(),
         .checkpoint_len = (uint64_t)c->config.checkpoint_bytes,
+        .retention_ms = c->config.retention_ms,
+        .min_free = (uint64_t)c->config.min_free,
+        .memory_limit = (uint64_t)c->config.memory_limit,
+        .sweep_every_ms = SWEEP_EVERY_MS,
         .wake = wake,
         .wake_user = c,
     };

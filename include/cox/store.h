@@ -94,8 +94,9 @@ enum cox_store_op {
                                COX_ERR_UNAVAILABLE while the index is being made again */
     COX_STORE_SWEEP,        /* one slice of it: retention, then payloads and blobs that nobody owns and that are
                                older than 24 h; event: `id` is 1 when there is more to do */
-    COX_STORE_BACKUP        /* bytes: a path of a directory to make; a consistent copy of state, blobs and log up
-                               to `seq` at least; event when it is synced */
+    COX_STORE_BACKUP        /* makes DIR/backup: a consistent copy of state, blobs and log; event with its path,
+                               `id` is the last record in it. Not synced: read it, then remove it by
+                               cox_store_backup_remove. COX_ERR_UNAVAILABLE while another is made, COX_ERR_FULL */
 };
 
 /* ---- the index behind ListTasks: roots only, newest first; rebuilt from the archive when found damaged ---- */
@@ -150,9 +151,22 @@ COX_MUST_CHECK enum cox_err cox_blob_read(struct cox_store *s, const struct cox_
 /* Any thread: is it there, and how long is it? Touches it, so that a sweep leaves it for another 24 h. */
 bool cox_blob_known(struct cox_store *s, const struct cox_hash *hash, uint64_t *ret_size);
 
+void cox_store_backup_remove(struct cox_store *s); /* any thread, after the event */
+
 /* ---- offline: no other process holds the directory ---- */
 /* Copies a backup into an empty or new directory. */
 COX_MUST_CHECK enum cox_err cox_store_restore(const char *from_dir, const char *to_dir, struct cox_buf *error);
+
+/* Reads everything that recovery does not: archived tasks, payloads, blobs, owners. Blocking; after
+ * cox_store_recover, instead of cox_store_start. `problem` gets a sentence for each thing that is wrong. */
+struct cox_store_check {
+    void (*problem)(void *user, const char *what);
+    bool (*task)(void *user, uint64_t id, struct cox_slice bytes); /* whether it can be read */
+    void *user;
+    uint64_t n_archived, n_payloads, n_blobs, n_owned; /* found */
+};
+COX_MUST_CHECK enum cox_err cox_store_check(struct cox_store *s, struct cox_store_check *c,
+                                            struct cox_buf *error);
 
 /* Bytes free for the data directory, as the file system says; UINT64_MAX for "memory". Any thread. */
 uint64_t cox_store_free_bytes(const struct cox_store *s);

@@ -26,6 +26,7 @@ static const struct cox_rpc_method task_methods[] = {
     METHOD("ResumeTask", cox_api_resume_task),     METHOD("SignalTask", cox_api_signal_task),
     METHOD("ApproveStep", cox_api_approve_step),   METHOD("RetryTask", cox_api_retry_task),
     METHOD("ForkTask", cox_api_fork_task),         METHOD("Explain", cox_api_explain),
+    METHOD("ListTasks", cox_api_list_tasks),       METHOD("DeleteTask", cox_api_delete_task),
 };
 
 static const struct cox_rpc_method fleet_methods[] = {
@@ -47,6 +48,14 @@ static const struct cox_rpc_method scaler_methods[] = {
     METHOD("StreamIsActive", cox_api_stream_is_active),
     METHOD("GetMetricSpec", cox_api_get_metric_spec),
     METHOD("GetMetrics", cox_api_get_scaler_metrics),
+};
+
+static const struct cox_rpc_method blob_methods[] = {
+    METHOD("GetBlob", cox_api_get_blob),
+    { "PutBlob",
+      { .on_message = cox_api_put_blob,
+        .on_half_close = cox_api_put_blob_ended,
+        .on_closed = cox_api_on_closed } },
 };
 
 static const struct cox_rpc_method template_methods[] = {
@@ -81,7 +90,8 @@ struct cox_api *cox_api_create(void)
                                                              stats_methods, COUNT(stats_methods), a };
     a->services[a->n_services++] = (struct cox_rpc_service){ &externalscaler__external_scaler__descriptor,
                                                              scaler_methods, COUNT(scaler_methods), a };
-    a->services[a->n_services++].descriptor = &coxswain__v1__blob_service__descriptor;
+    a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__blob_service__descriptor,
+                                                             blob_methods, COUNT(blob_methods), a };
     cox_list_init(&a->dirty);
     cox_list_init(&a->ops);
     return a;

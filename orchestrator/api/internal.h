@@ -12,6 +12,7 @@
 
 #define COX_API_SERVICES 8
 #define COX_API_TENANT "default"
+#define COX_API_SHORTAGE_RETRY_MS 5000
 
 struct cox_api {
     struct cox_driver *driver;
@@ -146,7 +147,7 @@ cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text);
 /* ---- the methods ---- */
 typedef void cox_api_method(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user);
 cox_api_method cox_api_submit_task, cox_api_submit_tasks;     /* submit.c */
-/* True: the call was failed, because coxd stops or too many documents wait. */
+/* True: the call was failed, because coxd stops, too many documents wait, or room is short. */
 bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call);
 cox_api_method cox_api_get_task, cox_api_batch_get_tasks;     /* get.c */
 cox_api_method cox_api_describe_task, cox_api_get_output;     /* describe.c */
@@ -157,6 +158,10 @@ cox_api_method cox_api_signal_task, cox_api_approve_step;
 cox_api_method cox_api_retry_task, cox_api_fork_task;
 cox_api_method cox_api_cancel_task;                           /* cancel.c */
 cox_api_method cox_api_list_workers, cox_api_describe_worker; /* workers.c */
+cox_api_method cox_api_list_tasks;                            /* list.c */
+cox_api_method cox_api_delete_task;                           /* delete.c */
+cox_api_method cox_api_get_blob, cox_api_put_blob;            /* blobs.c */
+void cox_api_put_blob_ended(struct cox_rpc_call *call, void *user);
 /* templates.c, schedules.c */
 cox_api_method cox_api_apply_template, cox_api_get_template, cox_api_list_templates, cox_api_delete_template;
 cox_api_method cox_api_apply_schedule, cox_api_get_schedule, cox_api_list_schedules, cox_api_delete_schedule;

@@ -331,6 +331,20 @@ static struct submit *submit_create(struct cox_api *a, struct cox_rpc_call *call
     return s;
 }
 
+static void refuse_short(struct cox_rpc_call *call, enum cox_shortage shortage)
+{
+    bool disk = shortage == COX_SHORTAGE_DISK;
+
+    cox_rpc_fail(call, &(struct cox_rpc_error){
+                           .status = COX_RPC_RESOURCE_EXHAUSTED,
+                           .reason = disk ? "DISK_FULL" : "MEMORY_FULL",
+                           .message = disk ? "less than --min-free is left on the orchestrator's disk; running "
+                                             "tasks go on"
+                                           : "more than 90 % of the orchestrator's --memory-limit is used; "
+                                             "running tasks go on",
+                           .retry_delay_ms = COX_API_SHORTAGE_RETRY_MS });
+}
+
 bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call)
 {
     if (a->draining)
@@ -343,6 +357,8 @@ bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call)
                                                     .reason = "OVERLOADED",
                                                     .message = "too many documents wait to be compiled",
                                                     .retry_delay_ms = RETRY_MS });
+    else if (cox_driver_shortage(a->driver))
+        refuse_short(call, cox_driver_shortage(a->driver));
     else
         return false;
     return true;

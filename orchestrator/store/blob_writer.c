@@ -1,4 +1,5 @@
 /* Writing a blob: a temporary file, hashed as it grows; synced; named; the directory synced. */
+#include "backup.h"
 #include "blobs.h"
 #include "data_dir.h"
 #include "internal.h"
@@ -168,6 +169,8 @@ static enum cox_err give_name(struct cox_blob_writer *w, const struct cox_hash *
 
     if (rename(w->path, path) != 0)
         err = no(errno);
+    else
+        store_backup_add(b, hash);
     pthread_mutex_unlock(&b->mutex);
     if (err == COX_OK && (err = sync_dir(dir)) != COX_OK && !replaced)
         (void)unlink(path); /* nobody may trust a name that a power cut takes back */

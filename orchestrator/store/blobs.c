@@ -1,6 +1,7 @@
 /* Reading, knowing and sweeping blobs; blob_writer.c writes them. */
 #include "blobs.h"
 
+#include "backup.h"
 #include "data_dir.h"
 #include "internal.h"
 
@@ -94,6 +95,10 @@ enum cox_err store_blobs_open(struct store_blobs *b, const char *data_dir, uint6
 
         each_entry(unfinished, remove_file);
         cox_free(unfinished);
+        char *backup = cox_asprintf("%s/backup", data_dir);
+
+        store_backup_remove(backup);
+        cox_free(backup);
         return COX_OK;
     }
     b->dir = cox_asprintf("%s/cox-blobs-XXXXXX", tmp && *tmp ? tmp : "/tmp");
@@ -112,6 +117,9 @@ void store_blobs_close(struct store_blobs *b)
         return;
     if (b->swept)
         (void)closedir(b->swept);
+    if (b->linked)
+        (void)closedir(b->linked);
+    cox_free(b->backup_dir);
     if (b->transient) {
         each_entry(b->dir, remove_dir);
         (void)rmdir(b->dir);

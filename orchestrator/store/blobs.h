@@ -32,6 +32,11 @@ struct store_blobs {
     struct cox_hash naming[STORE_BLOB_NAMING_MAX]; /* have their name, but the directory is not synced yet */
     size_t n_naming;
 
+    char *backup_dir; /* under the mutex: new names are linked below it; NULL: no backup */
+    enum cox_err backup_err;
+    DIR *linked; /* the state thread's, as the next */
+    unsigned backup_at;
+
     DIR *swept; /* of the directory that the sweep is in; NULL: between two */
     unsigned sweep_at;
     uint64_t sweep_bytes;

@@ -14,6 +14,7 @@
 #ifndef COX_STORE_INTERNAL_H
 #define COX_STORE_INTERNAL_H
 
+#include "backup.h"
 #include "blobs.h"
 #include "data_dir.h"
 #include "index_sqlite.h"
@@ -78,6 +79,8 @@ struct cox_store {
     _Atomic uint64_t awaited_seq; /* the state thread sleeps until this is durable; 0: it does not */
     _Atomic bool dead;            /* a commit failed: nothing is acknowledged any more */
 
+    _Atomic bool backup_logged; /* the log's copy is over: the state thread may cut it again */
+
     /* written by the log thread */
     _Atomic uint64_t commits;
     _Atomic uint64_t records;
@@ -98,7 +101,7 @@ COX_MUST_CHECK enum cox_err store_open_tuned(const struct cox_store_config *conf
 static inline bool store_op_reads(enum cox_store_op op)
 {
     return op == COX_STORE_READ_ARCHIVE || op == COX_STORE_READ_PAYLOAD || op == COX_STORE_READ_ENTITY ||
-           op == COX_STORE_LIST;
+           op == COX_STORE_LIST || op == COX_STORE_BACKUP;
 }
 /* The state thread answers it after its transaction. */
 static inline bool store_op_answers(enum cox_store_op op)

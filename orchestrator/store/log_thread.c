@@ -13,7 +13,8 @@ struct work {
     struct cox_store *s;
     struct cox_buf row; /* reused */
     struct cox_buf error;
-    struct store_item *truncate; /* the one being done */
+    struct store_item *truncate; /* the one being done; or a backup */
+    struct store_copy copy;
 };
 
 static void publish(struct cox_store *s, uint64_t last_seq, uint32_t n, size_t len, int64_t took_ns)
@@ -59,21 +60,56 @@ static bool commit(struct work *w, struct store_batch *batch)
     return true;
 }
 
+static void done(struct work *w)
+{
+    bool pushed = cox_ring_push(w->s->log_done, w->truncate, NULL);
+
+    COX_ASSERT(pushed);
+    w->truncate = NULL;
+    store_wake_owner(w->s);
+}
+
+/* A slice of the log's copy. Whatever becomes of it, the log itself is as it was. */
+static void copy(struct work *w)
+{
+    struct cox_store *s = w->s;
+    struct store_item *item = w->truncate;
+    bool whole = false;
+
+    if (atomic_load(&s->log_thread.closing)) {
+        store_copy_abandon(&w->copy);
+        item->answer = COX_ERR_CANCELLED;
+    } else {
+        item->answer = store_copy_step(&w->copy, &s->log.db, cox_buf_cstr(&item->req.bytes), &whole);
+    }
+    if (item->answer == COX_OK && !whole)
+        return;
+    pthread_mutex_lock(&s->blobs.mutex);
+    if (item->answer == COX_OK)
+        item->answer = s->blobs.backup_err;
+    pthread_mutex_unlock(&s->blobs.mutex);
+    item->req.id = atomic_load(&s->durable_seq);
+    store_backup_end(&s->blobs);
+    atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);
+    done(w);
+    atomic_store(&s->backup_logged, true);
+    store_parker_wake(&s->state_thread.parker);
+}
+
 /* One bounded step of the truncation at hand. False when it failed. */
 static bool drop(struct work *w)
 {
     struct cox_store *s = w->s;
     bool more = false;
 
+    if (w->truncate->req.op == COX_STORE_BACKUP) {
+        copy(w);
+        return true;
+    }
     if (store_log_drop(&s->log, w->truncate->req.seq, &more, &w->error) != COX_OK || store_is_dead(s))
         return false;
-    if (!more) {
-        bool pushed = cox_ring_push(s->log_done, w->truncate, NULL);
-
-        COX_ASSERT(pushed);
-        w->truncate = NULL;
-        store_wake_owner(s);
-    }
+    if (!more)
+        done(w);
     return true;
 }
 
@@ -102,6 +138,7 @@ void *store_log_main(void *arg)
     struct work w = { .s = arg };
 
     store_thread_loop(&w.s->log_thread, turn, &w);
+    store_copy_abandon(&w.copy);
     store_item_destroy(w.truncate);
     cox_buf_fini(&w.row);
     cox_buf_fini(&w.error);

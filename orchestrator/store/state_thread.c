@@ -16,7 +16,13 @@ struct work {
     size_t n_held;
     struct store_item *truncate; /* ends its transaction */
     bool sync;                   /* what it answers must survive a power cut: no log has it */
-    uint64_t after_seq;          /* the log must have this before the transaction commits */
+    struct store_item *backup;   /* under way, until the log thread has it */
+    struct store_copy copy;
+    bool state_copied;
+    bool backing_up;                                /* until the log's copy is over as well */
+    struct store_item *parked[STORE_TRUNCATES_MAX]; /* truncations that wait for that */
+    size_t n_parked;
+    uint64_t after_seq; /* the log must have this before the transaction commits */
 };
 
 static enum cox_err take(struct work *w, struct store_item *item)
@@ -30,6 +36,15 @@ static enum cox_err take(struct work *w, struct store_item *item)
         w->after_seq = item->req.seq;
     if (op == COX_STORE_TRUNCATE) {
         w->truncate = item;
+        return COX_OK;
+    }
+    if (op == COX_STORE_SWEEP && w->backing_up) { /* the copy names what it would take */
+        item->req.id = 0;
+        w->held[w->n_held++] = item;
+        return COX_OK;
+    }
+    if (op == COX_STORE_BACKUP && !w->backing_up && !w->backup) {
+        w->backup = item;
         return COX_OK;
     }
     err = store_state_work(s, item, &w->error);
@@ -118,6 +133,14 @@ static bool commit(struct work *w)
            (!w->sync || sync_all(w, s->state.covered_seq) == COX_OK) && !store_is_dead(s);
 }
 
+static void give_log_thread(struct cox_store *s, struct store_item *item)
+{
+    bool pushed = cox_ring_push(s->truncates, item, NULL);
+
+    COX_ASSERT(pushed);
+    store_parker_wake(&s->log_thread.parker);
+}
+
 /* Only when the state is safe on disk does the log thread hear of the truncation. */
 static enum cox_err pass_truncate_on(struct work *w)
 {
@@ -126,12 +149,86 @@ static enum cox_err pass_truncate_on(struct work *w)
 
     if (err != COX_OK)
         return err;
-    bool pushed = cox_ring_push(s->truncates, w->truncate, NULL);
-
-    COX_ASSERT(pushed);
+    give_log_thread(s, w->truncate);
     w->truncate = NULL;
-    store_parker_wake(&s->log_thread.parker);
     return COX_OK;
+}
+
+/* ---- backup ---- */
+
+/* The copy of the state must not lose the records that it does not cover. */
+static enum cox_err truncate(struct work *w)
+{
+    if (!w->backing_up)
+        return pass_truncate_on(w);
+    w->parked[w->n_parked++] = w->truncate;
+    w->truncate = NULL;
+    return COX_OK;
+}
+
+static void backup_failed(struct work *w, enum cox_err err)
+{
+    store_copy_abandon(&w->copy);
+    store_backup_end(&w->s->blobs);
+    w->backup->answer = err;
+    atomic_fetch_add_explicit(&w->s->read_bytes, w->backup->req.bytes.len, memory_order_relaxed);
+    w->held[w->n_held++] = w->backup;
+    w->backup = NULL;
+    w->backing_up = false;
+    answer(w);
+}
+
+/* A slice of the state's part: the database, then the blobs. */
+static void backup_slice(struct work *w)
+{
+    struct cox_store *s = w->s;
+    bool done = false;
+    enum cox_err err = COX_OK;
+
+    if (!w->backing_up) {
+        w->backing_up = true;
+        atomic_store(&s->backup_logged, false);
+        cox_buf_clear(&w->backup->req.bytes);
+        cox_buf_printf(&w->backup->req.bytes, "%s/backup", s->config.data_dir);
+        err = store_backup_begin(&s->blobs, cox_buf_cstr(&w->backup->req.bytes));
+        w->state_copied = false;
+    }
+    if (err == COX_OK && !w->state_copied)
+        err = store_copy_step(&w->copy, &s->state.db, cox_buf_cstr(&w->backup->req.bytes), &w->state_copied);
+    else if (err == COX_OK)
+        err = store_backup_link(&s->blobs, &done);
+    if (err != COX_OK) {
+        backup_failed(w, err);
+    } else if (done) {
+        give_log_thread(s, w->backup);
+        w->backup = NULL;
+    }
+}
+
+/* False when a truncation that waited for a backup failed. */
+static bool backup_turn(struct work *w, bool *worked)
+{
+    if (w->backup && atomic_load(&w->s->state_thread.closing)) {
+        backup_failed(w, COX_ERR_CANCELLED);
+    } else if (w->backup) {
+        *worked = true;
+        backup_slice(w);
+    }
+    if (w->backing_up && !w->backup && atomic_load(&w->s->backup_logged))
+        w->backing_up = false;
+    if (w->backing_up)
+        return true;
+    for (size_t i = 0; i < w->n_parked; i++) {
+        w->truncate = w->parked[i];
+        if (pass_truncate_on(w) != COX_OK) {
+            for (size_t j = i + 1; j < w->n_parked; j++)
+                store_item_destroy(w->parked[j]);
+            w->n_parked = 0;
+            return false;
+        }
+    }
+    w->n_parked = 0;
+    return true;
 }
 
 /* False when it failed, with the reason in w->error unless the other thread died first. */
@@ -140,7 +237,7 @@ static bool transact(struct work *w, struct store_item *first)
     if (gather(w, first) != COX_OK || !wait_for_log(w) || !commit(w))
         return false;
     answer(w);
-    return !w->truncate || pass_truncate_on(w) == COX_OK;
+    return !w->truncate || truncate(w) == COX_OK;
 }
 
 /* A piece of it a turn, so that requests go on; not while closing. */
@@ -164,7 +261,7 @@ static bool turn(void *work, bool *ret_worked)
         store_item_destroy(item);
         return false;
     }
-    if ((item && !transact(w, item)) || !make_index(w, ret_worked)) {
+    if ((item && !transact(w, item)) || !make_index(w, ret_worked) || !backup_turn(w, ret_worked)) {
         store_die(w->s, cox_buf_cstr(&w->error));
         return false;
     }
@@ -183,6 +280,10 @@ void *store_state_main(void *arg)
         store_die(s, cox_buf_cstr(&w->error));
     for (size_t i = 0; i < w->n_held; i++)
         store_item_destroy(w->held[i]);
+    for (size_t i = 0; i < w->n_parked; i++)
+        store_item_destroy(w->parked[i]);
+    store_copy_abandon(&w->copy);
+    store_item_destroy(w->backup);
     store_item_destroy(w->truncate);
     cox_buf_fini(&w->error);
     cox_free(w);

@@ -111,6 +111,9 @@ static enum cox_err dispatch(struct cox_store *s, struct store_item *item, struc
         return err == COX_OK ? store_index_list(&s->index, req, &item->answer, error) : err;
     case COX_STORE_DELETE:
         return delete_task(s, item, error);
+    case COX_STORE_BACKUP: /* there is one already */
+        item->answer = COX_ERR_UNAVAILABLE;
+        return COX_OK;
     case COX_STORE_SWEEP:
         return sweep(s, req, error);
     case COX_STORE_ARCHIVE:

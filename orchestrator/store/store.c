@@ -204,7 +204,7 @@ static void owe(struct cox_store *s, enum cox_store_op op, size_t by)
 {
     if (store_op_reads(op))
         s->reads_owed += by;
-    if (op == COX_STORE_TRUNCATE)
+    if (op == COX_STORE_TRUNCATE || op == COX_STORE_BACKUP)
         s->truncates_owed += by;
     if (store_op_answers(op))
         s->events_owed += by;
@@ -215,8 +215,10 @@ static bool has_room(struct cox_store *s, enum cox_store_op op, size_t len)
     if (store_is_dead(s) || cox_ring_len(s->requests) == STORE_REQUESTS_MAX ||
         !bytes_fit(&s->request_bytes, len, STORE_REQUEST_BYTES_MAX))
         return false;
+    if ((op == COX_STORE_TRUNCATE || op == COX_STORE_BACKUP) && s->truncates_owed == STORE_TRUNCATES_MAX)
+        return false;
     if (op == COX_STORE_TRUNCATE)
-        return s->truncates_owed < STORE_TRUNCATES_MAX;
+        return true;
     if (store_op_answers(op) && s->events_owed == STORE_EVENTS_MAX)
         return false;
     return !store_op_reads(op) ||
@@ -229,6 +231,7 @@ bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
 
     COX_ASSERT(s->recovered && req->seq <= s->appended_seq);
     COX_ASSERT(req->bytes.len <= STORE_BLOB_LEN_MAX);
+    COX_ASSERT(req->op != COX_STORE_BACKUP || !s->blobs.transient);
     if (!has_room(s, req->op, store_item_weight(&probe)))
         return false;
     struct store_item *item = COX_NEW(struct store_item);

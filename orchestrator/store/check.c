@@ -1,0 +1,180 @@
+/* Reads everything, for a check offline. */
+#include "internal.h"
+#include "row.h"
+
+#include "cox/base/alloc.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct check {
+    struct cox_store *s;
+    struct cox_store_check *c;
+};
+
+static void say(struct check *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct check *k, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    k->c->problem(k->c->user, text);
+}
+
+static void hex(const uint8_t *hash, char text[65])
+{
+    for (size_t i = 0; i < 32; i++)
+        (void)snprintf(text + 2 * i, 3, "%02x", hash[i]);
+}
+
+/* Calls `row` for each row. */
+static enum cox_err each(struct check *k, const char *sql, void (*row)(struct check *k, sqlite3_stmt *st),
+                         struct cox_buf *error)
+{
+    struct store_db *db = &k->s->state.db;
+    sqlite3_stmt *st = NULL;
+    int rc = SQLITE_DONE;
+    enum cox_err err = store_db_prepare(db, sql, &st, error);
+
+    while (err == COX_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        row(k, st);
+    if (err == COX_OK && rc != SQLITE_DONE)
+        err = store_db_failed(db, "reading all of it", error);
+    (void)sqlite3_finalize(st);
+    return err;
+}
+
+static void check_task(struct check *k, sqlite3_stmt *st)
+{
+    uint64_t id = store_column_u64(st, 0);
+    struct cox_slice bytes = store_column_bytes(st, 2);
+
+    k->c->n_archived++;
+    if ((uint32_t)sqlite3_column_int64(st, 1) != store_crc(bytes))
+        say(k, "archived task %" PRIu64 ": its checksum does not match", id);
+    else if (!k->c->task(k->c->user, id, bytes))
+        say(k, "archived task %" PRIu64 ": it cannot be read", id);
+}
+
+static void check_payload(struct check *k, sqlite3_stmt *st)
+{
+    struct cox_slice hash = store_column_bytes(st, 0);
+    struct cox_slice bytes = store_column_bytes(st, 2);
+    uint8_t found[32];
+    char text[65];
+
+    k->c->n_payloads++;
+    if (hash.len != sizeof(found)) {
+        say(k, "a payload's name is no hash");
+        return;
+    }
+    hex(hash.data, text);
+    COX_ASSERT(EVP_Digest(bytes.data, bytes.len, found, NULL, EVP_sha256(), NULL) == 1);
+    if ((uint32_t)sqlite3_column_int64(st, 1) != store_crc(bytes) ||
+        memcmp(hash.data, found, sizeof(found)) != 0)
+        say(k, "payload sha256:%s: its bytes are others", text);
+}
+
+/* What is owned, and is no payload, must be a blob. */
+static void check_ref(struct check *k, sqlite3_stmt *st)
+{
+    struct cox_slice bytes = store_column_bytes(st, 0);
+    struct cox_hash hash;
+    uint64_t size;
+    char text[65];
+
+    k->c->n_owned++;
+    if (bytes.len != sizeof(hash.b)) {
+        say(k, "an owner's value is no hash");
+        return;
+    }
+    memcpy(hash.b, bytes.data, sizeof(hash.b));
+    hex(hash.b, text);
+    if (!cox_blob_known(k->s, &hash, &size))
+        say(k, "value sha256:%s of task %" PRIu64 " is not there", text, store_column_u64(st, 1));
+}
+
+/* Piece by piece: a blob may be as long as memory. */
+static void check_blob(struct check *k, const struct cox_hash *hash)
+{
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    struct cox_hash found;
+    struct cox_buf piece = { 0 };
+    uint64_t at = 0;
+    enum cox_err err;
+    char text[65];
+
+    k->c->n_blobs++;
+    COX_ASSERT(digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1);
+    do {
+        cox_buf_clear(&piece);
+        err = cox_blob_read(k->s, hash, at, 1 << 20, &piece);
+        COX_ASSERT(EVP_DigestUpdate(digest, piece.data, piece.len) == 1);
+        at += piece.len;
+    } while (err == COX_OK && piece.len > 0);
+    COX_ASSERT(EVP_DigestFinal_ex(digest, found.b, NULL) == 1);
+    EVP_MD_CTX_free(digest);
+    cox_buf_fini(&piece);
+    if (err == COX_OK && memcmp(found.b, hash->b, sizeof(found.b)) == 0)
+        return;
+    hex(hash->b, text);
+    say(k, "blob sha256:%s: %s", text, err == COX_OK ? "its bytes are others" : cox_err_text(err));
+}
+
+static void check_blobs(struct check *k)
+{
+    for (unsigned i = 0; i < STORE_BLOB_DIRS; i++) {
+        char sub_dir[3];
+        struct dirent *entry;
+
+        (void)snprintf(sub_dir, sizeof(sub_dir), "%02x", i);
+        char *path = cox_asprintf("%s/%s", k->s->blobs.dir, sub_dir);
+        DIR *d = opendir(path);
+
+        while (d && (entry = readdir(d))) {
+            struct cox_hash hash;
+            if (store_blob_parse(sub_dir, entry->d_name, &hash))
+                check_blob(k, &hash);
+        }
+        if (d)
+            (void)closedir(d);
+        cox_free(path);
+    }
+}
+
+static void check_structure(struct check *k, sqlite3_stmt *st)
+{
+    const char *word = (const char *)sqlite3_column_text(st, 0);
+
+    if (word && strcmp(word, "ok") != 0)
+        say(k, "%s: %s", k->s->state.db.path, word);
+}
+
+enum cox_err cox_store_check(struct cox_store *s, struct cox_store_check *c, struct cox_buf *error)
+{
+    struct check k = { .s = s, .c = c };
+
+    COX_ASSERT(s->recovered && !s->state_thread.started);
+    c->n_archived = c->n_payloads = c->n_blobs = c->n_owned = 0;
+    enum cox_err err = each(&k, "PRAGMA integrity_check", check_structure, error);
+
+    if (err == COX_OK)
+        err = each(&k, "SELECT id, crc, d FROM archive", check_task, error);
+    if (err == COX_OK)
+        err = each(&k, "SELECT hash, crc, d FROM payload", check_payload, error);
+    if (err == COX_OK)
+        err = each(&k,
+                   "SELECT ref.hash, ref.owner FROM ref"
+                   " WHERE NOT EXISTS(SELECT 1 FROM payload WHERE payload.hash = ref.hash)",
+                   check_ref, error);
+    if (err == COX_OK)
+        check_blobs(&k);
+    return err;
+}

@@ -114,7 +114,26 @@ check "a program that changes is served as it is now" await 20 changed
 rm "$tools/odd"
 check "one that goes is offered no more" await 20 serves_not odd@1
 
+# ---- work handed out, maps, workspaces ----
+doc '{"s":{"uses":"survey@1","with":{"texts":["a b","b c","c"]}}}' '{"n":"${{ steps.s.output }}"}'
+check_equal "a tool that hands work out and is called again" '{"n":{"a":1,"b":2,"c":2}}' "$(run "$scenario_dir/task.json")"
+doc '{"m":{"map":{"over":"${{ [1,2,3,4,5] }}","as":"x","batch":2},"uses":"whoami@1","with":{"n":"${{ x }}"}}}' \
+    '{"n":"${{ steps.m.output }}"}'
+check_equal "a mapped tool" "[1, 2, 3, 4, 5]" \
+    "$(run "$scenario_dir/task.json" | python3 -c 'import json, sys; print([v["n"] for v in json.load(sys.stdin)["n"]])')"
+doc '{"w":{"run":{"argv":["sh","-c","echo x > f"]}},"v":{"needs":["w"],"affinity":{"workspace":"w"},"run":{"argv":["cat","f"]}}}' \
+    '{"n":"${{ steps.v.output.stdout }}"}'
+check_equal "a workspace of two steps" '{"n":"x\n"}' "$(run "$scenario_dir/task.json")"
+
 # ---- jq, http ----
+python3 -u -m http.server --bind 127.0.0.1 --directory "$scenario_dir/python" 0 >"$scenario_dir/http.log" 2>&1 &
+http_pid=$!
+at_exit+=("kill $http_pid")
+await_file "$scenario_dir/http.log" "$http_pid"
+port=$(sed -n 's/.* port \([0-9]*\).*/\1/p' "$scenario_dir/http.log" | head -n 1)
+doc "{\"s\":{\"http\":{\"url\":\"http://127.0.0.1:$port/words.yaml\"}}}" '{"n":"${{ steps.s.output.status }}","has":"${{ steps.s.output.body.contains(\"api_version: v1\") }}"}'
+check_equal "http" '{"n":200,"has":true}' "$(run "$scenario_dir/task.json")"
+fails "http of what is not there" INPUT_INVALID "{\"http\":{\"url\":\"http://127.0.0.1:$port/none\"}}"
 doc '{"s":{"jq":{"program":"map(. * 2)","input":[1,2,3]}}}' '{"n":"${{ steps.s.output }}"}'
 check_equal "jq" '{"n":[2,4,6]}' "$(run "$scenario_dir/task.json")"
 finish

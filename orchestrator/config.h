@@ -17,6 +17,8 @@ struct coxd_config {
     int64_t retention_ms; /* 0: for ever */
     int64_t min_free;     /* bytes */
     int64_t memory_limit; /* bytes; 0: none */
+    const char *restore;  /* a backup to copy to data_dir, instead of serving; NULL: none */
+    bool verify;          /* check data_dir instead of serving */
     enum cox_log_level log_level;
     enum cox_log_format log_format;
 };

@@ -7,6 +7,7 @@
 #include "driver.h"
 #include "edge/edge.h"
 #include "fleet/fleet.h"
+#include "offline.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
@@ -402,7 +403,11 @@ int main(int argc, char **argv)
     enum cox_config_outcome outcome = coxd_config_read(&c.config, argc, argv, stderr, &c.settings);
     int code = outcome == COX_CONFIG_EXIT_OK ? EXIT_SUCCESS : EXIT_USAGE;
 
-    if (outcome == COX_CONFIG_RUN) {
+    if (outcome == COX_CONFIG_RUN && c.config.restore) {
+        code = cox_offline_restore(c.config.restore, c.config.data_dir);
+    } else if (outcome == COX_CONFIG_RUN && c.config.verify) {
+        code = cox_offline_verify(c.config.data_dir);
+    } else if (outcome == COX_CONFIG_RUN) {
         configure(&c.config);
         signals_block();
         cox_rpc_init();

@@ -3,6 +3,7 @@
 
 #include "cox/base/alloc.h"
 
+#include "coxswain/v1/admin_service.pb-c.h"
 #include "coxswain/v1/blob_service.pb-c.h"
 #include "coxswain/v1/schedule_service.pb-c.h"
 #include "coxswain/v1/stats_service.pb-c.h"
@@ -50,6 +51,8 @@ static const struct cox_rpc_method scaler_methods[] = {
     METHOD("GetMetrics", cox_api_get_scaler_metrics),
 };
 
+static const struct cox_rpc_method admin_methods[] = { METHOD("Backup", cox_api_backup) };
+
 static const struct cox_rpc_method blob_methods[] = {
     METHOD("GetBlob", cox_api_get_blob),
     { "PutBlob",
@@ -92,6 +95,8 @@ struct cox_api *cox_api_create(void)
                                                              scaler_methods, COUNT(scaler_methods), a };
     a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__blob_service__descriptor,
                                                              blob_methods, COUNT(blob_methods), a };
+    a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__admin_service__descriptor,
+                                                             admin_methods, COUNT(admin_methods), a };
     cox_list_init(&a->dirty);
     cox_list_init(&a->ops);
     return a;

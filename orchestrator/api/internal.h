@@ -26,6 +26,7 @@ struct cox_api {
     size_t n_watches;         /* WatchTask streams */
     size_t n_told;            /* messages queued to them in this turn */
     struct cox_stats *stats;  /* stats.c */
+    bool backing_up; /* one at once */
     bool draining;
 };
 
@@ -162,6 +163,7 @@ cox_api_method cox_api_list_tasks;                            /* list.c */
 cox_api_method cox_api_delete_task;                           /* delete.c */
 cox_api_method cox_api_get_blob, cox_api_put_blob;            /* blobs.c */
 void cox_api_put_blob_ended(struct cox_rpc_call *call, void *user);
+cox_api_method cox_api_backup;                                /* backup.c */
 /* templates.c, schedules.c */
 cox_api_method cox_api_apply_template, cox_api_get_template, cox_api_list_templates, cox_api_delete_template;
 cox_api_method cox_api_apply_schedule, cox_api_get_schedule, cox_api_list_schedules, cox_api_delete_schedule;

@@ -380,8 +380,10 @@ enum cox_err task_make(struct cox_engine *e, const struct cox_in_submit *in, str
         ret->message = TOO_MANY_STEPS;
         return COX_ERR_FULL;
     }
-    if (!submit_pins(e, in, &img, &pins, ret))
+    if (!submit_pins(e, in, &img, &pins, ret)) {
+        cox_buf_fini(&pins);
         return COX_ERR_INVALID;
+    }
     struct record r = { .type = RECORD_TASK_SUBMITTED,
                         .task = ((uint64_t)e->config.shard << 48) | (e->meta.last_task_counter + 1),
                         .wall_ms = e->now.wall_ms };

@@ -105,7 +105,7 @@ static void nested(void **state)
     assert_false(has(t, "inner", 1));
     attach(t, "w1", 1);
     compile(t);
-    expect(t, "assign 4/i#1 to w1");
+    expect(t, "frame 4 under 3/in", "assign 4/i#1 to w1");
     trace_end(t);
 }
 
@@ -183,7 +183,7 @@ static void by_schedule(void **state)
     keep_schedule(t, nightly, "");
     ignore(t);
     after_ms(t, 60000);
-    expect(t, "run of schedule 1: task 1", "compile template with {}");
+    expect(t, "run of schedule 1: task 1", "s waits", "compile template with {}");
     cancel(t, 1, "x");
     drop_template(t, "build", 1);
     ignore(t);

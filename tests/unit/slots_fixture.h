@@ -26,6 +26,7 @@ struct bench {
     struct catalogue *catalogue;
     struct slots *slots;
     int replied; /* eventfd */
+    int64_t workspace_ttl_ms;
 };
 
 static inline void bench_on_reply(void *user)
@@ -72,6 +73,7 @@ static inline void bench_start(struct bench *b)
                                                           .boot_id = "b1",
                                                           .catalogue = b->catalogue,
                                                           .self = "/proc/self/exe",
+                                                          .workspace_ttl_ms = b->workspace_ttl_ms,
                                                           .on_reply = bench_on_reply,
                                                           .user = b },
                                   &b->slots),

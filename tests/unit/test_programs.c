@@ -419,6 +419,27 @@ static void test_a_workspace_lasts_until_it_is_released(void **state)
     bench_end(&b);
 }
 
+static void test_a_workspace_goes_when_nobody_uses_it(void **state)
+{
+    struct bench b;
+    char path[100];
+    struct pollfd nobody = { .fd = -1 };
+
+    (void)state;
+    bench_begin(&b);
+    b.workspace_ttl_ms = 300;
+    bench_start(&b);
+    snprintf(path, sizeof(path), "%s/boot-b1/w1", b.dir);
+    expect_stdout(&b, "t1", "w", "echo a > f", "");
+    expect_stdout(&b, "t1", "w", "cat f", "a\\n");
+    assert_int_equal(access(path, F_OK), 0);
+    for (int i = 0; i < PATIENCE_MS / 20 && access(path, F_OK) == 0; i++)
+        poll(&nobody, 1, 20);
+    assert_int_not_equal(access(path, F_OK), 0);
+    expect_stdout(&b, "t1", "w", "ls", "");
+    bench_end(&b);
+}
+
 static void expect_jq(struct bench *b, const char *spec, enum cox_code code, const char *expected)
 {
     struct slots_reply *reply = bench_run(
@@ -607,6 +628,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_descriptions_are_left_out),
         cmocka_unit_test(test_a_program_without_serve_is_run_for_each_call),
         cmocka_unit_test(test_a_workspace_lasts_until_it_is_released),
+        cmocka_unit_test(test_a_workspace_goes_when_nobody_uses_it),
         cmocka_unit_test(test_jq),
         cmocka_unit_test(test_http),
     };

@@ -31,8 +31,9 @@ static void rule_5_a_map_yields_an_ordered_list(void **state)
     (void)state;
     struct trace *t = begin(9);
     submit(t, DOC_WITH(OUTPUTS, SCAN("\"over\":[\"a\",\"b\",\"c\"]", ECHO)));
-    expect(t, "scan maps 3 items", "reply ok t0-000001", "assign scan[0]#1 to w1: {\"argv\":[\"a\"]}",
-           "assign scan[1]#1 to w1: {\"argv\":[\"b\"]}", "assign scan[2]#1 to w1: {\"argv\":[\"c\"]}");
+    expect(t, "scan waits", "scan maps 3 items", "reply ok t0-000001",
+           "assign scan[0]#1 to w1: {\"argv\":[\"a\"]}", "assign scan[1]#1 to w1: {\"argv\":[\"b\"]}",
+           "assign scan[2]#1 to w1: {\"argv\":[\"c\"]}");
     items(t, "w1", "scan[2]", "3");
     expect(t, "scan[2] done", "answer accepted to w1");
     items(t, "w1", "scan[0]", "{\"x\":1}");
@@ -48,7 +49,7 @@ static void rule_5_an_empty_list_gives_an_empty_list(void **state)
     (void)state;
     struct trace *t = begin(1);
     submit(t, DOC_WITH(OUTPUTS, SCAN("\"over\":[]", RUN)));
-    expect(t, "scan maps 0 items", "scan SUCCEEDED", "task SUCCEEDED {\"o\":[],\"e\":[]}",
+    expect(t, "scan waits", "scan maps 0 items", "scan SUCCEEDED", "task SUCCEEDED {\"o\":[],\"e\":[]}",
            "reply ok t0-000001");
     trace_end(t);
 }
@@ -60,8 +61,8 @@ static void rule_5_null_is_the_empty_list(void **state)
     submit(t, DOC_WITH(OUTPUTS, "\"a\":{" RUN "}," SCAN("\"over\":\"${{ steps.a.output.files }}\"", RUN)));
     ignore(t);
     succeed(t, "w1", "a", "{\"files\":null}");
-    expect(t, "a SUCCEEDED", "scan maps 0 items", "scan SUCCEEDED", "task SUCCEEDED {\"o\":[],\"e\":[]}",
-           "answer accepted to w1");
+    expect(t, "a SUCCEEDED", "scan waits", "scan maps 0 items", "scan SUCCEEDED",
+           "task SUCCEEDED {\"o\":[],\"e\":[]}", "answer accepted to w1");
     trace_end(t);
 }
 
@@ -133,7 +134,7 @@ static void rule_5_batches_group_dispatch_and_not_failure(void **state)
     (void)state;
     struct trace *t = begin(9);
     submit(t, DOC(SCAN("\"over\":[1,2,3,4,5],\"batch\":2", ECHO "," RETRY)));
-    expect(t, "scan maps 5 items", "reply ok t0-000001", "assign scan[0..1]#1 to w1",
+    expect(t, "scan waits", "scan maps 5 items", "reply ok t0-000001", "assign scan[0..1]#1 to w1",
            "assign scan[2..3]#1 to w1", "assign scan[4]#1 to w1: {\"argv\":[\"5\"]}");
     items(t, "w1", "scan[0]", "1 !EXIT_NONZERO");
     expect(t, "scan[0] done", "scan[1] retries after EXIT_NONZERO", "answer accepted to w1");
@@ -178,7 +179,7 @@ static void max_parallel_bounds_items_at_once(void **state)
     (void)state;
     struct trace *t = begin(9);
     submit(t, DOC(SCAN("\"over\":[1,2,3,4,5,6],\"max_parallel\":3,\"batch\":2", RUN)));
-    expect(t, "scan maps 6 items", "reply ok t0-000001", "assign scan[0..1]#1 to w1",
+    expect(t, "scan waits", "scan maps 6 items", "reply ok t0-000001", "assign scan[0..1]#1 to w1",
            "assign scan[2]#1 to w1: {\"argv\":[\"true\"]}");
     items(t, "w1", "scan[2]", "1");
     expect(t, "scan[2] done", "answer accepted to w1", "assign scan[3]#1 to w1: {\"argv\":[\"true\"]}");
@@ -196,7 +197,7 @@ static void a_map_takes_turns_with_other_steps_of_its_class(void **state)
     (void)state;
     struct trace *t = trace_begin();
     submit(t, DOC(SCAN("\"over\":[1,2,3]", RUN) ",\"a\":{" RUN "},\"b\":{" RUN "}"));
-    expect(t, "scan maps 3 items", "reply ok t0-000001");
+    expect(t, "scan waits", "scan maps 3 items", "reply ok t0-000001");
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 9, .credit = 9 });
     expect(t, "assign scan[0]#1 to w1: {\"argv\":[\"true\"]}", "assign a#1 to w1", "assign b#1 to w1",
            "assign scan[1]#1 to w1: {\"argv\":[\"true\"]}", "assign scan[2]#1 to w1: {\"argv\":[\"true\"]}");
@@ -208,7 +209,7 @@ static void items_of_a_lost_worker_go_to_another_uncharged(void **state)
     (void)state;
     struct trace *t = begin(9);
     submit(t, DOC(SCAN("\"over\":[1,2,3],\"batch\":3", RUN)));
-    expect(t, "scan maps 3 items", "reply ok t0-000001", "assign scan[0..2]#1 to w1");
+    expect(t, "scan waits", "scan maps 3 items", "reply ok t0-000001", "assign scan[0..2]#1 to w1");
     attach_as(t, &(struct worker_spec){ .id = "w1", .boot = "boot2", .slots = 4, .credit = 9 });
     expect(t, "scan[0] goes to another worker after WORKER_LOST",
            "scan[1] goes to another worker after WORKER_LOST",
@@ -225,7 +226,7 @@ static void a_batch_given_back_leaves_no_trace(void **state)
     struct trace *t = trace_begin();
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .credit = 1 });
     submit(t, DOC(SCAN("\"over\":[1,2,3,4],\"batch\":2", RUN)));
-    expect(t, "scan maps 4 items", "reply ok t0-000001", "assign scan[0..1]#1 to w1");
+    expect(t, "scan waits", "scan maps 4 items", "reply ok t0-000001", "assign scan[0..1]#1 to w1");
     returned(t, "w1", "scan[0]");
     expect(t, "scan[0..1] taken back from their worker");
     credit(t, "w1", 9);
@@ -272,7 +273,7 @@ static void an_item_without_an_input_fails_alone(void **state)
     struct trace *t = begin(9);
     submit(t, DOC(SCAN("\"over\":[1,\"x\",3],\"batch\":3,\"tolerate_failures\":1",
                        "\"run\":{\"argv\":[\"n${{ item + 1 }}\"]}")));
-    expect(t, "scan maps 3 items", "scan[1] FAILED after INPUT_INVALID", "reply ok t0-000001",
+    expect(t, "scan waits", "scan maps 3 items", "scan[1] FAILED after INPUT_INVALID", "reply ok t0-000001",
            "assign scan[0]#1 to w1: {\"argv\":[\"n2\"]}", "assign scan[2]#1 to w1: {\"argv\":[\"n4\"]}");
     items(t, "w1", "scan[2]", "3");
     items(t, "w1", "scan[0]", "1");
@@ -371,7 +372,7 @@ static void a_large_list_is_computed_elsewhere_and_fetched_after_a_restart(void 
     expect(t, "a SUCCEEDED", "evaluate for scan", "answer accepted to w1");
     assert_string_equal(reason_of(t, 1, "scan"), "evaluating");
     evaluate(t);
-    expect(t, "scan maps 600 items", "assign scan[0]#1 to w1: {\"argv\":[\"0xxxxxxxx\"]}");
+    expect(t, "scan waits", "scan maps 600 items", "assign scan[0]#1 to w1: {\"argv\":[\"0xxxxxxxx\"]}");
     items(t, "w1", "scan[0]", "1");
     expect(t, "scan[0] done", "answer accepted to w1", "assign scan[1]#1 to w1: {\"argv\":[\"1xxxxxxxx\"]}");
     crash(t);
@@ -416,9 +417,9 @@ static void a_map_of_many_pages_is_joined_by_parts(void **state)
     ignore(t);
     succeed_with(t, "a", numbers(9000, ""));
     evaluate(t);
-    expect(t, "a SUCCEEDED", "evaluate for scan", "answer accepted to w1", "scan maps 9000 items",
-           "assign scan[0..499]#1 to w1", "assign scan[500..999]#1 to w1", "assign scan[1000..1499]#1 to w1",
-           "assign scan[1500..1999]#1 to w1");
+    expect(t, "a SUCCEEDED", "evaluate for scan", "answer accepted to w1", "scan waits",
+           "scan maps 9000 items", "assign scan[0..499]#1 to w1", "assign scan[500..999]#1 to w1",
+           "assign scan[1000..1499]#1 to w1", "assign scan[1500..1999]#1 to w1");
     work(t, 0, 4096, 500);
     checkpoint_some(t);
     crash(t); /* the first page has left memory: its outputs are in the state */
@@ -468,7 +469,7 @@ static void large_inputs_of_items_are_computed_a_few_at_a_time(void **state)
                             "\"run\":{\"argv\":[\"n${{ size(steps.a.output) }}\",\"i${{ item }}\"]}")));
     ignore(t);
     succeed_large(t, "w1", "a", 9000);
-    expect(t, "a SUCCEEDED", "scan maps 3 items", "answer accepted to w1", "evaluate for scan",
+    expect(t, "a SUCCEEDED", "scan waits", "scan maps 3 items", "answer accepted to w1", "evaluate for scan",
            "evaluate for scan");
     evaluate(t);
     expect(t, "assign scan[0]#1 to w1: {\"argv\":[\"n9000\",\"i1\"]}");
@@ -491,7 +492,7 @@ static void items_that_no_slot_runs_are_frames(void **state)
     (void)state;
     struct trace *t = begin(9);
     submit(t, DOC_WITH(OUTPUTS, SCAN("\"over\":[1,2,3],\"max_parallel\":2", "\"wait\":{\"for\":\"10s\"}")));
-    expect(t, "scan maps 3 items", "reply ok t0-000001");
+    expect(t, "scan waits", "scan maps 3 items", "reply ok t0-000001");
     for (int ms = 0; ms < 9000; ms += 500, beat(t, "w1"))
         after_ms(t, 500);
     assert_true(is_live(t, 2) && is_live(t, 3) && !is_live(t, 4)); /* two frames */
@@ -531,7 +532,8 @@ static void a_paused_task_gives_no_items(void **state)
     set_paused(t, 1, true);
     credit(t, "w1", 9);
     items(t, "w1", "scan[0]", "!EXIT_NONZERO");
-    expect(t, "reply ok t0-000001", "scan[0] retries after EXIT_NONZERO", "answer accepted to w1");
+    expect(t, "task pauses", "reply ok t0-000001", "scan[0] retries after EXIT_NONZERO",
+           "answer accepted to w1");
     assert_string_equal(reason_of(t, 1, "scan"), "paused");
     for (int s = 0; s < 20; s += 5, beat(t, "w1"))
         after_ms(t, 5000);
@@ -539,7 +541,7 @@ static void a_paused_task_gives_no_items(void **state)
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 4, .credit = 9 });
     expect_nothing(t);
     set_paused(t, 1, false);
-    expect(t, "reply ok t0-000001", "assign scan[0]#2 to w1: {\"argv\":[\"true\"]}",
+    expect(t, "task goes on", "reply ok t0-000001", "assign scan[0]#2 to w1: {\"argv\":[\"true\"]}",
            "assign scan[1]#1 to w1: {\"argv\":[\"true\"]}", "assign scan[2]#1 to w1: {\"argv\":[\"true\"]}");
     trace_end(t);
 }
@@ -554,7 +556,7 @@ static void a_list_of_megabytes_stays_out_of_the_log(void **state)
     ignore(t);
     size_t before = log_len(t);
     evaluate(t);
-    expect(t, "scan maps 130000 items", "assign scan[0]#1 to w1: {\"argv\":[\"0\"]}");
+    expect(t, "scan waits", "scan maps 130000 items", "assign scan[0]#1 to w1: {\"argv\":[\"0\"]}");
     assert_true(log_len(t) - before < 1000);
     crash(t);
     expect(t, "fetch");

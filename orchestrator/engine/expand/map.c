@@ -171,13 +171,13 @@ static bool may_give(const struct cox_engine *e, const struct map *m)
 static void open_frames(struct cox_engine *e, struct map *m)
 {
     uint32_t item;
-    m->opening = true;
+    m->holds_ends = true;
     for (uint32_t n = 0; n < FRAMES_PER_TURN && may_give(e, m) && map_item_peek(e, m, &item); n++) {
         map_item_take(m, item);
         m->n_given++;
         frame_open_item(e, m->task, step_index(m->step), item, map_item_json(m, item));
     }
-    m->opening = false;
+    m->holds_ends = false;
 }
 
 /* Puts the step where what is next of it is seen to: the class's queue, or the line for large inputs. */
@@ -312,7 +312,7 @@ void map_item_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, uin
     }
     map_item_emit(e, m, &end);
     cox_buf_fini(&output);
-    if (!m->opening)
+    if (!m->holds_ends)
         map_go_on(e, m);
 }
 
@@ -453,12 +453,14 @@ static void stop(struct cox_engine *e, struct map *m, enum cox_code code)
     m->stop_code = code;
     timer_clear(e, &m->timer);
     unplace(e, m);
+    m->holds_ends = true;
     COX_LIST_FOR_EACH (it, &m->task->root->frames) {
         struct cox_task *frame = COX_CONTAINER_OF(it, struct cox_task, in_frames);
         if (m->of_frames && frame->parent == m->task && frame->parent_step == step_index(m->step) &&
             cox_token_eq(frame->parent_token, m->step->token))
             task_stop(e, frame, COX_TASK_CANCELLED, COX_CODE_CANCELLED, "the map it is part of was stopped");
     }
+    m->holds_ends = false;
     for (uint32_t item = 0; m->attempts.len > 0 && item < m->next; item++) {
         struct map_page *p = m->pages[item / COX_MAP_PAGE_ITEMS];
         struct map_batch *b = p != NULL ? cox_map64_get(&p->batches, item) : NULL;

@@ -109,7 +109,7 @@ struct map {
     uint64_t ticket;         /* of the list or the output, when it was asked for; else 0 */
     bool stopping;           /* nothing more is given */
     enum cox_code stop_code; /* why: CANCELLED, OUTPUT_TOO_LARGE; NONE: too many items failed */
-    bool opening;            /* frames are being opened: their ends wait */
+    bool holds_ends; /* frames are being opened or stopped, and may end at once: what follows comes after */
 };
 
 /* ---- map.c: from begin to end ---- */

@@ -90,6 +90,19 @@ static char *time_text(struct explanation *x, int64_t wall_ms)
     return kept;
 }
 
+static const char *reason(struct explanation *x, const struct cox_engine *e, const struct cox_task *t,
+                          uint32_t step, const struct cox_step_view *v)
+{
+    struct cox_task_view task;
+    struct cox_step_why why;
+    bool facts = e && v->status == COX_STEP_READY;
+
+    cox_task_view(t, &task);
+    if (facts)
+        cox_step_why(e, t, step, &why);
+    return cox_show_reason(x->arena, e, t, task.image, step, v, facts ? &why : NULL);
+}
+
 /* ---- what to do about a reason ---- */
 
 static void advise_worker(struct explanation *x, const struct cox_step_why *why)
@@ -291,9 +304,9 @@ static void explain_step(struct explanation *x, const struct cox_engine *e, cons
         explain_final(x, e, t, task.image, step, &v);
         return;
     }
-    const char *reason = cox_show_reason(x->arena, e, t, task.image, step, &v);
+    const char *text = reason(x, e, t, step, &v);
 
-    summary(x, "step %s is %s%s%s", x->address, cox_step_status_text(v.status), *reason ? ": " : "", reason);
+    summary(x, "step %s is %s%s%s", x->address, cox_step_status_text(v.status), *text ? ": " : "", text);
     advise(x, e, t, step, &v);
     if (v.status == COX_STEP_RUNNING && v.n_attempts > 0) {
         explain_attempt(x, e, t, step, v.n_attempts - 1);
@@ -307,10 +320,8 @@ static void explain_step(struct explanation *x, const struct cox_engine *e, cons
 static void explain_holders(struct explanation *x, const struct cox_engine *e, const struct cox_task *t)
 {
     static const enum cox_step_status order[] = { COX_STEP_READY, COX_STEP_WAITING, COX_STEP_RUNNING };
-    struct cox_task_view task;
     uint32_t n = 0;
 
-    cox_task_view(t, &task);
     for (size_t k = 0; k < sizeof(order) / sizeof(order[0]); k++) {
         for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE && n < STEPS_SHOWN;
              i = cox_task_next_step(t, i + 1)) {
@@ -318,9 +329,9 @@ static void explain_holders(struct explanation *x, const struct cox_engine *e, c
             cox_step_view(e, t, i, &v);
             if (v.status != order[k])
                 continue;
-            const char *reason = cox_show_reason(x->arena, e, t, task.image, i, &v);
+            const char *text = reason(x, e, t, i, &v);
             detail(x, "%s is %s%s%s", step_address(x, t, i), cox_step_status_text(v.status),
-                   *reason ? ": " : "", reason);
+                   *text ? ": " : "", text);
             command(x, "cox explain %s/%s", x->id, step_address(x, t, i));
             n++;
         }

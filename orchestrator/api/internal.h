@@ -179,8 +179,9 @@ void cox_stats_start(struct cox_api *a);
 void cox_stats_stop(struct cox_api *a);
 
 /* ---- reason.c: why a step is not where it could be ---- */
-/* A sentence without a full stop, in the arena; "" for NONE. `e` is NULL for a task from the archive. */
+/* A sentence without a full stop, in the arena; "" for NONE. `e` is NULL for a task from the archive. `why`,
+ * which costs a look at every worker, makes it tell more; NULL: O(needs). */
 char *cox_show_reason(struct cox_arena *a, const struct cox_engine *e, const struct cox_task *t,
-                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v);
+                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v, const struct cox_step_why *why);
 
 #endif

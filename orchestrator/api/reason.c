@@ -108,7 +108,7 @@ static void put_resources(struct text *out, const struct cox_resources *r)
         put(out, "%sdisk %lldMi", comma, (long long)(r->disk_bytes >> 20));
 }
 
-/* The first thing that rules all workers out. */
+/* The first thing that rules all workers out; without facts, all that is asked for. */
 static void put_no_worker(struct text *out, const struct cox_image *img, uint32_t step,
                           const struct cox_step_view *v, const struct cox_step_why *why)
 {
@@ -117,35 +117,42 @@ static void put_no_worker(struct text *out, const struct cox_image *img, uint32_
 
     if (!step_class(img, step, v, &cls, &index))
         return;
-    if (why->n_workers == 0) {
+    const struct cox_resources *r = &cls.resources;
+    bool sized = r->cpu_milli || r->memory_bytes || r->disk_bytes;
+
+    if (why && why->n_workers == 0) {
         put(out, "no worker is attached");
-    } else if (why->n_offer == 0) {
+    } else if (why && why->n_offer == 0) {
         put(out, "no attached worker offers %.*s", SLICE(cls.handler));
-    } else if (why->n_labels == 0) {
+    } else if (why && why->n_labels == 0) {
         put(out, "no attached worker that offers %.*s has ", SLICE(cls.handler));
         put_requires(out, img, index, cls.n_requires);
     } else {
-        put(out, "no attached worker that offers %.*s%s", SLICE(cls.handler),
+        put(out, "no attached worker %s %.*s%s", why ? "that offers" : "offers", SLICE(cls.handler),
             cls.n_requires ? " where " : "");
         put_requires(out, img, index, cls.n_requires);
-        put(out, " has ");
-        put_resources(out, &cls.resources);
+        put(out, "%s", !sized ? "" : why ? " has " : ", with ");
+        put_resources(out, r);
     }
 }
 
 static void put_capacity(struct text *out, const struct cox_step_why *why)
 {
-    if (why->n_fit > 0 && why->n_cordoned == why->n_fit)
+    if (!why)
+        put(out, "every worker that fits is busy");
+    else if (why->n_fit > 0 && why->n_cordoned == why->n_fit)
         put(out, "every worker that fits is cordoned or draining (%u)", why->n_cordoned);
     else
         put(out, "every worker that fits is busy (%u)", why->n_fit - why->n_cordoned);
-    if (why->n_ahead > 0)
+    if (why && why->n_ahead > 0)
         put(out, ", %u steps are before it", why->n_ahead);
 }
 
 static void put_affinity(struct text *out, const struct cox_step_why *why)
 {
-    if (why->n_workers == 0)
+    if (!why)
+        put(out, "the worker it must run on is away or busy");
+    else if (why->n_workers == 0)
         put(out, "must run on %.*s, which is disconnected; waiting for it to come back", SLICE(why->worker));
     else if (why->n_fit == 0)
         put(out, "must run on %.*s, which does not fit it", SLICE(why->worker));
@@ -153,6 +160,33 @@ static void put_affinity(struct text *out, const struct cox_step_why *why)
         put(out, "must run on %.*s, which is cordoned or draining", SLICE(why->worker));
     else
         put(out, "must run on %.*s, which is busy", SLICE(why->worker));
+}
+
+static void put_concurrency(struct text *out, const struct cox_step_why *why)
+{
+    if (why)
+        put(out, "concurrency \"%.*s\" has no room: %u of %u run, %u wait before it", SLICE(why->gate),
+            why->gate_used, why->gate_limit, why->n_ahead);
+    else
+        put(out, "its `concurrency` has no room");
+}
+
+static void put_rate(struct text *out, const struct cox_step_view *v, const struct cox_step_why *why)
+{
+    if (why)
+        put(out, "rate \"%.*s\": %u wait before it, the next may start at ", SLICE(why->gate), why->n_ahead);
+    else
+        put(out, "its `rate` lets the next start at ");
+    put_time(out, v->ready_wall_ms);
+}
+
+static void put_version(struct text *out, const struct cox_step_why *why)
+{
+    if (why)
+        put(out, "its task is pinned to %.*s in version %.*s, which no attached worker offers",
+            SLICE(why->handler), SLICE(why->version));
+    else
+        put(out, "no attached worker offers the version that its task is pinned to");
 }
 
 static void put_waiting(struct text *out, const struct cox_step_view *v)
@@ -220,20 +254,16 @@ static void put_ready(struct text *out, const struct cox_image *img, uint32_t st
         put(out, "its task is paused");
         break;
     case COX_REASON_CONCURRENCY:
-        put(out, "concurrency \"%.*s\" has no room: %u of %u run, %u wait before it", SLICE(why->gate),
-            why->gate_used, why->gate_limit, why->n_ahead);
+        put_concurrency(out, why);
         break;
     case COX_REASON_RATE:
-        put(out, "rate \"%.*s\": the next may start at ", SLICE(why->gate));
-        put_time(out, v->ready_wall_ms);
-        put(out, ", %u wait before it", why->n_ahead);
+        put_rate(out, v, why);
         break;
     case COX_REASON_AFFINITY:
         put_affinity(out, why);
         break;
     case COX_REASON_VERSION:
-        put(out, "its task is pinned to %.*s in version %.*s, which no attached worker offers",
-            SLICE(why->handler), SLICE(why->version));
+        put_version(out, why);
         break;
     default:
         break;
@@ -241,10 +271,10 @@ static void put_ready(struct text *out, const struct cox_image *img, uint32_t st
 }
 
 char *cox_show_reason(struct cox_arena *a, const struct cox_engine *e, const struct cox_task *t,
-                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v)
+                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v,
+                      const struct cox_step_why *why)
 {
     struct text out = { NULL, 0 };
-    struct cox_step_why why = { 0 };
 
     if (v->reason == COX_REASON_NONE || !e)
         return (char *)(uintptr_t)protobuf_c_empty_string;
@@ -264,12 +294,10 @@ char *cox_show_reason(struct cox_arena *a, const struct cox_engine *e, const str
         put_items(&out, t, step);
         break;
     default:
-        if (v->status == COX_STEP_WAITING) {
+        if (v->status == COX_STEP_WAITING)
             put_waiting(&out, v);
-            break;
-        }
-        cox_step_why(e, t, step, &why);
-        put_ready(&out, img, step, v, &why);
+        else
+            put_ready(&out, img, step, v, why);
         break;
     }
     return out.at;

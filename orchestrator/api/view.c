@@ -258,7 +258,7 @@ Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine 
     m->address = show_address(a, t, task->root, step);
     m->kind = (char *)(uintptr_t)cox_step_kind_text(s.kind);
     m->status = (Coxswain__V1__StepStatus)v.status;
-    m->reason = cox_show_reason(a, e, t, task->image, step, &v);
+    m->reason = cox_show_reason(a, e, t, task->image, step, &v, NULL);
     m->n_attempts = v.n_attempts;
     m->attempts = cox_arena_alloc(a, (v.n_attempts + 1) * sizeof(*m->attempts));
     for (uint32_t i = 0; i < v.n_attempts; i++) {

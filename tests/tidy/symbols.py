@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-ALLOWED = {"memcpy", "memset", "memmove", "memcmp", "strlen", "strcmp"}
+ALLOWED = {"memcpy", "memset", "memmove", "memcmp", "memchr", "strlen", "strcmp"}
 # What compilers add by themselves: position-independent code, stack protector, fortified copies, sanitizers.
 COMPILER = re.compile(r"_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|__mem(cpy|set|move)_chk|__(asan|ubsan|tsan|gcov|llvm)_\w+|"
                       r"__sanitizer_\w+|_Unwind_\w+|__tls_get_addr")

@@ -1,6 +1,8 @@
 /* DescribeTask and GetOutput: one reading each, with a builder. */
 #include "internal.h"
 
+#include "../sha256.h"
+
 #include <string.h>
 
 #define DESCRIBED_LEN_MAX ((size_t)COX_MESSAGE_LEN_MAX - (2u << 20))
@@ -166,6 +168,21 @@ static void build_output(struct cox_reading *r, const struct cox_engine *e, cons
                          (const char *)r->step_name.data, cox_step_status_text(step.status));
 }
 
+/* What does not fit one answer is a blob, and read as one. */
+static void build_bounded_output(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
+{
+    char name[COX_HASH_TEXT_MAX];
+
+    build_output(r, e, t);
+    if (r->error || !r->shown.wanted || r->shown.len <= DESCRIBED_LEN_MAX)
+        return;
+    cox_hash_format(&r->shown.wanted->fetch.hash, name);
+    r->shown.wanted = NULL;
+    cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
+                     "the output has %zu bytes, more than one answer; read it in pieces: GetBlob %s",
+                     r->shown.len, name);
+}
+
 void cox_api_get_output(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
 {
     const Coxswain__V1__GetOutputRequest *m = (const Coxswain__V1__GetOutputRequest *)message;
@@ -176,6 +193,6 @@ void cox_api_get_output(struct cox_rpc_call *call, const ProtobufCMessage *messa
     struct cox_slice name = cox_slice_str(m->step);
 
     r->step_name = cox_slice(cox_show_text(&r->arena, name), name.len);
-    r->build = build_output;
+    r->build = build_bounded_output;
     cox_reading_start(r);
 }

@@ -1,0 +1,236 @@
+/* A backup made while work goes on: what was durable when it ended is in it, and the store goes on as before.
+ */
+#include "store_fixture.h"
+
+static void append_padded(struct fixture *f, uint64_t seq, size_t len)
+{
+    struct cox_buf b = { 0 };
+
+    memset(cox_buf_extend(&b, len), (int)('a' + seq % 26), len);
+    assert_true(cox_store_append(f->store, seq, 1, &b));
+}
+
+static void ask_for_backup(struct fixture *f, uint64_t ticket)
+{
+    request(f, (struct cox_store_request){ .op = COX_STORE_BACKUP, .ticket = ticket }, NULL);
+}
+
+static struct cox_hash put_blob(struct fixture *f, const char *text)
+{
+    struct cox_blob_writer *w;
+    struct cox_hash hash;
+    uint64_t size;
+
+    assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
+    assert_int_equal(cox_blob_write(w, cox_slice_str(text)), COX_OK);
+    assert_int_equal(cox_blob_done(w, NULL, &hash, &size), COX_OK);
+    return hash;
+}
+
+static void save(struct fixture *f, uint64_t id, uint64_t seq, const char *text)
+{
+    request(f, (struct cox_store_request){ .op = COX_STORE_SAVE, .key = { 1, id, 0 }, .seq = seq }, text);
+}
+
+/* Restores what DIR/backup holds, and opens that instead. */
+static uint64_t start_copy(struct fixture *f)
+{
+    char *from = cox_asprintf("%s/backup", f->data_dir);
+    char *to = cox_asprintf("%s/restored", f->dir);
+
+    cox_buf_clear(&f->error);
+    if (cox_store_restore(from, to, &f->error) != COX_OK)
+        fail_msg("%s", cox_buf_cstr(&f->error));
+    stop(f);
+    cox_free(from);
+    cox_free(f->data_dir);
+    f->data_dir = to;
+    return start(f);
+}
+
+static void test_a_backup_holds_what_was_durable_when_it_ended(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_event e = { 0 };
+    uint64_t seq = 0, truncated = 0, size;
+    bool cut = false;
+
+    start(f);
+    struct cox_hash before = put_blob(f, "before");
+    for (; seq < 40; seq++) /* some slices of log */
+        append_padded(f, seq + 1, 400000);
+    wait_durable(f, seq);
+    save(f, 1, 10, "entity");
+    request(f, (struct cox_store_request){ .op = COX_STORE_ARCHIVE, .id = 5 }, "task");
+    expect_event(f, COX_STORE_ARCHIVE, 0, COX_OK, "");
+    ask_for_backup(f, 1);
+    struct cox_hash during = put_blob(f, "during");
+    /* The log is written and cut meanwhile; the cut waits. */
+    while (e.op != COX_STORE_BACKUP) {
+        append_padded(f, ++seq, 100000);
+        wait_durable(f, seq);
+        if (!cut) {
+            save(f, 1, seq, "entity");
+            truncated = seq;
+            request(f, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .ticket = 7, .seq = seq }, NULL);
+            cut = true;
+        }
+        while (e.op != COX_STORE_BACKUP && cox_store_poll(f->store, &e)) {
+            assert_true(e.op == COX_STORE_BACKUP || e.op == COX_STORE_TRUNCATE);
+            cut = cut && e.op == COX_STORE_BACKUP;
+            if (e.op == COX_STORE_TRUNCATE)
+                truncated = 0;
+        }
+    }
+    assert_int_equal(e.err, COX_OK);
+    assert_true(e.id >= 40 && e.id <= seq);
+    uint64_t held = e.id;
+    assert_non_null(strstr(cox_buf_cstr(&e.bytes), "/backup"));
+    cox_buf_fini(&e.bytes);
+    if (truncated)
+        expect_event(f, COX_STORE_TRUNCATE, 7, COX_OK, "");
+    append_padded(f, ++seq, 10);
+    wait_durable(f, seq);
+
+    assert_int_equal(start_copy(f), held);
+    assert_true(cox_blob_known(f->store, &before, &size));
+    assert_true(cox_blob_known(f->store, &during, &size));
+    request(f, (struct cox_store_request){ .op = COX_STORE_READ_ARCHIVE, .ticket = 9, .id = 5 }, NULL);
+    expect_event(f, COX_STORE_READ_ARCHIVE, 9, COX_OK, "task");
+}
+
+static void test_one_backup_at_a_time_and_none_left_behind(void **state)
+{
+    struct fixture *f = *state;
+    unsigned n_ok = 0, n_refused = 0;
+    char *dir = cox_asprintf("%s/backup", f->data_dir);
+
+    start(f);
+    append_padded(f, 1, 30 << 20);
+    ask_for_backup(f, 1);
+    ask_for_backup(f, 2);
+    for (int i = 0; i < 2; i++) {
+        struct cox_store_event e = next_event(f);
+        n_ok += e.err == COX_OK;
+        n_refused += e.err == COX_ERR_UNAVAILABLE;
+        cox_buf_fini(&e.bytes);
+    }
+    assert_int_equal(n_ok, 1);
+    assert_int_equal(n_refused, 1);
+    assert_int_equal(access(dir, F_OK), 0);
+    cox_store_backup_remove(f->store);
+    assert_int_not_equal(access(dir, F_OK), 0);
+    ask_for_backup(f, 3); /* and again; this one is left by a process that is killed */
+    struct cox_store_event e = next_event(f);
+    assert_int_equal(e.err, COX_OK);
+    cox_buf_fini(&e.bytes);
+    stop(f);
+    start(f);
+    assert_int_not_equal(access(dir, F_OK), 0);
+    cox_free(dir);
+}
+
+static void test_a_store_closes_in_the_middle_of_a_backup(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    append_padded(f, 1, 30 << 20);
+    wait_durable(f, 1);
+    ask_for_backup(f, 1);
+    stop(f);
+    assert_int_equal(start(f), 1);
+}
+
+static void test_restore_refuses_what_is_no_backup_or_not_empty(void **state)
+{
+    struct fixture *f = *state;
+    char *to = cox_asprintf("%s/other", f->dir);
+
+    assert_int_equal(cox_store_restore(f->dir, to, &f->error), COX_ERR_INVALID);
+    assert_says(f, "not a backup");
+    start(f);
+    cox_buf_clear(&f->error);
+    assert_int_equal(cox_store_restore(f->data_dir, to, &f->error), COX_ERR_UNAVAILABLE); /* in use */
+    stop(f);
+    cox_buf_clear(&f->error);
+    assert_int_equal(cox_store_restore(f->data_dir, to, &f->error), COX_OK);
+    assert_int_equal(cox_store_restore(f->data_dir, to, &f->error), COX_ERR_INVALID);
+    assert_says(f, "not empty");
+    cox_free(to);
+}
+
+struct problems {
+    struct cox_buf text;
+};
+
+static void on_problem(void *user, const char *what)
+{
+    struct problems *p = user;
+
+    cox_buf_printf(&p->text, "%s\n", what);
+}
+
+static bool on_task(void *user, uint64_t id, struct cox_slice bytes)
+{
+    (void)user, (void)id;
+    return cox_slice_is(bytes, "task");
+}
+
+static void check(struct fixture *f, struct problems *p)
+{
+    struct cox_store_check c = { .problem = on_problem, .task = on_task, .user = p };
+    uint64_t last_seq;
+
+    cox_buf_clear(&p->text);
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_OK);
+    assert_int_equal(cox_store_check(f->store, &c, &f->error), COX_OK);
+    stop(f);
+}
+
+static void test_a_check_finds_each_damage(void **state)
+{
+    struct fixture *f = *state;
+    struct problems p = { 0 };
+
+    start(f);
+    request(f, (struct cox_store_request){ .op = COX_STORE_ARCHIVE, .id = 5 }, "task");
+    expect_event(f, COX_STORE_ARCHIVE, 0, COX_OK, "");
+    struct cox_hash blob = put_blob(f, "blob");
+    request(f, (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .hash = blob, .owner = 5 }, NULL);
+    char *path = store_blob_path(f->store->blobs.dir, &blob);
+    stop(f);
+    check(f, &p);
+    assert_text(&p.text, "");
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    (void)fclose(file);
+    check(f, &p);
+    assert_non_null(strstr(cox_buf_cstr(&p.text), "its bytes are others"));
+    assert_int_equal(unlink(path), 0);
+    check(f, &p);
+    assert_non_null(strstr(cox_buf_cstr(&p.text), "of task 5 is not there"));
+    sql(f, "state.db", "DELETE FROM ref; UPDATE archive SET crc = 0");
+    check(f, &p);
+    assert_non_null(strstr(cox_buf_cstr(&p.text), "archived task 5: its checksum"));
+    sql(f, "state.db", "DELETE FROM archive; INSERT INTO payload VALUES(zeroblob(32), 0, 0, x'00')");
+    check(f, &p);
+    assert_non_null(strstr(cox_buf_cstr(&p.text), "payload sha256:000"));
+    cox_free(path);
+    cox_buf_fini(&p.text);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_backup_holds_what_was_durable_when_it_ended),
+        TEST(test_one_backup_at_a_time_and_none_left_behind),
+        TEST(test_a_store_closes_in_the_middle_of_a_backup),
+        TEST(test_restore_refuses_what_is_no_backup_or_not_empty),
+        TEST(test_a_check_finds_each_damage),
+    };
+
+    return cmocka_run_group_tests_name("store backup", tests, NULL, NULL);
+}

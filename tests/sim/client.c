@@ -191,7 +191,7 @@ static void get(struct sim *s, struct job *j)
     struct cox_task_view view;
     if (t == NULL) {
         struct state_op *op = COX_NEW(struct state_op);
-        *op = (struct state_op){ .op = COX_STORE_READ_ARCHIVE, .ticket = j->index };
+        *op = (struct state_op){ .op = COX_STORE_READ_ARCHIVE, .reader = READER_CLIENT, .ticket = j->index };
         op->key = (struct cox_entity_key){ .kind = ROW_ARCHIVE, .id = j->task };
         bool taken = store_request(s, op);
         COX_ASSERT(taken);

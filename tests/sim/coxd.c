@@ -99,6 +99,11 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     uint64_t seq;
     switch (a->kind) {
     case COX_ACT_PUT_PAYLOAD:
+        if (a->u.payload.bytes.len == 0) { /* a blob: it is noted whose it is */
+            if (store_row(s, payload_key(&a->u.payload.hash)) == NULL && !store_waits(s, payload_key(&a->u.payload.hash)))
+                fail(s, "a value is claimed that nobody has kept");
+            return true;
+        }
         if (s->opt.plant == PLANT_SKIP_PAYLOAD && chance(s, 250))
             return true;
         return to_state(s, COX_STORE_PUT_PAYLOAD, payload_key(&a->u.payload.hash), 0, a->u.payload.bytes);
@@ -118,6 +123,22 @@ static bool action_do(struct sim *s, const struct cox_action *a)
         trace(s, "coxd: alarm: %s", a->u.alarm.text);
         return true;
     case COX_ACT_CHANGED:
+    case COX_ACT_INDEX:
+    case COX_ACT_RELEASE:
+        return true;
+    case COX_ACT_STORE_SLEEPER:
+        return to_state(s, COX_STORE_SAVE, a->u.save.key, a->u.save.applied_seq, a->u.save.bytes);
+    case COX_ACT_LOAD:
+        load_start(s, a->u.load.sleeper);
+        return true;
+    case COX_ACT_COMPILE:
+        compile_start(s, &a->u.compile);
+        return true;
+    case COX_ACT_COMPOSE:
+        compose_start(s, &a->u.compose);
+        return true;
+    case COX_ACT_FETCH:
+        fetch_start(s, a->u.fetch.ticket, &a->u.fetch.hash);
         return true;
     case COX_ACT_REPLY:
         audit_action(s, a);
@@ -130,9 +151,8 @@ static bool action_do(struct sim *s, const struct cox_action *a)
         return true;
     case COX_ACT_CANCEL:
     case COX_ACT_CLOSE:
+    case COX_ACT_DRAIN:
         session_act(s, a);
-        return true;
-    default:
         return true;
     }
     return true;
@@ -209,7 +229,7 @@ static void store_events(struct sim *s)
             client_archived(s, op);
             break;
         default:
-            evaluate_fetched(s, op);
+            answer_read(s, op);
         }
         state_op_free(op);
     }

@@ -137,6 +137,9 @@ static void host_hears(struct sim *s, struct stream *st, const struct item *it)
         in.kind = COX_AGENT_ASSIGN;
         in.u.assign = it->assign;
         break;
+    case ITEM_DRAIN:
+        in.kind = COX_AGENT_DRAIN;
+        break;
     case ITEM_RECONNECT:
         in.kind = COX_AGENT_RECONNECT;
         break;

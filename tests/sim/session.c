@@ -250,6 +250,7 @@ void session_act(struct sim *s, const struct cox_action *a)
 {
     uint32_t session = a->kind == COX_ACT_ASSIGN  ? a->u.assign.session
                        : a->kind == COX_ACT_CLOSE ? a->u.close.session
+                       : a->kind == COX_ACT_DRAIN ? a->u.worker.session
                                                   : a->u.attempt.session;
     struct stream *st = session_find(s, session), *other;
     if (st == NULL)
@@ -269,6 +270,9 @@ void session_act(struct sim *s, const struct cox_action *a)
         if (s->opt.plant == PLANT_NO_ANSWER && chance(s, 125))
             break;
         out_add(st, ITEM_ANSWER)->ref = a->u.attempt.ref;
+        break;
+    case COX_ACT_DRAIN:
+        out_add(st, ITEM_DRAIN);
         break;
     case COX_ACT_CLOSE:
         close(s, st, a->u.close.err, a->u.close.message);

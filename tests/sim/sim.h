@@ -89,9 +89,11 @@ struct table {
 #define ROW_ARCHIVE 100
 #define ROW_PAYLOAD 101
 
+enum reader { READER_VALUE, READER_CLIENT, READER_LOAD, READER_FETCH, READER_PART };
 struct state_op {
     struct cox_list node;
     enum cox_store_op op;
+    enum reader reader; /* of a read: who asked */
     uint64_t ticket;
     struct cox_entity_key key;
     uint64_t seq;
@@ -116,6 +118,7 @@ struct store {
     struct cox_list done; /* completions for coxd */
 };
 void store_init(struct sim *s);
+void store_blob(struct sim *s, const struct cox_hash *hash, struct cox_slice bytes); /* durable at once */
 void store_fini(struct sim *s);
 bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records);
 size_t store_room(const struct sim *s);
@@ -127,6 +130,7 @@ enum cox_err store_recover(struct sim *s, struct cox_engine *e);
 enum cox_err store_replay_all(struct sim *s, struct cox_engine *e, size_t n_batches);
 struct cox_entity_key payload_key(const struct cox_hash *hash);
 struct cox_hash payload_hash(struct cox_slice bytes);
+bool store_waits(const struct sim *s, struct cox_entity_key key); /* it was handed over, and is not there yet */
 const struct row *store_row(const struct sim *s, struct cox_entity_key key); /* NULL: not there */
 
 /* ---------------------------------------------------------------- network (net.c) */
@@ -143,6 +147,7 @@ enum item_kind { /* in the order in which a message is read */
                  ITEM_ANSWER,
                  ITEM_CANCEL,
                  ITEM_ASSIGN,
+                 ITEM_DRAIN,
                  ITEM_RECONNECT,
                  ITEM_END, /* the stream is over; superseded: number 1 */
                  ITEM_SUBMIT,
@@ -240,7 +245,7 @@ void host_input(struct sim *s, struct host *h, struct cox_agent_input *in);
 bool host_holds(const struct host *h, struct cox_ref ref); /* runs it now */
 bool hosts_settled(const struct sim *s);                   /* no result unanswered */
 
-/* ---------------------------------------------------------------- coxd (coxd.c, session.c, evaluate.c) */
+/* ---------------------------------------------------------------- coxd (coxd.c, session.c, evaluate.c, answer.c) */
 
 struct turn {
     struct cox_list node;
@@ -301,6 +306,12 @@ void works_drain(struct sim *s);
 void works_drop(struct sim *s);
 void evaluate_start(struct sim *s, const struct cox_act_evaluate *act);
 void evaluate_fetched(struct sim *s, struct state_op *op);
+void compile_start(struct sim *s, const struct cox_act_compile *act);
+void compose_start(struct sim *s, const struct cox_act_compose *act);
+void fetch_start(struct sim *s, uint64_t ticket, const struct cox_hash *hash);
+void load_start(struct sim *s, struct cox_entity_key sleeper);
+void answer_read(struct sim *s, struct state_op *op);
+struct cox_payload value_kept(struct sim *s, struct cox_slice json); /* as the compile thread keeps it: by size */
 
 /* ---------------------------------------------------------------- clients (client.c) */
 
@@ -395,7 +406,8 @@ struct options { /* 0 or -1: drawn from the seed */
 /* clang-format off */
 #define COUNTS_TABLE(X)                                                                                      \
     X(tasks) X(attempts) X(events) X(steps) X(turns) X(batches) X(messages) X(lost_messages) X(crashes)      \
-    X(breaks) X(deaths) X(adopted) X(duplicates) X(evaluations) X(checkpoints) X(hash_checks)
+    X(breaks) X(deaths) X(adopted) X(duplicates) X(evaluations) X(checkpoints) X(hash_checks) X(compiles)     \
+    X(composes) X(fetches) X(loads)
 /* clang-format on */
 #define COUNTS_FIELD(name) uint64_t name;
 struct counts {

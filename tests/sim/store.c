@@ -87,8 +87,7 @@ static void table_apply(struct table *t, const struct state_op *op)
     case COX_STORE_FORGET:
         table_drop(t, &op->key);
         break;
-    case COX_STORE_TRUNCATE:
-    default:
+    default: /* reads and the log's end change no row */
         break;
     }
 }
@@ -118,6 +117,21 @@ const struct row *store_row(const struct sim *s, struct cox_entity_key key)
     bool found;
     size_t at = table_find(&s->store.live, &key, &found);
     return found ? &s->store.live.rows[at] : NULL;
+}
+
+bool store_waits(const struct sim *s, struct cox_entity_key key)
+{
+    COX_LIST_FOR_EACH (it, &s->store.queue)
+        if (key_cmp(&COX_CONTAINER_OF(it, struct state_op, node)->key, &key) == 0)
+            return true;
+    return false;
+}
+
+void store_blob(struct sim *s, const struct cox_hash *hash, struct cox_slice bytes)
+{
+    struct cox_entity_key key = payload_key(hash);
+    table_put(&s->store.live, &key, 0, bytes);
+    table_put(&s->store.disk, &key, 0, bytes);
 }
 
 /* ---- the log ---- */
@@ -217,6 +231,7 @@ static bool op_do(struct sim *s, struct state_op *op)
     switch (op->op) {
     case COX_STORE_READ_ARCHIVE:
     case COX_STORE_READ_PAYLOAD:
+    case COX_STORE_READ_ENTITY:
         read_row(s, op);
         return true;
     case COX_STORE_TRUNCATE:
@@ -258,7 +273,8 @@ static void work_done(struct sim *s, struct event *ev)
 bool store_request(struct sim *s, struct state_op *op)
 {
     struct store *st = &s->store;
-    bool read = op->op == COX_STORE_READ_ARCHIVE || op->op == COX_STORE_READ_PAYLOAD;
+    bool read = op->op == COX_STORE_READ_ARCHIVE || op->op == COX_STORE_READ_PAYLOAD ||
+                op->op == COX_STORE_READ_ENTITY;
     if (!read && st->n_queue >= 8 * (size_t)s->cfg.ring)
         return false;
     cox_list_push_back(&st->queue, &op->node);

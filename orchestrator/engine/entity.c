@@ -497,15 +497,24 @@ static size_t checkpoint_save(struct cox_engine *e, struct cox_buf *scratch)
     return scratch->len + sizeof *a;
 }
 
+/* Has another entity of this key been handed to the state since, by an action of its own? It would be lost. */
+static bool is_kept_again(const struct cox_engine *e, const struct cox_entity_key *key)
+{
+    return (key->kind == ENTITY_SLEEPER && cox_map64_get(&e->sleepers, key->id) != NULL) ||
+           (key->kind == ENTITY_MAP_PAGE && map_page_is_saved(e, key));
+}
+
 static size_t checkpoint_forget(struct cox_engine *e)
 {
     struct tombstone *ts = COX_CONTAINER_OF(e->tombstones_saving.next, struct tombstone, in_tombstones);
     cox_list_remove(&ts->in_tombstones);
-    struct cox_action *a = act(e, COX_ACT_FORGET);
-    a->u.save.key = ts->key;
-    a->u.save.applied_seq = e->checkpoint_seq;
+    if (!is_kept_again(e, &ts->key)) {
+        struct cox_action *a = act(e, COX_ACT_FORGET);
+        a->u.save.key = ts->key;
+        a->u.save.applied_seq = e->checkpoint_seq;
+    }
     cox_free(ts);
-    return sizeof *a;
+    return sizeof(struct cox_action);
 }
 
 void checkpoint_slice(struct cox_engine *e, size_t max_bytes)

@@ -7,10 +7,13 @@
 
 #include <cmocka.h>
 
-#define DOC_OUT(steps, out) "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{" steps "},\"outputs\":{" out "}}"
+#define DOC_OUT(steps, out)                                                                                  \
+    "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{" steps "},\"outputs\":{" out "}}"
 #define RUN "\"run\":{\"argv\":[\"true\"]}"
-#define WAITS DOC_OUT("\"b\":{" RUN "},\"go\":{\"needs\":[\"b\"],\"wait\":{\"signal\":\"go\"}}," \
-                      "\"e\":{\"needs\":[\"go\"]," RUN "}", "\"g\":\"${{ steps.go.output }}\",\"b\":\"${{ steps.b.output }}\"")
+#define WAITS                                                                                                \
+    DOC_OUT("\"b\":{" RUN "},\"go\":{\"needs\":[\"b\"],\"wait\":{\"signal\":\"go\"}},"                       \
+            "\"e\":{\"needs\":[\"go\"]," RUN "}",                                                            \
+            "\"g\":\"${{ steps.go.output }}\",\"b\":\"${{ steps.b.output }}\"")
 
 static struct trace *asleep(void)
 {
@@ -89,8 +92,8 @@ static void words_that_come_while_it_is_loaded_are_heard_in_order(void **state)
     pause_task(t, 1, false);
     expect_nothing(t);
     load(t);
-    expect(t, "task 1 wakes", "task pauses", "signal go", "go SUCCEEDED", "task goes on", "reply ok t0-000001",
-           "reply ok t0-000001", "reply ok t0-000001", "assign e#1 to w1");
+    expect(t, "task 1 wakes", "task pauses", "signal go", "go SUCCEEDED", "task goes on",
+           "reply ok t0-000001", "reply ok t0-000001", "reply ok t0-000001", "assign e#1 to w1");
     succeed(t, "w1", "e", "1");
     ignore(t);
     trace_end(t);
@@ -163,6 +166,24 @@ static void what_is_looked_at_or_works_does_not_sleep(void **state)
     trace_end(t);
 }
 
+static void a_checkpoint_does_not_forget_what_sleeps_again(void **state)
+{
+    (void)state;
+    struct trace *t = asleep();
+    want(t, 1);
+    ignore(t);
+    load(t);
+    ignore(t);
+    after_ms(t, 1000);
+    beat(t, "w1");
+    expect(t, "task 1 sleeps");
+    checkpoint(t); /* passes on that the first sleep is over */
+    signal_task(t, 1, "go", "42");
+    expect(t, "load");
+    load(t);
+    finish(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +194,7 @@ int main(void)
         cmocka_unit_test(time_wakes_it),
         cmocka_unit_test(a_deadline_counts_on_while_it_sleeps),
         cmocka_unit_test(what_is_looked_at_or_works_does_not_sleep),
+        cmocka_unit_test(a_checkpoint_does_not_forget_what_sleeps_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

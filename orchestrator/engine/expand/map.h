@@ -108,7 +108,7 @@ struct map {
 
     uint64_t ticket;         /* of the list or the output, when it was asked for; else 0 */
     bool stopping;           /* nothing more is given */
-    enum cox_code stop_code; /* why: CANCELLED, OUTPUT_TOO_LARGE; NONE: too many items failed */
+    enum cox_code stop_code; /* why: CANCELLED, OUTPUT_TOO_LARGE, INTERNAL; NONE: too many items failed */
     bool holds_ends; /* frames are being opened or stopped, and may end at once: what follows comes after */
 };
 
@@ -153,6 +153,8 @@ COX_MUST_CHECK enum cox_err map_page_load(struct cox_engine *e, uint64_t id, uin
                                           struct cox_slice bytes);
 /* Pages in the state that belong to no map: after replay. */
 void map_pages_forget_lost(struct cox_engine *e);
+/* Is there a page of this key that was handed to the state as a whole, since it has ended? */
+bool map_page_is_saved(const struct cox_engine *e, const struct cox_entity_key *key);
 void map_pages_free_lost(struct cox_engine *e);
 uint64_t map_hash(uint64_t h, const struct map *m); /* NULL is allowed */
 void map_check(const struct cox_engine *e, const struct map *m);

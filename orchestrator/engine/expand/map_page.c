@@ -149,6 +149,17 @@ static bool page_adopt(struct cox_engine *e, struct map_page *p)
     return true;
 }
 
+bool map_page_is_saved(const struct cox_engine *e, const struct cox_entity_key *key)
+{
+    const struct cox_task *t = cox_map64_get(&e->tasks, key->id);
+    uint32_t step = key->sub / COX_MAP_PAGES_MAX, no = key->sub % COX_MAP_PAGES_MAX;
+    if (t == NULL || !t->has_header || !task_contains(t, step) || !task_has_step(t, step))
+        return false;
+    const struct expansion *x = task_step(t, step)->x;
+    const struct map *m = x != NULL ? x->map : NULL;
+    return m != NULL && no < m->n_pages && m->pages[no] != NULL && m->pages[no]->states == NULL;
+}
+
 static void pages_adopt(struct cox_engine *e)
 {
     COX_LIST_FOR_EACH (it, &e->map_pages)

@@ -692,6 +692,12 @@ struct cox_compile *cox_driver_compile(struct cox_driver *d)
     return d->compile;
 }
 
+void cox_driver_limit(struct cox_driver *d, int64_t retention_ms, uint64_t min_free, uint64_t memory_limit)
+{
+    cox_store_keep(d->store, retention_ms, min_free);
+    cox_housekeep_limit(&d->housekeep, min_free, memory_limit);
+}
+
 enum cox_shortage cox_driver_shortage(const struct cox_driver *d)
 {
     return d->housekeep.shortage;

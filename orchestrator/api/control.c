@@ -1,6 +1,6 @@
-/* Words to a task: pause, resume, signal, approve or reject, retry, fork. Each is an input of the engine, whose
- * answer leaves when it is durable. What the engine does not have is looked up in the archive: to say that it has
- * ended, or because an ended task is what a retry or a fork begins from. */
+/* Words to a task: pause, resume, signal, approve or reject, retry, fork. Each is an input of the engine,
+ * whose answer leaves when it is durable. What the engine does not have is looked up in the archive: to say
+ * that it has ended, or because an ended task is what a retry or a fork begins from. */
 #include "internal.h"
 
 #include "../sha256.h"
@@ -261,7 +261,8 @@ static void fork_start(struct word *w)
 
 /* ---- the calls ---- */
 
-static struct word *word_create(struct cox_api *a, struct cox_rpc_call *call, const char *id, enum word_kind kind)
+static struct word *word_create(struct cox_api *a, struct cox_rpc_call *call, const char *id,
+                                enum word_kind kind)
 {
     cox_task_id task = cox_api_task_id(call, id);
 
@@ -316,19 +317,20 @@ void cox_api_retry_task(struct cox_rpc_call *call, const ProtobufCMessage *messa
         archive_ask(w);
 }
 
-static bool json_ok(struct cox_rpc_call *call, const char *field, const char *text, bool object, size_t len_max)
+static bool json_ok(struct cox_rpc_call *call, const char *field, const char *text, bool object,
+                    size_t len_max)
 {
     struct cox_slice json = cox_json_trim(cox_slice_str(text));
     struct cox_json_place place;
-    bool ok = json.len == 0 || (cox_json_check(json, &place) == COX_OK &&
-                                (!object || cox_json_kind(json) == COX_JSON_OBJECT));
+    bool ok = json.len == 0 ||
+              (cox_json_check(json, &place) == COX_OK && (!object || cox_json_kind(json) == COX_JSON_OBJECT));
 
     if (!ok)
         cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "INVALID_JSON", "%s: expected %s", field,
                       object ? "a JSON object" : "JSON");
     else if (json.len > len_max)
-        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "TOO_LONG", "%s: %zu bytes, at most %zu", field, json.len,
-                      len_max);
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "TOO_LONG", "%s: %zu bytes, at most %zu", field,
+                      json.len, len_max);
     return ok && json.len <= len_max;
 }
 
@@ -337,8 +339,8 @@ void cox_api_signal_task(struct cox_rpc_call *call, const ProtobufCMessage *mess
     const Coxswain__V1__SignalTaskRequest *m = (const Coxswain__V1__SignalTaskRequest *)message;
 
     if (*m->name == '\0' || strlen(m->name) > COX_NAME_LEN_MAX) {
-        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "INVALID_NAME", "name: expected 1 to %u bytes, found %zu",
-                      COX_NAME_LEN_MAX, strlen(m->name));
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "INVALID_NAME",
+                      "name: expected 1 to %u bytes, found %zu", COX_NAME_LEN_MAX, strlen(m->name));
         return;
     }
     if (!json_ok(call, "payload_json", m->payload_json, false, COX_SIGNAL_LEN_MAX))
@@ -403,8 +405,8 @@ void cox_api_fork_task(struct cox_rpc_call *call, const ProtobufCMessage *messag
     const Coxswain__V1__ForkTaskRequest *m = (const Coxswain__V1__ForkTaskRequest *)message;
 
     if (strlen(m->key) > COX_IDEMPOTENCY_KEY_LEN_MAX) {
-        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "TOO_LONG", "key: %zu bytes, at most %u", strlen(m->key),
-                      COX_IDEMPOTENCY_KEY_LEN_MAX);
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "TOO_LONG", "key: %zu bytes, at most %u",
+                      strlen(m->key), COX_IDEMPOTENCY_KEY_LEN_MAX);
         return;
     }
     if (!json_ok(call, "inputs_json", m->inputs_json, true, COX_DOCUMENT_LEN_MAX))

@@ -205,7 +205,7 @@ static int by_seq(const void *a, const void *b)
     if (x->seq != y->seq)
         return x->seq < y->seq ? -1 : 1;
     if (x->frame != y->frame)
-        return x->frame > y->frame ? -1 : 1; /* the task itself comes last */
+        return x->frame > y->frame ? -1 : 1;           /* the task itself comes last */
     return x->step < y->step ? -1 : x->step > y->step; /* the task itself comes last */
 }
 
@@ -224,7 +224,8 @@ static size_t changes_merge(struct change *c, size_t n)
     return n_kept;
 }
 
-static void on_changed(struct cox_watcher *watcher, cox_task_id frame, uint32_t step, uint64_t seq, bool final)
+static void on_changed(struct cox_watcher *watcher, cox_task_id frame, uint32_t step, uint64_t seq,
+                       bool final)
 {
     struct watch *w = COX_CONTAINER_OF(watcher, struct watch, watcher);
 

@@ -615,7 +615,8 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
     case RECORD_TASK_FORKED:
         apply_task_number(e, seq, r->task);
         if (r->u.forked.key.len > 0)
-            apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key, &r->u.forked.document);
+            apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key,
+                      &r->u.forked.document);
         apply_forked(e, seq, r);
         break;
     case RECORD_STEP_OPENED:

@@ -17,11 +17,11 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
     e->config = *config;
     cox_rng_init(&e->rng, config->seed);
     entity_init(&e->meta.entity, ENTITY_META, 0, 0);
-    struct cox_list *lists[] = { &e->task_list, &e->linking,     &e->available,  &e->active,
-                                 &e->homeless,  &e->fleet,       &e->woken,      &e->idle_classes,
-                                 &e->parked,    &e->unstarted,   &e->key_list,   &e->dirty,
-                                 &e->saving,    &e->unevaluated, &e->tombstones, &e->tombstones_saving, &e->map_pages,
-                                 &e->templates_unused };
+    struct cox_list *lists[] = { &e->task_list, &e->linking,         &e->available,  &e->active,
+                                 &e->homeless,  &e->fleet,           &e->woken,      &e->idle_classes,
+                                 &e->parked,    &e->unstarted,       &e->key_list,   &e->dirty,
+                                 &e->saving,    &e->unevaluated,     &e->tombstones, &e->tombstones_saving,
+                                 &e->map_pages, &e->templates_unused };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     placement_init(e);
@@ -524,9 +524,8 @@ static void restore_waiting(struct cox_engine *e, struct cox_task *t)
         if (task_step(t, i)->status == COX_STEP_WAITING) {
             gate_restore(e, t, i);
             expand_restore(e, t, i);
-        }
-        else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
-                 doc.map == COX_IMAGE_NONE && !cox_task_status_final(t->status))
+        } else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
+                   doc.map == COX_IMAGE_NONE && !cox_task_status_final(t->status))
             inner_close(e, t, i); /* its losers were being stopped */
     }
     settle_all(e);

@@ -27,9 +27,9 @@ enum record_type { /* values are in logs: append only, never reuse */
                    /* expansion */
                    RECORD_STEP_CANCELLED = 15, /* without an attempt */
                    RECORD_STEP_RESET = 16,     /* an inner step, before its owner tries again: BLOCKED */
-                   RECORD_WAITING = 17,        /* an attempt that no worker runs has begun; ATTEMPT_ENDED ends it */
-                   RECORD_FRAME_OPENED = 18,   /* `task` is the new frame's id */
-                   RECORD_CONTINUED = 19,      /* what a program asked for is done: it is called again */
+                   RECORD_WAITING = 17, /* an attempt that no worker runs has begun; ATTEMPT_ENDED ends it */
+                   RECORD_FRAME_OPENED = 18, /* `task` is the new frame's id */
+                   RECORD_CONTINUED = 19,    /* what a program asked for is done: it is called again */
                    RECORD_MAP_BEGUN = 20,
                    RECORD_ITEMS_ASSIGNED = 21,
                    RECORD_ITEMS_ENDED = 22,
@@ -46,7 +46,8 @@ enum record_type { /* values are in logs: append only, never reuse */
                    /* what operators keep */
                    RECORD_POLICY = 32,
                    RECORD_TEMPLATE_APPLIED = 33,
-                   RECORD_TEMPLATE_DROPPED = 34, /* a revision that is superseded or deleted, and used by no task */
+                   RECORD_TEMPLATE_DROPPED =
+                       34, /* a revision that is superseded or deleted, and used by no task */
                    RECORD_SCHEDULE_APPLIED = 35,
                    RECORD_SCHEDULE_DELETED = 36,
                    RECORD_SCHEDULE_RAN = 37,
@@ -93,7 +94,7 @@ struct record_frame {
     uint32_t first;         /* a range of the parent's image: first step */
     struct cox_slice image; /* its own image; empty: that range */
     struct cox_payload item_json, args;
-    struct cox_slice pins;  /* its own image's, as in record_submitted */
+    struct cox_slice pins; /* its own image's, as in record_submitted */
 };
 struct record_item {
     uint32_t index;
@@ -144,7 +145,7 @@ struct record {
         struct record_finished finished;
         struct { /* WAITING; token as in ASSIGNED */
             struct cox_token token;
-            int64_t wake_wall_ms; /* 0: no time of its own */
+            int64_t wake_wall_ms;    /* 0: no time of its own */
             struct cox_slice detail; /* APPROVAL: the prompt. WAIT signal: its name */
         } waiting;
         struct record_frame frame;
@@ -191,7 +192,8 @@ struct record {
         struct { /* `task` field of the record is the revision's number */
             struct cox_slice tenant, name, document;
             uint32_t major;
-            bool deleted; /* DROPPED: the name is gone, tasks may need the revision still; else it is gone itself */
+            bool deleted; /* DROPPED: the name is gone, tasks may need the revision still; else it is gone
+                             itself */
         } template;
         struct { /* `task` field is the schedule's number */
             struct cox_slice tenant, name, document, image, cron, zone;

@@ -1,7 +1,7 @@
 /* Tasks that run again, and tasks made from others.
  *
- * Both begin as the frozen bytes of a task with some steps made as if they had never been tried. The record has
- * these bytes, so what is run again was decided once. */
+ * Both begin as the frozen bytes of a task with some steps made as if they had never been tried. The record
+ * has these bytes, so what is run again was decided once. */
 #include "expand/expand.h"
 #include "template.h"
 
@@ -88,7 +88,8 @@ static void body_encode(struct cox_buf *b, const struct cox_task *t)
 }
 
 /* Entities that know of later records stay as they are. */
-static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task_id id, struct cox_slice bytes)
+static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task_id id,
+                                    struct cox_slice bytes)
 {
     struct cox_reader in = cox_reader(bytes);
     struct cox_slice header = cox_get_bytes(&in);
@@ -131,7 +132,8 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
     struct cox_task *t = cox_map64_get(&e->tasks, in->task), *old;
     if (t != NULL) {
         reply(e, in->request, COX_ERR_INVALID, t,
-              cox_task_status_final(t->status) ? "the task is just ending; try again" : "the task has not ended");
+              cox_task_status_final(t->status) ? "the task is just ending; try again"
+                                               : "the task has not ended");
         return;
     }
     if (cox_task_thaw(in->archived, &old) != COX_OK) {
@@ -228,7 +230,8 @@ static void fork_become(struct cox_engine *e, struct cox_task *copy, const struc
     }
 }
 
-static bool fork_mark(struct cox_engine *e, const struct cox_task *copy, const struct cox_in_fork *in, bool *again)
+static bool fork_mark(struct cox_engine *e, const struct cox_task *copy, const struct cox_in_fork *in,
+                      bool *again)
 {
     for (uint32_t i = cox_task_next_step(copy, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(copy, i + 1))
         if (!succeeded(copy, i) && task_step_status(copy, i) != COX_STEP_SKIPPED)
@@ -246,10 +249,9 @@ static bool fork_mark(struct cox_engine *e, const struct cox_task *copy, const s
 
 void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
 {
-    struct cox_in_submit same = { .request = in->request,
-                                  .tenant = in->tenant,
-                                  .key = in->key,
-                                  .document = in->document };
+    struct cox_in_submit same = {
+        .request = in->request, .tenant = in->tenant, .key = in->key, .document = in->document
+    };
     if (in->key.len > 0 && task_known_key(e, &same))
         return;
     struct cox_task *copy = fork_source(e, in);

@@ -1,8 +1,8 @@
 /* Tasks that wait leave memory and come back.
  *
- * A tree that only waits (for time, words, approvals) is frozen into bytes: a record says so, the bytes go to the
- * state at once, a stub with the time of its next own wake-up stays. Time, or any word to it, loads the bytes; the
- * record of its return carries them, so that replay never needs the state for it. */
+ * A tree that only waits (for time, words, approvals) is frozen into bytes: a record says so, the bytes go to
+ * the state at once, a stub with the time of its next own wake-up stays. Time, or any word to it, loads the
+ * bytes; the record of its return carries them, so that replay never needs the state for it. */
 #include "expand/expand.h"
 #include "template.h"
 
@@ -27,7 +27,8 @@ static enum rest frame_rest(const struct cox_task *t)
     bool ready = t->n_by_status[COX_STEP_READY] > 0 && !t->root->paused;
     if (ready || t->n_by_status[COX_STEP_RUNNING] > 0 || t->n_watchers > 0 || t->stopping != COX_TASK_NONE)
         return AT_WORK;
-    bool handing = !cox_list_empty(&t->in_linking) || t->n_evaluations > 0 || cox_task_status_final(t->status);
+    bool handing =
+        !cox_list_empty(&t->in_linking) || t->n_evaluations > 0 || cox_task_status_final(t->status);
     return handing ? RESTS_SOON : AT_REST;
 }
 
@@ -38,7 +39,8 @@ void task_may_rest(struct cox_engine *e, struct cox_task *t)
         timer_set(e, &root->rest, mono_after(e, COX_EVICT_AFTER_MS));
 }
 
-/* The earliest moment at which something of this frame happens by itself. False: it is a map's, or at work. */
+/* The earliest moment at which something of this frame happens by itself. False: it is a map's, or at work.
+ */
 static bool frame_wake(const struct cox_task *t, int64_t *wake_wall_ms)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {

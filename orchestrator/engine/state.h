@@ -47,11 +47,11 @@ enum timer_kind {
     TIMER_ATTEMPT,
     TIMER_DEADLINE,
     TIMER_WORKER,
-    TIMER_WAITING,  /* struct expansion */
-    TIMER_MAP,      /* struct map: an item's backoff is over */
-    TIMER_GATE,     /* struct gate: `rate` has room again */
-    TIMER_REST,     /* struct cox_task: it has only waited for a while */
-    TIMER_SLEEPER,  /* struct sleeper */
+    TIMER_WAITING, /* struct expansion */
+    TIMER_MAP,     /* struct map: an item's backoff is over */
+    TIMER_GATE,    /* struct gate: `rate` has room again */
+    TIMER_REST,    /* struct cox_task: it has only waited for a while */
+    TIMER_SLEEPER, /* struct sleeper */
 };
 struct timer {
     struct cox_heap_node node;
@@ -85,9 +85,9 @@ struct history {               /* the newest COX_ATTEMPTS_KEPT */
 };
 
 enum step_flag {
-    STEP_OPEN = 1,        /* durable: its condition was found true, or its owner has opened it */
-    STEP_IN_FALLBACK = 2, /* durable: attempts from here on are the fallback's */
-    STEP_HAS_EXIT = 4,    /* durable: exit_code is of the last attempt */
+    STEP_OPEN = 1,         /* durable: its condition was found true, or its owner has opened it */
+    STEP_IN_FALLBACK = 2,  /* durable: attempts from here on are the fallback's */
+    STEP_HAS_EXIT = 4,     /* durable: exit_code is of the last attempt */
     STEP_EVALUATING = 8,   /* derived: an EVALUATE action is out */
     STEP_UNEVALUATED = 16, /* derived: waits in the engine's list for room to evaluate its input */
     STEP_STOPPING = 32,    /* durable: told to stop; ends CANCELLED whatever its attempt says */
@@ -106,18 +106,18 @@ struct expansion {
     struct value *asked;      /* {"steps", "state"}, while continuing */
     struct value *resume;     /* {"state", "steps"}: given with the next call */
     struct value *errors, *artifacts;
-    struct value *map_items;  /* the list */
+    struct value *map_items; /* the list */
     uint32_t map_n_items;
     bool map_begun;
     uint64_t map_seq; /* of the record that began it */
     /* derived */
     struct step *step;
-    struct cox_task *child; /* the live frame */
-    struct timer timer;     /* TIMER_WAITING: wake-up, or the time limit */
-    bool timed_out;         /* its time limit has passed: what it has begun is being stopped */
+    struct cox_task *child;     /* the live frame */
+    struct timer timer;         /* TIMER_WAITING: wake-up, or the time limit */
+    bool timed_out;             /* its time limit has passed: what it has begun is being stopped */
     struct cox_list in_waiters; /* WAIT signal: in the root's `waiters` */
     struct cox_buf *asked_bytes, *resume_bytes; /* fetched: of those that are stored */
-    struct map *map;            /* expand/map.h */
+    struct map *map;                            /* expand/map.h */
 };
 
 struct step {
@@ -147,7 +147,7 @@ struct step {
     struct backoff *backoff;  /* while READY and backing off */
     struct cox_buf *spec;     /* evaluated off-thread: kept until it is assigned */
     struct expansion *x;      /* NULL for plain steps */
-    int64_t ready_mono_ns;    /* since when it could run but for gates and workers; 0: it cannot, or has begun */
+    int64_t ready_mono_ns; /* since when it could run but for gates and workers; 0: it cannot, or has begun */
 };
 
 /* A word that no step has waited for yet. */
@@ -186,16 +186,16 @@ struct cox_task {
     struct value *outputs;
     struct page **pages; /* n_pages, made on first use */
     uint32_t n_pages;
-    bool paused;               /* roots */
-    struct cox_list signals;   /* roots: struct signal */
+    bool paused;             /* roots */
+    struct cox_list signals; /* roots: struct signal */
     uint64_t last_signal;
     uint32_t n_signals;
-    char *schedule;            /* its name, NULL: submitted */
-    uint64_t *template_pins;   /* [cox_image_n_refs]: revision, 0: none; NULL: none at all */
-    bool holds_templates;      /* derived: its pins are counted */
-    char **version_pins;       /* [n_classes], NULL: none; NULL at all: none */
+    char *schedule;          /* its name, NULL: submitted */
+    uint64_t *template_pins; /* [cox_image_n_refs]: revision, 0: none; NULL: none at all */
+    bool holds_templates;    /* derived: its pins are counted */
+    char **version_pins;     /* [n_classes], NULL: none; NULL at all: none */
     /* durable, frames only: a frame is a task under a step, over its own image or a range of its parent's */
-    cox_task_id parent_id;     /* 0: a root */
+    cox_task_id parent_id; /* 0: a root */
     uint32_t parent_step;
     struct cox_token parent_token; /* of the attempt that opened it */
     uint64_t parent_item;          /* UINT64_MAX: none */
@@ -203,18 +203,18 @@ struct cox_task {
     uint32_t n_steps;              /* in it; of the whole image for others */
     bool own_image;
     struct value *item, *args;
-    int64_t revived_wall_ms;       /* it ended and runs again since then; 0: never */
+    int64_t revived_wall_ms; /* it ended and runs again since then; 0: never */
     /* derived */
     bool claims; /* replay made it from another task's values: they are to be noted as its own */
     struct cox_task *parent, *root; /* root: itself for roots */
     struct cox_list frames;         /* roots: all frames under it, in order of creation */
     struct cox_list in_frames;
-    struct cox_list waiters;        /* roots: expansions that wait for a signal */
+    struct cox_list waiters; /* roots: expansions that wait for a signal */
     uint32_t depth;
-    struct timer rest;              /* roots */
-    uint32_t n_children;            /* frames whose parent is this */
-    uint32_t n_maps;                /* roots: maps of it and its frames whose items are workers' */
-    uint32_t n_compiles;            /* COMPILE, FETCH, COMPOSE actions out for its steps */
+    struct timer rest;   /* roots */
+    uint32_t n_children; /* frames whose parent is this */
+    uint32_t n_maps;     /* roots: maps of it and its frames whose items are workers' */
+    uint32_t n_compiles; /* COMPILE, FETCH, COMPOSE actions out for its steps */
     struct cox_image_task doc;
     struct class **classes; /* by the image's class index */
     struct cox_list in_tasks, in_linking;
@@ -224,11 +224,11 @@ struct cox_task {
     uint32_t n_evaluations;                   /* EVALUATE actions out */
     uint32_t n_watchers;
     bool outputs_evaluating, archived;
-    uint8_t counted;                /* roots: enum cox_task_status under which stats count it */
-    uint16_t tenant_no;             /* stats.h; 0: not asked yet */
-    bool workspaces_known;          /* who owns an image: workspace_owners has been made */
-    uint64_t *workspace_owners;     /* bitmap by step: others work in its files; NULL: none */
-    uint32_t *workspace_workers;    /* roots: refs of workers that hold files of it, each once */
+    uint8_t counted;             /* roots: enum cox_task_status under which stats count it */
+    uint16_t tenant_no;          /* stats.h; 0: not asked yet */
+    bool workspaces_known;       /* who owns an image: workspace_owners has been made */
+    uint64_t *workspace_owners;  /* bitmap by step: others work in its files; NULL: none */
+    uint32_t *workspace_workers; /* roots: refs of workers that hold files of it, each once */
     uint32_t n_workspace_workers;
     struct timer deadline;
     struct cox_map64 *worker_names; /* thawed tasks only: worker ref -> id */
@@ -262,14 +262,14 @@ struct backoff {
 enum asked_kind {
     ASKED_SPEC,
     ASKED_CONDITION,
-    ASKED_OUTPUTS,  /* step is COX_IMAGE_NONE */
-    ASKED_INPUTS,   /* of a sub-task, the time of a wait, a prompt: what begins a WAITING step */
-    ASKED_LIST,     /* a map's items */
-    ASKED_IMAGE,    /* COMPILE: a frame's image */
-    ASKED_OUTPUT,   /* COMPOSE: a map's output */
-    ASKED_ITEMS,    /* FETCH: a map's items after recovery */
-    ASKED_BATCH,    /* a map's specs that are large */
-    ASKED_STEPS     /* FETCH: {"steps", "state"} that is stored */
+    ASKED_OUTPUTS, /* step is COX_IMAGE_NONE */
+    ASKED_INPUTS,  /* of a sub-task, the time of a wait, a prompt: what begins a WAITING step */
+    ASKED_LIST,    /* a map's items */
+    ASKED_IMAGE,   /* COMPILE: a frame's image */
+    ASKED_OUTPUT,  /* COMPOSE: a map's output */
+    ASKED_ITEMS,   /* FETCH: a map's items after recovery */
+    ASKED_BATCH,   /* a map's specs that are large */
+    ASKED_STEPS    /* FETCH: {"steps", "state"} that is stored */
 };
 struct evaluation {
     uint64_t ticket;
@@ -282,13 +282,13 @@ struct evaluation {
 
 /* A task that waits and left memory: its tree is in the state (expand/sleep.c). */
 struct sleeper {
-    struct entity entity;  /* id: task */
-    int64_t wake_wall_ms;  /* 0: only a word wakes it */
-    uint32_t n_steps;      /* counted in n_live_steps */
+    struct entity entity;    /* id: task */
+    int64_t wake_wall_ms;    /* 0: only a word wakes it */
+    uint32_t n_steps;        /* counted in n_live_steps */
     uint64_t *template_pins; /* what its tree keeps alive */
     uint32_t n_template_pins;
-    bool holds_templates;  /* derived: they are counted */
-    struct cox_buf bytes;  /* before recovered(): to be handed over again */
+    bool holds_templates; /* derived: they are counted */
+    struct cox_buf bytes; /* before recovered(): to be handed over again */
     struct timer timer;
     bool loading;
     struct cox_list inputs; /* words that came meanwhile: struct kept_input */
@@ -362,8 +362,8 @@ struct worker {
     size_t n_handlers;
     uint64_t granted, taken; /* credit, cumulative on the session */
     bool draining;
-    bool cordoned; /* durable */
-    bool gone;     /* declared lost, and not back since */
+    bool cordoned;              /* durable */
+    bool gone;                  /* declared lost, and not back since */
     uint8_t counted;            /* stats.h: the state under which it is counted */
     struct cox_slice *versions; /* [n_handlers] */
     struct cox_list pinned;     /* classes of which only this worker may take steps */
@@ -464,20 +464,20 @@ struct cox_engine {
     struct cox_mapb keys;
     struct cox_list key_list;
 
-    struct cox_map64 sleepers; /* task -> sleeper */
-    struct cox_map64 templates; /* revision -> struct template */
+    struct cox_map64 sleepers;           /* task -> sleeper */
+    struct cox_map64 templates;          /* revision -> struct template */
     struct kept_index templates_by_name; /* the newest revisions */
     struct cox_list templates_unused;
     struct cox_map64 schedules; /* number -> struct schedule */
     struct kept_index schedules_by_name;
-    struct cox_heap schedules_due; /* struct schedule by wall time */
+    struct cox_heap schedules_due;        /* struct schedule by wall time */
     int64_t wall_moved_ms, wall_moved_ns; /* the wall clock, and when it last changed */
-    uint64_t kept_len; /* bytes of templates and schedules */
-    struct cox_mapb gates; /* tenant NUL kind key -> struct gate */
-    struct cox_map64 holds; /* struct step as a number -> struct hold */
-    struct cox_list gates_due; /* may let somebody through */
-    bool gates_open; /* false until recovery has given their permits to all that run */
-    struct cox_mapb tenants; /* name -> number, stats.h */
+    uint64_t kept_len;                    /* bytes of templates and schedules */
+    struct cox_mapb gates;                /* tenant NUL kind key -> struct gate */
+    struct cox_map64 holds;               /* struct step as a number -> struct hold */
+    struct cox_list gates_due;            /* may let somebody through */
+    bool gates_open;                      /* false until recovery has given their permits to all that run */
+    struct cox_mapb tenants;              /* name -> number, stats.h */
     char **tenant_names;
     uint32_t n_tenants;
     uint64_t map_len_held;
@@ -526,7 +526,7 @@ uint64_t emit(struct cox_engine *e, const struct record *r);
 void frame_attach(struct cox_engine *e, struct cox_task *t); /* to its parent, when that is known */
 uint32_t task_n_members(const struct cox_task *t);           /* steps that run in this frame */
 uint32_t page_n_steps(const struct cox_task *t, uint32_t no);
-bool task_has_step(const struct cox_task *t, uint32_t step); /* its page exists */
+bool task_has_step(const struct cox_task *t, uint32_t step);         /* its page exists */
 enum cox_task_status task_shown_status(const struct cox_task *root); /* with WAITING and PAUSED */
 void task_begin(struct cox_engine *e, struct cox_task *t);
 void task_finish(struct cox_engine *e, struct cox_task *t, const struct record_finished *f);
@@ -548,7 +548,7 @@ static inline bool step_is_inner(const struct cox_task *t, uint32_t step, const 
 }
 
 bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in); /* true: answered */
-bool task_has_room(struct cox_engine *e, const struct cox_image *img); /* false is counted as a refusal */
+bool task_has_room(struct cox_engine *e, const struct cox_image *img);     /* false is counted as a refusal */
 void task_refuse_full(struct cox_engine *e, uint64_t request);
 
 /* ---- words.c: what people say to a live task ---- */
@@ -563,7 +563,7 @@ void reply(struct cox_engine *e, uint64_t request, enum cox_err err, const struc
            const char *message);
 
 /* ---- sleep.c: tasks that wait leave memory and come back ---- */
-void task_may_rest(struct cox_engine *e, struct cox_task *t); /* something of it has come to rest */
+void task_may_rest(struct cox_engine *e, struct cox_task *t);  /* something of it has come to rest */
 void task_rested(struct cox_engine *e, struct cox_task *root); /* TIMER_REST */
 void sleeper_timer(struct cox_engine *e, struct sleeper *sl);
 /* True when the task sleeps: the input was kept, it is handled once the task is back. */
@@ -600,8 +600,9 @@ struct task_made {
     cox_task_id task;
     const char *message, *place; /* as in cox_act_reply */
 };
-/* A task from in->image; `request` and a known key are the caller's business. `schedule`: who makes it, or empty.
- * Errors: FULL: no room now; INVALID: it names a template that is not there; INTERNAL: a damaged image. */
+/* A task from in->image; `request` and a known key are the caller's business. `schedule`: who makes it, or
+ * empty. Errors: FULL: no room now; INVALID: it names a template that is not there; INTERNAL: a damaged
+ * image. */
 enum cox_err task_make(struct cox_engine *e, const struct cox_in_submit *in, struct cox_slice schedule,
                        struct task_made *ret);
 void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,

@@ -16,14 +16,14 @@
  *     │          └─refused─> FAILED  └──────────────────────────────┘
  *     └─cancelled (both) ─> CANCELLED
  *
- *  WAITING stands where RUNNING does for steps that no slot runs, and for a program that will be called again.
+ *  WAITING stands where RUNNING does for steps that no slot runs, and for a program that will be called
+ * again.
  */
 #define MAY(s) (1u << COX_STEP_##s)
 static const uint32_t step_may_move_to[COX_STEP_STATUS_NR] = {
     [COX_STEP_BLOCKED] =
         MAY(READY) | MAY(RUNNING) | MAY(WAITING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
-    [COX_STEP_READY] =
-        MAY(READY) | MAY(RUNNING) | MAY(WAITING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
+    [COX_STEP_READY] = MAY(READY) | MAY(RUNNING) | MAY(WAITING) | MAY(SKIPPED) | MAY(FAILED) | MAY(CANCELLED),
     [COX_STEP_RUNNING] = MAY(READY) | MAY(WAITING) | MAY(SUCCEEDED) | MAY(FAILED) | MAY(CANCELLED),
     [COX_STEP_WAITING] = MAY(READY) | MAY(SUCCEEDED) | MAY(FAILED) | MAY(CANCELLED),
 };
@@ -363,7 +363,8 @@ void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct step *s = task_step(t, step);
     struct cox_image_step doc;
     cox_image_step(&t->image, step, &doc);
-    if (s->status == COX_STEP_RUNNING || s->status == COX_STEP_WAITING || s->flags & STEP_EVALUATING || t->stopping != COX_TASK_NONE)
+    if (s->status == COX_STEP_RUNNING || s->status == COX_STEP_WAITING || s->flags & STEP_EVALUATING ||
+        t->stopping != COX_TASK_NONE)
         return;
     bool go, failure;
     if (s->flags & (STEP_OPEN | STEP_IN_FALLBACK) || s->status == COX_STEP_READY) {

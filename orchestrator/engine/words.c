@@ -201,7 +201,8 @@ void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in)
         return;
     }
     char *reason = cox_strndup((const char *)in->reason.data, in->reason.len);
-    task_stop(e, t, COX_TASK_CANCELLED, COX_CODE_CANCELLED, in->reason.len > 0 ? reason : "cancelled by request");
+    task_stop(e, t, COX_TASK_CANCELLED, COX_CODE_CANCELLED,
+              in->reason.len > 0 ? reason : "cancelled by request");
     cox_free(reason);
     reply(e, in->request, COX_OK, t, NULL);
 }

@@ -1,4 +1,5 @@
-/* Steps that wait and expand, told as timelines: races, sub-tasks, waits, approvals, programs called again. */
+/* Steps that wait and expand, told as timelines: races, sub-tasks, waits, approvals, programs called again.
+ */
 #include "trace.h"
 #include "trace_kept.h"
 
@@ -9,11 +10,13 @@
 #include <cmocka.h>
 
 #define DOC(steps) "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{" steps "}}"
-#define DOC_OUT(steps, out) "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{" steps "},\"outputs\":{" out "}}"
+#define DOC_OUT(steps, out)                                                                                  \
+    "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{" steps "},\"outputs\":{" out "}}"
 #define RUN "\"run\":{\"argv\":[\"true\"]}"
 #define RACE "\"r\":{\"race\":[{" RUN "},{" RUN "}]}"
 #define CHILD                                                                                                \
-    "{\"api_version\":\"v1\",\"kind\":\"template\",\"name\":\"child\",\"inputs\":{\"x\":{\"type\":\"integer\"}}," \
+    "{\"api_version\":\"v1\",\"kind\":\"template\",\"name\":\"child\",\"inputs\":{\"x\":{\"type\":"          \
+    "\"integer\"}},"                                                                                         \
     "\"steps\":{\"a\":{" RUN "}},\"outputs\":{\"y\":\"${{ inputs.x + 1 }}\"}}"
 
 /* ---- race ---- */
@@ -54,12 +57,13 @@ static void a_race_tried_again_begins_with_all_its_alternatives(void **state)
     (void)state;
     struct trace *t = trace_begin();
     attach(t, "w1", 9);
-    submit(t, DOC("\"r\":{\"race\":[{" RUN "},{" RUN "}],\"retry\":{\"max_attempts\":2,\"initial_backoff\":\"1s\"}}"));
+    submit(t, DOC("\"r\":{\"race\":[{" RUN "},{" RUN
+                  "}],\"retry\":{\"max_attempts\":2,\"initial_backoff\":\"1s\"}}"));
     fails(t, "w1", "r.0", COX_CODE_EXIT_NONZERO);
     ignore(t);
     fails(t, "w1", "r.1", COX_CODE_EXIT_NONZERO);
-    expect(t, "r.1 FAILED after EXIT_NONZERO", "r retries after EXIT_NONZERO", "r.0 begins anew", "r.1 begins anew",
-           "answer accepted to w1");
+    expect(t, "r.1 FAILED after EXIT_NONZERO", "r retries after EXIT_NONZERO", "r.0 begins anew",
+           "r.1 begins anew", "answer accepted to w1");
     crash(t);
     ignore(t);
     attach(t, "w1", 9);
@@ -125,7 +129,8 @@ static void a_wait_until_the_past_is_over_at_once_and_no_time_fails(void **state
 {
     (void)state;
     struct trace *t = trace_begin();
-    submit(t, "{\"api_version\":\"v1\",\"name\":\"t\",\"inputs\":{\"at\":{\"type\":\"string\",\"default\":\"noon\"}},"
+    submit(t, "{\"api_version\":\"v1\",\"name\":\"t\",\"inputs\":{\"at\":{\"type\":\"string\",\"default\":"
+              "\"noon\"}},"
               "\"steps\":{\"a\":{\"wait\":{\"until\":\"1970-01-01T00:00:01Z\"}},"
               "\"b\":{\"wait\":{\"until\":\"${{ inputs.at }}\"}}}}");
     ignore(t);
@@ -162,8 +167,9 @@ static void signals_are_taken_in_order_each_once(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
-    submit(t, DOC_OUT("\"a\":{\"wait\":{\"signal\":\"s\"}},\"b\":{\"needs\":[\"a\"],\"wait\":{\"signal\":\"s\"}}",
-                      "\"a\":\"${{ steps.a.output }}\",\"b\":\"${{ steps.b.output }}\""));
+    submit(t, DOC_OUT(
+                  "\"a\":{\"wait\":{\"signal\":\"s\"}},\"b\":{\"needs\":[\"a\"],\"wait\":{\"signal\":\"s\"}}",
+                  "\"a\":\"${{ steps.a.output }}\",\"b\":\"${{ steps.b.output }}\""));
     ignore(t);
     signal_task(t, 1, "s", "1");
     expect(t, "signal s", "a SUCCEEDED", "b waits: s", "reply ok t0-000001");
@@ -182,7 +188,8 @@ static void an_approval_is_answered_once(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
-    submit(t, DOC_OUT("\"a\":{\"approval\":{\"prompt\":\"Sure?\"}}", "\"c\":\"${{ steps.a.output.comment }}\""));
+    submit(t,
+           DOC_OUT("\"a\":{\"approval\":{\"prompt\":\"Sure?\"}}", "\"c\":\"${{ steps.a.output.comment }}\""));
     expect(t, "a waits: Sure?", "reply ok t0-000001");
     answer_approval(t, 1, "b", true, "");
     expect(t, "reply not found: the task has no such step now");
@@ -227,7 +234,8 @@ static void a_sub_task_runs_in_a_frame_and_its_outputs_are_the_step_s(void **sta
     struct trace *t = trace_begin();
     keep_template(t, CHILD);
     attach(t, "w1", 9);
-    submit(t, DOC_OUT("\"s\":{\"task\":{\"ref\":\"child@1\",\"inputs\":{\"x\":4}}}", "\"y\":\"${{ steps.s.output.y }}\""));
+    submit(t, DOC_OUT("\"s\":{\"task\":{\"ref\":\"child@1\",\"inputs\":{\"x\":4}}}",
+                      "\"y\":\"${{ steps.s.output.y }}\""));
     ignore(t);
     assert_string_equal(reason_of(t, 1, "s"), "expanding");
     compile(t);
@@ -256,8 +264,8 @@ static void what_begins_a_sub_task_survives_a_crash_at_each_point(void **state)
     expect(t, "frame 2 under s");
     cancel(t, 1, "enough");
     expect(t, "task stops: enough", "task stops: what it is part of was stopped",
-           "task CANCELLED CANCELLED: what it is part of was stopped", "s CANCELLED", "task CANCELLED CANCELLED: enough",
-           "reply ok t0-000001");
+           "task CANCELLED CANCELLED: what it is part of was stopped", "s CANCELLED",
+           "task CANCELLED CANCELLED: enough", "reply ok t0-000001");
     trace_end(t);
 }
 
@@ -272,16 +280,17 @@ static void a_failed_sub_task_names_its_step_and_is_tried_again_in_a_new_frame(v
     compile(t);
     ignore(t);
     fails_in(t, 2, "w1", "a", COX_CODE_EXIT_NONZERO);
-    expect(t, "2/a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke", "s retries after EXIT_NONZERO",
-           "answer accepted to w1");
+    expect(t, "2/a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke",
+           "s retries after EXIT_NONZERO", "answer accepted to w1");
     archived(t, 2);
     after_ms(t, 1000);
     ignore(t);
     compile(t);
     expect(t, "frame 3 under s", "assign 3/a#1 to w1");
     fails_in(t, 3, "w1", "a", COX_CODE_EXIT_NONZERO);
-    expect(t, "3/a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke", "s FAILED after EXIT_NONZERO",
-           "task FAILED EXIT_NONZERO: step a: it broke", "answer accepted to w1");
+    expect(t, "3/a FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke",
+           "s FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: step a: it broke",
+           "answer accepted to w1");
     trace_end(t);
 }
 
@@ -338,7 +347,9 @@ static void a_step_that_fails_is_told_to_the_program(void **state)
     attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 9, .handlers = "p@1,run" });
     ignore(t);
     fails_in(t, 2, "w1", "x", COX_CODE_TIMEOUT);
-#define TOLD "{\"x\":{\"status\":\"FAILED\",\"output\":null,\"error\":{\"code\":\"TIMEOUT\",\"message\":\"it broke\"}}}"
+#define TOLD                                                                                                 \
+    "{\"x\":{\"status\":\"FAILED\",\"output\":null,\"error\":{\"code\":\"TIMEOUT\",\"message\":\"it "        \
+    "broke\"}}}"
     expect(t, "2/x FAILED after TIMEOUT", "task SUCCEEDED " TOLD, "p is called again with " TOLD,
            "answer accepted to w1", "assign p#2 to w1");
     fails(t, "w1", "p", COX_CODE_EXIT_NONZERO); /* the call, not the steps before it */

@@ -567,6 +567,24 @@ static void a_list_of_megabytes_stays_out_of_the_log(void **state)
     trace_end(t);
 }
 
+static void a_list_that_was_lost_fails_the_map(void **state)
+{
+    (void)state;
+    struct trace *t = begin(9);
+    submit(t,
+           DOC("\"a\":{" RUN "}," SCAN("\"over\":\"${{ steps.a.output.files }}\",\"max_parallel\":1", ECHO)));
+    succeed_with(t, "a", numbers(600, "xxxxxxxx"));
+    evaluate(t);
+    crash(t);
+    ignore(t);
+    fetch_nothing(t);
+    expect_nothing(t); /* an item is still with its worker */
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 4, .credit = 9 });
+    expect(t, "scan[0] CANCELLED", "scan FAILED after INTERNAL",
+           "task FAILED INTERNAL: the map's list cannot be read any more");
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -597,6 +615,7 @@ int main(void)
         cmocka_unit_test(a_failed_frame_is_a_failed_item_and_stops_the_others),
         cmocka_unit_test(a_paused_task_gives_no_items),
         cmocka_unit_test(a_list_of_megabytes_stays_out_of_the_log),
+        cmocka_unit_test(a_list_that_was_lost_fails_the_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,9 +194,9 @@ uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *name)
 const char *reason_of(struct trace *t, uint32_t task_no, const char *name)
 {
     static const char *const texts[] = {
-        "",            "dependencies", "backoff", "no worker", "no capacity", "evaluating", "worker away",
-        "cancelling",  "paused",       "concurrency", "rate", "affinity", "version", "timer", "signal", "approval",
-        "children",    "items",        "expanding"
+        "",           "dependencies", "backoff",     "no worker", "no capacity", "evaluating", "worker away",
+        "cancelling", "paused",       "concurrency", "rate",      "affinity",    "version",    "timer",
+        "signal",     "approval",     "children",    "items",     "expanding"
     };
     return texts[step_of(t, task_no, name).reason];
 }

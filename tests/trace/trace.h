@@ -34,7 +34,8 @@ void set_paused(struct trace *t, uint32_t task_no, bool paused);
 void set_clock_back(struct trace *t, int64_t ms); /* the wall clock of the host */
 void after_ms(struct trace *t, int64_t ms);       /* time passes; due timers fire, in their order */
 
-void away_ms(struct trace *t, int64_t ms); /* time passes, and nobody looks: before a crash(), coxd was down */
+void away_ms(struct trace *t,
+             int64_t ms); /* time passes, and nobody looks: before a crash(), coxd was down */
 
 /* For vocabulary in other files (trace_kept.h). */
 int64_t wake_in_ms(const struct trace *t); /* when the engine wants to be called */
@@ -85,6 +86,7 @@ void compose(struct trace *t);
 size_t log_len(const struct trace *t); /* bytes of records so far */
 /* Answers the oldest FETCH still open. */
 void fetch(struct trace *t);
+void fetch_nothing(struct trace *t); /* it cannot be read any more */
 
 /* Reports with a token of the test's own. */
 void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step,
@@ -111,10 +113,11 @@ void answer_approval(struct trace *t, uint32_t task_no, const char *address, boo
 void pause_task(struct trace *t, uint32_t task_no, bool pause);
 void want(struct trace *t, uint32_t task_no); /* that it should be in memory */
 void cancel_step(struct trace *t, uint32_t task_no, const char *address);
-void load(struct trace *t); /* answers the newest LOAD */
-void retry_task(struct trace *t, uint32_t task_no); /* from the archive */
+void load(struct trace *t);                                        /* answers the newest LOAD */
+void retry_task(struct trace *t, uint32_t task_no);                /* from the archive */
 void fork_task(struct trace *t, uint32_t task_no, const char *at); /* from memory, else from the archive */
-void continues(struct trace *t, const char *worker, uint32_t task_no, const char *step, const char *asked_json);
+void continues(struct trace *t, const char *worker, uint32_t task_no, const char *step,
+               const char *asked_json);
 
 /* What happened since the last expect(), in order, all of it. */
 void expect_lines(struct trace *t, const char *file, int line, const char *const *lines, size_t n);

@@ -1,5 +1,5 @@
-/* What the files of the teller share: trace_tell.c puts into words, trace_story.c makes inputs, trace_answer.c plays
- * the compile thread and the store, trace.c is the life of it all. */
+/* What the files of the teller share: trace_tell.c puts into words, trace_story.c makes inputs,
+ * trace_answer.c plays the compile thread and the store, trace.c is the life of it all. */
 #ifndef TRACE_STATE_H
 #define TRACE_STATE_H
 

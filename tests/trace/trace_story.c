@@ -96,7 +96,6 @@ static size_t split(const char *text, char *copy, const char **ret, size_t max)
     return n;
 }
 
-
 /* "lint@1=1.4.2": a handler and its exact version. */
 static struct cox_slice handler(const char *text, struct cox_slice *ret_version)
 {

@@ -139,7 +139,8 @@ static void keep_payload(struct trace *t, const struct cox_action *a)
     if (a->u.payload.bytes.len > 0)
         keep_bytes(t, &a->u.payload.hash, a->u.payload.bytes);
     else /* a blob: only its owner is noted */
-        assert_non_null(cox_mapb_get(&t->payloads, cox_slice(a->u.payload.hash.b, sizeof a->u.payload.hash.b)));
+        assert_non_null(
+            cox_mapb_get(&t->payloads, cox_slice(a->u.payload.hash.b, sizeof a->u.payload.hash.b)));
 }
 
 static void keep_batch(struct trace *t, const struct cox_act_assign *a)
@@ -192,8 +193,8 @@ static void keep_compile(struct trace *t, const struct cox_act_compile *c)
     *o = (struct open_compile){ .ticket = c->ticket, .kind = c->kind };
     cox_buf_append_slice(&o->document, c->document.bytes);
     cox_buf_append_slice(&o->inputs, c->inputs_json);
-    say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps", (int)c->inputs_json.len,
-        (const char *)c->inputs_json.data);
+    say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps",
+        (int)c->inputs_json.len, (const char *)c->inputs_json.data);
 }
 
 static void say_action(struct trace *t, const struct cox_action *a)
@@ -289,7 +290,8 @@ static void say_frame(struct trace *t, const struct record *r)
     char item[32] = "";
     if (f->item != UINT64_MAX)
         snprintf(item, sizeof item, "[%u]", (unsigned)f->item);
-    say(t, "frame %u under %s%s", (unsigned)(r->task & 0xffffffff), step_name(t, f->parent, f->parent_step), item);
+    say(t, "frame %u under %s%s", (unsigned)(r->task & 0xffffffff), step_name(t, f->parent, f->parent_step),
+        item);
 }
 
 static void say_expansion(struct trace *t, const struct record *r)
@@ -353,8 +355,8 @@ static void say_record(struct trace *t, const struct record *r)
         say(t, "%s taken back from its worker", step_name(t, r->task, r->step));
         break;
     case RECORD_ATTEMPT_ENDED: {
-        static const char *const next[] = { "SUCCEEDED",  "retries", "goes to another worker",
-                                            "falls back", "FAILED",  "CANCELLED", "asks for steps" };
+        static const char *const next[] = { "SUCCEEDED", "retries",   "goes to another worker", "falls back",
+                                            "FAILED",    "CANCELLED", "asks for steps" };
         bool plain = r->u.ended.code == COX_CODE_NONE || r->u.ended.next == NEXT_CANCEL;
         say(t, "%s %s%s%s", step_name(t, r->task, r->step), next[r->u.ended.next], plain ? "" : " after ",
             plain ? "" : cox_code_text(r->u.ended.code));

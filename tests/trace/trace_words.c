@@ -19,8 +19,9 @@ void signal_task(struct trace *t, uint32_t task_no, const char *name, const char
     in.u.signal.request = ++t->next_request;
     in.u.signal.task = task_no;
     in.u.signal.name = cox_slice_str(name);
-    in.u.signal.payload =
-        (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = cox_slice_str(json), .size = strlen(json) };
+    in.u.signal.payload = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE,
+                                                .bytes = cox_slice_str(json),
+                                                .size = strlen(json) };
     step(t, &in);
 }
 
@@ -129,7 +130,8 @@ void fork_task(struct trace *t, uint32_t task_no, const char *at)
 
 /* ---- programs ---- */
 
-void continues(struct trace *t, const char *worker, uint32_t task_no, const char *name, const char *asked_json)
+void continues(struct trace *t, const char *worker, uint32_t task_no, const char *name,
+               const char *asked_json)
 {
     struct cox_input in = { .kind = COX_IN_RESULT };
     in.u.result.session = session_of(t, worker);

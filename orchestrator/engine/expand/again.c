@@ -40,8 +40,8 @@ static bool fetch(struct cox_engine *e, struct cox_task *t, uint32_t step, const
 bool again_needs_fetch(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     const struct expansion *x = task_step(t, step)->x;
-    return x->resume != NULL && (fetch(e, t, step, x->asked, x->asked_bytes) ||
-                                 fetch(e, t, step, x->resume, x->resume_bytes));
+    return x->resume != NULL &&
+           (fetch(e, t, step, x->asked, x->asked_bytes) || fetch(e, t, step, x->resume, x->resume_bytes));
 }
 
 static struct cox_slice bytes_of(const struct value *v, const struct cox_buf *fetched)

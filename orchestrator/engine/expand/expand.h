@@ -1,23 +1,20 @@
 /* Expansion: steps that no slot runs. They wait for time, a word, steps of their own.
  *
- *     READY ──expand_begin──> WAITING ──expand_end──> what follows any attempt: SUCCEEDED, retry, fallback ...
- *                                │
- *                                └─ its kind: race.c  inner steps of the same frame, the first success wins
- *                                             subtask.c  a frame over a template's image
- *                                             wait.c  time, a signal, an approval
- *                                             again.c  steps that a program asked for, then the program again
- *                                             map.c  the step once for each item
+ *     READY ──expand_begin──> WAITING ──expand_end──> what follows any attempt: SUCCEEDED, retry, fallback
+ * ... │ └─ its kind: race.c  inner steps of the same frame, the first success wins subtask.c  a frame over a
+ * template's image wait.c  time, a signal, an approval again.c  steps that a program asked for, then the
+ * program again map.c  the step once for each item
  *
- * To the rest of the engine such a step has an attempt that no worker runs: it is recorded by WAITING, ends by
- * ATTEMPT_ENDED, and is retried, replaced by a fallback, failed as any other. A frame (frame.c) is a task under a
- * step: same pages, same records, same life; its end is told to the step it is under.
+ * To the rest of the engine such a step has an attempt that no worker runs: it is recorded by WAITING, ends
+ * by ATTEMPT_ENDED, and is retried, replaced by a fallback, failed as any other. A frame (frame.c) is a task
+ * under a step: same pages, same records, same life; its end is told to the step it is under.
  */
 #ifndef ENGINE_EXPAND_H
 #define ENGINE_EXPAND_H
 
 #include "../state.h"
 
-struct expansion *step_expansion(struct step *s); /* made when it is missing */
+struct expansion *step_expansion(struct step *s);          /* made when it is missing */
 void expansion_free(struct cox_engine *e, struct step *s); /* e may be NULL: a thawed task's */
 
 /* A READY step's turn to begin, for kinds that no slot runs and for maps. */
@@ -55,7 +52,8 @@ void frame_finish_range(struct cox_engine *e, struct cox_task *frame); /* as its
 void race_begin(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void race_inner_ended(struct cox_engine *e, struct cox_task *t, uint32_t owner);
 void race_stop(struct cox_engine *e, struct cox_task *t, uint32_t step);
-void inner_close(struct cox_engine *e, struct cox_task *t, uint32_t owner); /* the owner is over: so are they */
+void inner_close(struct cox_engine *e, struct cox_task *t,
+                 uint32_t owner); /* the owner is over: so are they */
 
 /* ---- subtask.c ---- */
 void subtask_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice inputs_json);

@@ -27,7 +27,8 @@ struct cox_task *frame_open_item(struct cox_engine *e, struct cox_task *t, uint3
                                  struct cox_slice item_json)
 {
     struct record_frame f = { .item = item, .first = step + 1 };
-    f.item_json = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = item_json, .size = item_json.len };
+    f.item_json =
+        (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = item_json, .size = item_json.len };
     return frame_open(e, t, step, &f);
 }
 
@@ -51,8 +52,8 @@ void frame_finish_range(struct cox_engine *e, struct cox_task *frame)
     task_finish(e, frame, &f);
 }
 
-static void subtask_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_task *frame,
-                          const struct cox_payload *outputs)
+static void subtask_ended(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                          const struct cox_task *frame, const struct cox_payload *outputs)
 {
     struct record_ended en = { .status = COX_ATTEMPT_SUCCEEDED, .cpu_us = frame->cpu_us };
     struct cox_buf text = { 0 };
@@ -80,8 +81,9 @@ void frame_ended(struct cox_engine *e, struct cox_task *frame, const struct cox_
     struct step *s = task_step(t, frame->parent_step);
     if (frame->parent_item == UINT64_MAX && s->x != NULL && s->x->child == frame)
         s->x->child = NULL;
-    bool current = s->status == COX_STEP_WAITING &&
-                   (s->x->continuing ? s->x->frame == frame->id : cox_token_eq(s->token, frame->parent_token));
+    bool current =
+        s->status == COX_STEP_WAITING &&
+        (s->x->continuing ? s->x->frame == frame->id : cox_token_eq(s->token, frame->parent_token));
     if (!current)
         return;
     if (frame->parent_item != UINT64_MAX)
@@ -155,7 +157,8 @@ static bool parse_item(struct cox_slice s, uint64_t *ret)
     return true;
 }
 
-static bool find_in(const struct cox_task *t, struct cox_slice address, uint32_t *ret_step, uint64_t *ret_item)
+static bool find_in(const struct cox_task *t, struct cox_slice address, uint32_t *ret_step,
+                    uint64_t *ret_item)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
         struct cox_image_step doc;

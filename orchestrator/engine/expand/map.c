@@ -369,6 +369,8 @@ static void end_stopped(struct cox_engine *e, struct map *m)
         en.status = COX_ATTEMPT_CANCELLED;
     } else if (m->stop_code == COX_CODE_WORKER_LOST) {
         cox_buf_append_str(&text, "its workspace was lost with its worker");
+    } else if (m->stop_code == COX_CODE_INTERNAL) {
+        cox_buf_append_str(&text, "the map's list cannot be read any more");
     } else if (m->stop_code == COX_CODE_OUTPUT_TOO_LARGE) {
         cox_buf_printf(&text, "the items' outputs have more than %u bytes", COX_BLOB_LEN_MAX);
     } else {
@@ -563,7 +565,10 @@ void map_fetched(struct cox_engine *e, const struct evaluation *ev, struct cox_s
     if (m == NULL || m->ticket != ev->ticket)
         return;
     m->ticket = 0;
-    map_list_take(e, m, bytes, false);
+    if (bytes.len > 0)
+        map_list_take(e, m, bytes, false);
+    else
+        stop(e, m, COX_CODE_INTERNAL);
     map_go_on(e, m);
 }
 

@@ -37,7 +37,8 @@ static void race_won(struct cox_engine *e, struct cox_task *t, uint32_t step, ui
     expand_end(e, t, step, &en); /* the others are closed when it settles */
 }
 
-static void race_lost(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t first_failed, uint32_t n)
+static void race_lost(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t first_failed,
+                      uint32_t n)
 {
     struct cox_buf text = { 0 };
     struct record_ended en = { .status = COX_ATTEMPT_CANCELLED, .code = COX_CODE_CANCELLED };

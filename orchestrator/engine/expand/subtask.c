@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* The revision that was pinned when the frame's task was made. */
-static const struct template *pinned(const struct cox_engine *e, const struct cox_task *t, struct cox_slice ref)
+static const struct template *pinned(const struct cox_engine *e, const struct cox_task *t,
+                                     struct cox_slice ref)
 {
     while (!t->own_image)
         t = t->parent;
@@ -38,7 +39,8 @@ void subtask_compile(struct cox_engine *e, struct cox_task *t, uint32_t step, st
     c.document.bytes = cox_slice(cox_arena_dup(&e->fx->arena, document.data, document.len), document.len);
     if (inputs_json.len == 0)
         inputs_json = cox_slice_str("{}");
-    c.inputs_json = cox_slice(cox_arena_dup(&e->fx->arena, inputs_json.data, inputs_json.len), inputs_json.len);
+    c.inputs_json =
+        cox_slice(cox_arena_dup(&e->fx->arena, inputs_json.data, inputs_json.len), inputs_json.len);
     act(e, COX_ACT_COMPILE)->u.compile = c;
 }
 
@@ -89,7 +91,8 @@ void expand_compiled(struct cox_engine *e, const struct cox_in_compiled *in)
     struct step *s = task_step(t, ev->step);
     t->n_evaluations--;
     s->flags &= (uint8_t)~STEP_EVALUATING;
-    bool stopped = t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING || s->x == NULL || s->x->timed_out;
+    bool stopped =
+        t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING || s->x == NULL || s->x->timed_out;
     if (s->status == COX_STEP_WAITING && !stopped && s->x->child == NULL)
         open_compiled(e, t, ev->step, in);
     settle_all(e);

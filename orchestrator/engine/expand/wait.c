@@ -129,8 +129,9 @@ enum cox_err approval_answer(struct cox_engine *e, struct cox_task *t, uint32_t 
         return COX_ERR_INVALID;
     }
     if (s->status != COX_STEP_WAITING) {
-        *ret_message = cox_step_status_final((enum cox_step_status)s->status) ? "it has been answered already"
-                                                                              : "it does not wait for an answer yet";
+        *ret_message = cox_step_status_final((enum cox_step_status)s->status)
+                           ? "it has been answered already"
+                           : "it does not wait for an answer yet";
         return COX_ERR_INVALID;
     }
     answered(e, t, step, in->approve, in->comment, in->by, "rejected");

@@ -575,14 +575,27 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
         apply_signal_taken(e, seq, t->root, r->u.ended.took_signal);
 }
 
+static void apply_epoch(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    if (e->meta.entity.applied_seq >= seq)
+        return;
+    e->meta.epoch = r->u.epoch;
+    entity_touch(e, &e->meta.entity, seq);
+}
+
+static void apply_fork(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    apply_task_number(e, seq, r->task);
+    if (r->u.forked.key.len > 0)
+        apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key, &r->u.forked.document);
+    apply_forked(e, seq, r);
+}
+
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     switch (r->type) {
     case RECORD_EPOCH:
-        if (e->meta.entity.applied_seq < seq) {
-            e->meta.epoch = r->u.epoch;
-            entity_touch(e, &e->meta.entity, seq);
-        }
+        apply_epoch(e, seq, r);
         break;
     case RECORD_TASK_SUBMITTED:
         apply_submitted(e, seq, r);
@@ -613,34 +626,7 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         apply_revived(e, seq, r);
         break;
     case RECORD_TASK_FORKED:
-        apply_task_number(e, seq, r->task);
-        if (r->u.forked.key.len > 0)
-            apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key,
-                      &r->u.forked.document);
-        apply_forked(e, seq, r);
-        break;
-    case RECORD_STEP_OPENED:
-    case RECORD_STEP_SKIPPED:
-    case RECORD_STEP_REFUSED:
-    case RECORD_STEP_CANCELLED:
-    case RECORD_STEP_RESET:
-    case RECORD_ASSIGNED:
-    case RECORD_ATTEMPT_ENDED:
-    case RECORD_UNASSIGNED:
-    case RECORD_WAITING:
-    case RECORD_CONTINUED:
-    case RECORD_MAP_BEGUN:
-    case RECORD_ITEMS_ASSIGNED:
-    case RECORD_ITEMS_ENDED:
-    case RECORD_ITEMS_UNASSIGNED:
-    case RECORD_SIGNALLED:
-    case RECORD_TASK_PAUSED:
-    case RECORD_TASK_RESUMED:
-    case RECORD_PINNED:
-    case RECORD_TASK_STOPPING:
-    case RECORD_TASK_FINISHED:
-    case RECORD_TASK_ARCHIVED:
-        apply_to_task(e, seq, r);
+        apply_fork(e, seq, r);
         break;
     case RECORD_TEMPLATE_APPLIED:
     case RECORD_TEMPLATE_DROPPED:
@@ -652,7 +638,9 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         apply_schedule(e, seq, r);
         break;
     default:
-        COX_ASSERT(!"not a record");
+        COX_ASSERT(r->type > 0 && r->type < RECORD_TYPE_END);
+        apply_to_task(e, seq, r);
+        break;
     }
 }
 

@@ -307,85 +307,115 @@ static void session_input(struct cox_engine *e, const struct cox_input *in, stru
     }
 }
 
-void engine_handle(struct cox_engine *e, const struct cox_input *in)
+/* What workers say, and what happens to their attempts. */
+static bool handle_fleet(struct cox_engine *e, const struct cox_input *in)
 {
-    struct cox_task *t;
     switch (in->kind) {
-    case COX_IN_TIMER:
-        timers_run(e);
-        break;
-    case COX_IN_SUBMIT:
-        task_submit(e, &in->u.submit);
-        break;
-    case COX_IN_CANCEL:
-        task_cancel(e, &in->u.cancel);
-        break;
-    case COX_IN_WATCH:
-    case COX_IN_UNWATCH:
-        task_watch(e, in->u.task.task, in->kind == COX_IN_WATCH);
-        break;
     case COX_IN_ATTACH:
         worker_attach(e, &in->u.attach);
-        break;
+        return true;
     case COX_IN_DETACH:
     case COX_IN_BEAT:
     case COX_IN_DRAINING:
         session_input(e, in, worker_by_session(e, in->u.session.session));
-        break;
+        return true;
     case COX_IN_CREDIT:
         session_input(e, in, worker_by_session(e, in->u.credit.session));
-        break;
+        return true;
     case COX_IN_STARTED:
         attempt_started(e, in->u.attempt.session, in->u.attempt.ref);
-        break;
+        return true;
     case COX_IN_RETURNED:
         attempt_returned(e, in->u.attempt.session, in->u.attempt.ref);
-        break;
+        return true;
     case COX_IN_RESULT:
         attempt_result(e, &in->u.result);
-        break;
-    case COX_IN_EVALUATED:
-    case COX_IN_COMPOSED:
-        evaluated(e, in);
-        break;
-    case COX_IN_ARCHIVED:
-        t = cox_map64_get(&e->tasks, in->u.task.task);
-        if (t != NULL)
-            task_archived(e, t);
-        break;
+        return true;
     case COX_IN_POLICY:
         worker_policy(e, &in->u.policy);
-        break;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What people and programs say to a task. */
+static bool handle_word(struct cox_engine *e, const struct cox_input *in)
+{
+    struct cox_task *t;
+    switch (in->kind) {
+    case COX_IN_SUBMIT:
+        task_submit(e, &in->u.submit);
+        return true;
+    case COX_IN_CANCEL:
+        task_cancel(e, &in->u.cancel);
+        return true;
+    case COX_IN_WATCH:
+    case COX_IN_UNWATCH:
+        task_watch(e, in->u.task.task, in->kind == COX_IN_WATCH);
+        return true;
     case COX_IN_PAUSE:
     case COX_IN_RESUME:
         task_pause(e, &in->u.of, in->kind == COX_IN_PAUSE);
-        break;
+        return true;
     case COX_IN_WANT:
         t = cox_map64_get(&e->tasks, in->u.of.task);
         reply(e, in->u.of.request, t != NULL ? COX_OK : COX_ERR_NOT_FOUND, t, NULL);
         if (t != NULL)
             task_may_rest(e, t);
-        break;
+        return true;
     case COX_IN_SIGNAL:
         task_signal(e, &in->u.signal);
-        break;
+        return true;
     case COX_IN_APPROVE:
         task_approve(e, &in->u.approve);
-        break;
+        return true;
     case COX_IN_RETRY:
         task_retry(e, &in->u.retry);
-        break;
+        return true;
     case COX_IN_FORK:
         task_fork(e, &in->u.fork);
-        break;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What was asked of the compile thread and the store. */
+static bool handle_answer(struct cox_engine *e, const struct cox_input *in)
+{
+    struct cox_task *t;
+    switch (in->kind) {
+    case COX_IN_EVALUATED:
+    case COX_IN_COMPOSED:
+        evaluated(e, in);
+        return true;
     case COX_IN_COMPILED:
         expand_compiled(e, &in->u.compiled);
-        break;
+        return true;
     case COX_IN_LOADED:
         sleeper_loaded(e, &in->u.loaded);
-        break;
+        return true;
     case COX_IN_FETCHED:
         expand_fetched(e, in);
+        return true;
+    case COX_IN_ARCHIVED:
+        t = cox_map64_get(&e->tasks, in->u.task.task);
+        if (t != NULL)
+            task_archived(e, t);
+        return true;
+    default:
+        return false;
+    }
+}
+
+void engine_handle(struct cox_engine *e, const struct cox_input *in)
+{
+    if (handle_fleet(e, in) || handle_word(e, in) || handle_answer(e, in))
+        return;
+    switch (in->kind) {
+    case COX_IN_TIMER:
+        timers_run(e);
         break;
     case COX_IN_CHECKPOINT:
         checkpoint_slice(e, in->u.checkpoint.max_bytes);
@@ -403,7 +433,7 @@ void engine_handle(struct cox_engine *e, const struct cox_input *in)
         schedule_delete(e, &in->u.schedule);
         break;
     default:
-        break;
+        COX_ASSERT(!"not an input");
     }
 }
 

@@ -34,7 +34,10 @@ rm -rf "$scenario_dir/data"
 
 start_coxd --http-host coxswain.example --cors-origin https://ok.example
 start_worker w1 --slots 4
-results_of python3 "$here/http_edge.py" "$coxd_http"
+# Debian's Python has Debian's python3-protobuf, whichever comes first in PATH.
+python=python3
+/usr/bin/python3 -c 'import google.protobuf' 2>/dev/null && python=/usr/bin/python3
+results_of "$python" "$here/http_edge.py" "$coxd_http" "$COX_BUILD/proto/coxswain.protoset"
 
 # A stream is told that the orchestrator goes away, and goes on where it was once it is back.
 id=$(cox task submit "$scenario_root/docs/examples/cancel.yaml" -o name)

@@ -124,6 +124,9 @@ struct cox_ask {
 };
 void cox_driver_ask(struct cox_driver *d, struct cox_ask *ask);
 
+/* Other values for what the configuration said of retention and room. */
+void cox_driver_limit(struct cox_driver *d, int64_t retention_ms, uint64_t min_free, uint64_t memory_limit);
+
 /* What is short, if anything: submissions are refused then. */
 enum cox_shortage { COX_SHORTAGE_NONE, COX_SHORTAGE_DISK, COX_SHORTAGE_MEMORY };
 enum cox_shortage cox_driver_shortage(const struct cox_driver *d);

@@ -76,14 +76,21 @@ static void look(struct cox_housekeep *h)
     if (shortage != h->shortage)
         cox_log(shortage ? COX_LOG_WARN : COX_LOG_INFO, words[shortage], NULL);
     h->shortage = shortage;
-    h->stifled = rss > h->memory_limit && !h->stifled;
+    h->stifled = h->memory_limit && rss > h->memory_limit && !h->stifled;
+}
+
+void cox_housekeep_limit(struct cox_housekeep *h, uint64_t min_free, uint64_t memory_limit)
+{
+    h->min_free = min_free;
+    h->memory_limit = memory_limit;
+    h->look_ns = 0; /* also without any limit: what was short no longer is */
 }
 
 void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns)
 {
     if (now_ns >= h->look_ns) {
         look(h);
-        h->look_ns = now_ns + LOOK_NS;
+        h->look_ns = h->min_free || h->memory_limit ? now_ns + LOOK_NS : INT64_MAX;
     }
     if (now_ns >= h->sweep_ns) {
         h->sweep_ns = INT64_MAX;

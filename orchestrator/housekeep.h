@@ -27,6 +27,8 @@ struct cox_housekeep {
 /* `from_ns`: now, monotonic. sweep_every_ms 0: never. */
 void cox_housekeep_init(struct cox_housekeep *h, struct cox_driver *d, const struct cox_driver_config *config,
                         int64_t from_ns);
+/* Other limits; they are looked at in the next turn. */
+void cox_housekeep_limit(struct cox_housekeep *h, uint64_t min_free, uint64_t memory_limit);
 void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns);
 int64_t cox_housekeep_wake_ns(const struct cox_housekeep *h);
 

@@ -154,6 +154,7 @@ static void reload(struct coxd *c)
     } else {
         c->config = next;
         configure(&c->config);
+        cox_driver_limit(c->driver, next.retention_ms, (uint64_t)next.min_free, (uint64_t)next.memory_limit);
         cox_log(COX_LOG_INFO, "read the configuration again", NULL);
         if (restart.len > 0)
             cox_log(COX_LOG_WARN, "changed keys that need a restart", "keys", cox_buf_cstr(&restart), NULL);

@@ -171,6 +171,9 @@ COX_MUST_CHECK enum cox_err cox_store_check(struct cox_store *s, struct cox_stor
 /* Bytes free for the data directory, as the file system says; UINT64_MAX for "memory". Any thread. */
 uint64_t cox_store_free_bytes(const struct cox_store *s);
 
+/* Other values for what cox_store_config said; from the next sweep and the next blob on. Thread: any. */
+void cox_store_keep(struct cox_store *s, int64_t retention_ms, uint64_t min_free);
+
 /* `seq`, where it is not 0, is a record that must be durable before the request is committed: the state never
  * runs ahead of the log, or a crash would leave it holding what never happened. It must have been appended.
  */

@@ -22,7 +22,7 @@
 struct store_blobs {
     char *dir;
     bool transient; /* "memory": goes with the store */
-    uint64_t min_free;
+    _Atomic uint64_t min_free;
     _Atomic uint64_t n_made;
     _Atomic uint64_t bytes; /* in named files, as the last sweep counted and what came since */
 

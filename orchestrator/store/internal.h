@@ -55,6 +55,7 @@ struct cox_store {
     struct store_state state;
     struct store_index index;
     struct store_blobs blobs;
+    _Atomic int64_t retention_ms; /* 0: for ever */
     int64_t unowned_ms; /* what nobody owns is kept this long */
     bool recovered;
 

@@ -3,6 +3,7 @@
 
 #include "cox/base/units.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #define SWEEP_NS 5000000   /* of one slice */
@@ -40,10 +41,10 @@ static enum cox_err is_owned(void *user, const struct cox_hash *hash, bool *ret)
 static enum cox_err sweep(struct cox_store *s, struct cox_store_request *req, struct cox_buf *error)
 {
     int64_t now_ms = cox_clock_wall_ms();
-    int64_t until_ns = cox_clock_mono_ns() + SWEEP_NS;
+    int64_t until_ns = cox_clock_mono_ns() + SWEEP_NS, retention_ms = atomic_load(&s->retention_ms);
     struct sweeping user = { s, error };
     const struct store_sweeping w = {
-        .old_before_ms = s->config.retention_ms > 0 ? now_ms - s->config.retention_ms : INT64_MIN,
+        .old_before_ms = retention_ms > 0 ? now_ms - retention_ms : INT64_MIN,
         .unowned_before_ms = now_ms - s->unowned_ms,
         .until_ns = until_ns,
         .log_seq = atomic_load(&s->durable_seq),

@@ -4,6 +4,7 @@
 #include "cox/base/alloc.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -89,6 +90,7 @@ enum cox_err store_open_tuned(const struct cox_store_config *config, const struc
     }
     struct cox_store *s = create(config);
 
+    atomic_store(&s->retention_ms, config->retention_ms);
     s->unowned_ms = tuning->unowned_ms ? tuning->unowned_ms : STORE_UNOWNED_MS;
     if (!in_memory)
         err = store_data_dir_open(&s->dir, config->data_dir, error);
@@ -345,4 +347,10 @@ void cox_store_close(struct cox_store *s)
     cox_free((char *)s->config.uri);
     cox_free((char *)s->config.data_dir);
     cox_free(s);
+}
+
+void cox_store_keep(struct cox_store *s, int64_t retention_ms, uint64_t min_free)
+{
+    atomic_store(&s->retention_ms, retention_ms);
+    atomic_store(&s->blobs.min_free, min_free);
 }

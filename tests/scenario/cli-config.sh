@@ -22,6 +22,15 @@ kill -HUP "$coxd_pid"
 check "a bad file is named with its line" await 20 logged coxd 'stays as it was.*coxd.yaml:2: stroe: unknown key; did you mean store'
 check_exit "and coxd goes on" 0 cox worker list
 
+submit() { cox task submit "$scenario_root/docs/examples/diamond.yaml" -q --connect-timeout 0 >out 2>err; }
+printf 'min_free: 1000T\n' >coxd.yaml
+kill -HUP "$coxd_pid"
+refused() { ! submit && grep -q 'disk\|room\|min-free' err; }
+check "more room to keep free: submissions are refused" await 20 refused
+printf 'min_free: 0\n' >coxd.yaml
+kill -HUP "$coxd_pid"
+check "less: they are taken again" await 20 submit
+
 printf 'log_level: info\nslots: 4\n' >worker.yaml
 kill -HUP "${worker_pids[w1]}"
 check "the worker reads its file again" await 20 logged w1 'read the configuration again'

@@ -355,12 +355,10 @@ v 2 "what is there stays" "admin backup" backup
 v 0 "a backup" "admin verify" backup
 v 0 "into a new folder" "admin restore" backup --data-dir restored
 v 2 "without a place" "admin restore" backup
-head -c 100 /dev/urandom >noise
-mkdir damaged && cp -r backup/. damaged/
-file=$(find damaged -name '*.db' -size +8k | sort | head -n 1)
-dd if=noise of="$file" bs=1 seek=4200 conv=notrunc 2>/dev/null
-seen[admin verify:bad]=1
+cp -r backup damaged
+find damaged -name 'state.db' -exec truncate -s -8192 {} +
 if cox admin verify damaged >"$out" 2>"$err"; then not_ok "admin verify: finds damage" "$out"; else ok "admin verify: finds damage"; fi
+seen[admin verify:bad]=1
 
 # ---- dev ----
 stop_worker w1

@@ -225,6 +225,11 @@ void cox_index_row_encode(struct cox_buf *b, const struct cox_index_row *row)
     cox_put_u64(b, row->id);
 }
 
+void cox_store_keep(struct cox_store *s, int64_t retention_ms, uint64_t min_free)
+{
+    (void)s, (void)retention_ms, (void)min_free;
+}
+
 uint64_t cox_store_free_bytes(const struct cox_store *s)
 {
     (void)s;

@@ -258,7 +258,7 @@ void step_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const s
     };
     r.u.ended = *en;
     emit(e, &r);
-    gate_leave(e, t, task_step(t, step));
+    gate_leave(e, task_step(t, step));
     if (cox_step_status_final((enum cox_step_status)task_step(t, step)->status))
         step_settle(e, t, step);
     else if (en->next == NEXT_CONTINUE)

@@ -279,12 +279,9 @@ bool gate_pass(struct cox_engine *e, struct cox_task *t, uint32_t step)
     return passed;
 }
 
-void gate_leave(struct cox_engine *e, struct cox_task *t, struct step *s)
+void hold_leave_gates(struct cox_engine *e, struct step *s)
 {
     struct hold *h = hold_get(e, s);
-    (void)t;
-    if (h == NULL)
-        return;
     if (s->flags & STEP_GATED)
         gate_unwait(e, h->concurrency != NULL && !h->permitted ? h->concurrency : h->rate, s);
     hold_leave_rate(e, h);

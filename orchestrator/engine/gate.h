@@ -41,7 +41,12 @@ void hold_tidy(struct cox_engine *e, struct hold *h); /* frees it when nothing i
 /* True: go on. False: it waits (step_place comes again), or was refused for its key. */
 bool gate_pass(struct cox_engine *e, struct cox_task *t, uint32_t step);
 /* Its attempt has ended, or it will have none. Harmless when it has nothing. */
-void gate_leave(struct cox_engine *e, struct cox_task *t, struct step *s);
+void hold_leave_gates(struct cox_engine *e, struct step *s);
+static inline void gate_leave(struct cox_engine *e, struct step *s)
+{
+    if (s->flags & (STEP_GATED | STEP_HELD))
+        hold_leave_gates(e, s);
+}
 /* After replay: it runs, so it has a permit. */
 void gate_restore(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void gate_timer(struct cox_engine *e, struct gate *g);

@@ -196,19 +196,25 @@ static void refuse_lost(struct cox_engine *e, struct cox_task *t, uint32_t step,
 
 void route_enqueue(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
+    struct cox_image_call call;
+    step_call(t, step, task_step(t, step), &call);
+    route_enqueue_call(e, t, step, &call);
+}
+
+void route_enqueue_call(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                        const struct cox_image_call *call)
+{
     struct step *s = task_step(t, step);
     struct cox_image_step doc;
-    struct cox_image_call call;
     cox_image_step(&t->image, step, &doc);
-    step_call(t, step, s, &call);
-    struct class *base = t->classes[call.class_index];
+    struct class *base = t->classes[call->class_index];
     if (doc.extras == COX_IMAGE_NONE && !base->is_program) {
         class_enqueue(e, base, s, doc.priority);
         return;
     }
     struct cox_buf key = { 0 };
     struct class_choice choice;
-    if (!choose(e, t, step, base, call.class_index, &key, &choice)) {
+    if (!choose(e, t, step, base, call->class_index, &key, &choice)) {
         refuse_lost(e, t, step, choice.only);
     } else if (choice.only == NULL && choice.version.len == 0 && choice.spread.len == 0) {
         class_enqueue(e, base, s, doc.priority);

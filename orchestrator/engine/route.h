@@ -18,6 +18,9 @@
 
 void route_enqueue(struct cox_engine *e, struct cox_task *t,
                    uint32_t step); /* gates passed, input small or known */
+/* The same, `call` being what it is to run. */
+void route_enqueue_call(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                        const struct cox_image_call *call);
 void route_dequeue(struct cox_engine *e, struct cox_task *t, struct step *s);
 /* It leaves `c` for an attempt; false: it must wait in another class, and does so now. The caller owns one
  * use of a variant then (class_release). */

@@ -489,7 +489,7 @@ void step_place_passed(struct cox_engine *e, struct cox_task *t, uint32_t step)
         cox_list_push_back(&e->unevaluated, &s->in_queue);
         return;
     }
-    route_enqueue(e, t, step);
+    route_enqueue_call(e, t, step, &call);
 }
 
 static void spec_drop(struct cox_engine *e, struct step *s)
@@ -532,7 +532,7 @@ void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s)
         route_dequeue(e, t, s);
     }
     if (s->status != COX_STEP_RUNNING && s->status != COX_STEP_WAITING)
-        gate_leave(e, t, s);
+        gate_leave(e, s);
     s->ready_mono_ns = 0;
     spec_drop(e, s);
     if (s->backoff != NULL) {
@@ -589,7 +589,7 @@ void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
     r.u.refused.message = message;
     emit(e, &r);
     spec_drop(e, s);
-    gate_leave(e, t, s);
+    gate_leave(e, s);
     if (fallback)
         step_make_ready(e, t, step);
     else
@@ -602,7 +602,7 @@ void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct step *s = task_step(t, step);
     spec_drop(e, s);
-    gate_leave(e, t, s);
+    gate_leave(e, s);
     stats_step_final(e, t, step, (enum cox_step_status)s->status);
     changed(e, t, step);
     if (e->n_settled == e->cap_settled) {

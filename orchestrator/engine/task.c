@@ -142,7 +142,7 @@ static void names_free(struct cox_map64 *names)
 static void step_drop(struct cox_engine *e, struct cox_task *t, struct step *s)
 {
     step_unready(e, t, s);
-    gate_leave(e, t, s);
+    gate_leave(e, s);
 }
 
 void task_destroy(struct cox_engine *e, struct cox_task *t)

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TEXT_LEN_MAX 400u /* of a reference that became a string */
+
 static const char prefix[] = "sha256:";
 
 bool blob_parse(struct cox_slice text, char ret_hex[BLOB_HEX_LEN + 1])
@@ -21,11 +23,26 @@ bool blob_parse(struct cox_slice text, char ret_hex[BLOB_HEX_LEN + 1])
     return true;
 }
 
-bool blob_ref(struct cox_slice value, char ret_hex[BLOB_HEX_LEN + 1])
+static bool is_ref(struct cox_slice object, char ret_hex[BLOB_HEX_LEN + 1])
 {
     struct cox_slice text;
 
-    return cox_json_member(value, "$blob", &text) && blob_parse(cox_json_inner(text), ret_hex);
+    return cox_json_member(object, "$blob", &text) && blob_parse(cox_json_inner(text), ret_hex);
+}
+
+bool blob_ref(struct cox_slice value, char ret_hex[BLOB_HEX_LEN + 1])
+{
+    struct cox_buf text = { 0 };
+    bool ok;
+
+    if (cox_json_kind(value) != COX_JSON_STRING)
+        return is_ref(value, ret_hex);
+    if (value.len > TEXT_LEN_MAX)
+        return false;
+    cox_json_unquote(&text, value);
+    ok = cox_json_check(cox_buf_slice(&text), NULL) == COX_OK && is_ref(cox_buf_slice(&text), ret_hex);
+    cox_buf_fini(&text);
+    return ok;
 }
 
 void blob_hex(const struct cox_hash *hash, char ret_hex[BLOB_HEX_LEN + 1])

@@ -10,7 +10,7 @@
 /* "sha256:" and 64 lower-case hex digits; false for anything else. */
 bool blob_parse(struct cox_slice text, char ret_hex[BLOB_HEX_LEN + 1]);
 
-/* Is this JSON value a reference? */
+/* Is this JSON value a reference? Also as text, where a document turns values into strings (stdin, env). */
 bool blob_ref(struct cox_slice value, char ret_hex[BLOB_HEX_LEN + 1]);
 
 /* Appends the reference as JSON. */

@@ -108,7 +108,7 @@ static void reload(struct config *c)
 static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalogue *catalogue,
                   struct config *c, const char *boot_id, uint64_t seed)
 {
-    static const char *const handlers[] = { "run", "http", "jq" };
+    static const char *const handlers[] = { "run", "http", "jq", "bundle" };
     struct session_config config = {
         .agent = { .slots = (uint32_t)c->slots,
                    .resources = c->resources,

@@ -526,7 +526,7 @@ static void test_long_output_is_kept_whole(void **state)
     struct cox_buf spec = { 0 };
     cox_buf_append_str(&spec, text);
     assert_true(cox_json_member(cox_buf_slice(&o.output), "stdout_blob", &value));
-    cox_buf_append_slice(&spec, value);
+    cox_json_quote(&spec, value); /* as a document gives it, whose stdin is a string */
     cox_buf_append_str(&spec, "}");
     for (int i = 2; i < 4; i++) {
         TURN_UNTIL(&w, o.granted >= (uint64_t)i);

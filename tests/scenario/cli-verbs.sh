@@ -356,7 +356,7 @@ v 0 "a backup" "admin verify" backup
 v 0 "into a new folder" "admin restore" backup --data-dir restored
 v 2 "without a place" "admin restore" backup
 cp -r backup damaged
-find damaged -name 'state.db' -exec truncate -s -8192 {} +
+dd if=/dev/zero of=damaged/log.db bs=4096 seek=1 count=3 conv=notrunc 2>/dev/null
 if cox admin verify damaged >"$out" 2>"$err"; then not_ok "admin verify: finds damage" "$out"; else ok "admin verify: finds damage"; fi
 seen[admin verify:bad]=1
 

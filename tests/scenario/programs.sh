@@ -125,6 +125,20 @@ doc '{"w":{"run":{"argv":["sh","-c","echo x > f"]}},"v":{"needs":["w"],"affinity
     '{"n":"${{ steps.v.output.stdout }}"}'
 check_equal "a workspace of two steps" '{"n":"x\n"}' "$(run "$scenario_dir/task.json")"
 
+# ---- blobs, artifacts, bundles ----
+doc '{"big":{"run":{"argv":["seq","1","100000"]}},"use":{"run":{"argv":["wc","-l"],"stdin":"${{ steps.big.output.stdout_blob }}"}},
+      "art":{"run":{"argv":["sh","-c","echo patch > out.diff"]},"artifacts":{"patch":"out.diff"}}}' \
+    '{"n":"${{ steps.use.output.stdout }}","size":"${{ steps.big.output.stdout_blob.size }}"}'
+check_equal "long output, whole on another step's standard input" '{"n":"100000\n","size":588895}' \
+    "$(run "$scenario_dir/task.json")"
+cp "$scenario_root/docs/examples/python/words.yaml" "$scenario_dir/bundled.yaml"
+sed -i 's/word_count@1/.\/tools\/word_count/; s/json_diff@2/.\/tools\/json_diff@2/; s/^name: words/name: words\nbundle: .\/python/' \
+    "$scenario_dir/bundled.yaml"
+rm "$tools/broken@1" "$tools/misnamed"
+check_equal "the example with its tools in a bundle" "$(run "$scenario_dir/python/words.yaml")" \
+    "$(run "$scenario_dir/bundled.yaml")"
+check_equal "which is not nothing" '{"first":{"crew":1' "$(run "$scenario_dir/bundled.yaml" | cut -c1-18)"
+
 # ---- jq, http ----
 python3 -u -m http.server --bind 127.0.0.1 --directory "$scenario_dir/python" 0 >"$scenario_dir/http.log" 2>&1 &
 http_pid=$!

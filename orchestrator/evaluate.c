@@ -106,13 +106,29 @@ static void check(struct evaluation *ev)
         ev->n_items++;
 }
 
+/* What was uploaded as a blob has not been looked at before. */
+static bool values_are_json(struct evaluation *ev)
+{
+    struct cox_json_place at;
+
+    for (size_t i = 0; i < ev->n_steps; i++) {
+        struct cox_slice json = cox_buf_slice(&ev->steps[i].output.bytes);
+        if (json.len <= COX_LOGGED_PAYLOAD_LEN_MAX || cox_json_check(json, &at) == COX_OK)
+            continue;
+        cox_buf_printf(&ev->error, "the stored output of a step that it reads is not valid JSON at byte %zu",
+                       at.offset);
+        return false;
+    }
+    return true;
+}
+
 static void work(struct cox_work *w)
 {
     struct evaluation *ev = COX_CONTAINER_OF(w, struct evaluation, work);
     bool inlined = ev->act.want == COX_EVAL_SPEC || ev->act.want == COX_EVAL_CONDITION;
     struct cox_slice out;
 
-    if (evaluate(ev) == COX_OK)
+    if (values_are_json(ev) && evaluate(ev) == COX_OK)
         check(ev);
     out = cox_buf_slice(&ev->out);
     if (ev->error.len == 0 && inlined)

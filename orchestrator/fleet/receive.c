@@ -310,6 +310,28 @@ static struct complaint check_blobs(struct cox_arena *arena, struct cox_store *s
     return (struct complaint){ 0 };
 }
 
+/* An output that is nothing but a reference to an uploaded blob is that blob: whoever reads it sees the
+ * value. */
+static void resolve_output(struct cox_store *store, struct cox_in_result *r)
+{
+    struct cox_slice name;
+    struct cox_buf text = { 0 };
+    struct cox_hash hash;
+    uint64_t size;
+
+    if (r->n_blobs == 0 || r->output.kind != COX_PAYLOAD_INLINE ||
+        !cox_json_member(r->output.bytes, "$blob", &name) || cox_json_kind(name) != COX_JSON_STRING)
+        return;
+    cox_json_unquote(&text, name);
+    bool ours = cox_hash_parse(cox_buf_slice(&text), &hash) && cox_blob_known(store, &hash, &size);
+
+    cox_buf_fini(&text);
+    for (size_t i = 0; ours && i < r->n_blobs; i++) {
+        if (memcmp(&r->blobs[i], &hash, sizeof(hash)) == 0)
+            r->output = (struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = hash, .size = size };
+    }
+}
+
 /* Checks every value, and names the large ones by content. Thread: any. */
 static void settle(struct cox_arena *arena, struct cox_store *store, struct cox_in_result *r)
 {
@@ -328,6 +350,8 @@ static void settle(struct cox_arena *arena, struct cox_store *store, struct cox_
         r->message = found[i].message;
         r->continuation = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
     }
+    if (r->status == COX_ATTEMPT_SUCCEEDED)
+        resolve_output(store, r);
 }
 
 static void large_work(struct cox_work *w)

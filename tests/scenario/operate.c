@@ -233,7 +233,7 @@ static int run(int n, char **args)
     else if (strcmp(verb, "history") == 0)
         history(one);
     else if (strcmp(verb, "watch-stats") == 0)
-        watch_stats(one, atoi(two));
+        watch_stats(one, (int)strtol(two, NULL, 10));
     else if (strcmp(verb, "scale") == 0)
         scale(one);
     else

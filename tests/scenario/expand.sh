@@ -44,9 +44,24 @@ def rounds(of: int) -> list:
 
 cox.main()
 PY
-chmod +x "$tools/fib" "$tools/rounds"
+cat >"$tools/ask" <<'PY'
+#!/usr/bin/env python3
+import cox
+
+@cox.tool
+def ask(word: str) -> str:
+    """Submits a task of its own and waits for it."""
+    task = {"api_version": "v1", "name": "asked", "inputs": {"word": {"type": "string"}},
+            "steps": {"say": {"run": {"argv": ["echo", "${{ inputs.word }}"]}}},
+            "outputs": {"said": "${{ steps.say.output.stdout }}"}}
+    return cox.submit(task, {"word": word})["said"].strip()
+
+cox.main()
+PY
+chmod +x "$tools/fib" "$tools/rounds" "$tools/ask"
 
 start_coxd
+export COX_HTTP=http://$coxd_http
 start_worker w1 --slots 4 --handler-dir "$tools"
 
 write() { cat >"$scenario_dir/$1"; }
@@ -68,7 +83,7 @@ name: race
 steps:
   first:
     race:
-      - run: {argv: [sh, -c, "sleep 60"]}
+      - run: {argv: [sh, -c, "exec sleep 59.731"]}
       - run: {argv: [sh, -c, "exit 3"]}
       - run: {argv: [echo, fast]}
   none:
@@ -81,7 +96,7 @@ Y
 check_exit "a race is won by the first success" 0 cox task run "$scenario_dir/race.yaml" -o json
 check_match "with its output" 'fast' "$scenario_dir/out"
 check_match "and one that nobody wins goes to the fallback" 'EXIT_NONZERO' "$scenario_dir/out"
-check_exit "the loser's process is gone" 1 pgrep -f "^sleep 60$"
+check_exit "the loser's process is gone" 1 pgrep -f "^sleep 59.731$"
 
 # ---- waits, signals, approvals, over a kill
 write wait.yaml <<'Y'
@@ -153,13 +168,15 @@ name: fib
 steps:
   f: {uses: fib@1, with: {n: 7}}
   r: {uses: rounds@1, with: {of: 5}}
-outputs: {f: "${{ steps.f.output }}", r: "${{ steps.r.output }}"}
+  a: {uses: ask@1, with: {word: heard}, retry: {max_attempts: 5}}
+outputs: {f: "${{ steps.f.output }}", r: "${{ steps.r.output }}", a: "${{ steps.a.output }}"}
 Y
 id=$(submit fib.yaml)
 sleep 0.3
 await_restart
 check_exit "programs that are called again succeed, over a kill" 0 cox task watch "$id"
 check_equal "steps in steps" 13 "$(cox task output "$id" -o json | field f)"
+check_equal "a task that a program submitted" heard "$(cox task output "$id" -o json | field a)"
 check_equal "rounds in order" '["round 0", "round 1", "round 2", "round 3", "round 4"]' "$(cox task output "$id" -o json | field r)"
 
 # ---- pause and resume

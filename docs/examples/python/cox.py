@@ -19,7 +19,6 @@ what the tool prints goes to the log, as does what it logs.
     return cox.call_again(steps, state)   run these steps, then call me again: cox.context.steps, .state
     cox.submit(document, inputs)    submits a task of its own and waits for its outputs ($COX_HTTP)
 """
-import base64
 import dataclasses
 import enum
 import inspect
@@ -307,13 +306,13 @@ def submit(document, inputs=None, key=None, wait=True, timeout_s=3600):
     _call.n_submitted += 1
     if key is None and _call.idempotency_key:
         key = f"{_call.idempotency_key}/{_call.n_submitted}"
-    body = {"document": base64.b64encode(json.dumps(document).encode()).decode(), "inputs": inputs or {}}
+    body = {"document": document, "inputs": inputs or {}}
     if key:
         body["key"] = key
     task = _request("POST", "/api/v1/tasks", body)["id"]
     deadline = time.monotonic() + timeout_s
     while wait:
-        found = _request("GET", f"/api/v1/tasks/{urllib.parse.quote(task)}?wait=30s")
+        found = _request("GET", f"/api/v1/tasks/{urllib.parse.quote(task)}?wait=30s")["task"]
         if found["status"] == "SUCCEEDED":
             return found.get("outputs")
         if found["status"] in ("FAILED", "CANCELLED"):

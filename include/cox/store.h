@@ -26,8 +26,8 @@ struct cox_store_config {
     const char *uri;      /* "sqlite" (needs data_dir) or "memory" (nothing survives the process) */
     const char *data_dir; /* made when missing; locked against a second process */
     uint32_t shard;
-    int64_t retention_ms; /* finished tasks are kept this long; 0: for ever */
-    uint64_t min_free;    /* bytes; blobs are refused below it */
+    int64_t retention_ms;     /* finished tasks are kept this long; 0: for ever */
+    uint64_t min_free;        /* bytes; blobs are refused below it */
     void (*wake)(void *user); /* any thread: durable_seq rose or an event is ready. Must not block. */
     void (*on_fatal)(void *user, const char *what); /* a store thread: must not return to use the store */
     void *user;
@@ -81,25 +81,26 @@ enum cox_store_op {
     COX_STORE_SAVE,         /* entity: key, seq = applied_seq, bytes */
     COX_STORE_FORGET,       /* entity: key */
     COX_STORE_ARCHIVE,      /* a finished task: id, bytes; event when committed. Replaces an equal id. */
-    COX_STORE_PUT_PAYLOAD,  /* hash, owner (0: kept for ever), bytes (empty: it is a blob); noted as the owner's.
-                               What is there already is left alone */
+    COX_STORE_PUT_PAYLOAD,  /* hash, owner (0: kept for ever), bytes (empty: it is a blob); noted as the
+                               owner's.  What is there already is left alone */
     COX_STORE_TRUNCATE,     /* seq: sync the state, then drop log rows up to seq; event when done */
     COX_STORE_READ_ARCHIVE, /* id; event with bytes, COX_ERR_NOT_FOUND when absent */
     COX_STORE_READ_PAYLOAD, /* hash; event with bytes; a blob too, up to COX_MAP_ITEMS_LEN_MAX */
     COX_STORE_READ_ENTITY,  /* key; event with bytes */
-    COX_STORE_DELETE,       /* id, an archived task: it, its frames, its payloads' owner, its index row go; event,
-                               COX_ERR_NOT_FOUND when absent */
-    COX_STORE_INDEX,        /* id, bytes: an encoded cox_index_row; replaces an equal id */
-    COX_STORE_LIST,         /* bytes: an encoded cox_index_query; event with an encoded cox_index_page,
-                               COX_ERR_UNAVAILABLE while the index is being made again */
-    COX_STORE_SWEEP,        /* one slice of it: retention, then payloads and blobs that nobody owns and that are
-                               older than 24 h; event: `id` is 1 when there is more to do */
-    COX_STORE_BACKUP        /* makes DIR/backup: a consistent copy of state, blobs and log; event with its path,
-                               `id` is the last record in it. Not synced: read it, then remove it by
-                               cox_store_backup_remove. COX_ERR_UNAVAILABLE while another is made, COX_ERR_FULL */
+    COX_STORE_DELETE, /* id, an archived task: it, its frames, its payloads' owner, its index row go; event,
+                         COX_ERR_NOT_FOUND when absent */
+    COX_STORE_INDEX,  /* id, bytes: an encoded cox_index_row; replaces an equal id */
+    COX_STORE_LIST,   /* bytes: an encoded cox_index_query; event with an encoded cox_index_page,
+                         COX_ERR_UNAVAILABLE while the index is being made again */
+    COX_STORE_SWEEP,  /* one slice of it: retention, then payloads and blobs that nobody owns and that are
+                         older than 24 h; event: `id` is 1 when there is more to do */
+    COX_STORE_BACKUP  /* makes DIR/backup: a consistent copy of state, blobs and log; event with its path,
+                         `id` is the last record in it. Not synced: read it, then remove it by
+                         cox_store_backup_remove. COX_ERR_UNAVAILABLE while another is made, COX_ERR_FULL */
 };
 
-/* ---- the index behind ListTasks: roots only, newest first; rebuilt from the archive when found damaged ---- */
+/* ---- the index behind ListTasks: roots only, newest first; rebuilt from the archive when found damaged ----
+ */
 struct cox_index_row {
     uint64_t id;
     uint8_t status; /* enum cox_task_status; PENDING stands for every status of a live task */
@@ -109,11 +110,12 @@ struct cox_index_row {
     size_t n_labels;
 };
 void cox_index_row_encode(struct cox_buf *b, const struct cox_index_row *row);
-/* The row borrows from `bytes`, and its labels live in the caller's COX_LABELS_MAX. Errors: COX_ERR_CORRUPT. */
+/* The row borrows from `bytes`, and its labels live in the caller's COX_LABELS_MAX. Errors: COX_ERR_CORRUPT.
+ */
 COX_MUST_CHECK enum cox_err cox_index_row_decode(struct cox_slice bytes, struct cox_index_row *ret,
                                                  struct cox_label *labels);
 struct cox_index_query {
-    uint32_t statuses; /* bit 1u << enum cox_task_status; 0: all; live tasks count as PENDING */
+    uint32_t statuses;              /* bit 1u << enum cox_task_status; 0: all; live tasks count as PENDING */
     const struct cox_label *labels; /* all of these */
     size_t n_labels;
     struct cox_slice tenant;   /* empty: all */
@@ -136,7 +138,8 @@ COX_MUST_CHECK enum cox_err cox_index_page_open(struct cox_slice bytes, struct c
 /* Labels live until the next call; the caller gives room for COX_LABELS_MAX. False at the end. */
 bool cox_index_page_next(struct cox_index_page *p, struct cox_index_row *ret, struct cox_label *labels);
 
-/* ---- blobs: values above COX_LOGGED_PAYLOAD_LEN_MAX, bundles, artifacts: synced files named by content ---- */
+/* ---- blobs: values above COX_LOGGED_PAYLOAD_LEN_MAX, bundles, artifacts: synced files named by content ----
+ */
 struct cox_blob_writer;
 /* Any thread. Writes to a temporary file; `done` syncs it and gives it its name if the bytes have the hash.
  * Errors: COX_ERR_INVALID (hash or size differ), COX_ERR_FULL (below min-free), COX_ERR_IO. */
@@ -145,7 +148,8 @@ COX_MUST_CHECK enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox
 COX_MUST_CHECK enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *expected,
                                           struct cox_hash *ret_hash, uint64_t *ret_size); /* frees w */
 void cox_blob_abandon(struct cox_blob_writer *w); /* NULL is allowed */
-/* Any thread: up to `len` bytes from `offset`; fewer at the end. COX_ERR_NOT_FOUND. Blobs only, not payloads. */
+/* Any thread: up to `len` bytes from `offset`; fewer at the end. COX_ERR_NOT_FOUND. Blobs only, not payloads.
+ */
 COX_MUST_CHECK enum cox_err cox_blob_read(struct cox_store *s, const struct cox_hash *hash, uint64_t offset,
                                           size_t len, struct cox_buf *out);
 /* Any thread: is it there, and how long is it? Touches it, so that a sweep leaves it for another 24 h. */
@@ -155,7 +159,8 @@ void cox_store_backup_remove(struct cox_store *s); /* any thread, after the even
 
 /* ---- offline: no other process holds the directory ---- */
 /* Copies a backup into an empty or new directory. */
-COX_MUST_CHECK enum cox_err cox_store_restore(const char *from_dir, const char *to_dir, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err cox_store_restore(const char *from_dir, const char *to_dir,
+                                              struct cox_buf *error);
 
 /* Reads everything that recovery does not: archived tasks, payloads, blobs, owners. Blocking; after
  * cox_store_recover, instead of cox_store_start. `problem` gets a sentence for each thing that is wrong. */

@@ -56,7 +56,7 @@ struct cox_store {
     struct store_index index;
     struct store_blobs blobs;
     _Atomic int64_t retention_ms; /* 0: for ever */
-    int64_t unowned_ms; /* what nobody owns is kept this long */
+    int64_t unowned_ms;           /* what nobody owns is kept this long */
     bool recovered;
 
     /* the owner's */
@@ -83,6 +83,7 @@ struct cox_store {
     _Atomic bool backup_logged; /* the log's copy is over: the state thread may cut it again */
 
     /* written by the log thread */
+    _Atomic uint64_t dropped_seq; /* the log no longer has it, whatever happens */
     _Atomic uint64_t commits;
     _Atomic uint64_t records;
     _Atomic uint64_t log_bytes;

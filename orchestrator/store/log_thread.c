@@ -108,8 +108,10 @@ static bool drop(struct work *w)
     }
     if (store_log_drop(&s->log, w->truncate->req.seq, &more, &w->error) != COX_OK || store_is_dead(s))
         return false;
-    if (!more)
+    if (!more) {
+        atomic_store(&s->dropped_seq, w->truncate->req.seq);
         done(w);
+    }
     return true;
 }
 

@@ -260,14 +260,14 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
     return COX_ERR_INTERNAL;
 }
 
-/* The log still has what was deleted since the last cut but one, and recovery would archive it again. */
+/* What the log has, recovery would archive again. */
 static enum cox_err forget_deleted(struct store_state *state, struct cox_buf *error)
 {
     sqlite3_stmt *st = state->st[STATE_FORGET_DELETED];
 
     if (state->n_deleted == 0)
         return COX_OK;
-    store_bind_u64(st, 1, state->covered_seq);
+    store_bind_u64(st, 1, state->dropped_seq);
     enum cox_err err = store_db_run(&state->db, st, "forgetting what was deleted", error);
 
     if (err == COX_OK)

@@ -66,6 +66,7 @@ struct store_state {
     sqlite3_stmt *st[STATE_STATEMENT_NR];
     uint64_t covered_seq;
     uint64_t n_deleted;
+    uint64_t dropped_seq; /* of the log, as the last sync was told */
     struct store_sweep sweep;
 };
 

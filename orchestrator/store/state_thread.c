@@ -121,6 +121,7 @@ static enum cox_err sync_all(struct work *w, uint64_t seq)
     enum cox_err err = store_index_sync(&s->index, covers, &w->error);
 
     w->sync = false;
+    s->state.dropped_seq = atomic_load(&s->dropped_seq);
     return err == COX_OK ? store_state_sync(&s->state, seq, &w->error) : err;
 }
 

@@ -88,10 +88,12 @@ static enum cox_err index_task(struct cox_store *s, struct cox_store_request *re
     return err;
 }
 
+/* The log has the task's records up to what is durable, or to what the request waits for. */
 static enum cox_err delete_task(struct cox_store *s, struct store_item *item, struct cox_buf *error)
 {
-    enum cox_err err =
-        store_state_delete(&s->state, item->req.id, atomic_load(&s->durable_seq), &item->answer, error);
+    uint64_t durable_seq = atomic_load(&s->durable_seq);
+    uint64_t log_seq = item->req.seq > durable_seq ? item->req.seq : durable_seq;
+    enum cox_err err = store_state_delete(&s->state, item->req.id, log_seq, &item->answer, error);
 
     if (err == COX_OK && item->answer == COX_OK)
         err = store_index_remove(&s->index, item->req.id, error);

@@ -135,6 +135,7 @@ enum cox_err cox_store_recover(struct cox_store *s, const struct cox_store_recov
         return COX_ERR_CORRUPT;
     }
     s->recovered = true;
+    s->dropped_seq = s->log.dropped_seq;
     s->appended_seq = last_seq;
     atomic_store(&s->durable_seq, last_seq);
     *ret_last_seq = last_seq;

@@ -44,6 +44,7 @@ int64_t process_cpu_ns(pid_t pid);
 uint64_t process_written_len(pid_t pid);
 /* The most memory it had resident since process_peak_reset; 0 when it cannot be known. */
 uint64_t process_peak_len(pid_t pid);
+uint64_t process_rss_len(pid_t pid); /* resident now; 0 when it cannot be known */
 void process_peak_reset(pid_t pid);
 
 /* ---- cluster.c: an orchestrator and its workers ---- */
@@ -106,6 +107,7 @@ struct outcome {
     int64_t elapsed_ns;    /* from the first submission to the last result */
     int64_t *latencies_ns; /* of each batch, sorted */
     size_t n_latencies;
+    uint64_t resident_len; /* waiting: by which coxd grew */
 };
 void outcome_fini(struct outcome *o);
 
@@ -113,9 +115,16 @@ void outcome_fini(struct outcome *o);
  * complained, and the client can only be finished. */
 enum cox_err client_run(struct client *c, const struct load *load, struct outcome *ret);
 
+/* ---- waiting.c: tasks that wait for a signal ---- */
+
+/* Submits all, waits until all of them sleep, then signals some, one after the other: latencies are from the
+ * signal to the end of the step behind the wait. */
+enum cox_err waiting_run(struct client *c, const struct cluster *cluster, const struct load *load,
+                         struct outcome *ret);
+
 /* ---- workload.c ---- */
 
-enum figure { FIGURE_STEPS, FIGURE_TASKS, FIGURE_HOP, FIGURE_LATENCY, FIGURE_ITEMS };
+enum figure { FIGURE_STEPS, FIGURE_TASKS, FIGURE_HOP, FIGURE_LATENCY, FIGURE_ITEMS, FIGURE_WAITING };
 
 struct workload {
     const char *name;

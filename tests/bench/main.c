@@ -14,7 +14,7 @@
 enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
-    "usage: cox-bench w1|w1t|w2|w2l|w3|w4 [--spawn] [OPTION...]\n"
+    "usage: cox-bench w1|w1t|w2|w2l|w3|w4|fanout|waiting [--spawn] [OPTION...]\n"
     "       cox-bench worker --orchestrator ADDR [--slots N] [--id ID] [--result-len N]\n"
     "       cox-bench submit --addr ADDR --document FILE --list FILE [--tasks N] [--in-flight N]\n"
     "       cox-bench await --addr ADDR <IDS\n"
@@ -25,6 +25,8 @@ static const char usage[] =
     "  w2l  one such chain after the other                hop_us\n"
     "  w3   1,000 graphs 1 -> 50 -> 1                     steps_per_s\n"
     "  w4   submit one step, await it, 1,000 times        p50_us, p99_us\n"
+    "  fanout   one map over 1,000,000 items              items_per_s, bytes_per_item\n"
+    "  waiting  100,000 tasks wait, 1,000 are signalled   resident_bytes_per_task, signal_to_end p50, p99\n"
     "\n"
     "  --spawn              start coxd and workers (the default without --addr)\n"
     "  --addr HOST:PORT     use a running orchestrator; its CPU time is not known then\n"
@@ -162,13 +164,14 @@ static enum cox_err measure(const struct settings *s, const struct workload *w, 
     client_init(&client, cluster->address);
     enum cox_err err = client_await_workers(&client, cluster->id_prefix, cluster->n_workers);
 
-    if (!err)
+    if (!err && w->figure != FIGURE_WAITING)
         err = warm_up(&client, w);
     struct room room = cluster_room_begin(cluster);
     struct cpu before = cluster_cpu(cluster);
 
     if (!err)
-        err = client_run(&client, &load, &o);
+        err = w->figure == FIGURE_WAITING ? waiting_run(&client, cluster, &load, &o)
+                                          : client_run(&client, &load, &o);
     struct cpu used = cpu_since(cluster, before);
 
     room = cluster_room_since(cluster, room);

@@ -103,6 +103,11 @@ uint64_t process_peak_len(pid_t pid)
     return read_proc(pid, "status", "VmHWM") * 1024;
 }
 
+uint64_t process_rss_len(pid_t pid)
+{
+    return read_proc(pid, "status", "VmRSS") * 1024;
+}
+
 void process_peak_reset(pid_t pid)
 {
     char path[64];

@@ -94,6 +94,11 @@ static struct figures figures_of(const struct workload *w, const struct load *lo
         add(&f, "p50_us", percentile_us(o, 50));
         add(&f, "p99_us", percentile_us(o, 99));
         break;
+    case FIGURE_WAITING:
+        add(&f, "resident_bytes_per_task", (double)o->resident_len / tasks);
+        add(&f, "signal_to_end_p50_us", percentile_us(o, 50));
+        add(&f, "signal_to_end_p99_us", percentile_us(o, 99));
+        return f;
     case FIGURE_ITEMS:
         add(&f, "items_per_s", tasks * load->n_items / seconds);
         break;

@@ -62,6 +62,13 @@ static void put_fanout(struct cox_buf *out, uint32_t n_items)
     cox_buf_append_str(out, "]}}}}");
 }
 
+static void put_waiting(struct cox_buf *out, uint32_t n_steps)
+{
+    (void)n_steps;
+    cox_buf_append_str(out, DOCUMENT_HEAD "\"go\":{\"wait\":{\"signal\":\"go\"}},"
+                                          "\"then\":{\"needs\":[\"go\"],\"uses\":\"noop@1\"}}}");
+}
+
 /* ---- the table ---- */
 
 static const struct workload workloads[] = {
@@ -118,6 +125,13 @@ static const struct workload workloads[] = {
       .batch_len = 1,
       .n_flights = 1,
       .figure = FIGURE_ITEMS },
+    { .name = "waiting",
+      .put_document = put_waiting,
+      .n_tasks = 100000,
+      .steps_a_task = 2,
+      .batch_len = 1000,
+      .n_flights = 1,
+      .figure = FIGURE_WAITING },
 };
 static const char *const planned[] = { "fleet", "gateway", "tenants" };
 

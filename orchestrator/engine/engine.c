@@ -15,6 +15,8 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
 {
     struct cox_engine *e = COX_NEW(struct cox_engine);
     e->config = *config;
+    e->sleeper_pool.item_len = sizeof(struct sleeper);
+    e->tombstone_pool.item_len = sizeof(struct tombstone);
     cox_rng_init(&e->rng, config->seed);
     entity_init(&e->meta.entity, ENTITY_META, 0, 0);
     struct cox_list *lists[] = { &e->task_list, &e->linking,         &e->available,  &e->active,
@@ -26,15 +28,6 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
         cox_list_init(lists[i]);
     placement_init(e);
     return e;
-}
-
-static void free_tombstones(struct cox_list *list)
-{
-    while (!cox_list_empty(list)) {
-        struct tombstone *ts = COX_CONTAINER_OF(list->next, struct tombstone, in_tombstones);
-        cox_list_remove(&ts->in_tombstones);
-        cox_free(ts);
-    }
 }
 
 static void free_attempts(struct cox_engine *e)
@@ -89,8 +82,8 @@ void cox_engine_destroy(struct cox_engine *e)
             cox_list_remove(&e->workers[ref]->entity.in_dirty);
         worker_destroy(e->workers[ref]);
     }
-    free_tombstones(&e->tombstones);
-    free_tombstones(&e->tombstones_saving);
+    cox_pool_fini(&e->tombstone_pool);
+    cox_pool_fini(&e->sleeper_pool);
     cox_free(e->workers);
     cox_free(e->classes);
     cox_free(e->settled);

@@ -30,7 +30,7 @@ void entity_touch(struct cox_engine *e, struct entity *en, uint64_t seq)
 void entity_forget(struct cox_engine *e, struct entity *en)
 {
     cox_list_remove(&en->in_dirty);
-    struct tombstone *ts = COX_NEW(struct tombstone);
+    struct tombstone *ts = cox_pool_get(&e->tombstone_pool);
     ts->key = (struct cox_entity_key){ en->kind, en->id, en->sub };
     /* A checkpoint under way may not have come to this entity: what the state still has of it would be older
      * than the log once that is cut. So it goes with this checkpoint, not with the next. */
@@ -497,7 +497,8 @@ static size_t checkpoint_save(struct cox_engine *e, struct cox_buf *scratch)
     return scratch->len + sizeof *a;
 }
 
-/* Has another entity of this key been handed to the state since, by an action of its own? It would be lost. */
+/* Has another entity of this key been handed to the state since, by an action of its own? It would be lost.
+ */
 static bool is_kept_again(const struct cox_engine *e, const struct cox_entity_key *key)
 {
     return (key->kind == ENTITY_SLEEPER && cox_map64_get(&e->sleepers, key->id) != NULL) ||
@@ -513,7 +514,7 @@ static size_t checkpoint_forget(struct cox_engine *e)
         a->u.save.key = ts->key;
         a->u.save.applied_seq = e->checkpoint_seq;
     }
-    cox_free(ts);
+    cox_pool_put(&e->tombstone_pool, ts);
     return sizeof(struct cox_action);
 }
 

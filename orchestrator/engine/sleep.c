@@ -150,7 +150,7 @@ static bool frame_thaw(struct cox_engine *e, uint64_t seq, struct cox_reader *in
 
 static struct sleeper *sleeper_make(struct cox_engine *e, cox_task_id id)
 {
-    struct sleeper *sl = COX_NEW(struct sleeper);
+    struct sleeper *sl = cox_pool_get(&e->sleeper_pool);
     entity_init(&sl->entity, ENTITY_SLEEPER, id, 0);
     cox_heap_node_init(&sl->timer.node);
     sl->timer.kind = TIMER_SLEEPER;
@@ -235,7 +235,7 @@ static void sleeper_free(struct cox_engine *e, struct sleeper *sl)
     cox_list_remove(&sl->entity.in_dirty);
     cox_buf_fini(&sl->bytes);
     cox_free(sl->template_pins);
-    cox_free(sl);
+    cox_pool_put(&e->sleeper_pool, sl);
 }
 
 void apply_woken(struct cox_engine *e, uint64_t seq, const struct record *r)

@@ -16,6 +16,7 @@
 #include "cox/base/heap.h"
 #include "cox/base/list.h"
 #include "cox/base/map.h"
+#include "cox/base/pool.h"
 #include "cox/base/rng.h"
 #include "cox/engine.h"
 #include "record.h"
@@ -464,6 +465,7 @@ struct cox_engine {
     struct cox_mapb keys;
     struct cox_list key_list;
 
+    struct cox_pool sleeper_pool, tombstone_pool;
     struct cox_map64 sleepers;           /* task -> sleeper */
     struct cox_map64 templates;          /* revision -> struct template */
     struct kept_index templates_by_name; /* the newest revisions */

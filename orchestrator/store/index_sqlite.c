@@ -9,7 +9,7 @@
 
 #define APPLICATION_ID 0x436f7869 /* "Coxi" */
 #define CHECKPOINT_PAGES 4000
-#define CACHE_KIB 65536
+#define CACHE_KIB 32768
 #define HELD_MAX 2048
 
 static const char *const schema[] = {

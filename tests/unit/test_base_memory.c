@@ -2,6 +2,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/arena.h"
+#include "cox/base/pool.h"
 #include "cox/base/list.h"
 #include "cox/base/rng.h"
 
@@ -166,6 +167,32 @@ static void random_bounds_hold_evenly(void **state)
     assert_int_equal(cox_rng_below(&r, 1), 0);
 }
 
+static void a_pool_gives_zeroed_objects_and_takes_them_back(void **state)
+{
+    struct thing {
+        uint64_t a, b, c;
+    } *things[5000];
+    struct cox_pool p = { .item_len = sizeof(struct thing) };
+
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 5000; i++) {
+            things[i] = cox_pool_get(&p);
+            assert_true(things[i]->a == 0 && things[i]->b == 0 && things[i]->c == 0);
+            *things[i] = (struct thing){ i, ~i, i * i };
+        }
+        for (size_t i = 0; i < 5000; i++)
+            assert_true(things[i]->a == i && things[i]->b == ~i && things[i]->c == i * i);
+        void *blocks = p.blocks;
+        for (size_t i = 0; i < 5000; i++)
+            cox_pool_put(&p, things[i]);
+        cox_pool_put(&p, cox_pool_get(&p));
+        assert_ptr_equal(p.blocks, blocks); /* what came back is used first */
+    }
+    cox_pool_fini(&p);
+    assert_null(p.blocks);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +200,7 @@ int main(void)
         cmocka_unit_test(no_memory_exits_to_recover),
         cmocka_unit_test(arena_pieces_do_not_overlap),
         cmocka_unit_test(arena_is_warm_after_a_few_turns),
+        cmocka_unit_test(a_pool_gives_zeroed_objects_and_takes_them_back),
         cmocka_unit_test(lists_keep_order_and_survive_removal),
         cmocka_unit_test(random_numbers_are_the_published_ones),
         cmocka_unit_test(random_bounds_hold_evenly),

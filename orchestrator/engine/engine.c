@@ -480,6 +480,7 @@ enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_
 
 void payload_replayed(struct cox_engine *e, const struct record *r)
 {
+    cox_put_u64(&e->replayed_payloads, r->task);
     cox_buf_append(&e->replayed_payloads, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
     cox_put_bytes(&e->replayed_payloads, r->u.payload.bytes);
 }
@@ -488,10 +489,12 @@ static void hand_over_payloads(struct cox_engine *e)
 {
     struct cox_reader in = cox_reader(cox_buf_slice(&e->replayed_payloads));
     while (cox_reader_left(&in) > 0) {
+        cox_task_id root = cox_get_u64(&in);
         struct cox_slice hash = cox_get_raw(&in, sizeof(struct cox_hash));
         struct cox_slice bytes = cox_get_bytes(&in);
         struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
         memcpy(a->u.payload.hash.b, hash.data, sizeof a->u.payload.hash.b);
+        a->u.payload.root = root;
         a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
     }
     cox_buf_fini(&e->replayed_payloads);
@@ -523,6 +526,8 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
     if (cox_task_status_final(t->status)) {
         t->link_next = t->first + t->n_steps;
         task_archive(e, t);
+        if (t->parent == NULL)
+            task_index(e, t);
         return;
     }
     if (t->claims)

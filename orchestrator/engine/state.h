@@ -491,7 +491,7 @@ struct cox_engine {
     uint32_t n_specs_evaluating;
     size_t spec_len_held;
 
-    struct cox_buf replayed_payloads; /* hash, u32 length, bytes: until recovered() */
+    struct cox_buf replayed_payloads; /* u64 root, hash, u32 length, bytes: until recovered() */
 
     struct cox_list dirty, saving, tombstones, tombstones_saving;
     bool checkpointing;

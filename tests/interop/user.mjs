@@ -87,7 +87,7 @@ await test('a bad document is refused in a way that programs can read', async ()
 });
 
 await test('what comes later says so', async () => {
-    const error = await failure(call(tasks, 'ForkTask', { id: 't0-000001' }));
+    const error = await failure(call(tasks, 'MessageTask', { id: 't0-000001', text: 'later' }));
     equal(error.code, status.UNIMPLEMENTED);
 });
 

@@ -11,7 +11,7 @@ if ! mount -t tmpfs -o size=48m cox-disk-full "$scenario_dir/data" 2>/dev/null; 
 fi
 at_exit+=("umount -l '$scenario_dir/data'")
 
-start_coxd
+start_coxd --min-free 0 # else it would refuse before the disk is full
 start_worker w1 --slots 4
 put_load
 start_load "$scenario_dir/load.json" --in-flight 32
@@ -34,7 +34,7 @@ for ((i = 1; i <= n; i++)); do
     check_equal "started again without room: exit code" 75 "$code"
 
     rm "$scenario_dir/data/filler"
-    start_coxd
+    start_coxd --min-free 0
 done
 await_load
 check_load

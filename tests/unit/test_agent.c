@@ -515,6 +515,21 @@ static void test_unanswered_results_stop_credit(void **state)
     end(&w);
 }
 
+static const struct cox_agent_result *result_of_turn(struct worker *w)
+{
+    const struct cox_agent_input turn = { .now_mono_ns = w->now_ns,
+                                          .kind = COX_AGENT_TURN,
+                                          .u.turn.room_len = SIZE_MAX };
+    const struct cox_agent_result *told = NULL;
+
+    cox_agent_step(w->agent, &turn, &w->actions);
+    for (size_t i = 0; i < w->actions.len; i++)
+        if (w->actions.items[i].kind == COX_AGENT_SEND_RESULT)
+            told = w->actions.items[i].u.result;
+    assert_non_null(told);
+    return told;
+}
+
 /* What passes through the agent comes out as it went in, from memory of its own. */
 static void test_a_batch_keeps_what_it_is_and_did(void **state)
 {
@@ -527,7 +542,7 @@ static void test_a_batch_keeps_what_it_is_and_did(void **state)
     };
     struct cox_hash blob = { { 1, 2, 3 } };
     const struct cox_agent_assign *kept;
-    const struct cox_agent_result *told = NULL;
+    const struct cox_agent_result *told;
     struct worker w;
 
     (void)state;
@@ -572,14 +587,7 @@ static void test_a_batch_keeps_what_it_is_and_did(void **state)
     memset(done, 0, sizeof(done));
     memset(&blob, 0, sizeof(blob));
     w.actions.len = 0;
-    in = (struct cox_agent_input){ .now_mono_ns = w.now_ns,
-                                   .kind = COX_AGENT_TURN,
-                                   .u.turn.room_len = SIZE_MAX };
-    cox_agent_step(w.agent, &in, &w.actions);
-    for (size_t i = 0; i < w.actions.len; i++)
-        if (w.actions.items[i].kind == COX_AGENT_SEND_RESULT)
-            told = w.actions.items[i].u.result;
-    assert_non_null(told);
+    told = result_of_turn(&w);
     assert_int_equal(told->status, COX_ATTEMPT_TIMED_OUT);
     assert_true(told->n_items == 2 && cox_slice_is(told->items[0].output, "out"));
     assert_true(told->items[1].code == COX_CODE_DENIED && cox_slice_is(told->items[1].message, "no"));

@@ -1,6 +1,6 @@
-/* Many small objects of one size that live long: together, in blocks, so that they do not lie scattered between
- * short-lived memory and keep its pages from being used again.
- * Zero-initialised but for `item_len` is valid and empty. Blocks are freed by cox_pool_fini only. Thread: one. */
+/* Many small objects of one size that live long: together, in blocks, so that they do not lie scattered
+ * between short-lived memory and keep its pages from being used again. Zero-initialised but for `item_len` is
+ * valid and empty. Blocks are freed by cox_pool_fini only. Thread: one. */
 #ifndef COX_BASE_POOL_H
 #define COX_BASE_POOL_H
 

@@ -103,9 +103,9 @@ struct cox_hold {
 };
 void cox_driver_hold(struct cox_driver *d, struct cox_hold *h, void (*fn)(struct cox_hold *h));
 
-/* Reads from the state: an archived task by id (task != 0), a saved entity by its key (entity.kind != 0), else a
- * payload by hash. `fn` is called in a turn,
- * never from inside this call; it may take the bytes. The owner keeps the memory until then. */
+/* Reads from the state: an archived task by id (task != 0), a saved entity by its key (entity.kind != 0),
+ * else a payload by hash. `fn` is called in a turn, never from inside this call; it may take the bytes. The
+ * owner keeps the memory until then. */
 struct cox_fetch {
     struct cox_list node;
     cox_task_id task;
@@ -115,8 +115,8 @@ struct cox_fetch {
 };
 void cox_driver_fetch(struct cox_driver *d, struct cox_fetch *f);
 
-/* Any other request to the store; `fn` as above, `id` is the event's. A LIST is told, as `seq`, how far the store
- * has been told everything. */
+/* Any other request to the store; `fn` as above, `id` is the event's. A LIST is told, as `seq`, how far the
+ * store has been told everything. */
 struct cox_ask {
     struct cox_list node;
     struct cox_store_request req;

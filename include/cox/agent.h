@@ -107,7 +107,7 @@ struct cox_agent_result {
     enum cox_attempt_status status; /* SLOT_ENDED: SUCCEEDED or FAILED; SEND_RESULT: any of the four */
     enum cox_code code;             /* NONE if and only if SUCCEEDED */
     struct cox_slice message;
-    struct cox_slice output; /* JSON; empty: null */
+    struct cox_slice output;                            /* JSON; empty: null */
     struct cox_slice artifacts_json, continuation_json; /* empty: none */
     const struct cox_agent_item_result *items;          /* of a batch */
     size_t n_items;

@@ -122,8 +122,8 @@ struct cox_in_fork {
     uint64_t request;
     cox_task_id from;          /* live; or `archived` is set */
     struct cox_slice archived; /* empty: live */
-    struct cox_slice at;       /* the step to run again, with all that depends on it; empty: what did not succeed */
-    struct cox_slice image;    /* with other inputs (cox_image_rebind); empty: the same */
+    struct cox_slice at; /* the step to run again, with all that depends on it; empty: what did not succeed */
+    struct cox_slice image; /* with other inputs (cox_image_rebind); empty: the same */
     struct cox_slice tenant, key;
     struct cox_hash document; /* of the request, as in SUBMIT */
 };
@@ -185,7 +185,7 @@ struct cox_in_attach {
     const struct cox_slice *handlers;
     size_t n_handlers;
     const struct cox_slice *versions; /* exact version of each handler; empty: it has none */
-    const struct cox_ref *holds; /* driver passes none when the worker's shard_uid is another's */
+    const struct cox_ref *holds;      /* driver passes none when the worker's shard_uid is another's */
     size_t n_holds;
 };
 struct cox_in_result {
@@ -195,7 +195,7 @@ struct cox_in_result {
     enum cox_code code;
     struct cox_slice message;
     struct cox_payload output;
-    struct cox_payload artifacts; /* {"name": {"$blob", "size"}}; NONE: none */
+    struct cox_payload artifacts;    /* {"name": {"$blob", "size"}}; NONE: none */
     struct cox_payload continuation; /* SUCCEEDED and not NONE: {"steps", "state"}: run these, then again */
     const struct cox_hash *blobs; /* in the blob store already, referred to by output, artifacts or items */
     size_t n_blobs;
@@ -210,9 +210,9 @@ struct cox_in_result {
 struct cox_in_evaluated {
     uint64_t ticket;
     bool ok;
-    struct cox_payload value; /* STORED values carry their bytes up to COX_LOGGED_PAYLOAD_LEN_MAX, lists all of
-                                 them; larger ones are blobs already. A step's spec is always INLINE here, whatever
-                                 its size */
+    struct cox_payload value;  /* STORED values carry their bytes up to COX_LOGGED_PAYLOAD_LEN_MAX, lists all
+                                  of  them; larger ones are blobs already. A step's spec is always INLINE here,
+                                  whatever  its size */
     struct cox_payload errors; /* COMPOSED: of the items that failed; NONE: none did */
     uint32_t n_items;          /* of a list */
     struct cox_slice error;    /* when !ok */
@@ -263,25 +263,25 @@ struct cox_input {
 enum cox_action_kind {
     COX_ACT_REPLY, /* to every input that has a `request` */
     COX_ACT_ASSIGN,
-    COX_ACT_CANCEL,      /* tell the worker to stop an attempt */
-    COX_ACT_ANSWER,      /* to a result */
-    COX_ACT_CLOSE,       /* end a session: a newer one won, or it broke the protocol */
-    COX_ACT_CHANGED,     /* a watched task or one of its steps changed */
-    COX_ACT_EVALUATE,    /* values too large to evaluate here: fetch payloads, evaluate, answer EVALUATED */
-    COX_ACT_PUT_PAYLOAD, /* hand a payload of the log to the state */
-    COX_ACT_ARCHIVE,     /* hand a finished task to the archive, answer ARCHIVED */
-    COX_ACT_SAVE,        /* checkpoint: an entity */
-    COX_ACT_FORGET,      /* checkpoint: an entity that is gone */
-    COX_ACT_TRUNCATE,    /* checkpoint finished: the log up to `seq` is covered by what was saved */
-    COX_ACT_ALARM,       /* something an operator should know: text */
-    COX_ACT_COMPILE,     /* a frame's image: compile, answer COMPILED */
+    COX_ACT_CANCEL,        /* tell the worker to stop an attempt */
+    COX_ACT_ANSWER,        /* to a result */
+    COX_ACT_CLOSE,         /* end a session: a newer one won, or it broke the protocol */
+    COX_ACT_CHANGED,       /* a watched task or one of its steps changed */
+    COX_ACT_EVALUATE,      /* values too large to evaluate here: fetch payloads, evaluate, answer EVALUATED */
+    COX_ACT_PUT_PAYLOAD,   /* hand a payload of the log to the state */
+    COX_ACT_ARCHIVE,       /* hand a finished task to the archive, answer ARCHIVED */
+    COX_ACT_SAVE,          /* checkpoint: an entity */
+    COX_ACT_FORGET,        /* checkpoint: an entity that is gone */
+    COX_ACT_TRUNCATE,      /* checkpoint finished: the log up to `seq` is covered by what was saved */
+    COX_ACT_ALARM,         /* something an operator should know: text */
+    COX_ACT_COMPILE,       /* a frame's image: compile, answer COMPILED */
     COX_ACT_STORE_SLEEPER, /* an evicted task's bytes to the state, where LOAD finds them */
-    COX_ACT_LOAD,        /* read an evicted task's bytes, answer LOADED */
-    COX_ACT_COMPOSE,     /* a map's output: join its parts in order, keep the value, answer COMPOSED */
-    COX_ACT_FETCH,       /* a stored value's bytes, answer FETCHED */
-    COX_ACT_RELEASE,     /* tell a worker that a task's workspaces are no longer needed */
-    COX_ACT_DRAIN,       /* tell a worker to finish and leave */
-    COX_ACT_INDEX        /* what ListTasks should know of a task */
+    COX_ACT_LOAD,          /* read an evicted task's bytes, answer LOADED */
+    COX_ACT_COMPOSE,       /* a map's output: join its parts in order, keep the value, answer COMPOSED */
+    COX_ACT_FETCH,         /* a stored value's bytes, answer FETCHED */
+    COX_ACT_RELEASE,       /* tell a worker that a task's workspaces are no longer needed */
+    COX_ACT_DRAIN,         /* tell a worker to finish and leave */
+    COX_ACT_INDEX          /* what ListTasks should know of a task */
 };
 
 enum cox_answer { COX_ANSWER_ACCEPTED = 1, COX_ANSWER_DUPLICATE, COX_ANSWER_STALE, COX_ANSWER_UNKNOWN };
@@ -307,10 +307,10 @@ struct cox_act_assign {
     cox_task_id root; /* the task that users know; ref.task may be a frame of it */
     uint32_t attempt; /* number, from 1 */
     bool fallback;
-    struct cox_slice address;   /* effects': within the task, "scan[3]", "child.build" */
-    struct cox_slice handler;   /* engine's */
-    struct cox_slice version;   /* engine's: the program's exact version, empty: any */
-    struct cox_slice spec_json; /* effects' or engine's; empty for a batch */
+    struct cox_slice address;         /* effects': within the task, "scan[3]", "child.build" */
+    struct cox_slice handler;         /* engine's */
+    struct cox_slice version;         /* engine's: the program's exact version, empty: any */
+    struct cox_slice spec_json;       /* effects' or engine's; empty for a batch */
     const struct cox_act_item *items; /* effects': a batch */
     size_t n_items;
     struct cox_slice continuation; /* effects': {"state", "steps"}; empty: the first call */
@@ -353,28 +353,28 @@ struct cox_eval_input {
 };
 struct cox_act_compile {
     uint64_t ticket;
-    cox_task_id root; /* who pays for what is kept */
-    enum cox_source_kind kind; /* TEMPLATE or STEPS */
+    cox_task_id root;             /* who pays for what is kept */
+    enum cox_source_kind kind;    /* TEMPLATE or STEPS */
     struct cox_payload document;  /* INLINE, whatever its size; effects' */
     struct cox_slice inputs_json; /* effects' */
 };
 struct cox_act_compose {
     uint64_t ticket;
-    cox_task_id root; /* owns the value */
+    cox_task_id root;                   /* owns the value */
     const struct cox_entity_key *parts; /* effects': in order; each was saved: its bytes are what
                                            cox_map_part_outputs reads */
     size_t n_parts;
 };
 /* Appends the outputs of a saved map page's items, in order ("1,null,3"; a failed item's is null), and its
- * failures ({"index", "code", "message"}, in order, commas between them). Errors: COX_ERR_CORRUPT, also when some
- * item has not ended. Thread: any. */
+ * failures ({"index", "code", "message"}, in order, commas between them). Errors: COX_ERR_CORRUPT, also when
+ * some item has not ended. Thread: any. */
 COX_MUST_CHECK enum cox_err cox_map_part_outputs(struct cox_entity_key key, struct cox_slice bytes,
                                                  struct cox_buf *outputs, struct cox_buf *errors);
 struct cox_act_index {
     cox_task_id task;
     enum cox_task_status status; /* as of now; while it lives: PENDING, and the engine knows better */
     int64_t created_wall_ms, finished_wall_ms;
-    struct cox_slice name, tenant; /* effects' */
+    struct cox_slice name, tenant;  /* effects' */
     const struct cox_label *labels; /* effects' */
     size_t n_labels;
 };
@@ -500,8 +500,8 @@ bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id);
  * a task, at any depth, in order of creation: *it starts at NULL; NULL at the end. The next step ends it. */
 const struct cox_task *cox_engine_next_frame(const struct cox_engine *e, const struct cox_task *root,
                                              const void **it);
-/* A step by its address within the task ("scan[17].0"): the frame it is in, its index there, and the item of a
- * map it names (UINT64_MAX: none). NULL: there is none, or its frame has ended and is in the archive. */
+/* A step by its address within the task ("scan[17].0"): the frame it is in, its index there, and the item of
+ * a map it names (UINT64_MAX: none). NULL: there is none, or its frame has ended and is in the archive. */
 const struct cox_task *cox_engine_find_step(const struct cox_engine *e, const struct cox_task *root,
                                             struct cox_slice address, uint32_t *ret_step, uint64_t *ret_item);
 /* Appends the address of a step of a frame within its root. */
@@ -511,8 +511,8 @@ uint32_t cox_task_next_step(const struct cox_task *frame, uint32_t from);
 
 struct cox_task_view {
     cox_task_id id;
-    cox_task_id root;    /* the task that users know: itself, or what this frame is in */
-    cox_task_id parent;  /* 0: none */
+    cox_task_id root;   /* the task that users know: itself, or what this frame is in */
+    cox_task_id parent; /* 0: none */
     uint32_t parent_step;
     uint64_t parent_item; /* UINT64_MAX: none */
     struct cox_slice tenant;
@@ -556,14 +556,14 @@ enum cox_step_reason {
 };
 /* Facts behind a READY step's reason, for explanations. O(workers). */
 struct cox_step_why {
-    uint32_t n_workers;   /* attached */
-    uint32_t n_offer;     /* of them: offer the handler */
-    uint32_t n_version;   /* of these: in the pinned version */
-    uint32_t n_labels;    /* of these: satisfy `requires` */
-    uint32_t n_fit;       /* of these: have what `resources` asks for in all */
-    uint32_t n_cordoned;  /* of these: cordoned or draining */
-    uint32_t n_free;      /* of these: could take it now */
-    uint32_t n_ahead;     /* steps before it in its queue: at least so many */
+    uint32_t n_workers;  /* attached */
+    uint32_t n_offer;    /* of them: offer the handler */
+    uint32_t n_version;  /* of these: in the pinned version */
+    uint32_t n_labels;   /* of these: satisfy `requires` */
+    uint32_t n_fit;      /* of these: have what `resources` asks for in all */
+    uint32_t n_cordoned; /* of these: cordoned or draining */
+    uint32_t n_free;     /* of these: could take it now */
+    uint32_t n_ahead;    /* steps before it in its queue: at least so many */
     struct cox_slice handler, version;
     struct cox_slice gate; /* key of the `concurrency` or `rate` that holds it */
     uint32_t gate_limit, gate_used;
@@ -581,8 +581,8 @@ struct cox_step_view {
     enum cox_step_status status;
     enum cox_step_reason reason;
     int64_t ready_wall_ms;
-    bool via_fallback; /* SUCCEEDED by it */
-    bool in_fallback;  /* attempts from here on are the fallback's */
+    bool via_fallback;  /* SUCCEEDED by it */
+    bool in_fallback;   /* attempts from here on are the fallback's */
     enum cox_code code; /* when FAILED, or of the last failed attempt while it retries */
     struct cox_slice message;
     struct cox_payload output;
@@ -644,8 +644,9 @@ struct cox_template_view {
     int64_t updated_wall_ms;
 };
 /* A tenant's, by name and major: the first after this one, which need not exist. False at the end. */
-bool cox_engine_next_template(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice after_name,
-                              uint32_t after_major, struct cox_template_view *ret);
+bool cox_engine_next_template(const struct cox_engine *e, struct cox_slice tenant,
+                              struct cox_slice after_name, uint32_t after_major,
+                              struct cox_template_view *ret);
 bool cox_engine_find_template(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
                               uint32_t major, struct cox_template_view *ret);
 struct cox_schedule_view {
@@ -656,8 +657,8 @@ struct cox_schedule_view {
     uint64_t n_skipped;
 };
 /* A tenant's, by name: as templates. */
-bool cox_engine_next_schedule(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice after_name,
-                              struct cox_schedule_view *ret);
+bool cox_engine_next_schedule(const struct cox_engine *e, struct cox_slice tenant,
+                              struct cox_slice after_name, struct cox_schedule_view *ret);
 bool cox_engine_find_schedule(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
                               struct cox_schedule_view *ret);
 
@@ -671,7 +672,8 @@ struct cox_histogram {
     uint64_t sum_us;
 };
 
-/* READY steps of one tenant, class and reason, or (NONE) attempts that run: *it starts at 0; false at the end. */
+/* READY steps of one tenant, class and reason, or (NONE) attempts that run: *it starts at 0; false at the
+ * end. */
 struct cox_queue_view {
     struct cox_slice tenant, class; /* class: the handler */
     enum cox_step_reason reason;

@@ -31,12 +31,13 @@
 #define COX_MAP_ITEMS_MAX 10000000u
 #define COX_MAP_PAGE_ITEMS 4096u
 #define COX_MAP_BATCH_MAX 1000u
-#define COX_MAP_ITEMS_LEN_MAX (1u << 30) /* of one map's list; and of all held at once: COX_MAP_HELD_LEN_MAX */
+#define COX_MAP_ITEMS_LEN_MAX                                                                                \
+    (1u << 30) /* of one map's list; and of all held at once: COX_MAP_HELD_LEN_MAX */
 #define COX_MAP_HELD_LEN_MAX ((uint64_t)4 << 30)
 #define COX_ITEM_OUTPUT_LEN_MAX (64u << 10) /* in a batch's result; larger ones go to the blob store */
-#define COX_MAP_PPM_ALL 1000000u /* tolerated failures of a map, when all may fail */
-#define COX_RACE_MAX 100u        /* alternatives of a race */
-#define COX_RACE_DEPTH_MAX 4u    /* races in a race */
+#define COX_MAP_PPM_ALL 1000000u            /* tolerated failures of a map, when all may fail */
+#define COX_RACE_MAX 100u                   /* alternatives of a race */
+#define COX_RACE_DEPTH_MAX 4u               /* races in a race */
 #define COX_FRAME_DEPTH_MAX 16u
 #define COX_CONTINUATIONS_MAX 10000u /* of one attempt of a program */
 #define COX_SIGNALS_MAX 1000u        /* sent and not yet waited for, a task */
@@ -45,7 +46,7 @@
 #define COX_TEMPLATES_MAX 100000u
 #define COX_SCHEDULES_MAX 100000u
 #define COX_SCHEDULE_QUEUE_MAX 100u
-#define COX_SCHEDULE_LATE_MS 60000 /* a run found no later than this is on time */
+#define COX_SCHEDULE_LATE_MS 60000  /* a run found no later than this is on time */
 #define COX_KEPT_LEN_MAX (1u << 30) /* of all templates and schedules */
 #define COX_BLOB_LEN_MAX (1u << 30)
 #define COX_BLOB_CHUNK_LEN (64u << 10)

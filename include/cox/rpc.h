@@ -234,7 +234,8 @@ struct cox_rpc_metadata {
 /* ---- local calls: the same services without a wire, for the HTTP edge ---------------------------------- */
 
 /* What a local call gets back, on the loop's thread, inline from whatever the service did; they may
- * call the functions below, which only queue, and must not call the service back. Slices are packed messages and live for the call. */
+ * call the functions below, which only queue, and must not call the service back. Slices are packed messages
+ * and live for the call. */
 struct cox_rpc_local_callbacks {
     void (*on_message)(void *user, struct cox_slice packed);
     /* A message of so many bytes has reached the service, or never will; may be NULL. The caller bounds what

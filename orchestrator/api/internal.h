@@ -26,7 +26,7 @@ struct cox_api {
     size_t n_watches;         /* WatchTask streams */
     size_t n_told;            /* messages queued to them in this turn */
     struct cox_stats *stats;  /* stats.c */
-    bool backing_up; /* one at once */
+    bool backing_up;          /* one at once */
     bool draining;
 };
 
@@ -147,14 +147,14 @@ cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text);
 
 /* ---- the methods ---- */
 typedef void cox_api_method(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user);
-cox_api_method cox_api_submit_task, cox_api_submit_tasks;     /* submit.c */
+cox_api_method cox_api_submit_task, cox_api_submit_tasks; /* submit.c */
 /* True: the call was failed, because coxd stops, too many documents wait, or room is short. */
 bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call);
-cox_api_method cox_api_get_task, cox_api_batch_get_tasks;     /* get.c */
-cox_api_method cox_api_describe_task, cox_api_get_output;     /* describe.c */
-cox_api_method cox_api_watch_task;                            /* watch.c */
-cox_api_method cox_api_get_logs;                              /* logs.c */
-cox_api_method cox_api_pause_task, cox_api_resume_task;       /* control.c */
+cox_api_method cox_api_get_task, cox_api_batch_get_tasks; /* get.c */
+cox_api_method cox_api_describe_task, cox_api_get_output; /* describe.c */
+cox_api_method cox_api_watch_task;                        /* watch.c */
+cox_api_method cox_api_get_logs;                          /* logs.c */
+cox_api_method cox_api_pause_task, cox_api_resume_task;   /* control.c */
 cox_api_method cox_api_signal_task, cox_api_approve_step;
 cox_api_method cox_api_retry_task, cox_api_fork_task;
 cox_api_method cox_api_cancel_task;                           /* cancel.c */
@@ -163,13 +163,13 @@ cox_api_method cox_api_list_tasks;                            /* list.c */
 cox_api_method cox_api_delete_task;                           /* delete.c */
 cox_api_method cox_api_get_blob, cox_api_put_blob;            /* blobs.c */
 void cox_api_put_blob_ended(struct cox_rpc_call *call, void *user);
-cox_api_method cox_api_backup;                                /* backup.c */
+cox_api_method cox_api_backup; /* backup.c */
 /* templates.c, schedules.c */
 cox_api_method cox_api_apply_template, cox_api_get_template, cox_api_list_templates, cox_api_delete_template;
 cox_api_method cox_api_apply_schedule, cox_api_get_schedule, cox_api_list_schedules, cox_api_delete_schedule;
 cox_api_method cox_api_cordon_worker, cox_api_drain_worker;
-cox_api_method cox_api_explain;                               /* explain.c */
-cox_api_method cox_api_get_stats, cox_api_get_history;        /* stats.c */
+cox_api_method cox_api_explain;                        /* explain.c */
+cox_api_method cox_api_get_stats, cox_api_get_history; /* stats.c */
 cox_api_method cox_api_watch_stats, cox_api_get_metrics;
 cox_api_method cox_api_is_active, cox_api_stream_is_active; /* scaler.c */
 cox_api_method cox_api_get_metric_spec, cox_api_get_scaler_metrics;
@@ -182,6 +182,7 @@ void cox_stats_stop(struct cox_api *a);
 /* A sentence without a full stop, in the arena; "" for NONE. `e` is NULL for a task from the archive. `why`,
  * which costs a look at every worker, makes it tell more; NULL: O(needs). */
 char *cox_show_reason(struct cox_arena *a, const struct cox_engine *e, const struct cox_task *t,
-                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v, const struct cox_step_why *why);
+                      const struct cox_image *img, uint32_t step, const struct cox_step_view *v,
+                      const struct cox_step_why *why);
 
 #endif

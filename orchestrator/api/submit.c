@@ -335,14 +335,15 @@ static void refuse_short(struct cox_rpc_call *call, enum cox_shortage shortage)
 {
     bool disk = shortage == COX_SHORTAGE_DISK;
 
-    cox_rpc_fail(call, &(struct cox_rpc_error){
-                           .status = COX_RPC_RESOURCE_EXHAUSTED,
-                           .reason = disk ? "DISK_FULL" : "MEMORY_FULL",
-                           .message = disk ? "less than --min-free is left on the orchestrator's disk; running "
-                                             "tasks go on"
-                                           : "more than 90 % of the orchestrator's --memory-limit is used; "
-                                             "running tasks go on",
-                           .retry_delay_ms = COX_API_SHORTAGE_RETRY_MS });
+    cox_rpc_fail(call,
+                 &(struct cox_rpc_error){
+                     .status = COX_RPC_RESOURCE_EXHAUSTED,
+                     .reason = disk ? "DISK_FULL" : "MEMORY_FULL",
+                     .message = disk ? "less than --min-free is left on the orchestrator's disk; running "
+                                       "tasks go on"
+                                     : "more than 90 % of the orchestrator's --memory-limit is used; "
+                                       "running tasks go on",
+                     .retry_delay_ms = COX_API_SHORTAGE_RETRY_MS });
 }
 
 bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call)

@@ -71,7 +71,8 @@ void cox_api_changed(struct cox_api *a, const struct cox_action *action)
     on->n_told++;
     COX_LIST_FOR_EACH (it, &on->watchers) {
         struct cox_watcher *w = COX_CONTAINER_OF(it, struct cox_watcher, node);
-        w->on_changed(w, action->u.changed.frame, action->u.changed.step, action->u.changed.seq, action->u.changed.final);
+        w->on_changed(w, action->u.changed.frame, action->u.changed.step, action->u.changed.seq,
+                      action->u.changed.final);
     }
     on->n_told--;
     forget_if_alone(a, task, on);

@@ -2,8 +2,8 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/arena.h"
-#include "cox/base/pool.h"
 #include "cox/base/list.h"
+#include "cox/base/pool.h"
 #include "cox/base/rng.h"
 
 #include <string.h>
@@ -171,7 +171,7 @@ static void a_pool_gives_zeroed_objects_and_takes_them_back(void **state)
 {
     struct thing {
         uint64_t a, b, c;
-    } *things[5000];
+    } * things[5000];
     struct cox_pool p = { .item_len = sizeof(struct thing) };
 
     (void)state;

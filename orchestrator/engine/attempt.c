@@ -188,9 +188,11 @@ enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uin
     const struct step *s = task_step(t, step);
     struct cox_image_step doc;
     struct cox_image_call call;
+    if (s->flags & STEP_STOPPING) /* whatever it says: a race has one winner */
+        return NEXT_CANCEL;
     if (en->status == COX_ATTEMPT_SUCCEEDED)
         return NEXT_DONE;
-    if (t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING)
+    if (t->stopping != COX_TASK_NONE)
         return NEXT_CANCEL;
     cox_image_step(&t->image, step, &doc);
     step_call(t, step, s, &call);

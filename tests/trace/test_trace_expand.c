@@ -36,6 +36,20 @@ static void the_first_success_wins_a_race_and_the_others_are_stopped(void **stat
     trace_end(t);
 }
 
+static void a_race_has_one_winner_though_another_succeeds_before_it_is_stopped(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC_OUT(RACE, "\"o\":\"${{ steps.r.output }}\""));
+    succeed(t, "w1", "r.1", "7");
+    ignore(t);
+    succeed(t, "w1", "r.0", "8");
+    expect(t, "r.0 CANCELLED", "task SUCCEEDED {\"o\":7}", "answer accepted to w1");
+    assert_int_equal(status_of(t, 1, "r.0"), COX_STEP_CANCELLED);
+    trace_end(t);
+}
+
 static void a_race_that_all_lose_fails_with_the_first_error(void **state)
 {
     (void)state;
@@ -395,6 +409,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_success_wins_a_race_and_the_others_are_stopped),
+        cmocka_unit_test(a_race_has_one_winner_though_another_succeeds_before_it_is_stopped),
         cmocka_unit_test(a_race_that_all_lose_fails_with_the_first_error),
         cmocka_unit_test(a_race_tried_again_begins_with_all_its_alternatives),
         cmocka_unit_test(losers_are_stopped_again_after_a_crash),

@@ -307,7 +307,7 @@ struct cox_act_assign {
     cox_task_id root; /* the task that users know; ref.task may be a frame of it */
     uint32_t attempt; /* number, from 1 */
     bool fallback;
-    struct cox_slice address;         /* effects': within the task, "scan[3]", "child.build" */
+    struct cox_slice address;         /* effects' or engine's: within the task, "scan[3]", "child.build" */
     struct cox_slice handler;         /* engine's */
     struct cox_slice version;         /* engine's: the program's exact version, empty: any */
     struct cox_slice spec_json;       /* effects' or engine's; empty for a batch */

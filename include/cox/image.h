@@ -22,6 +22,8 @@ struct cox_image { /* a view; the bytes are the caller's */
     uint32_t n_classes;
     uint32_t n_templates;
     uint32_t n_labels;
+    bool expands;    /* some call is of a kind that no slot runs, or some step a map */
+    bool has_inner;  /* some step is inner */
     uint32_t at[14]; /* private: section offsets */
 };
 

@@ -489,6 +489,23 @@ static bool affinity_ok(const struct cox_image *img)
     return ok;
 }
 
+/* Most tasks have none of it, and whoever walks over their steps need not look at each. */
+static void note_kinds(struct cox_image *img)
+{
+    struct cox_image_step step;
+    struct cox_image_call call;
+
+    for (uint32_t i = 0; i < img->n_calls && !img->expands; i++) {
+        cox_image_call(img, i, &call);
+        img->expands = !cox_step_kind_is_leaf(call.kind);
+    }
+    for (uint32_t i = 0; i < img->n_steps && !img->has_inner; i++) {
+        cox_image_step(img, i, &step);
+        img->expands = img->expands || step.map != COX_IMAGE_NONE;
+        img->has_inner = step.owner != COX_IMAGE_NONE;
+    }
+}
+
 enum cox_err cox_image_open(struct cox_image *ret, struct cox_slice bytes)
 {
     struct cox_image img = { .bytes = bytes };
@@ -501,6 +518,7 @@ enum cox_err cox_image_open(struct cox_image *ret, struct cox_slice bytes)
         !maps_ok(&img) || !extras_ok(&img) || !lists_ok(&img) || !steps_ok(&img) || !templates_ok(&img) ||
         !links_ok(&img) || !inner_steps_ok(&img) || !owners_ok(&img) || !affinity_ok(&img))
         return COX_ERR_CORRUPT;
+    note_kinds(&img);
     *ret = img;
     return COX_OK;
 }

@@ -105,17 +105,14 @@ static struct cox_slice arena_slice(struct cox_arena *arena, const struct cox_bu
 }
 
 /* {"name": "path"}, evaluated; small by nature, so here. Empty: none, or its expressions fail. */
-static struct cox_slice artifacts_wanted(struct cox_engine *e, const struct cox_task *t, uint32_t step)
+static struct cox_slice artifacts_wanted(struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                                         uint32_t extras_index)
 {
-    struct cox_image_step doc;
     struct cox_image_extras extras;
     struct frame_values values;
     struct cox_eval_env env;
     struct cox_buf json = { 0 }, error = { 0 };
-    cox_image_step(&t->image, step, &doc);
-    if (doc.extras == COX_IMAGE_NONE)
-        return cox_slice(NULL, 0);
-    cox_image_extras(&t->image, doc.extras, &extras);
+    cox_image_extras(&t->image, extras_index, &extras);
     if (extras.artifacts == COX_IMAGE_NONE || template_is_large(t, extras.artifacts))
         return cox_slice(NULL, 0);
     eval_env_init(&env, &values, t, step);
@@ -127,31 +124,40 @@ static struct cox_slice artifacts_wanted(struct cox_engine *e, const struct cox_
     return out;
 }
 
+static struct cox_slice address_in_frame(struct cox_engine *e, const struct cox_task *t, uint32_t step)
+{
+    struct cox_buf address = { 0 };
+    cox_step_address(&address, t, step);
+    struct cox_slice out = arena_slice(&e->fx->arena, &address);
+    cox_buf_fini(&address);
+    return out;
+}
+
 void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_act_assign *ret)
 {
     const struct cox_task *t = a->task, *of = t;
+    struct cox_image_step doc;
     struct cox_image_call call;
-    struct cox_buf address = { 0 };
+    cox_image_step(&t->image, a->step_index, &doc);
     step_call(t, a->step_index, a->step, &call);
-    cox_step_address(&address, t, a->step_index);
     while (!of->own_image)
         of = of->parent;
-    *ret = (struct cox_act_assign){ .session = a->worker->session,
-                                    .ref = attempt_ref(a),
-                                    .root = t->root->id,
-                                    .fallback = (a->step->flags & STEP_IN_FALLBACK) != 0,
-                                    .address = arena_slice(&e->fx->arena, &address),
-                                    .handler = cox_slice(a->cls->handler, a->cls->handler_len),
-                                    .version = a->cls->is_program ? version_of(t, a->step_index, a->step)
-                                                                  : cox_slice(NULL, 0),
-                                    .workspace = workspace_of(e, a->task, a->step_index, a->worker),
-                                    .timeout_ms = call.timeout_ms,
-                                    .resources = a->cls->resources,
-                                    .bundle = of->doc.bundle,
-                                    .tenant = cox_slice_str(t->tenant) };
-    if (!ret->fallback)
-        ret->artifacts = artifacts_wanted(e, t, a->step_index);
-    cox_buf_fini(&address);
+    memset(ret, 0, sizeof *ret);
+    ret->session = a->worker->session;
+    ret->ref = attempt_ref(a);
+    ret->root = t->root->id;
+    ret->fallback = (a->step->flags & STEP_IN_FALLBACK) != 0;
+    ret->address = t->parent == NULL ? doc.name : address_in_frame(e, t, a->step_index);
+    ret->handler = cox_slice(a->cls->handler, a->cls->handler_len);
+    if (a->cls->is_program)
+        ret->version = version_of(t, a->step_index, a->step);
+    ret->workspace = workspace_of(e, a->task, a->step_index, a->worker);
+    ret->timeout_ms = call.timeout_ms;
+    ret->resources = a->cls->resources;
+    ret->bundle = of->doc.bundle;
+    ret->tenant = cox_slice_str(t->tenant);
+    if (!ret->fallback && doc.extras != COX_IMAGE_NONE)
+        ret->artifacts = artifacts_wanted(e, t, a->step_index, doc.extras);
 }
 
 /* After replay: the step is RUNNING, its worker is expected back. */

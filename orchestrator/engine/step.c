@@ -385,6 +385,8 @@ void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step)
 bool step_is_closed(const struct cox_task *t, uint32_t step, const struct step *s)
 {
     struct cox_image_step doc;
+    if (!t->image.has_inner)
+        return false;
     cox_image_step(&t->image, step, &doc);
     return step_is_inner(t, step, &doc) && !(s->flags & STEP_OPEN);
 }
@@ -392,8 +394,9 @@ bool step_is_closed(const struct cox_task *t, uint32_t step, const struct step *
 /* READY again after an attempt. Inner steps of the one that is over begin anew. */
 void step_again(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
-    struct cox_image_step doc;
-    cox_image_step(&t->image, step, &doc);
+    struct cox_image_step doc = { .n_inner = 0 };
+    if (t->image.has_inner)
+        cox_image_step(&t->image, step, &doc);
     for (uint32_t i = 0; doc.map == COX_IMAGE_NONE && i < doc.n_inner; i++) {
         uint32_t inner = step + 1 + i;
         if (task_has_step(t, inner) && task_step(t, inner)->status != COX_STEP_BLOCKED)
@@ -453,6 +456,8 @@ static bool step_expands(const struct cox_task *t, uint32_t step, const struct s
 {
     struct cox_image_step doc;
     struct cox_image_call call;
+    if (!t->image.expands)
+        return false;
     cox_image_step(&t->image, step, &doc);
     if (doc.map != COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK))
         return true;

@@ -105,6 +105,8 @@ uint32_t cox_task_next_step(const struct cox_task *t, uint32_t from)
     uint32_t end = t->first + t->n_steps;
     if (from <= t->first)
         return t->first;
+    if (!t->image.has_inner)
+        return from < end ? from : COX_IMAGE_NONE;
     while (from < end) {
         cox_image_step(&t->image, from, &doc);
         if (!doc.is_body)
@@ -223,6 +225,8 @@ uint32_t page_n_steps(const struct cox_task *t, uint32_t no)
 bool task_is_member(const struct cox_task *t, uint32_t step)
 {
     struct cox_image_step doc;
+    if (!t->image.has_inner)
+        return true;
     for (uint32_t i = step; i != COX_IMAGE_NONE && i != t->first; i = doc.owner) {
         cox_image_step(&t->image, i, &doc);
         if (doc.is_body)

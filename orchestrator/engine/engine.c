@@ -82,8 +82,6 @@ void cox_engine_destroy(struct cox_engine *e)
             cox_list_remove(&e->workers[ref]->entity.in_dirty);
         worker_destroy(e->workers[ref]);
     }
-    cox_pool_fini(&e->tombstone_pool);
-    cox_pool_fini(&e->sleeper_pool);
     cox_free(e->workers);
     cox_free(e->classes);
     cox_free(e->settled);
@@ -91,6 +89,8 @@ void cox_engine_destroy(struct cox_engine *e)
     templates_free(e);
     schedules_free(e);
     map_pages_free_lost(e);
+    cox_pool_fini(&e->tombstone_pool);
+    cox_pool_fini(&e->sleeper_pool);
     cox_map64_fini(&e->tasks);
     cox_map64_fini(&e->sessions);
     cox_mapb_fini(&e->workers_by_id);

@@ -10,7 +10,13 @@
 #define APPLICATION_ID 0x436f7869 /* "Coxi" */
 #define CHECKPOINT_PAGES 4000
 #define CACHE_KIB 32768
-#define HELD_MAX 2048
+#define HELD_MAX 32768
+
+/* A live task's row: most end before it need be written. */
+struct held {
+    struct cox_buf row;
+    bool fresh; /* the file has no row of it */
+};
 
 static const char *const schema[] = {
     "CREATE TABLE task(id INTEGER PRIMARY KEY, created_ms INTEGER NOT NULL, crc INTEGER NOT NULL,"
@@ -47,6 +53,21 @@ uint64_t store_index_key(struct cox_slice name, struct cox_slice value)
 }
 
 /* ---- opening ---- */
+
+static enum cox_err load_max_id(struct store_index *index, struct cox_buf *error)
+{
+    sqlite3_stmt *st = NULL;
+    enum cox_err err = store_db_prepare(&index->db, "SELECT coalesce(max(id), 0) FROM task", &st, error);
+
+    if (err != COX_OK)
+        return err;
+    if (sqlite3_step(st) == SQLITE_ROW)
+        index->max_id = store_column_u64(st, 0);
+    else
+        err = store_db_failed(&index->db, "reading the newest row", error);
+    (void)sqlite3_finalize(st);
+    return err;
+}
 
 static enum cox_err load_covered(struct store_index *index, uint64_t *ret_seq, struct cox_buf *error)
 {
@@ -89,6 +110,8 @@ static enum cox_err try_open(struct store_index *index, const char *dir, const s
         err = store_db_prepare(&index->db, statements[i], &index->st[i], error);
     if (err == COX_OK)
         err = load_covered(index, &seq, error);
+    if (err == COX_OK)
+        err = load_max_id(index, error);
     /* One that was left half made is begun again: where it stood is not worth keeping. */
     if (err == COX_OK && (seq < covered_seq || (!index->complete && seq > 0)))
         err = COX_ERR_CORRUPT;
@@ -120,8 +143,10 @@ void store_index_close(struct store_index *index, bool clean)
     void *row;
 
     while (cox_map64_next(&index->held, &it, &id, &row)) {
-        cox_buf_fini(row);
-        cox_free(row);
+        struct held *h = row;
+
+        cox_buf_fini(&h->row);
+        cox_free(h);
     }
     cox_map64_fini(&index->held);
     for (size_t i = 0; i < INDEX_STATEMENT_NR; i++)
@@ -204,18 +229,22 @@ static enum cox_err unpost(struct store_index *index, uint64_t id, struct cox_bu
     return err == COX_ERR_NOT_FOUND ? COX_OK : err;
 }
 
-static void drop_held(struct store_index *index, uint64_t id)
+/* True when the file surely has no row of it. */
+static bool drop_held(struct store_index *index, uint64_t id)
 {
-    struct cox_buf *row = cox_map64_remove(&index->held, id);
+    struct held *h = cox_map64_remove(&index->held, id);
 
-    if (!row)
-        return;
-    cox_buf_fini(row);
-    cox_free(row);
+    if (!h)
+        return false;
+    bool fresh = h->fresh;
+
+    cox_buf_fini(&h->row);
+    cox_free(h);
+    return fresh;
 }
 
-enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_slice bytes,
-                             struct cox_buf *error)
+static enum cox_err put(struct store_index *index, uint64_t id, struct cox_slice bytes, bool fresh,
+                        struct cox_buf *error)
 {
     struct cox_label labels[COX_LABELS_MAX];
     struct cox_index_row row;
@@ -223,8 +252,7 @@ enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_
     COX_ASSERT(cox_index_row_decode(bytes, &row, labels) == COX_OK && row.id == id);
     enum cox_err err = begin(index, error);
 
-    drop_held(index, id);
-    if (err == COX_OK)
+    if (err == COX_OK && !fresh)
         err = unpost(index, id, error);
     if (err == COX_OK)
         err = post_all(index, INDEX_POST, &row, error);
@@ -232,6 +260,8 @@ enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_
         return err;
     sqlite3_stmt *st = index->st[INDEX_PUT];
 
+    if (id > index->max_id)
+        index->max_id = id;
     store_bind_u64(st, 1, id);
     (void)sqlite3_bind_int64(st, 2, row.created_wall_ms);
     (void)sqlite3_bind_int64(st, 3, store_crc(bytes));
@@ -239,14 +269,20 @@ enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_
     return store_db_run(&index->db, st, "indexing a task", error);
 }
 
+enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_slice bytes,
+                             struct cox_buf *error)
+{
+    return put(index, id, bytes, drop_held(index, id), error);
+}
+
 enum cox_err store_index_hold(struct store_index *index, uint64_t id, struct cox_slice bytes,
                               struct cox_buf *error)
 {
-    struct cox_buf *row = COX_NEW(struct cox_buf);
+    struct held *h = COX_NEW(struct held);
 
-    drop_held(index, id);
-    cox_buf_append_slice(row, bytes);
-    (void)cox_map64_set(&index->held, id, row);
+    h->fresh = drop_held(index, id) || id > index->max_id;
+    cox_buf_append_slice(&h->row, bytes);
+    (void)cox_map64_set(&index->held, id, h);
     return index->held.len < HELD_MAX ? COX_OK : store_index_flush(index, error);
 }
 
@@ -270,11 +306,11 @@ enum cox_err store_index_flush(struct store_index *index, struct cox_buf *error)
         (void)cox_map64_next(&index->held, &it, &ids[i], &row);
     qsort(ids, n, sizeof(*ids), by_id);
     for (size_t i = 0; i < n && err == COX_OK; i++) {
-        struct cox_buf bytes = *(struct cox_buf *)cox_map64_get(&index->held, ids[i]);
+        struct held *h = cox_map64_remove(&index->held, ids[i]);
 
-        cox_free(cox_map64_remove(&index->held, ids[i]));
-        err = store_index_put(index, ids[i], cox_buf_slice(&bytes), error);
-        cox_buf_fini(&bytes);
+        err = put(index, ids[i], cox_buf_slice(&h->row), h->fresh, error);
+        cox_buf_fini(&h->row);
+        cox_free(h);
     }
     cox_free(ids);
     return err;

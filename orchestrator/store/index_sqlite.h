@@ -43,7 +43,8 @@ struct store_index {
     struct store_db db;
     sqlite3_stmt *st[INDEX_STATEMENT_NR];
     const char *vfs;
-    struct cox_map64 held; /* task id -> struct cox_buf *: rows of live tasks, see store_index_hold */
+    struct cox_map64 held; /* id -> struct held: rows of live tasks, not in the file yet */
+    uint64_t max_id; /* of all rows ever in the file: ids rise, so a greater one is not in it */
     bool begun;
     bool complete;       /* else it is being made again, and answers no list */
     uint64_t rebuild_at; /* up to this id, exclusive, from `ended` */

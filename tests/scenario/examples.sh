@@ -49,6 +49,19 @@ cox task describe "$id" -o json >"$scenario_dir/cancel.json"
 check_equal "cancel: the step is CANCELLED" CANCELLED "$(value "$scenario_dir/cancel.json" steps.0.status)"
 check_equal "cancel: what needs it is CANCELLED" CANCELLED "$(value "$scenario_dir/cancel.json" steps.1.status)"
 
+# ---- release: a map, a race, a signal, an approval ----
+id=$(cox task submit "$examples/release.yaml" -o name -q)
+waits() { [ "$(value <(cox task get "$id" -o json) status)" = WAITING ]; }
+check "release: it waits for people" await 20 waits
+check "release: a signal" cox task signal "$id" begin --payload '{"version": "1.2"}'
+check "release: an approval" cox task approve "$id" ship --comment "go on"
+check_exit "release: it ends" 0 cox task watch "$id" --timeout 60s
+cox task output "$id" -o json >"$scenario_dir/release.json"
+check_equal "release: what came of it" "1.2 shipped (go on)" "$(value "$scenario_dir/release.json" text)"
+check_equal "release: the race" quick "$(value "$scenario_dir/release.json" greeting)"
+check_equal "release: the map" "$(wc -c </etc/passwd)" "$(value "$scenario_dir/release.json" sizes.0)"
+check_equal "release: its failed item" 2 "$(value "$scenario_dir/release.json" failed.0.index)"
+
 # ---- audit, of a copy: the tree itself may change while its numbers are taken ----
 tree=$scenario_dir/tree
 mkdir "$tree"

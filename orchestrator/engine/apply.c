@@ -116,6 +116,18 @@ static void page_waiting(struct cox_task *t, struct step *s, const struct record
     step_move(t, s, COX_STEP_WAITING);
 }
 
+/* What only a next call would have needed. */
+static void page_asks_no_more(struct step *s)
+{
+    static const struct cox_payload none = { .kind = COX_PAYLOAD_NONE };
+    if (s->x == NULL)
+        return;
+    set_value(&s->x->asked, &none);
+    set_value(&s->x->resume, &none);
+    s->x->n_continuations = 0;
+    expansion_forget_bytes(s->x);
+}
+
 static void page_continues(struct cox_task *t, struct step *s, const struct record *r)
 {
     struct expansion *x = step_expansion(s);
@@ -124,22 +136,19 @@ static void page_continues(struct cox_task *t, struct step *s, const struct reco
     x->n_continuations++;
     x->continuing = true;
     set_value(&x->asked, &r->u.ended.output);
+    expansion_forget_bytes(x);
     step_move(t, s, COX_STEP_WAITING);
 }
 
 static void page_done(struct cox_task *t, struct step *s, const struct record *r)
 {
-    static const struct cox_payload none = { .kind = COX_PAYLOAD_NONE };
     const struct record_ended *en = &r->u.ended;
     set_value(&s->output, &en->output);
     if (en->artifacts.kind != COX_PAYLOAD_NONE)
         set_value(&step_expansion(s)->artifacts, &en->artifacts);
     if (en->errors.kind != COX_PAYLOAD_NONE)
         set_value(&step_expansion(s)->errors, &en->errors);
-    if (s->x != NULL) { /* what only a next call would have needed */
-        set_value(&s->x->asked, &none);
-        set_value(&s->x->resume, &none);
-    }
+    page_asks_no_more(s);
     step_move(t, s, en->next == NEXT_DONE ? COX_STEP_SUCCEEDED : COX_STEP_FAILED);
 }
 
@@ -203,6 +212,7 @@ static void page_ended(struct cox_task *t, struct step *s, const struct record *
         attempt_to_history(s, r, en->status, en->code, en->message);
         s->flags |= STEP_IN_FALLBACK;
         s->n_tries = 0;
+        page_asks_no_more(s);
         step_move(t, s, COX_STEP_READY);
         break;
     case NEXT_CANCEL:

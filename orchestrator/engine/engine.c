@@ -95,6 +95,7 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_map64_fini(&e->sessions);
     cox_mapb_fini(&e->workers_by_id);
     cox_mapb_fini(&e->classes_by_key);
+    cox_buf_fini(&e->replayed_archives);
     cox_buf_fini(&e->replayed_payloads);
     cox_free(e);
 }
@@ -500,6 +501,20 @@ static void hand_over_payloads(struct cox_engine *e)
     cox_buf_fini(&e->replayed_payloads);
 }
 
+/* Frames that went while what they were in left memory, or began anew: the state may have lost them. */
+static void hand_over_archives(struct cox_engine *e)
+{
+    struct cox_reader in = cox_reader(cox_buf_slice(&e->replayed_archives));
+    while (cox_reader_left(&in) > 0) {
+        struct cox_action *a = act(e, COX_ACT_ARCHIVE);
+        a->u.archive.task = cox_get_u64(&in);
+        a->u.archive.root = cox_get_u64(&in);
+        struct cox_slice bytes = cox_get_bytes(&in);
+        a->u.archive.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
+    }
+    cox_buf_fini(&e->replayed_archives);
+}
+
 /* Attempts of the log, with the workers that are expected back. */
 static void restore_attempts(struct cox_engine *e, struct cox_task *t)
 {
@@ -601,6 +616,7 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     emit(e, &r);
     e->adoption_until_ns = now.mono_ns + COX_ADOPTION_MS * NS_PER_MS;
     hand_over_payloads(e);
+    hand_over_archives(e);
     derive_all(e);
     map_pages_forget_lost(e);
     sleepers_recovered(e);

@@ -29,15 +29,18 @@ static void mark_dependants(const struct cox_task *t, bool *again, uint32_t step
     cox_free(stack);
 }
 
-static bool succeeded(const struct cox_task *t, uint32_t step)
+/* The step of the document that it belongs to. */
+static uint32_t outermost(const struct cox_task *t, uint32_t step)
 {
     struct cox_image_step doc;
-    for (uint32_t i = step; i != COX_IMAGE_NONE; i = doc.owner) { /* the losers of a race that was won stay */
-        if (task_step_status(t, i) == COX_STEP_SUCCEEDED)
-            return true;
-        cox_image_step(&t->image, i, &doc);
-    }
-    return false;
+    for (cox_image_step(&t->image, step, &doc); doc.owner != COX_IMAGE_NONE; cox_image_step(&t->image, step, &doc))
+        step = doc.owner;
+    return step;
+}
+
+static bool succeeded(const struct cox_task *t, uint32_t step)
+{
+    return task_step_status(t, step) == COX_STEP_SUCCEEDED;
 }
 
 static void into_history(struct step *s)
@@ -48,13 +51,25 @@ static void into_history(struct step *s)
         attempt_remember(s);
 }
 
-/* What did not succeed, or is marked, is to be run again. */
+/* The loser of a race that is just being stopped: nobody runs it for the new task. */
+static void lose(struct cox_task *t, struct step *s)
+{
+    if (cox_step_status_final((enum cox_step_status)s->status))
+        return;
+    if (s->status == COX_STEP_RUNNING || s->status == COX_STEP_WAITING)
+        s->attempt_status = COX_ATTEMPT_CANCELLED;
+    step_move(t, s, COX_STEP_CANCELLED);
+}
+
+/* What is marked is to be run again, and all that is part of it: the losers of a race that was won stay. */
 static void reset_steps(struct cox_task *t, const bool *again)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
         struct step *s = task_step_make(t, i);
-        if ((again == NULL || !again[i]) && succeeded(t, i))
+        if (!again[outermost(t, i)]) {
+            lose(t, s);
             continue;
+        }
         into_history(s);
         step_reset(t, s);
     }
@@ -117,13 +132,26 @@ static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task
     return t;
 }
 
+/* Marks what did not succeed and all that depends on it: what that was made of is to change. What its `if` has
+ * skipped is asked again only when the inputs are others. */
+static void mark_failed(const struct cox_task *t, bool *again, bool other_inputs)
+{
+    for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
+        bool skipped = task_step_status(t, i) == COX_STEP_SKIPPED;
+        if (outermost(t, i) == i && !succeeded(t, i) && (!skipped || other_inputs))
+            mark_dependants(t, again, i);
+    }
+}
+
 /* ---- retry ---- */
 
 void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     struct cox_task *t = cox_map64_get(&e->tasks, r->task);
-    if (t != NULL && t->has_header && t->entity.applied_seq < seq)
+    if (t != NULL && t->has_header && t->entity.applied_seq < seq) {
+        frames_part(e, t);
         task_destroy(e, t); /* replay keeps ended tasks until the archive surely has them */
+    }
     body_decode(e, seq, r->task, r->u.woken.bytes);
 }
 
@@ -145,7 +173,10 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
         cox_task_free(old);
         return;
     }
-    reset_steps(old, NULL);
+    bool *again = cox_calloc(old->n_steps + 1, sizeof *again);
+    mark_failed(old, again, false);
+    reset_steps(old, again);
+    cox_free(again);
     old->status = COX_TASK_PENDING;
     old->started_wall_ms = 0;
     old->revived_wall_ms = e->now.wall_ms;
@@ -233,9 +264,7 @@ static void fork_become(struct cox_engine *e, struct cox_task *copy, const struc
 static bool fork_mark(struct cox_engine *e, const struct cox_task *copy, const struct cox_in_fork *in,
                       bool *again)
 {
-    for (uint32_t i = cox_task_next_step(copy, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(copy, i + 1))
-        if (!succeeded(copy, i) && task_step_status(copy, i) != COX_STEP_SKIPPED)
-            mark_dependants(copy, again, i);
+    mark_failed(copy, again, in->image.len > 0);
     if (in->at.len == 0)
         return true;
     uint32_t at = cox_image_find_step(&copy->image, in->at);

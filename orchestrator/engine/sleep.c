@@ -197,12 +197,30 @@ static void sleeper_store(struct cox_engine *e, struct sleeper *sl)
         timer_set(e, &sl->timer, mono_after(e, sl->wake_wall_ms - e->now.wall_ms));
 }
 
+void frames_part(struct cox_engine *e, struct cox_task *root)
+{
+    for (struct cox_list *it = root->frames.prev, *before; it != &root->frames; it = before) {
+        struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);
+        before = it->prev;
+        if (!f->gone)
+            continue;
+        cox_put_u64(&e->replayed_archives, f->id);
+        cox_put_u64(&e->replayed_archives, root->id);
+        size_t at = e->replayed_archives.len;
+        cox_put_u32(&e->replayed_archives, 0);
+        task_freeze(e, f, &e->replayed_archives);
+        cox_set_u32(&e->replayed_archives, at, (uint32_t)(e->replayed_archives.len - at - 4));
+        task_destroy(e, f);
+    }
+}
+
 void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     struct cox_task *t = cox_map64_get(&e->tasks, r->task);
     struct sleeper *sl = cox_map64_get(&e->sleepers, r->task);
     if (t == NULL || !t->has_header || t->entity.applied_seq >= seq)
         return;
+    frames_part(e, t);
     if (sl == NULL) {
         sl = sleeper_make(e, r->task);
         sl->entity.applied_seq = seq;

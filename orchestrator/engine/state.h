@@ -491,6 +491,7 @@ struct cox_engine {
     uint32_t n_specs_evaluating;
     size_t spec_len_held;
 
+    struct cox_buf replayed_archives; /* u64 task, u64 root, u32 length, bytes: until recovered() */
     struct cox_buf replayed_payloads; /* u64 root, hash, u32 length, bytes: until recovered() */
 
     struct cox_list dirty, saving, tombstones, tombstones_saving;
@@ -574,6 +575,8 @@ void sleeper_loaded(struct cox_engine *e, const struct cox_in_loaded *in);
 void sleepers_recovered(struct cox_engine *e);
 void sleepers_free(struct cox_engine *e);
 void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r);
+/* Replay keeps frames that have ended and went; they go now, and are handed to the archive once more. */
+void frames_part(struct cox_engine *e, struct cox_task *root);
 void apply_woken(struct cox_engine *e, uint64_t seq, const struct record *r);
 void sleeper_encode(struct cox_buf *b, const struct sleeper *sl);
 COX_MUST_CHECK enum cox_err sleeper_load(struct cox_engine *e, uint64_t id, uint64_t seq,

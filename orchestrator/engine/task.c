@@ -669,12 +669,17 @@ void task_index(struct cox_engine *e, const struct cox_task *t)
     act(e, COX_ACT_INDEX)->u.index = x;
 }
 
-/* The archive has it. A task whose evaluation is still out keeps its image until that came back. */
+/* The archive has it. A task whose evaluation is still out keeps its image until that came back, and one whose
+ * frames are still here stays until the last of them has gone. */
 void task_archived(struct cox_engine *e, struct cox_task *t)
 {
     t->archived = true;
-    if (t->n_evaluations == 0 && t->n_children == 0 && cox_task_status_final(t->status))
+    while (t != NULL && t->archived && t->n_evaluations == 0 && t->n_children == 0 &&
+           cox_task_status_final(t->status)) {
+        struct cox_task *parent = t->parent;
         emit(e, &(struct record){ .type = RECORD_TASK_ARCHIVED, .task = t->id });
+        t = parent;
+    }
 }
 
 /* ---- idempotency keys ---- */

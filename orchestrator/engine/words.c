@@ -46,8 +46,8 @@ static void each_ready(struct cox_engine *e, struct cox_task *t, bool pause)
             step_unready(e, t, s);
         else if (map)
             map_place(e, t, i);
-        else if (!(s->flags & STEP_EVALUATING))
-            step_make_ready(e, t, i);
+        else if (!(s->flags & STEP_EVALUATING) && cox_list_empty(&s->in_queue) && s->backoff == NULL)
+            step_make_ready(e, t, i); /* but for alternatives of a race that has begun just now */
         changed(e, t, i);
     }
 }

@@ -6,6 +6,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -405,6 +407,63 @@ static void what_was_asked_for_survives_a_crash_before_it_was_compiled(void **st
     trace_end(t);
 }
 
+static void a_fallback_is_not_given_what_the_program_asked_for(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 9, .handlers = "p@1,run" });
+    submit(t, DOC("\"p\":{\"uses\":\"p@1\",\"fallback\":{" RUN "}}"));
+    continues(t, "w1", 1, "p", ASKED);
+    compile(t);
+    succeed_in(t, 2, "w1", "x", "5");
+    ignore(t);
+    fails(t, "w1", "p", COX_CODE_DENIED);
+    expect(t, "p falls back after DENIED", "answer accepted to w1", "assign p#3 to w1 (fallback)");
+    assert_string_equal(last_continuation(t), "");
+    succeed(t, "w1", "p", "1");
+    ignore(t);
+    trace_end(t);
+}
+
+static void a_program_that_asks_again_at_length_gets_its_last_words(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 9, .handlers = "p@1,run" });
+    submit(t, USES);
+    for (int i = 1; i <= 2; i++) {
+        char asked[COX_INLINE_PAYLOAD_LEN_MAX + 200];
+        snprintf(asked, sizeof asked, "{\"steps\":{\"x\":{" RUN "}},\"state\":{\"n\":%d,\"pad\":\"%0*d\"}}", i,
+                 (int)COX_INLINE_PAYLOAD_LEN_MAX, 0);
+        continues(t, "w1", 1, "p", asked);
+        fetch(t);
+        compile(t);
+        succeed_in(t, (uint32_t)i + 1, "w1", "x", "5");
+        ignore(t);
+        assert_non_null(strstr(last_continuation(t), i == 1 ? "\"n\":1" : "\"n\":2"));
+    }
+    succeed(t, "w1", "p", "1");
+    ignore(t);
+    trace_end(t);
+}
+
+static void a_task_goes_once_its_frames_have_gone_in_whatever_order(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    keep_template(t, CHILD);
+    attach(t, "w1", 9);
+    submit(t, DOC("\"s\":{\"task\":{\"ref\":\"child@1\",\"inputs\":{\"x\":4}}}"));
+    compile(t);
+    succeed_in(t, 2, "w1", "a", "1");
+    ignore(t);
+    archived(t, 1);
+    assert_true(is_live(t, 1));
+    archived(t, 2);
+    assert_false(is_live(t, 1));
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +488,9 @@ int main(void)
         cmocka_unit_test(a_step_that_fails_is_told_to_the_program),
         cmocka_unit_test(steps_that_are_wrong_fail_the_program_as_its_output),
         cmocka_unit_test(what_was_asked_for_survives_a_crash_before_it_was_compiled),
+        cmocka_unit_test(a_fallback_is_not_given_what_the_program_asked_for),
+        cmocka_unit_test(a_program_that_asks_again_at_length_gets_its_last_words),
+        cmocka_unit_test(a_task_goes_once_its_frames_have_gone_in_whatever_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

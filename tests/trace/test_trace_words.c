@@ -154,6 +154,79 @@ static void a_running_task_is_forked_without_being_disturbed(void **state)
     trace_end(t);
 }
 
+static void a_race_that_waited_for_the_task_to_go_on_begins_once(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC("\"a\":{" RUN "},\"r\":{\"needs\":[\"a\"],\"race\":[{" RUN "},{" RUN "}]}"));
+    pause_task(t, 1, true);
+    succeed(t, "w1", "a", "1");
+    ignore(t);
+    pause_task(t, 1, false);
+    expect(t, "task goes on", "r waits", "reply ok t0-000001", "assign r.0#1 to w1", "assign r.1#1 to w1");
+    cancel(t, 1, "");
+    ignore(t);
+    trace_end(t);
+}
+
+static void a_retry_runs_what_was_made_of_a_failure_again(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC("\"a\":{" RUN ",\"allow_failure\":true},\"b\":{" RUN ",\"needs\":[\"a\"]},\"c\":{" RUN "}"));
+    fails(t, "w1", "a", COX_CODE_DENIED);
+    succeed(t, "w1", "b", "1");
+    fails(t, "w1", "c", COX_CODE_DENIED);
+    archived(t, 1);
+    ignore(t);
+    retry_task(t, 1);
+    expect(t, "task 1 runs again", "reply ok t0-000001", "assign a#2 to w1", "assign c#2 to w1");
+    succeed(t, "w1", "a", "1");
+    expect(t, "a SUCCEEDED", "answer accepted to w1", "assign b#2 to w1");
+    crash(t);
+    ignore(t);
+    trace_end(t);
+}
+
+static void a_retry_begins_a_race_with_all_its_alternatives(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC("\"r\":{\"race\":[{" RUN "},{" RUN "}]}"));
+    ignore(t);
+    cancel(t, 1, "");
+    ignore(t);
+    succeed(t, "w1", "r.1", "7"); /* it was faster than the word; the race was not won by it */
+    cancelled(t, "w1", "r.0");
+    archived(t, 1);
+    ignore(t);
+    retry_task(t, 1);
+    expect(t, "task 1 runs again", "r waits", "reply ok t0-000001", "assign r.0#2 to w1", "assign r.1#2 to w1");
+    cancel(t, 1, "");
+    ignore(t);
+    trace_end(t);
+}
+
+static void a_fork_leaves_out_losers_that_are_just_being_stopped(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC("\"r\":{\"race\":[{" RUN "},{" RUN "}]},\"b\":{" RUN ",\"needs\":[\"r\"]}"));
+    succeed(t, "w1", "r.0", "1");
+    ignore(t);
+    fork_task(t, 1, "b");
+    expect(t, "task 2 is forked", "reply ok t0-000002", "assign 2/b#2 to w1");
+    assert_int_equal(status_of(t, 2, "r.1"), COX_STEP_CANCELLED);
+    cancel(t, 1, "");
+    cancel(t, 2, "");
+    ignore(t);
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +236,10 @@ int main(void)
         cmocka_unit_test(a_retry_runs_what_did_not_succeed),
         cmocka_unit_test(a_fork_keeps_what_does_not_depend_on_its_step),
         cmocka_unit_test(a_running_task_is_forked_without_being_disturbed),
+        cmocka_unit_test(a_race_that_waited_for_the_task_to_go_on_begins_once),
+        cmocka_unit_test(a_retry_runs_what_was_made_of_a_failure_again),
+        cmocka_unit_test(a_retry_begins_a_race_with_all_its_alternatives),
+        cmocka_unit_test(a_fork_leaves_out_losers_that_are_just_being_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,6 +106,7 @@ void trace_end(struct trace *t)
     for (size_t i = 0; i < t->n_composes; i++)
         cox_free(t->composes[i].parts);
     cox_buf_fini(&t->last_output);
+    cox_buf_fini(&t->last_continuation);
     cox_free(t);
 }
 

@@ -81,6 +81,7 @@ size_t open_composes(const struct trace *t);
 size_t open_fetches(const struct trace *t);
 /* What was last composed, borrowed until the next. */
 struct cox_slice last_output(const struct trace *t);
+const char *last_continuation(struct trace *t); /* what the last assignment came with; "": nothing */
 /* Joins a map's parts, the oldest COMPOSE still open, as the compile thread would. */
 void compose(struct trace *t);
 size_t log_len(const struct trace *t); /* bytes of records so far */

@@ -351,6 +351,11 @@ size_t open_fetches(const struct trace *t)
     return t->n_fetches - t->n_done_fetches;
 }
 
+const char *last_continuation(struct trace *t)
+{
+    return cox_buf_cstr(&t->last_continuation);
+}
+
 struct cox_slice last_output(const struct trace *t)
 {
     return cox_buf_slice(&t->last_output);

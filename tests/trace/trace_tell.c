@@ -205,6 +205,8 @@ static void say_action(struct trace *t, const struct cox_action *a)
         say_reply(t, &a->u.reply);
         break;
     case COX_ACT_ASSIGN:
+        cox_buf_clear(&t->last_continuation);
+        cox_buf_append_slice(&t->last_continuation, a->u.assign.continuation);
         say_assign(t, &a->u.assign);
         break;
     case COX_ACT_COMPOSE:

@@ -137,8 +137,9 @@ void continues(struct trace *t, const char *worker, uint32_t task_no, const char
     in.u.result.session = session_of(t, worker);
     in.u.result.ref = ref_of(t, task_no, name);
     in.u.result.status = COX_ATTEMPT_SUCCEEDED;
-    in.u.result.continuation = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE,
-                                                     .bytes = cox_slice_str(asked_json),
-                                                     .size = strlen(asked_json) };
+    struct cox_buf asked = { 0 };
+    cox_buf_append_str(&asked, asked_json);
+    in.u.result.continuation = kept(t, &asked);
     step(t, &in);
+    cox_buf_fini(&asked);
 }

@@ -24,6 +24,12 @@ static void bytes_drop(struct cox_buf **b)
     *b = NULL;
 }
 
+void expansion_forget_bytes(struct expansion *x)
+{
+    bytes_drop(&x->asked_bytes);
+    bytes_drop(&x->resume_bytes);
+}
+
 void expansion_free(struct cox_engine *e, struct step *s)
 {
     struct expansion *x = s->x;
@@ -33,8 +39,7 @@ void expansion_free(struct cox_engine *e, struct step *s)
     if (e != NULL && e->live)
         timer_clear(e, &x->timer);
     cox_list_remove(&x->in_waiters);
-    bytes_drop(&x->asked_bytes);
-    bytes_drop(&x->resume_bytes);
+    expansion_forget_bytes(x);
     cox_free(x->detail);
     cox_free(x->asked);
     cox_free(x->resume);

@@ -210,6 +210,8 @@ static Coxswain__V1__Attempt *show_attempt(struct cox_arena *a, const struct cox
     m->error = show_error(a, v->code, v->message);
     m->cpu_seconds = (double)v->cpu_us / 1e6;
     m->fallback = v->fallback;
+    if (v->frame)
+        m->task = cox_show_id(a, v->frame);
     return m;
 }
 

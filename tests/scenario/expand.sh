@@ -158,6 +158,9 @@ check "a template is kept" cox template apply "$scenario_dir/child.yaml"
 check_exit "a task with sub-tasks succeeds" 0 cox task run "$scenario_dir/parent.yaml" -o json
 check_equal "with their outputs" '["hello ada\n", "hello bob\n"]' \
     "$(python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); d=d.get("outputs",d); print(json.dumps([e["text"] for e in d["each"]]))' "$scenario_dir/out")"
+inner=$(cox task describe "$(sed -n 's/^\(t0-[0-9a-z]*\) submitted.*/\1/p' "$scenario_dir/err" | head -1)" -o json |
+    python3 -c 'import json,sys; print(next(s["attempts"][0]["task"] for s in json.load(sys.stdin)["steps"] if s["address"].endswith("/one")))')
+check_equal "whose steps can be looked at" "SUCCEEDED" "$(step_status "$inner" say)"
 check_exit "a sub-task that fails fails its step" 1 cox task run "$scenario_dir/parent.yaml" --input fail=true
 check_match "and says where" 'step say' "$scenario_dir/err"
 

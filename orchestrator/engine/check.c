@@ -37,6 +37,20 @@ static uint64_t hash_task(uint64_t h, const struct cox_task *t, struct cox_buf *
     return h;
 }
 
+/* In no order: the map has none that two engines share. */
+static uint64_t hash_sleepers(const struct cox_engine *e)
+{
+    size_t it = 0;
+    uint64_t id, sum = 0;
+    void *at;
+    while (cox_map64_next(&e->sleepers, &it, &id, &at)) {
+        const struct sleeper *sl = at;
+        uint64_t parts[4] = { id, (uint64_t)sl->wake_wall_ms, sl->n_steps, sl->n_template_pins };
+        sum += cox_hash64(parts, sizeof parts);
+    }
+    return sum;
+}
+
 uint64_t cox_engine_hash(const struct cox_engine *e)
 {
     struct cox_buf b = { 0 };
@@ -66,7 +80,8 @@ uint64_t cox_engine_hash(const struct cox_engine *e)
         h = hash_task(h, t, &b);
     }
     cox_buf_fini(&b);
-    return schedules_hash(e, templates_hash(e, h));
+    uint64_t parts[2] = { h, hash_sleepers(e) };
+    return schedules_hash(e, templates_hash(e, cox_hash64(parts, sizeof parts)));
 }
 
 static bool waits_for_something(const struct cox_task *t, const struct step *s)

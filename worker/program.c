@@ -184,6 +184,13 @@ static bool is_version(const char *s)
     return n > 0 && n <= 9 && (s[n] == 0 || s[n] == '.');
 }
 
+/* The function in it was named otherwise, most often. */
+static bool fail_name(struct description *d, const char *expected, const char *found)
+{
+    cox_buf_printf(d->why, "--describe: name: expected the file's own name \"%s\", found \"%s\"", expected, found);
+    return false;
+}
+
 static bool read_names(struct description *d, struct program *p, const char *name, const char *major)
 {
     if (!read_text(d, "name", COX_NAME_LEN_MAX, &p->name) ||
@@ -196,7 +203,7 @@ static bool read_names(struct description *d, struct program *p, const char *nam
     if (!is_name(p->name))
         return fail(d, "name", "a name of a-z, 0-9, _ and -");
     if (name && strcmp(name, p->name) != 0)
-        return fail(d, "name", "the file's own name");
+        return fail_name(d, name, p->name);
     if (!p->version[0]) {
         cox_free(p->version);
         p->version = cox_strdup(major && *major ? major : "1");
@@ -216,7 +223,7 @@ static bool read_description(struct description *d, struct program *p, const cha
     bool is_not, once;
 
     if (cox_json_check(d->text, &place) != COX_OK) {
-        cox_buf_printf(d->why, "--describe printed no JSON: line %u, column %u: expected %s", place.line,
+        cox_buf_printf(d->why, "--describe printed something else than one JSON object: line %u, column %u: expected %s", place.line,
                        place.column, place.expected);
         return false;
     }
@@ -287,8 +294,9 @@ enum cox_err program_describe(const char *path, const char *name, const char *ma
     else if (err)
         cox_buf_printf(why, "cannot run --describe: %s", strerror(err));
     else if (status != 0)
-        cox_buf_printf(why, "--describe ended with %s %d", WIFSIGNALED(status) ? "signal" : "exit code",
-                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        cox_buf_printf(why, "--describe ended with %s %d; it says why: %s --describe",
+                       WIFSIGNALED(status) ? "signal" : "exit code",
+                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), path);
     else if (read_description(&d, p, name, major)) {
         cox_buf_fini(&out);
         *ret = p;

@@ -168,6 +168,26 @@ static void test_errors_keep_their_code(void **state)
     bench_end(&b);
 }
 
+static void test_a_failed_call_leaves_what_it_wrote(void **state)
+{
+    static const char *const failing[] = { "{\"do\":\"error\",\"error\":{\"code\":\"DENIED\"}}",
+                                           "{\"do\":\"number\"}", "{\"do\":\"crash\"}" };
+    static const char *const wrote[] = { "{\"stderr\":\"doing error\\n\"}", "{\"stderr\":\"doing number\\n\"}",
+                                         "{\"stderr\":\"doing crash\\n\"}" };
+    struct bench b;
+
+    (void)state;
+    begin(&b);
+    for (size_t i = 0; i < 3; i++) {
+        struct slots_reply *reply = bench_run(&b, asks(failing[i]));
+
+        assert_int_equal(reply->result.status, COX_ATTEMPT_FAILED);
+        assert_true(cox_slice_is(reply->result.output, wrote[i]));
+        slots_reply_free(b.slots, reply);
+    }
+    bench_end(&b);
+}
+
 static void test_a_program_asks_to_be_called_again(void **state)
 {
     struct bench b;
@@ -249,6 +269,8 @@ static void test_a_batch_is_worked_through(void **state)
     assert_true(cox_slice_is(r[1].message, "stopped after its time limit of 1s"));
     assert_int_equal(r[2].code, COX_CODE_OUTPUT_INVALID);
     assert_int_equal(r[3].code, COX_CODE_INPUT_INVALID);
+    for (size_t i = 1; i < 4; i++) /* there may be millions */
+        assert_int_equal(r[i].output.len, 0);
     assert_int_equal(r[4].status, COX_ATTEMPT_SUCCEEDED);
     slots_reply_free(b.slots, reply);
     bench_end(&b);
@@ -620,6 +642,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_breaks_is_started_anew),
         cmocka_unit_test(test_values_have_the_described_shape),
         cmocka_unit_test(test_errors_keep_their_code),
+        cmocka_unit_test(test_a_failed_call_leaves_what_it_wrote),
         cmocka_unit_test(test_a_program_asks_to_be_called_again),
         cmocka_unit_test(test_a_killed_call_ends),
         cmocka_unit_test(test_a_batch_is_worked_through),

@@ -73,6 +73,7 @@ struct program_call {
     const char *dir;
     struct event *timer; /* refused: the answer; killed, or answered by a program of one call: the end */
     bool killing;
+    bool is_item; /* of a map */
     bool answered;
     uint64_t cpu_before_us;
     struct outcome outcome;
@@ -182,6 +183,20 @@ static void tell(struct program_call *c)
     c->call.on_done(&c->call, &c->outcome);
 }
 
+/* What a failed call wrote is kept for people, as its output. Not an item's: there may be millions. */
+static void keep_log(struct program_call *c, const struct process *p)
+{
+    struct cox_buf *out = &c->outcome.output;
+    struct cox_slice log = tail_slice(&p->stderr_tail);
+
+    if (c->outcome.code == COX_CODE_NONE || c->is_item || log.len == 0)
+        return;
+    cox_buf_clear(out);
+    cox_buf_append_str(out, "{\"stderr\":");
+    cox_json_quote(out, log);
+    cox_buf_append_str(out, "}");
+}
+
 /* Its process stays if it may be asked again. */
 static void end_call(struct program_call *c, bool reusable)
 {
@@ -191,6 +206,7 @@ static void end_call(struct program_call *c, bool reusable)
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)
         c->outcome.cpu_us = cpu_us - c->cpu_before_us;
+    keep_log(c, p);
     if (reusable && !c->killing && !p->once)
         make_idle(p);
     else
@@ -242,6 +258,8 @@ static void on_crash(struct process *p)
         c->outcome.has_exit_code = true;
         c->outcome.exit_code = run_exit_code(status);
     }
+    if (!again)
+        keep_log(c, p);
     destroy_process(p, &c->outcome);
     c->outcome.cpu_us -= c->cpu_before_us < c->outcome.cpu_us ? c->cpu_before_us : 0;
     if (again) {
@@ -607,6 +625,7 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
     c->pool = pool;
     c->program = program_ref(program);
     c->id = ++pool->n_calls;
+    c->is_item = args->index != NULL;
     c->dir = args->dir;
     c->timer = evtimer_new(pool->host->base, on_call_timer, c);
     outcome_init(&c->outcome);

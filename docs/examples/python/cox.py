@@ -28,6 +28,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 import types
 import typing
 import urllib.error
@@ -240,6 +241,12 @@ def _enter(fields):
             os.environ[name] = value
 
 
+def _place(e):
+    """Where in the tool's own file it went wrong."""
+    lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == sys.argv[0]]
+    return f" ({os.path.basename(sys.argv[0])}:{lines[-1]})" if lines else ""
+
+
 def _answer(line):
     call = json.loads(line)
     answer = {"id": call.get("id")}
@@ -257,7 +264,7 @@ def _answer(line):
             error["retryable"] = e.retryable
     except Exception as e:  # whatever the tool did: the next call is another one
         logging.exception("%s failed", _tool.description["name"])
-        error = {"code": "INTERNAL", "message": f"{type(e).__name__}: {e}"}
+        error = {"code": "INTERNAL", "message": f"{type(e).__name__}: {e}{_place(e)}"}
     return json.dumps({"id": call.get("id"), "error": error})
 
 

@@ -175,7 +175,10 @@ enum cli_exit cli_admin_backup(struct cli *cli)
     enum cli_exit code = CLI_OK;
 
     if (access(cli->args[0], F_OK) == 0 || mkdir(b.dir, 0700) != 0) {
-        cli_error("%s: %s", cli->args[0], strerror(access(cli->args[0], F_OK) == 0 ? EEXIST : errno));
+        if (access(cli->args[0], F_OK) == 0)
+            cli_error("%s: is there already; expected the name of a directory to make", cli->args[0]);
+        else
+            cli_error("%s: %s", cli->args[0], strerror(errno));
         cox_free(b.dir);
         return CLI_USAGE;
     }

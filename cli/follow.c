@@ -146,8 +146,10 @@ static enum cli_exit follow(struct watch *w, int64_t deadline_ns, Coxswain__V1__
     }
     cli_progress_clear(&w->progress);
     if (code == CLI_INTERRUPTED || code == CLI_TIMED_OUT)
-        cli_note(w->cli, "%s; the task goes on. Follow it: cox task watch %s   End it: cox task cancel %s",
-                 code == CLI_TIMED_OUT ? "time is up" : "interrupted", w->id, w->id);
+        cli_note(w->cli,
+                 "%s; the task goes on. Follow it: cox task watch %s   Where it is: cox explain %s   "
+                 "End it: cox task cancel %s",
+                 code == CLI_TIMED_OUT ? "time is up" : "interrupted", w->id, w->id, w->id);
     *ret_task = w->task;
     return code;
 }

@@ -101,7 +101,7 @@ static void print_step(const Coxswain__V1__Step *step)
     } else if (*step->via) {
         cox_buf_printf(&line, " via %s", step->via);
     }
-    if (last)
+    if (last && *last->worker) /* kinds without a worker have attempts too */
         cox_buf_printf(&line, " (attempt %u on %s)", last->number, last->worker);
     fprintf(stderr, "%s\n", cox_buf_cstr(&line));
     cox_buf_fini(&line);

@@ -92,8 +92,13 @@ void cli_add_task(struct cli_listing *l, const struct cli *cli, const Coxswain__
     uint32_t done = cli_steps_in(task, "SUCCEEDED") + cli_steps_in(task, "FAILED") +
                     cli_steps_in(task, "SKIPPED") + cli_steps_in(task, "CANCELLED");
 
-    cox_buf_printf(&steps, "%u/%u", done, task->steps ? task->steps->total : 0);
-    cox_buf_printf(&failed, "%u", cli_steps_in(task, "FAILED"));
+    if (task->steps && task->steps->total > 0) {
+        cox_buf_printf(&steps, "%u/%u", done, task->steps->total);
+        cox_buf_printf(&failed, "%u", cli_steps_in(task, "FAILED"));
+    } else { /* lists do not know it of tasks that are out of memory */
+        cox_put_u8(&steps, '-');
+        cox_put_u8(&failed, '-');
+    }
     cli_put_between(&age, task->created_at, NULL);
     cli_put_between(&duration, task->created_at, task->finished_at);
     put_labels(&labels, task);
@@ -222,7 +227,8 @@ void cli_put_failure(struct cli *cli, struct cox_buf *out, const char *task_id,
             continue;
         }
         const char *status = cox_wire_enum_text(&coxswain__v1__attempt_status__descriptor, (int)a->status);
-        cox_buf_printf(out, "  attempt %u on %s: %s", a->number, a->worker, status ? status : "?");
+        cox_buf_printf(out, "  attempt %u%s%s: %s", a->number, *a->worker ? " on " : "", a->worker,
+                       status ? status : "?");
         if (a->exit_code)
             cox_buf_printf(out, ", exit code %d", a->exit_code->value);
         if (a->finished_at) {

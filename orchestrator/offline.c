@@ -20,7 +20,7 @@ int cox_offline_restore(const char *from_dir, const char *to_dir)
     if (err)
         fprintf(stderr, "coxd: cannot restore: %s\n", cox_buf_cstr(&error));
     else
-        printf("restored %s to %s; check it with coxd --verify %s\n", from_dir, to_dir, to_dir);
+        printf("restored %s to %s; check it with coxd --verify --data-dir %s\n", from_dir, to_dir, to_dir);
     cox_buf_fini(&error);
     return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -114,7 +114,8 @@ static void advise_worker(struct explanation *x, const struct cox_step_why *why)
     if (why->n_workers == 0)
         detail(x, "start a worker: cox-worker --orchestrator ADDRESS");
     else if (why->n_offer == 0)
-        detail(x, "start a worker that offers it: a program of that name in its --handler-dir");
+        detail(x, "start a worker that offers it: an executable of that name in its --handler-dir; "
+                  "one that a worker left out is named in its log, with the reason");
     else if (why->n_labels == 0)
         detail(x, "start a worker with the labels that `requires` names (cox-worker --label k=v)");
     else

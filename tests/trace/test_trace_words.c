@@ -227,6 +227,27 @@ static void a_fork_leaves_out_losers_that_are_just_being_stopped(void **state)
     trace_end(t);
 }
 
+static void alternatives_that_were_cancelled_before_their_race_take_no_part(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC("\"a\":{" RUN "},\"r\":{\"needs\":[\"a\"],\"allow_failure\":true,\"race\":[{" RUN "},{" RUN "}]}"));
+    cancel_step(t, 1, "r.1");
+    ignore(t);
+    succeed(t, "w1", "a", "1");
+    expect(t, "a SUCCEEDED", "r waits", "answer accepted to w1", "assign r.0#1 to w1");
+    succeed(t, "w1", "r.0", "2");
+    expect(t, "r.0 SUCCEEDED", "r SUCCEEDED", "task SUCCEEDED {}", "answer accepted to w1");
+    submit(t, DOC("\"a\":{" RUN "},\"r\":{\"needs\":[\"a\"],\"race\":[{" RUN "},{" RUN "}]}"));
+    cancel_step(t, 2, "r.0");
+    cancel_step(t, 2, "r.1");
+    succeed_in(t, 2, "w1", "a", "1");
+    ignore(t);
+    assert_int_equal(status_of(t, 2, "r"), COX_STEP_FAILED);
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +261,7 @@ int main(void)
         cmocka_unit_test(a_retry_runs_what_was_made_of_a_failure_again),
         cmocka_unit_test(a_retry_begins_a_race_with_all_its_alternatives),
         cmocka_unit_test(a_fork_leaves_out_losers_that_are_just_being_stopped),
+        cmocka_unit_test(alternatives_that_were_cancelled_before_their_race_take_no_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

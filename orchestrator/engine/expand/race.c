@@ -17,11 +17,13 @@ void race_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
     waiting_begins(e, t, step, 0, cox_slice(NULL, 0));
     for (uint32_t i = call.inner_first; i < call.inner_first + call.inner_n; i = next_alternative(t, i)) {
         task_step_make(t, i);
-        emit(e, &(struct record){ .type = RECORD_STEP_OPENED, .task = t->id, .step = i });
+        if (!cox_step_status_final(task_step_status(t, i))) /* people may cancel one before it begins */
+            emit(e, &(struct record){ .type = RECORD_STEP_OPENED, .task = t->id, .step = i });
     }
     for (uint32_t i = call.inner_first; i < call.inner_first + call.inner_n; i = next_alternative(t, i))
-        if (i < t->link_next) /* else linking finds it open */
+        if (i < t->link_next && !cox_step_status_final(task_step_status(t, i))) /* else linking finds it open */
             step_make_ready(e, t, i);
+    race_inner_ended(e, t, step); /* perhaps all were cancelled */
 }
 
 static void race_won(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t winner)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TREE_VERSION 1
+#define SLEEPER_VERSION 2 /* 1 did not know whether it is paused */
 #define KEPT_INPUTS_MAX 1000u
 
 struct kept_input { /* a word to a task that sleeps */
@@ -63,6 +64,7 @@ static bool frame_wake(const struct cox_task *t, int64_t *wake_wall_ms)
 void task_rested(struct cox_engine *e, struct cox_task *root)
 {
     int64_t wake_wall_ms = INT64_MAX;
+    settle_all(e); /* what other timers have just ended goes on first */
     uint32_t n_waiting = root->n_by_status[COX_STEP_WAITING];
     enum rest rest = frame_rest(root);
     bool rests = frame_wake(root, &wake_wall_ms);
@@ -159,6 +161,12 @@ static struct sleeper *sleeper_make(struct cox_engine *e, cox_task_id id)
     return sl;
 }
 
+static void set_paused(struct cox_engine *e, struct sleeper *sl, bool paused)
+{
+    sl->paused = paused;
+    e->n_asleep_paused += paused;
+}
+
 static void collect_pins(struct sleeper *sl, const struct cox_task *t)
 {
     uint32_t n = t->template_pins != NULL ? cox_image_n_refs(&t->image) : 0;
@@ -226,6 +234,7 @@ void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r)
         sl->entity.applied_seq = seq;
         sl->wake_wall_ms = r->u.evicted.wake_wall_ms;
         sl->n_steps = t->n_steps;
+        set_paused(e, sl, t->paused);
         collect_pins(sl, t);
         COX_LIST_FOR_EACH (it, &t->frames)
             collect_pins(sl, COX_CONTAINER_OF(it, struct cox_task, in_frames));
@@ -250,6 +259,7 @@ static void sleeper_free(struct cox_engine *e, struct sleeper *sl)
         cox_free(k);
     }
     cox_map64_remove(&e->sleepers, sl->entity.id);
+    e->n_asleep_paused -= sl->paused;
     cox_list_remove(&sl->entity.in_dirty);
     cox_buf_fini(&sl->bytes);
     cox_free(sl->template_pins);
@@ -275,9 +285,10 @@ void apply_woken(struct cox_engine *e, uint64_t seq, const struct record *r)
 
 void sleeper_encode(struct cox_buf *b, const struct sleeper *sl)
 {
-    cox_put_u8(b, TREE_VERSION);
+    cox_put_u8(b, SLEEPER_VERSION);
     cox_put_i64(b, sl->wake_wall_ms);
     cox_put_u32(b, sl->n_steps);
+    cox_put_u8(b, sl->paused);
     cox_put_u32(b, sl->n_template_pins);
     for (uint32_t i = 0; i < sl->n_template_pins; i++)
         cox_put_u64(b, sl->template_pins[i]);
@@ -289,8 +300,9 @@ static struct cox_slice head_decode(struct sleeper *sl, struct cox_reader *in)
     uint8_t version = cox_get_u8(in);
     sl->wake_wall_ms = cox_get_i64(in);
     sl->n_steps = cox_get_u32(in);
+    sl->paused = cox_get_u8(in);
     uint32_t n = cox_get_u32(in);
-    if (version != TREE_VERSION || n > cox_reader_left(in) / sizeof(uint64_t))
+    if (version != SLEEPER_VERSION || n > cox_reader_left(in) / sizeof(uint64_t))
         in->bad = true;
     if (!in->bad && n > 0)
         sl->template_pins = cox_calloc(n, sizeof sl->template_pins[0]);
@@ -307,6 +319,7 @@ enum cox_err sleeper_load(struct cox_engine *e, uint64_t id, uint64_t seq, struc
     struct sleeper *sl = sleeper_make(e, id);
     sl->entity.applied_seq = seq;
     head_decode(sl, &in);
+    set_paused(e, sl, sl->paused);
     return in.bad ? COX_ERR_CORRUPT : COX_OK;
 }
 
@@ -475,4 +488,10 @@ void sleeper_loaded(struct cox_engine *e, const struct cox_in_loaded *in)
 bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id)
 {
     return cox_map64_get(&e->sleepers, id) != NULL;
+}
+
+bool cox_engine_asleep_paused(const struct cox_engine *e, cox_task_id id)
+{
+    const struct sleeper *sl = cox_map64_get(&e->sleepers, id);
+    return sl != NULL && sl->paused;
 }

@@ -99,6 +99,40 @@ static void words_that_come_while_it_is_loaded_are_heard_in_order(void **state)
     trace_end(t);
 }
 
+static void expect_paused(struct trace *t, bool paused)
+{
+    struct cox_engine_stats stats = stats_of(t);
+
+    assert_false(is_live(t, 1));
+    assert_int_equal(stats.n_tasks_by_status[COX_TASK_PAUSED], paused);
+    assert_int_equal(stats.n_tasks_by_status[COX_TASK_WAITING], !paused);
+}
+
+static void one_that_is_paused_is_known_to_be_while_it_sleeps(void **state)
+{
+    (void)state;
+    struct trace *t = asleep();
+    expect_paused(t, false);
+    pause_task(t, 1, true);
+    expect(t, "load");
+    load(t);
+    after_ms(t, 1000);
+    ignore(t);
+    expect_paused(t, true);
+    crash(t); /* from the log */
+    expect_paused(t, true);
+    checkpoint(t);
+    crash(t); /* from the state */
+    expect_paused(t, true);
+    pause_task(t, 1, false);
+    ignore(t);
+    load(t);
+    after_ms(t, 1000);
+    ignore(t);
+    expect_paused(t, false);
+    trace_end(t);
+}
+
 static void time_wakes_it(void **state)
 {
     (void)state;
@@ -166,6 +200,18 @@ static void what_is_looked_at_or_works_does_not_sleep(void **state)
     trace_end(t);
 }
 
+static void what_ends_as_it_would_fall_asleep_goes_on(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    submit(t, DOC_OUT("\"a\":{\"wait\":{\"for\":\"1s\"}},\"b\":{\"needs\":[\"a\"],\"wait\":{\"for\":\"1h\"}},"
+                      "\"c\":{\"wait\":{\"signal\":\"c\"}}", ""));
+    ignore(t);
+    after_ms(t, 1000);
+    expect(t, "1/0 SUCCEEDED", "1/1 waits", "task 1 sleeps"); /* by number: it has left memory when this is told */
+    trace_end(t);
+}
+
 static void a_checkpoint_does_not_forget_what_sleeps_again(void **state)
 {
     (void)state;
@@ -191,9 +237,11 @@ int main(void)
         cmocka_unit_test(it_is_not_in_memory_after_a_crash_either),
         cmocka_unit_test(nor_after_a_checkpoint_and_a_crash),
         cmocka_unit_test(words_that_come_while_it_is_loaded_are_heard_in_order),
+        cmocka_unit_test(one_that_is_paused_is_known_to_be_while_it_sleeps),
         cmocka_unit_test(time_wakes_it),
         cmocka_unit_test(a_deadline_counts_on_while_it_sleeps),
         cmocka_unit_test(what_is_looked_at_or_works_does_not_sleep),
+        cmocka_unit_test(what_ends_as_it_would_fall_asleep_goes_on),
         cmocka_unit_test(a_checkpoint_does_not_forget_what_sleeps_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

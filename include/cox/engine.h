@@ -495,6 +495,7 @@ void cox_engine_check(const struct cox_engine *e);
 const struct cox_task *cox_engine_find(const struct cox_engine *e, cox_task_id id);
 /* It waits and was evicted: any input that names it brings it back, WANT among them. */
 bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id);
+bool cox_engine_asleep_paused(const struct cox_engine *e, cox_task_id id); /* and it is paused */
 
 /* Frames: a step that expands runs steps of its own in a frame, which is a task under the step. All frames of
  * a task, at any depth, in order of creation: *it starts at NULL; NULL at the end. The next step ends it. */
@@ -684,7 +685,7 @@ bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_qu
 struct cox_engine_stats {
     uint64_t steps_finished_by_kind[COX_KIND_NR][COX_STEP_STATUS_NR];
     struct cox_histogram ready_to_start, run, task_duration;
-    uint64_t n_tasks_by_status[COX_TASK_STATUS_NR]; /* live ones, roots only; WAITING includes evicted ones */
+    uint64_t n_tasks_by_status[COX_TASK_STATUS_NR]; /* live ones, roots only; WAITING and PAUSED include evicted ones */
     uint64_t n_tasks_asleep;
     uint64_t n_slots_busy, n_workers_cordoned, n_workers_draining, n_workers_disconnected;
     uint64_t refused_full; /* submissions */

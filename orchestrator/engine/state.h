@@ -286,6 +286,7 @@ struct sleeper {
     struct entity entity;    /* id: task */
     int64_t wake_wall_ms;    /* 0: only a word wakes it */
     uint32_t n_steps;        /* counted in n_live_steps */
+    bool paused;             /* counted in n_asleep_paused */
     uint64_t *template_pins; /* what its tree keeps alive */
     uint32_t n_template_pins;
     bool holds_templates; /* derived: they are counted */
@@ -467,6 +468,7 @@ struct cox_engine {
 
     struct cox_pool sleeper_pool, tombstone_pool;
     struct cox_map64 sleepers;           /* task -> sleeper */
+    uint64_t n_asleep_paused;
     struct cox_map64 templates;          /* revision -> struct template */
     struct kept_index templates_by_name; /* the newest revisions */
     struct cox_list templates_unused;

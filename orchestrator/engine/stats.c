@@ -260,5 +260,6 @@ void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret)
     ret->n_live_steps = e->n_live_steps;
     ret->n_workers = e->n_attached;
     ret->n_tasks_asleep = e->sleepers.len;
-    ret->n_tasks_by_status[COX_TASK_WAITING] += e->sleepers.len;
+    ret->n_tasks_by_status[COX_TASK_WAITING] += e->sleepers.len - e->n_asleep_paused;
+    ret->n_tasks_by_status[COX_TASK_PAUSED] += e->n_asleep_paused;
 }

@@ -129,6 +129,13 @@ static bool passes(const struct cox_rpc_error *error)
            (error->status == COX_RPC_RESOURCE_EXHAUSTED && error->retry_delay_ms > 0);
 }
 
+/* No connection was made, so nothing was sent: also what must not be said twice may be tried again. */
+static bool never_sent(const struct cox_rpc_error *error)
+{
+    return error->status == COX_RPC_UNAVAILABLE && error->message &&
+           strncmp(error->message, "failed to connect", strlen("failed to connect")) == 0;
+}
+
 enum cli_exit cli_outage_pause(struct cli *cli, struct cli_outage *o, const struct cox_rpc_error *error)
 {
     int64_t now = cox_clock_mono_ns();
@@ -207,7 +214,7 @@ enum cli_exit cli_try(struct cli *cli, const ProtobufCServiceDescriptor *service
             *ret_response = a.response;
             return code;
         }
-        if (code != CLI_INTERRUPTED && repeatable && passes(a.error))
+        if (code != CLI_INTERRUPTED && (never_sent(a.error) || (repeatable && passes(a.error))))
             code = cli_outage_pause(cli, &outage, a.error);
         if (code != CLI_OK && code != CLI_INTERRUPTED) {
             *ret_error = a.error;

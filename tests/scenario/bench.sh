@@ -8,7 +8,7 @@ need_programs coxd cox-bench python3
 figures() {
     local workload=$1
     shift
-    "$COX_BUILD/cox-bench" "$workload" --spawn --runs 2 --steps 400 --data-dir "$scenario_dir" --json |
+    "$COX_BUILD/cox-bench" "$workload" --spawn --runs 2 --steps "${steps:-400}" --data-dir "$scenario_dir" --json |
         python3 -c '
 import json, sys
 lines = [json.loads(line) for line in sys.stdin]
@@ -26,7 +26,7 @@ check w2 figures w2 steps_per_s
 check w2l figures w2l hop_us
 check w3 figures w3 steps_per_s
 check w4 figures w4 p50_us p99_us
-check fanout figures fanout items_per_s cpu_us_per_item
+steps=40000 check fanout figures fanout items_per_s cpu_us_per_item
 check_exit "what comes later" 2 "$COX_BUILD/cox-bench" fleet
 check_match "what comes later says so" 'not available in this version' "$scenario_dir/err"
 check_exit "a misspelled workload" 2 "$COX_BUILD/cox-bench" w5

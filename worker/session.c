@@ -27,6 +27,7 @@ struct session {
     bool attached;      /* ever */
     bool welcomed;      /* on this stream */
     bool dialled;       /* in the last turn: Hello waits for the next */
+    bool renewing;      /* leaves the stream to say Hello anew */
     bool shutdown;
     bool left;
 };
@@ -171,11 +172,12 @@ static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *sta
     struct session *s = user;
 
     (void)call;
-    if (!s->left)
+    if (!s->left && !s->renewing)
         cox_log(COX_LOG_WARN, s->welcomed ? "detached" : "cannot attach", "orchestrator", s->address,
                 "status", cox_rpc_status_text(status->status), "message",
                 status->message ? status->message : "", NULL);
     s->call = NULL;
+    s->renewing = false;
     s->welcomed = false;
     forget_logs(s);
     feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_STREAM_CLOSED,
@@ -249,8 +251,12 @@ static void send_all(struct session *s)
 /* Hello is the only place to say what is offered: a catalogue that has changed needs a new one. */
 static void mind_catalogue(struct session *s)
 {
-    if (s->welcomed && s->config.catalogue && catalogue_generation(s->config.catalogue) != s->announced)
-        feed_kind(s, COX_AGENT_RECONNECT);
+    if (!s->welcomed || s->renewing || !s->config.catalogue ||
+        catalogue_generation(s->config.catalogue) == s->announced)
+        return;
+    cox_log(COX_LOG_INFO, "programs have changed: attaching anew to say so", NULL);
+    s->renewing = true;
+    feed_kind(s, COX_AGENT_RECONNECT);
 }
 
 /* The rest of a turn's actions. Each may change the agent, so they are copied first: there are at most two.
@@ -268,7 +274,8 @@ static void steer(struct session *s)
         if (wishes[i].kind == COX_AGENT_DIAL) {
             dial(s, wishes[i].address);
         } else if (wishes[i].kind == COX_AGENT_HANG_UP) {
-            cox_log(COX_LOG_WARN, "leaving the stream", "why", wishes[i].u.why, NULL);
+            if (!s->renewing)
+                cox_log(COX_LOG_WARN, "leaving the stream", "why", wishes[i].u.why, NULL);
             cox_rpc_cancel(s->call, NULL);
         } else {
             cox_log(COX_LOG_INFO, "exiting", "why", wishes[i].u.why, NULL);

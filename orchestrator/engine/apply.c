@@ -170,6 +170,11 @@ static void page_unassigned(struct cox_task *t, struct step *s, const struct rec
     else
         attempt_to_history(s, r, COX_ATTEMPT_LOST, COX_CODE_WORKER_LOST,
                            cox_slice_str("the worker came back without it"));
+    if (s->n_attempts == 0) { /* as if it had never been given: a checkpoint keeps nothing of it */
+        s->worker = 0;
+        s->started_wall_ms = 0;
+        s->attempt_status = COX_ATTEMPT_NONE;
+    }
     step_move(t, s, COX_STEP_READY);
 }
 

@@ -248,6 +248,22 @@ static void alternatives_that_were_cancelled_before_their_race_take_no_part(void
     trace_end(t);
 }
 
+static void a_step_that_came_back_unstarted_is_cancelled_alike_after_a_checkpoint(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, DOC("\"a\":{" RUN "}"));
+    pause_task(t, 1, true);
+    returned(t, "w1", "a");
+    ignore(t);
+    checkpoint(t);
+    cancel_step(t, 1, "a");
+    crash(t);
+    ignore(t);
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +278,7 @@ int main(void)
         cmocka_unit_test(a_retry_begins_a_race_with_all_its_alternatives),
         cmocka_unit_test(a_fork_leaves_out_losers_that_are_just_being_stopped),
         cmocka_unit_test(alternatives_that_were_cancelled_before_their_race_take_no_part),
+        cmocka_unit_test(a_step_that_came_back_unstarted_is_cancelled_alike_after_a_checkpoint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

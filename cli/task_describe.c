@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MAP_CELLS 16
+#define ITEM_ERRORS_MAX 5 /* shown; JSON has them all */
 
 const struct cli_option cli_task_describe_options[] = { { 0 } };
 const char cli_task_describe_help[] =
@@ -85,6 +86,38 @@ static void add_step(struct cli_table *table, const Coxswain__V1__Step *step, un
     cox_buf_fini(&reason);
 }
 
+/* A map can succeed though some of its items failed: what became of those stands nowhere else. */
+static void put_item_errors(struct cox_buf *out, const char *task_id, const Coxswain__V1__Step *step)
+{
+    struct cox_slice errors = cox_slice_str(step->errors_json);
+    struct cox_buf lines = { 0 };
+    size_t n = 0;
+
+    if (errors.len == 0 || cox_json_check(errors, NULL) != COX_OK || cox_json_kind(errors) != COX_JSON_ARRAY)
+        return;
+    for (struct cox_json_walk w = cox_json_walk(errors); cox_json_next(&w); n++) {
+        struct cox_slice index = { 0 }, code = { 0 }, message = { 0 };
+        struct cox_buf text = { 0 };
+        if (n >= ITEM_ERRORS_MAX || !cox_json_member(w.value, "index", &index) ||
+            !cox_json_member(w.value, "code", &code) || !cox_json_member(w.value, "message", &message))
+            continue;
+        cox_json_unquote(&text, code);
+        cox_buf_append_str(&text, ": ");
+        cox_json_unquote(&text, message);
+        cox_buf_printf(&lines, "  item %.*s: ", (int)index.len, (const char *)index.data);
+        cli_put_line(&lines, cox_buf_slice(&text));
+        cox_put_u8(&lines, '\n');
+        cox_buf_fini(&text);
+    }
+    if (n > 0)
+        cox_buf_printf(out, "\nstep %s: %zu item%s failed\n%s", cli_step_name(step), n, n == 1 ? "" : "s",
+                       cox_buf_cstr(&lines));
+    if (n > ITEM_ERRORS_MAX)
+        cox_buf_printf(out, "  next: cox task describe %s %s -o json | jq '.steps[].errors'\n", task_id,
+                       cli_step_name(step));
+    cox_buf_fini(&lines);
+}
+
 static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse *d)
 {
     static const char *const heading[] = { "STEP",   "KIND",     "STATUS", "ATTEMPTS",
@@ -114,6 +147,7 @@ static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse
             cox_put_u8(&failures, '\n');
             cli_put_failure(cli, &failures, d->task->id, step);
         }
+        put_item_errors(&failures, d->task->id, step);
     }
     cox_free(names);
     cox_free(order);

@@ -58,5 +58,11 @@ enum cli_exit cli_task_logs(struct cli *cli)
             cli_print_error(cli, error);
         cox_rpc_error_free(error);
     }
+    if (!code && !r.begun)
+        cli_note(
+            cli,
+            "nothing is kept of what %s wrote: of a program that succeeded the log is there while it runs "
+            "(-f), of an item of a map only its error",
+            cli->args[1]);
     return code;
 }

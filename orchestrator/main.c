@@ -293,8 +293,9 @@ static enum cox_err start_server(struct coxd *c)
                                 &c->server);
     if (err)
         cox_log(COX_LOG_ERROR, "cannot listen", "grpc", c->config.grpc, "why",
-                err == COX_ERR_UNAVAILABLE ? "the port is in use, or not an address of this host; port 0 picks a free one"
-                                           : cox_err_text(err),
+                err == COX_ERR_UNAVAILABLE
+                    ? "the port is in use, or not an address of this host; port 0 picks a free one"
+                    : cox_err_text(err),
                 NULL);
     else
         cox_rpc_server_set_serving(c->server, true);

@@ -187,7 +187,8 @@ static bool is_version(const char *s)
 /* The function in it was named otherwise, most often. */
 static bool fail_name(struct description *d, const char *expected, const char *found)
 {
-    cox_buf_printf(d->why, "--describe: name: expected the file's own name \"%s\", found \"%s\"", expected, found);
+    cox_buf_printf(d->why, "--describe: name: expected the file's own name \"%s\", found \"%s\"", expected,
+                   found);
     return false;
 }
 
@@ -223,8 +224,9 @@ static bool read_description(struct description *d, struct program *p, const cha
     bool is_not, once;
 
     if (cox_json_check(d->text, &place) != COX_OK) {
-        cox_buf_printf(d->why, "--describe printed something else than one JSON object: line %u, column %u: expected %s", place.line,
-                       place.column, place.expected);
+        cox_buf_printf(
+            d->why, "--describe printed something else than one JSON object: line %u, column %u: expected %s",
+            place.line, place.column, place.expected);
         return false;
     }
     if (cox_json_kind(d->text) != COX_JSON_OBJECT) {

@@ -19,8 +19,11 @@ static const struct cox_task *find_step(struct cox_reading *r, const struct cox_
     if (frame && item == UINT64_MAX)
         return frame;
     cox_task_id_format(r->task, id);
-    cox_reading_fail(r, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id,
-                     (const char *)r->step_name.data);
+    cox_reading_fail(
+        r, COX_RPC_NOT_FOUND, "NO_STEP",
+        frame ? "task %s: \"%s\" is an item of a map: the step before the [ has its output and errors"
+              : "task %s has no step \"%s\"",
+        id, (const char *)r->step_name.data);
     return NULL;
 }
 

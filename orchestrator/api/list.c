@@ -73,7 +73,8 @@ static Coxswain__V1__Task *show_row(struct list *l, const struct cox_index_row *
     m->name = cox_show_text(&l->arena, row->name);
     m->tenant = cox_show_text(&l->arena, row->tenant);
     m->status = (Coxswain__V1__TaskStatus)row->status;
-    /* Out of memory it waits or is paused; else it has ended since, and was running at the moment that the list is of. */
+    /* Out of memory it waits or is paused; else it has ended since, and was running at the moment that the
+     * list is of. */
     if (row->status == COX_TASK_PENDING) {
         m->status = cox_engine_asleep_paused(e, row->id) ? COXSWAIN__V1__TASK_STATUS__TASK_STATUS_PAUSED
                     : cox_engine_asleep(e, row->id)      ? COXSWAIN__V1__TASK_STATUS__TASK_STATUS_WAITING

@@ -283,7 +283,12 @@ static void look(struct logs *l, const struct cox_engine *e, const struct cox_ta
 
     if (!frame || item != UINT64_MAX) {
         cox_task_id_format(l->task, id);
-        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id, l->step_name);
+        cox_op_failf(
+            &l->op, COX_RPC_NOT_FOUND, "NO_STEP",
+            frame ? "task %s: \"%s\" is an item of a map, of which no log is kept: the step before the [ "
+                    "has its output and errors"
+                  : "task %s has no step \"%s\"",
+            id, l->step_name);
         free_if_over(l);
         return;
     }

@@ -467,7 +467,7 @@ struct cox_engine {
     struct cox_list key_list;
 
     struct cox_pool sleeper_pool, tombstone_pool;
-    struct cox_map64 sleepers;           /* task -> sleeper */
+    struct cox_map64 sleepers; /* task -> sleeper */
     uint64_t n_asleep_paused;
     struct cox_map64 templates;          /* revision -> struct template */
     struct kept_index templates_by_name; /* the newest revisions */

@@ -28,6 +28,8 @@ want = {"all": ["a0", "b1", None, "d3", "e4"], "last": "e4\n", "none": [],
         "errors": [{"index": 2, "code": "EXIT_NONZERO", "message": "exited with code 1"}]}
 assert got == want, got
 PY
+check_exit "which item it was is described" 0 cox task describe "$(python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])' <"$scenario_dir/rules.json")"
+check_match "with its error" 'item 2: EXIT_NONZERO: exited with code 1' "$scenario_dir/out"
 sed 's/30%/19%/' "$scenario_dir/rules.yaml" >"$scenario_dir/strict.yaml"
 check_exit "a failure more than is tolerated fails the step" 1 cox task run "$scenario_dir/strict.yaml"
 cat "$scenario_dir/out" "$scenario_dir/err" >"$scenario_dir/strict.log"

@@ -205,10 +205,12 @@ static void what_ends_as_it_would_fall_asleep_goes_on(void **state)
     (void)state;
     struct trace *t = trace_begin();
     submit(t, DOC_OUT("\"a\":{\"wait\":{\"for\":\"1s\"}},\"b\":{\"needs\":[\"a\"],\"wait\":{\"for\":\"1h\"}},"
-                      "\"c\":{\"wait\":{\"signal\":\"c\"}}", ""));
+                      "\"c\":{\"wait\":{\"signal\":\"c\"}}",
+                      ""));
     ignore(t);
     after_ms(t, 1000);
-    expect(t, "1/0 SUCCEEDED", "1/1 waits", "task 1 sleeps"); /* by number: it has left memory when this is told */
+    expect(t, "1/0 SUCCEEDED", "1/1 waits",
+           "task 1 sleeps"); /* by number: it has left memory when this is told */
     trace_end(t);
 }
 

@@ -172,7 +172,8 @@ static void test_a_failed_call_leaves_what_it_wrote(void **state)
 {
     static const char *const failing[] = { "{\"do\":\"error\",\"error\":{\"code\":\"DENIED\"}}",
                                            "{\"do\":\"number\"}", "{\"do\":\"crash\"}" };
-    static const char *const wrote[] = { "{\"stderr\":\"doing error\\n\"}", "{\"stderr\":\"doing number\\n\"}",
+    static const char *const wrote[] = { "{\"stderr\":\"doing error\\n\"}",
+                                         "{\"stderr\":\"doing number\\n\"}",
                                          "{\"stderr\":\"doing crash\\n\"}" };
     struct bench b;
 

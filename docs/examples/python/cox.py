@@ -12,7 +12,7 @@
 
 The file, executable and named like the function, goes into a worker's --handler-dir or a task's bundle. The
 schemas come from the type hints, the description from the docstring. Standard output belongs to the protocol:
-what the tool prints goes to the log, as does what it logs.
+what the tool prints goes to the log, as does what it logs. When it fails, that is what `cox task logs` shows.
 
     cox.context                     the call: task_id, step, attempt, workspace, bundle, blobs, index, ...
     raise cox.Error(code, message)  the step fails with this code; retryable=True or False decides about retries

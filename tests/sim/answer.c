@@ -1,5 +1,5 @@
-/* What the compile thread and the state answer beside evaluations: images, joined maps, values, sleepers. Like
- * all that thread does, an answer comes later, and a crash loses it. */
+/* What the compile thread and the state answer beside evaluations: images, joined maps, values, sleepers.
+ * Like all that thread does, an answer comes later, and a crash loses it. */
 #include "sim.h"
 
 #include <string.h>
@@ -97,7 +97,8 @@ static void join(struct sim *s, struct composition *c, struct cox_buf *outputs, 
     cox_put_u8(failures, '[');
     for (size_t i = 0; i < c->n_parts; i++) {
         struct cox_buf outs = { 0 }, errors = { 0 };
-        if (cox_map_part_outputs(c->parts[i].key, cox_buf_slice(&c->parts[i].bytes), &outs, &errors) != COX_OK)
+        if (cox_map_part_outputs(c->parts[i].key, cox_buf_slice(&c->parts[i].bytes), &outs, &errors) !=
+            COX_OK)
             fail(s, "a saved page of a map cannot be read");
         cox_buf_append_str(outputs, i > 0 ? "," : "");
         cox_buf_append_slice(outputs, cox_buf_slice(&outs));
@@ -180,10 +181,9 @@ static void part_read(struct sim *s, struct state_op *op)
 void fetch_start(struct sim *s, uint64_t ticket, const struct cox_hash *hash)
 {
     struct state_op *op = COX_NEW(struct state_op);
-    *op = (struct state_op){ .op = COX_STORE_READ_PAYLOAD,
-                             .reader = READER_FETCH,
-                             .ticket = ticket,
-                             .key = payload_key(hash) };
+    *op = (struct state_op){
+        .op = COX_STORE_READ_PAYLOAD, .reader = READER_FETCH, .ticket = ticket, .key = payload_key(hash)
+    };
     ask_state(s, op);
     s->n.fetches++;
 }

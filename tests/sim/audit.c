@@ -1,16 +1,9 @@
 /* The first judge: reads the log as it becomes durable, with a few counters of its own, and says what no
  * history may contain. The second half looks at decisions when they are taken, and at actions when they
  * leave: what leaves must be in the durable log already. */
-#include "sim.h"
-
-#include "record.h"
+#include "audit.h"
 
 #include <string.h>
-
-struct audit_worker {
-    struct host *host;
-    struct cox_resources used;
-};
 
 /* What a worker said of an attempt, once or more. */
 struct said {
@@ -29,7 +22,7 @@ struct audit_task *audit_task(const struct sim *s, cox_task_id id)
     return cox_map64_get(&s->audit.tasks, id);
 }
 
-static struct audit_worker *worker_of(const struct sim *s, uint32_t ref)
+struct audit_worker *audit_worker(const struct sim *s, uint32_t ref)
 {
     struct audit_worker *list = (struct audit_worker *)(void *)s->audit.names.data;
     size_t n = s->audit.names.len / sizeof *list;
@@ -44,7 +37,7 @@ static struct host *host_named(const struct sim *s, struct cox_slice id)
     return NULL;
 }
 
-static struct cox_image_class class_of(const struct audit_task *t, uint32_t step)
+struct cox_image_class audit_class(const struct audit_task *t, uint32_t step)
 {
     struct cox_image_step doc;
     struct cox_image_call call;
@@ -55,10 +48,24 @@ static struct cox_image_class class_of(const struct audit_task *t, uint32_t step
     return cls;
 }
 
-static void occupy(struct cox_resources *used, const struct cox_resources *r, int sign)
+void audit_occupy(struct sim *s, struct audit_worker *w, const struct cox_resources *r, int sign)
 {
-    used->cpu_milli += sign * r->cpu_milli;
-    used->memory_bytes += sign * r->memory_bytes;
+    w->used.cpu_milli += sign * r->cpu_milli;
+    w->used.memory_bytes += sign * r->memory_bytes;
+    if (w->used.cpu_milli > w->host->resources.cpu_milli ||
+        w->used.memory_bytes > w->host->resources.memory_bytes)
+        fail(s, "%s is given more than it has", w->host->id);
+}
+
+void audit_token_follows(struct sim *s, struct cox_token token)
+{
+    struct audit *a = &s->audit;
+    if (token.epoch != a->epoch || token.counter == 0 ||
+        (token.epoch == a->last_token.epoch && token.counter <= a->last_token.counter))
+        fail(s, "token %llu.%llu does not follow %llu.%llu in epoch %llu", (unsigned long long)token.epoch,
+             (unsigned long long)token.counter, (unsigned long long)a->last_token.epoch,
+             (unsigned long long)a->last_token.counter, (unsigned long long)a->epoch);
+    a->last_token = token;
 }
 
 static bool step_final(const struct audit_step *st)
@@ -78,16 +85,17 @@ static void dependencies_over(struct sim *s, const struct audit_task *t, uint32_
 
 /* ---- what workers said ---- */
 
-static struct cox_slice ref_key(struct cox_ref ref, uint64_t parts[4])
+static struct cox_slice ref_key(struct cox_ref ref, uint64_t item, uint64_t parts[5])
 {
+    parts[4] = item;
     parts[0] = ref.task;
     parts[1] = ref.step;
     parts[2] = ref.token.epoch;
     parts[3] = ref.token.counter;
-    return cox_slice(parts, 4 * sizeof parts[0]);
+    return cox_slice(parts, 5 * sizeof parts[0]);
 }
 
-static uint64_t output_id(struct cox_slice bytes)
+uint64_t audit_value_id(struct cox_slice bytes)
 {
     uint64_t id;
     struct cox_hash hash = payload_hash(bytes);
@@ -95,45 +103,66 @@ static uint64_t output_id(struct cox_slice bytes)
     return bytes.len == 0 ? 0 : id;
 }
 
-static uint64_t payload_id(const struct cox_payload *p)
+uint64_t audit_payload_id(const struct cox_payload *p)
 {
     uint64_t id;
     if (p->kind != COX_PAYLOAD_STORED)
-        return output_id(p->bytes);
+        return audit_value_id(p->bytes);
     memcpy(&id, p->hash.b, sizeof id);
     return id;
 }
 
-void audit_result(struct sim *s, struct cox_ref ref, const struct cox_agent_result *r)
+#define NO_ITEM UINT64_MAX
+
+static void note_said(struct sim *s, struct cox_ref ref, uint64_t item, enum cox_attempt_status status,
+                      enum cox_code code, uint64_t output)
 {
-    uint64_t parts[4];
-    struct cox_slice key = ref_key(ref, parts);
+    uint64_t parts[5];
+    struct cox_slice key = ref_key(ref, item, parts);
     struct said *said = cox_mapb_get(&s->audit.results, key);
-    uint64_t output = output_id(r->output);
     if (said == NULL) {
         said = COX_NEW(struct said);
         cox_mapb_set(&s->audit.results, key, said);
     }
     for (uint32_t i = 0; i < said->n; i++)
-        if (said->items[i].status == r->status && said->items[i].code == r->code &&
-            said->items[i].output == output)
+        if (said->items[i].status == status && said->items[i].code == code && said->items[i].output == output)
             return;
     if (said->n == sizeof said->items / sizeof said->items[0])
         fail(s, "too many different results of %s", ref_text(ref));
-    said->items[said->n].status = r->status;
-    said->items[said->n].code = r->code;
+    said->items[said->n].status = status;
+    said->items[said->n].code = code;
     said->items[said->n++].output = output;
 }
 
-/* What the log says a worker said, it has said, of this very attempt. */
-static void was_said(struct sim *s, struct cox_ref ref, const struct record_ended *en)
+void audit_result(struct sim *s, struct cox_ref ref, const struct cox_agent_result *r)
 {
-    uint64_t parts[4];
-    const struct said *said = cox_mapb_get(&s->audit.results, ref_key(ref, parts));
-    bool keeps_output = en->next == NEXT_DONE || en->next == NEXT_FAIL;
+    bool asks = r->continuation_json.len > 0;
+    note_said(s, ref, NO_ITEM, r->status, r->code, audit_value_id(asks ? r->continuation_json : r->output));
+    for (size_t i = 0; i < r->n_items; i++)
+        note_said(s, ref, r->items[i].index, r->items[i].status, r->items[i].code,
+                  audit_value_id(r->items[i].output));
+}
+
+void audit_item_was_said(struct sim *s, struct cox_ref ref, const struct record_item *item)
+{
+    uint64_t parts[5];
+    const struct said *said = cox_mapb_get(&s->audit.results, ref_key(ref, item->index, parts));
+    for (uint32_t i = 0; said != NULL && i < said->n; i++)
+        if (said->items[i].status == COX_ATTEMPT_SUCCEEDED &&
+            said->items[i].output == audit_value_id(item->output))
+            return;
+    fail(s, "%s: item %u is recorded as done, which its worker never said", ref_text(ref), item->index);
+}
+
+/* What the log says a worker said, it has said, of this very attempt. */
+void audit_was_said(struct sim *s, struct cox_ref ref, const struct record_ended *en)
+{
+    uint64_t parts[5];
+    const struct said *said = cox_mapb_get(&s->audit.results, ref_key(ref, NO_ITEM, parts));
+    bool keeps_output = en->next == NEXT_DONE || en->next == NEXT_FAIL || en->next == NEXT_CONTINUE;
     for (uint32_t i = 0; said != NULL && i < said->n; i++)
         if (said->items[i].status == en->status && said->items[i].code == en->code &&
-            (!keeps_output || said->items[i].output == payload_id(&en->output)))
+            (!keeps_output || said->items[i].output == audit_payload_id(&en->output)))
             return;
     fail(s, "%s is recorded as %s, which its worker never said of it", ref_text(ref),
          cox_attempt_status_text(en->status));
@@ -146,28 +175,16 @@ static struct job *job_named(const struct sim *s, struct cox_slice name)
     for (uint32_t i = 0; i < s->n_jobs; i++)
         if (cox_slice_is(name, s->jobs[i].plan.name))
             return &s->jobs[i];
-    return NULL;
+    return cox_slice_is(name, s->operator.scheduled.plan.name) ? (struct job *)&s->operator.scheduled : NULL;
 }
 
-static void submitted(struct sim *s, const struct record *r)
+struct audit_task *audit_task_new(struct sim *s, cox_task_id id, struct job *job,
+                                  const struct cox_image *image, int64_t wall_ms)
 {
     struct audit *a = &s->audit;
     struct audit_task *t = COX_NEW(struct audit_task);
-    struct cox_image_task doc;
-    if (audit_task(s, r->task) != NULL)
-        fail(s, "a task id is given twice");
-    if (cox_image_open(&t->image, r->u.submitted.image) != COX_OK)
-        fail(s, "the log holds a damaged image");
-    cox_image_task(&t->image, &doc);
-    t->id = r->task;
-    t->created_wall_ms = r->wall_ms;
-    t->job = job_named(s, doc.name);
-    if (t->job == NULL)
-        fail(s, "the log holds a task nobody submitted");
-    for (size_t i = 0; i < a->n; i++) /* a key names one task until it expires, after a day */
-        if (r->u.submitted.key.len > 0 && !a->list[i]->key_expired &&
-            cox_slice_is(r->u.submitted.key, a->list[i]->job->key))
-            fail(s, "two tasks are accepted under the key %s", a->list[i]->job->key);
+    *t = (struct audit_task){ .id = id, .job = job, .image = *image, .created_wall_ms = wall_ms, .root = t };
+    t->n_members = t->image.n_steps;
     t->steps = cox_calloc(t->image.n_steps, sizeof t->steps[0]);
     for (uint32_t i = 0; i < t->image.n_steps; i++)
         t->steps[i].status = COX_STEP_BLOCKED;
@@ -178,34 +195,48 @@ static void submitted(struct sim *s, const struct record *r)
     }
     a->list[a->n++] = t;
     s->n.tasks++;
+    return t;
+}
+
+static void submitted(struct sim *s, const struct record *r)
+{
+    struct audit *a = &s->audit;
+    struct cox_image image;
+    struct cox_image_task doc;
+    if (audit_task(s, r->task) != NULL)
+        fail(s, "a task id is given twice");
+    if (cox_image_open(&image, r->u.submitted.image) != COX_OK)
+        fail(s, "the log holds a damaged image");
+    cox_image_task(&image, &doc);
+    struct job *job = job_named(s, doc.name);
+    if (job == NULL)
+        fail(s, "the log holds a task nobody submitted");
+    if ((job == &s->operator.scheduled) != (r->u.submitted.schedule.len > 0))
+        fail(s, "a task is of a schedule, or is not, against what is so");
+    for (size_t i = 0; i < a->n; i++) /* a key names one task until it expires, after a day */
+        if (r->u.submitted.key.len > 0 && !a->list[i]->key_expired &&
+            cox_slice_is(r->u.submitted.key, a->list[i]->job->key))
+            fail(s, "two tasks are accepted under the key %s", a->list[i]->job->key);
+    audit_task_new(s, r->task, job, &image, r->wall_ms);
 }
 
 static void assigned(struct sim *s, struct audit_task *t, const struct record *r)
 {
-    struct audit *a = &s->audit;
     struct audit_step *st = &t->steps[r->step];
-    struct audit_worker *w = worker_of(s, r->u.assigned.worker);
+    struct audit_worker *w = audit_worker(s, r->u.assigned.worker);
     struct cox_token token = r->u.assigned.token;
     if (w == NULL)
         fail(s, "%s/%u is assigned to a worker without a name", t->job->plan.name, r->step);
     if (step_final(st) || st->status == COX_STEP_RUNNING)
         fail(s, "%s/%u is assigned while %s", t->job->plan.name, r->step,
              cox_step_status_text((enum cox_step_status)st->status));
-    if (token.epoch != a->epoch || token.counter == 0 ||
-        (token.epoch == a->last_token.epoch && token.counter <= a->last_token.counter))
-        fail(s, "token %llu.%llu does not follow %llu.%llu in epoch %llu", (unsigned long long)token.epoch,
-             (unsigned long long)token.counter, (unsigned long long)a->last_token.epoch,
-             (unsigned long long)a->last_token.counter, (unsigned long long)a->epoch);
+    audit_token_follows(s, token);
     dependencies_over(s, t, r->step, "assigned");
     if (r->wall_ms < st->ready_wall_ms && s->cfg.rates.wall_jump_ms == 0)
         fail(s, "%s/%u is assigned %lld ms before its backoff is over", t->job->plan.name, r->step,
              (long long)(st->ready_wall_ms - r->wall_ms));
-    struct cox_image_class cls = class_of(t, r->step);
-    occupy(&w->used, &cls.resources, 1);
-    if (w->used.cpu_milli > w->host->resources.cpu_milli ||
-        w->used.memory_bytes > w->host->resources.memory_bytes)
-        fail(s, "%s is given more than it has", w->host->id);
-    a->last_token = token;
+    struct cox_image_class cls = audit_class(t, r->step);
+    audit_occupy(s, w, &cls.resources, 1);
     st->status = COX_STEP_RUNNING;
     st->token = token;
     st->worker = r->u.assigned.worker;
@@ -218,8 +249,8 @@ static void leaves_worker(struct sim *s, struct audit_task *t, const struct reco
     if (st->status != COX_STEP_RUNNING || !cox_token_eq(st->token, token))
         fail(s, "%s/%u: the attempt %llu.%llu ends, which is not the current one", t->job->plan.name, r->step,
              (unsigned long long)token.epoch, (unsigned long long)token.counter);
-    struct cox_image_class cls = class_of(t, r->step);
-    occupy(&worker_of(s, st->worker)->used, &cls.resources, -1);
+    struct cox_image_class cls = audit_class(t, r->step);
+    audit_occupy(s, audit_worker(s, st->worker), &cls.resources, -1);
 }
 
 static void note_attempt(struct audit_step *st, enum cox_attempt_status status, enum cox_code code)
@@ -257,7 +288,7 @@ static void ended(struct sim *s, struct audit_task *t, const struct record *r)
     struct audit_step *st = &t->steps[r->step];
     leaves_worker(s, t, r, en->token);
     if (en->status == COX_ATTEMPT_SUCCEEDED || (en->status == COX_ATTEMPT_FAILED))
-        was_said(s, (struct cox_ref){ r->task, r->step, en->token }, en);
+        audit_was_said(s, (struct cox_ref){ r->task, r->step, en->token }, en);
     if ((en->status == COX_ATTEMPT_SUCCEEDED) != (en->next == NEXT_DONE))
         fail(s, "%s/%u: success and the step's end disagree", t->job->plan.name, r->step);
     if (en->token.epoch < s->audit.epoch)
@@ -358,6 +389,10 @@ static void task_record(struct sim *s, const struct record *r)
         t->key_expired = true;
         return;
     }
+    if (t->job->plan.scene != NULL) {
+        scene_record(s, t, r);
+        return;
+    }
     if (r->type == RECORD_TASK_ARCHIVED) {
         if (!t->finished)
             fail(s, "%s is archived before it is over", t->job->plan.name);
@@ -391,12 +426,28 @@ static void record(struct sim *s, const struct record *r)
         cox_buf_append(&s->audit.names, &w, sizeof w);
         break;
     case RECORD_PAYLOAD:
-        if (output_id(r->u.payload.bytes) !=
-            payload_id(&(struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = r->u.payload.hash }))
+        if (r->u.payload.bytes.len > 0 && audit_value_id(r->u.payload.bytes) !=
+                                              audit_payload_id(&(struct cox_payload){
+                                                  .kind = COX_PAYLOAD_STORED, .hash = r->u.payload.hash }))
             fail(s, "a payload in the log is not what its hash says");
         break;
     case RECORD_TASK_SUBMITTED:
         submitted(s, r);
+        break;
+    case RECORD_FRAME_OPENED:
+        scene_frame_opened(s, r);
+        break;
+    case RECORD_TASK_FORKED:
+        scene_forked(s, r);
+        break;
+    case RECORD_POLICY:
+    case RECORD_TEMPLATE_APPLIED:
+    case RECORD_TEMPLATE_DROPPED:
+    case RECORD_SCHEDULE_APPLIED:
+    case RECORD_SCHEDULE_DELETED:
+        break;
+    case RECORD_SCHEDULE_RAN:
+        s->n.scheduled += r->u.ran.made != 0;
         break;
     default:
         task_record(s, r);
@@ -433,7 +484,7 @@ static void check_lost(struct sim *s, const struct record *r)
 {
     struct cox_ref ref = { r->task, r->step, r->u.ended.token };
     const struct audit_task *t = audit_task(s, r->task);
-    const struct audit_worker *w = t != NULL ? worker_of(s, t->steps[r->step].worker) : NULL;
+    const struct audit_worker *w = t != NULL ? audit_worker(s, t->steps[r->step].worker) : NULL;
     if (w != NULL && cox_token_eq(t->steps[r->step].token, ref.token) &&
         w->host->known_to != s->coxd.incarnation && s->now_ns - s->coxd.recovered_ns < COX_ADOPTION_MS * MS)
         fail(s, "%s is said to have lost %s, and had no time to come back", w->host->id, ref_text(ref));
@@ -444,6 +495,20 @@ static void check_lost(struct sim *s, const struct record *r)
             continue;
         if (s->now_ns - st->heard_ns < COX_LOST_MS * MS || inbox_has(s, st))
             fail(s, "%s runs %s and beats, and yet is said to have lost it", h->id, ref_text(ref));
+    }
+}
+
+/* Nothing that was told to stop runs on where it could have been told. */
+static void check_cancelled(struct sim *s, const struct record *r)
+{
+    struct cox_ref ref = { r->task, r->step, r->u.ended.token };
+    for (uint32_t i = 0; i < s->n_hosts; i++) {
+        const struct host *h = &s->hosts[i];
+        const struct stream *st = h->stream;
+        if (host_holds(h, ref) && st != NULL && st->attached && !st->coxd_over && !st->broken &&
+            s->now_ns - st->attached_ns > COX_START_LIMIT_MS * MS && h->paused_until_ns == 0 &&
+            h->cut_off_until_ns == 0 && s->now_ns - s->coxd.recovered_ns > COX_START_LIMIT_MS * MS)
+            fail(s, "%s runs %s, which was to stop and is said to have", h->id, ref_text(ref));
     }
 }
 
@@ -467,6 +532,8 @@ void audit_watch(struct sim *s, struct cox_slice records)
     while (record_decode(&in, &r)) {
         if (r.type == RECORD_ATTEMPT_ENDED && r.u.ended.status == COX_ATTEMPT_LOST)
             check_lost(s, &r);
+        else if (r.type == RECORD_ATTEMPT_ENDED && r.u.ended.status == COX_ATTEMPT_CANCELLED)
+            check_cancelled(s, &r);
         else if (r.type == RECORD_UNASSIGNED)
             check_withdrawn(s, &r);
     }
@@ -480,6 +547,10 @@ static void assign_leaves(struct sim *s, const struct cox_act_assign *a)
     const struct stream *st = session_find(s, a->session);
     if (t == NULL)
         fail(s, "%s leaves before its task is durable", ref_text(a->ref));
+    if (t->job->plan.scene != NULL) {
+        scene_assign_leaves(s, t, a);
+        return;
+    }
     const struct audit_step *step = &t->steps[a->ref.step];
     const struct cox_token *now = &step->token;
     if (now->epoch < a->ref.token.epoch ||
@@ -487,8 +558,8 @@ static void assign_leaves(struct sim *s, const struct cox_act_assign *a)
         fail(s, "%s leaves before its assignment is durable", ref_text(a->ref));
     if (st == NULL || !cox_token_eq(*now, a->ref.token))
         return;
-    struct cox_image_class cls = class_of(t, a->ref.step);
-    if (worker_of(s, step->worker)->host != st->host)
+    struct cox_image_class cls = audit_class(t, a->ref.step);
+    if (audit_worker(s, step->worker)->host != st->host)
         fail(s, "%s goes to %s, and another worker is on record", ref_text(a->ref), st->host->id);
     if (!cox_slice_eq(cls.handler, a->handler) || cls.handler.data[4] - '0' > (int)st->host->n_handlers)
         fail(s, "%s goes to %s, which has no such handler", ref_text(a->ref), st->host->id);
@@ -499,6 +570,10 @@ static void answer_leaves(struct sim *s, struct cox_ref ref, enum cox_answer ans
     const struct audit_task *t = audit_task(s, ref.task);
     if (t == NULL)
         fail(s, "%s is answered, and its task is not durable", ref_text(ref));
+    if (t->job->plan.scene != NULL) {
+        scene_answer_leaves(s, t, ref, answer);
+        return;
+    }
     const struct audit_step *st = &t->steps[ref.step];
     bool last = cox_token_eq(st->token, ref.token);
     if (answer == COX_ANSWER_ACCEPTED && last && st->status == COX_STEP_RUNNING)
@@ -524,6 +599,7 @@ void audit_fini(struct sim *s)
     for (size_t i = 0; i < a->n; i++) {
         for (uint32_t k = 0; k < a->list[i]->image.n_steps; k++)
             cox_free(a->list[i]->steps[k].attempts);
+        scene_task_fini(a->list[i]);
         cox_free(a->list[i]->steps);
         cox_free(a->list[i]);
     }

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum op { OP_SUBMIT, OP_CANCEL }; /* in a request's number: job * 2 + op */
-
 struct hold { /* a view, shown once it is durable */
     struct cox_list node;
     uint64_t seq;
@@ -35,6 +33,10 @@ static bool ask(struct sim *s, struct job *j, enum item_kind kind, struct event 
 static void submit(struct sim *s, struct event *ev)
 {
     struct job *j = COX_CONTAINER_OF(ev, struct job, submit);
+    if (j->plan.scene != NULL && !operator_has_templates(s)) {
+        event_at(s, ev, s->now_ns + between(s, 10 * MS, SECOND));
+        return;
+    }
     if (ask(s, j, ITEM_SUBMIT, ev, &j->submit_lost))
         j->state = JOB_ASKING;
 }
@@ -58,7 +60,9 @@ static void submit_lost(struct sim *s, struct event *ev)
     struct job *j = COX_CONTAINER_OF(ev, struct job, submit_lost);
     if (j->state != JOB_ASKING)
         return;
-    j->state = j->key[0] != 0 ? JOB_NEW : JOB_UNKNOWN;
+    j->state = j->key[0] != 0 && j->from == NULL ? JOB_NEW : JOB_UNKNOWN;
+    if (j->state == JOB_UNKNOWN)
+        word_begin(s, j);
     trace(s, "client: no answer for %s", j->plan.name);
     if (j->state == JOB_NEW)
         event_at(s, &j->submit, s->now_ns + between(s, 10 * MS, SECOND));
@@ -91,6 +95,7 @@ static void acknowledged(struct sim *s, struct job *j, const struct cox_act_repl
     j->task = r->task;
     trace(s, "client: %s is task %s", j->plan.name, ref_text((struct cox_ref){ .task = r->task }));
     event_at(s, &j->read, s->now_ns + between(s, 0, 10 * SECOND));
+    word_begin(s, j);
     if (j->wants_cancel)
         event_at(s, &j->cancel, s->now_ns + between(s, 0, chance(s, 500) ? 200 * MS : 15 * SECOND));
 }
@@ -113,6 +118,12 @@ static void submit_reply(struct sim *s, struct job *j, const struct cox_act_repl
     case COX_OK:
         acknowledged(s, j, r);
         break;
+    case COX_ERR_INVALID: /* a template is not there just now */
+        if (j->plan.scene == NULL || r->place == NULL)
+            fail(s, "%s is refused: %s", j->plan.name, r->message);
+        j->state = JOB_NEW;
+        event_at(s, &j->submit, s->now_ns + between(s, 100 * MS, 2 * SECOND));
+        break;
     case COX_ERR_EXISTS:
         if (!shares_key(s, j))
             fail(s, "%s is refused for a key that only it uses", j->plan.name);
@@ -129,25 +140,46 @@ static void submit_reply(struct sim *s, struct job *j, const struct cox_act_repl
     }
 }
 
+static void fork_reply(struct sim *s, struct job *j, const struct cox_act_reply *r)
+{
+    event_cancel(s, &j->submit_lost);
+    if (j->state != JOB_ASKING)
+        return;
+    if (r->err == COX_OK)
+        acknowledged(s, j, r);
+    else if (r->err == COX_ERR_FULL || r->err == COX_ERR_NOT_FOUND)
+        j->state = JOB_REFUSED;
+    else
+        fail(s, "a fork of %s is refused: %s", j->plan.name, cox_err_text(r->err));
+}
+
 static void cancel_reply(struct sim *s, struct job *j, const struct cox_act_reply *r)
 {
     const struct audit_task *t = audit_task(s, j->task);
     event_cancel(s, &j->cancel_lost);
     event_cancel(s, &j->cancel);
     j->cancel_answered = true;
-    if (r->err == COX_ERR_NOT_FOUND && !t->archived)
+    if (r->err == COX_ERR_NOT_FOUND && !t->archived && !t->revived)
         fail(s, "%s cannot be cancelled: it is not found, and not archived either", j->plan.name);
-    if (r->err == COX_OK && !t->stopping && !t->finished)
+    if (r->err == COX_OK && !t->stopping && !t->finished && !t->revived)
         fail(s, "%s is said to be cancelled, and that is not durable", j->plan.name);
 }
 
 void client_reply(struct sim *s, const struct cox_act_reply *r)
 {
-    struct job *j = &s->jobs[r->request / 2];
+    if (operator_reply(s, r))
+        return;
+    struct job *j = &s->jobs[r->request / OP_NR];
+    if (r->request % OP_NR == OP_WORD) {
+        word_reply(s, j, r);
+        return;
+    }
     if (!s->healed && s->opt.faults && chance(s, 40))
         return; /* lost on the way; the client's patience ends */
-    if (r->request % 2 == OP_SUBMIT)
+    if (r->request % OP_NR == OP_SUBMIT)
         submit_reply(s, j, r);
+    else if (r->request % OP_NR == OP_FORK)
+        fork_reply(s, j, r);
     else
         cancel_reply(s, j, r);
 }
@@ -158,14 +190,14 @@ static void saw(struct sim *s, struct job *j, enum cox_task_status status)
 {
     const struct audit_task *t = audit_task(s, j->task);
     event_cancel(s, &j->read_lost);
-    if (j->seen != COX_TASK_NONE && j->seen != status)
+    if (j->seen != COX_TASK_NONE && j->seen != status && !t->revived)
         fail(s, "%s was seen %s and is now %s", j->plan.name, cox_task_status_text(j->seen),
              cox_task_status_text(status));
     if (!cox_task_status_final(status)) {
         event_at(s, &j->read, s->now_ns + between(s, SECOND, 10 * SECOND));
         return;
     }
-    if (!t->finished || t->status != status)
+    if ((!t->finished || t->status != status) && j->n_retries == 0)
         fail(s, "%s is shown %s, and that is not durable", j->plan.name, cox_task_status_text(status));
     if (j->seen == COX_TASK_NONE && chance(s, 500)) /* and once more, later */
         event_at(s, &j->read, s->now_ns + between(s, 0, 30 * SECOND));
@@ -185,10 +217,21 @@ void client_holds_release(struct sim *s, uint64_t durable_seq)
     }
 }
 
+static void hold(struct sim *s, struct job *j, enum cox_task_status status)
+{
+    struct hold *h = COX_NEW(struct hold);
+    *h = (struct hold){ .seq = cox_engine_seq(s->coxd.engine), .job = j, .status = status };
+    cox_list_push_back(&s->coxd.holds, &h->node);
+}
+
 static void get(struct sim *s, struct job *j)
 {
     const struct cox_task *t = cox_engine_find(s->coxd.engine, j->task);
     struct cox_task_view view;
+    if (t == NULL && cox_engine_asleep(s->coxd.engine, j->task)) {
+        hold(s, j, COX_TASK_WAITING);
+        return;
+    }
     if (t == NULL) {
         struct state_op *op = COX_NEW(struct state_op);
         *op = (struct state_op){ .op = COX_STORE_READ_ARCHIVE, .reader = READER_CLIENT, .ticket = j->index };
@@ -205,9 +248,7 @@ static void get(struct sim *s, struct job *j)
         for (uint32_t k = 0; k < step.n_attempts; k++)
             cox_attempt_view(s->coxd.engine, t, i, k, &at);
     }
-    struct hold *h = COX_NEW(struct hold);
-    *h = (struct hold){ .seq = cox_engine_seq(s->coxd.engine), .job = j, .status = view.status };
-    cox_list_push_back(&s->coxd.holds, &h->node);
+    hold(s, j, view.status);
 }
 
 void client_archived(struct sim *s, const struct state_op *op)
@@ -222,17 +263,22 @@ void client_archived(struct sim *s, const struct state_op *op)
     cox_task_view(t, &view);
     saw(s, j, view.status);
     cox_task_free(t);
+    word_archived(s, j, cox_buf_slice(&op->bytes), view.status);
 }
 
 /* ---- coxd's side ---- */
 
 void client_request(struct sim *s, const struct item *it)
 {
+    if (it->kind == ITEM_OPERATOR) {
+        operator_request(s, it->number);
+        return;
+    }
     struct job *j = &s->jobs[it->number];
     struct cox_input in = { .kind = COX_IN_SUBMIT };
     switch (it->kind) {
     case ITEM_SUBMIT:
-        in.u.submit = (struct cox_in_submit){ .request = (uint64_t)j->index * 2 + OP_SUBMIT,
+        in.u.submit = (struct cox_in_submit){ .request = request_number(j, OP_SUBMIT),
                                               .tenant = cox_slice_str("default"),
                                               .key = cox_slice_str(j->key),
                                               .document = j->hash,
@@ -240,11 +286,14 @@ void client_request(struct sim *s, const struct item *it)
         break;
     case ITEM_STOP:
         in.kind = COX_IN_CANCEL;
-        in.u.cancel.request = (uint64_t)j->index * 2 + OP_CANCEL;
+        in.u.cancel.request = request_number(j, OP_CANCEL);
         in.u.cancel.task = j->task;
         in.u.cancel.reason = cox_slice_str(j->index % 2 == 0 ? "enough of it" : "");
         trace(s, "client: cancels %s", j->plan.name);
         break;
+    case ITEM_WORD:
+        word_request(s, j);
+        return;
     default:
         if (j->watched) {
             in.kind = chance(s, 500) ? COX_IN_WATCH : COX_IN_UNWATCH;
@@ -265,6 +314,7 @@ void clients_coxd_gone(struct sim *s)
         cox_free(h);
     }
     for (uint32_t i = 0; i < s->n_jobs; i++) { /* a broken connection is noticed sooner than silence */
+        s->jobs[i].n_words = 0;
         struct event *lost[] = { &s->jobs[i].submit_lost, &s->jobs[i].cancel_lost, &s->jobs[i].read_lost };
         for (size_t k = 0; k < 3; k++)
             if (cox_heap_has(&lost[k]->node))
@@ -284,8 +334,36 @@ static void compile(struct sim *s, struct job *j)
         fail(s, "a drawn document does not compile: %s: %s", v.items[0].path, v.items[0].message);
     cox_violations_fini(&v);
     j->hash = payload_hash(source.document);
+    if (s->opt.trace_all && j->plan.scene != NULL)
+        fprintf(stderr, "%s: %s\n", j->plan.name, text);
     free(text);
     json_decref(doc);
+}
+
+static void init_events(struct job *j)
+{
+    event_init(&j->submit, submit);
+    event_init(&j->cancel, cancel);
+    event_init(&j->read, look);
+    event_init(&j->submit_lost, submit_lost);
+    event_init(&j->cancel_lost, cancel_lost);
+    event_init(&j->read_lost, read_lost);
+    word_init(j);
+}
+
+struct job *client_fork(struct sim *s, struct job *from)
+{
+    if (s->n_jobs == s->cap_jobs || s->healed)
+        return NULL;
+    struct job *j = &s->jobs[s->n_jobs];
+    j->index = s->n_jobs++;
+    j->plan = from->plan;
+    j->from = from->from != NULL ? from->from : from;
+    snprintf(j->key, sizeof j->key, "f%u", j->index);
+    init_events(j);
+    j->state = JOB_ASKING;
+    event_at(s, &j->submit_lost, s->now_ns + PATIENCE_NS);
+    return j;
 }
 
 static void draw_job(struct sim *s, struct job *j, uint32_t i)
@@ -304,21 +382,21 @@ static void draw_job(struct sim *s, struct job *j, uint32_t i)
     struct cox_rng rng;
     cox_rng_init(&rng, s->opt.seed * 1000003 + number);
     plan_draw(&j->plan, &rng, number, s->opt.n_steps_max);
+    if (cox_rng_below(&rng, 1000) < s->cfg.scenes) {
+        j->plan.scene = COX_NEW(struct scene);
+        scene_draw(j->plan.scene, j->plan.name, &rng);
+    }
     compile(s, j);
     j->wants_cancel = chance(s, 120);
     j->watched = chance(s, 300);
-    event_init(&j->submit, submit);
-    event_init(&j->cancel, cancel);
-    event_init(&j->read, look);
-    event_init(&j->submit_lost, submit_lost);
-    event_init(&j->cancel_lost, cancel_lost);
-    event_init(&j->read_lost, read_lost);
+    init_events(j);
     event_at(s, &j->submit, between(s, 0, s->cfg.load_ns));
 }
 
 void clients_init(struct sim *s)
 {
-    s->jobs = cox_calloc(s->n_jobs, sizeof s->jobs[0]);
+    s->cap_jobs = 2 * s->n_jobs;
+    s->jobs = cox_calloc(s->cap_jobs, sizeof s->jobs[0]);
     for (uint32_t i = 0; i < s->n_jobs; i++)
         draw_job(s, &s->jobs[i], i);
 }
@@ -326,7 +404,8 @@ void clients_init(struct sim *s)
 void clients_fini(struct sim *s)
 {
     for (uint32_t i = 0; i < s->n_jobs; i++) {
-        plan_fini(&s->jobs[i].plan);
+        if (s->jobs[i].from == NULL)
+            plan_fini(&s->jobs[i].plan);
         cox_buf_fini(&s->jobs[i].image);
     }
     cox_free(s->jobs);
@@ -337,6 +416,8 @@ bool clients_settled(const struct sim *s)
     for (uint32_t i = 0; i < s->n_jobs; i++) {
         const struct job *j = &s->jobs[i];
         if (j->state != JOB_OVER && j->state != JOB_REFUSED && j->state != JOB_UNKNOWN)
+            return false;
+        if (j->n_words > 0)
             return false;
         if (cox_heap_has(&j->cancel.node) || cox_heap_has(&j->cancel_lost.node) ||
             cox_heap_has(&j->read.node) || cox_heap_has(&j->read_lost.node))

@@ -9,6 +9,7 @@
 #define SETTLE_NS (2 * SECOND)
 #define ROOM_MIN 2
 #define WORKS_MAX 64
+#define KIND_MAP_PAGE 6 /* of entities, as the engine numbers them */
 
 /* ---- turns ---- */
 
@@ -92,6 +93,17 @@ static bool to_state(struct sim *s, enum cox_store_op kind, struct cox_entity_ke
     return false;
 }
 
+static bool store_sleeper(struct sim *s, const struct cox_action *a)
+{
+    struct cox_buf bytes = { 0 };
+    cox_buf_append_slice(&bytes, a->u.save.bytes);
+    if (s->opt.plant == PLANT_WAKE)
+        memset(bytes.data + 1, 0, sizeof(int64_t)); /* behind the version */
+    bool taken = to_state(s, COX_STORE_SAVE, a->u.save.key, a->u.save.applied_seq, cox_buf_slice(&bytes));
+    cox_buf_fini(&bytes);
+    return taken;
+}
+
 /* False: not now. */
 static bool action_do(struct sim *s, const struct cox_action *a)
 {
@@ -100,7 +112,8 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     switch (a->kind) {
     case COX_ACT_PUT_PAYLOAD:
         if (a->u.payload.bytes.len == 0) { /* a blob: it is noted whose it is */
-            if (store_row(s, payload_key(&a->u.payload.hash)) == NULL && !store_waits(s, payload_key(&a->u.payload.hash)))
+            if (store_row(s, payload_key(&a->u.payload.hash)) == NULL &&
+                !store_waits(s, payload_key(&a->u.payload.hash)))
                 fail(s, "a value is claimed that nobody has kept");
             return true;
         }
@@ -110,6 +123,8 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     case COX_ACT_ARCHIVE:
         return to_state(s, COX_STORE_ARCHIVE, archive, 0, a->u.archive.bytes);
     case COX_ACT_SAVE:
+        if (s->opt.plant == PLANT_MAP_PAGE && a->u.save.key.kind == KIND_MAP_PAGE && chance(s, 250))
+            return true;
         return to_state(s, COX_STORE_SAVE, a->u.save.key, a->u.save.applied_seq, a->u.save.bytes);
     case COX_ACT_FORGET:
         return to_state(s, COX_STORE_FORGET, a->u.save.key, 0, cox_slice(NULL, 0));
@@ -127,7 +142,7 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     case COX_ACT_RELEASE:
         return true;
     case COX_ACT_STORE_SLEEPER:
-        return to_state(s, COX_STORE_SAVE, a->u.save.key, a->u.save.applied_seq, a->u.save.bytes);
+        return s->opt.plant == PLANT_SLEEPER && chance(s, 250) ? true : store_sleeper(s, a);
     case COX_ACT_LOAD:
         load_start(s, a->u.load.sleeper);
         return true;

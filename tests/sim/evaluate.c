@@ -141,7 +141,7 @@ static void evaluated(struct sim *s, struct work *w)
     else if (v->ok)
         v->value.kind = COX_PAYLOAD_INLINE;
     v->value.bytes = act->want == COX_EVAL_LIST || v->value.kind != COX_PAYLOAD_STORED ? cox_buf_slice(&out)
-                                                                                     : v->value.bytes;
+                                                                                       : v->value.bytes;
     v->value.size = out.len;
     if (v->ok && act->want == COX_EVAL_LIST)
         v->n_items = count_items(v->value.bytes);

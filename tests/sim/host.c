@@ -10,7 +10,36 @@ static void body_free(struct sim *s, struct body *b)
 {
     event_cancel(s, &b->end);
     outcome_fini(&b->outcome);
+    for (size_t i = 0; i < b->n_items; i++)
+        outcome_fini(&b->items[i]);
+    cox_free(b->items);
+    cox_free(b->indexes);
     cox_free(b);
+}
+
+static struct cox_slice text_slice(const char *text)
+{
+    return text != NULL ? cox_slice_str(text) : cox_slice(NULL, 0);
+}
+
+/* A batch was worked through. Sometimes the worker forgets an item: it counts as the attempt. */
+static void say_items(struct sim *s, const struct body *b, struct cox_agent_item_result *items,
+                      struct cox_agent_result *r)
+{
+    for (size_t i = 0; i < b->n_items; i++) {
+        const struct outcome *o = &b->items[i];
+        bool well = o->code == COX_CODE_NONE;
+        if (s->opt.faults && b->n_items > 1 && chance(s, 5))
+            continue;
+        items[r->n_items++] = (struct cox_agent_item_result){
+            .index = b->indexes[i],
+            .status = well ? COX_ATTEMPT_SUCCEEDED : COX_ATTEMPT_FAILED,
+            .code = o->code,
+            .message = well ? cox_slice(NULL, 0) : cox_slice_str("the body says no"),
+            .output = text_slice(o->output),
+        };
+    }
+    r->items = items;
 }
 
 static void body_ends(struct sim *s, struct event *ev)
@@ -39,32 +68,70 @@ static void body_ends(struct sim *s, struct event *ev)
         r->has_exit_code = true;
         r->exit_code = b->killed ? 143 : 1;
     }
-    if (!b->killed)
-        r->output = cox_slice_str(b->outcome.output);
+    struct cox_agent_item_result *items = cox_calloc(b->n_items + 1, sizeof items[0]);
+    if (!b->killed) {
+        r->output = text_slice(b->outcome.output);
+        r->continuation_json = text_slice(b->outcome.continuation);
+        say_items(s, b, items, r);
+    }
     h->bodies[b->slot] = NULL;
     trace(s, "%s: %s ended %s", h->id, ref_text(b->ref), cox_code_text(r->code));
     host_input(s, h, &in);
+    cox_free(items);
     body_free(s, b);
+}
+
+static json_t *load(struct sim *s, struct cox_slice json, struct cox_ref ref)
+{
+    json_t *o = json_loadb((const char *)json.data, json.len, 0, NULL);
+    if (o == NULL)
+        fail(s, "the spec of %s is not JSON", ref_text(ref));
+    return o;
+}
+
+static void start_items(struct sim *s, struct body *b, const struct cox_agent_assign *as)
+{
+    b->items = cox_calloc(as->n_items, sizeof b->items[0]);
+    b->indexes = cox_calloc(as->n_items, sizeof b->indexes[0]);
+    for (; b->n_items < as->n_items; b->n_items++) {
+        json_t *spec = load(s, as->items[b->n_items].spec_json, b->ref);
+        b->items[b->n_items] = outcome_of(spec, NULL, as->attempt);
+        b->indexes[b->n_items] = as->items[b->n_items].index;
+        b->outcome.run_ms += b->items[b->n_items].run_ms;
+        json_decref(spec);
+    }
+    trace(s, "%s: %s starts %s with %zu items from %u for %lld ms", b->host->id, ref_text(b->ref), "a batch",
+          as->n_items, b->indexes[0], (long long)b->outcome.run_ms);
+}
+
+static void start_one(struct sim *s, struct body *b, const struct cox_agent_assign *as)
+{
+    json_t *spec = load(s, as->spec_json, b->ref);
+    json_t *again = as->continuation_json.len > 0 ? load(s, as->continuation_json, b->ref) : NULL;
+    if (again != NULL && !asked_came_back(spec, again))
+        fail(s, "%s is called again with other steps than it asked for", ref_text(b->ref));
+    b->outcome = outcome_of(spec, again, as->attempt);
+    trace(s, "%s: %s starts %s attempt %u for %lld ms", b->host->id, ref_text(b->ref),
+          json_string_value(json_object_get(spec, "id")), as->attempt, (long long)b->outcome.run_ms);
+    json_decref(spec);
+    json_decref(again);
 }
 
 static void body_start(struct sim *s, struct host *h, const struct cox_agent_action *a)
 {
     struct body *b = COX_NEW(struct body);
     const struct cox_agent_assign *as = a->u.assign;
-    json_t *spec = json_loadb((const char *)as->spec_json.data, as->spec_json.len, 0, NULL);
-    if (spec == NULL)
-        fail(s, "the spec of %s is not JSON", ref_text(a->ref));
     if (h->bodies[a->slot] != NULL)
         fail(s, "%s starts %s in a slot that is taken", h->id, ref_text(a->ref));
     b->host = h;
     b->slot = a->slot;
     b->ref = a->ref;
     b->started_ns = s->now_ns;
-    b->outcome = outcome_of(spec, as->attempt);
     event_init(&b->end, body_ends);
-    trace(s, "%s: %s starts %s attempt %u for %lld ms", h->id, ref_text(a->ref),
-          json_string_value(json_object_get(spec, "id")), as->attempt, (long long)b->outcome.run_ms);
-    json_decref(spec);
+    if (as->n_items > 0)
+        start_items(s, b, as);
+    else
+        start_one(s, b, as);
     h->bodies[a->slot] = b;
     event_at(s, &b->end, s->now_ns + b->outcome.run_ms * MS + between(s, 0, MS));
     s->n.attempts++;
@@ -101,8 +168,7 @@ static void keep_result(struct sim *s, struct host *h, const struct item *it)
     struct message *said = message_new();
     struct item *copy = message_add(said, ITEM_RESULT);
     *copy = *it;
-    copy->result.message = message_keep(said, it->result.message);
-    copy->result.output = message_keep(said, it->result.output);
+    copy->result = message_keep_result(said, &it->result);
     cox_list_push_back(&h->said, &said->node);
     if (h->n_said++ >= 64) {
         h->n_said--;
@@ -123,8 +189,7 @@ static void say_again(struct sim *s, struct host *h, struct message *m)
     const struct item *old = &COX_CONTAINER_OF(it, struct message, node)->items[0];
     struct item *copy = message_add(m, ITEM_RESULT);
     *copy = *old;
-    copy->result.message = message_keep(m, old->result.message);
-    copy->result.output = message_keep(m, old->result.output);
+    copy->result = message_keep_result(m, &old->result);
     s->n.duplicates++;
 }
 
@@ -141,9 +206,7 @@ static void add_result(struct sim *s, struct host *h, struct message *m, const s
 {
     struct item *it = message_add(m, ITEM_RESULT);
     it->ref = a->ref;
-    it->result = *a->u.result;
-    it->result.message = message_keep(m, it->result.message);
-    it->result.output = message_keep(m, it->result.output);
+    it->result = message_keep_result(m, a->u.result);
     keep_result(s, h, it);
 }
 

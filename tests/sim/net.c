@@ -41,6 +41,21 @@ struct cox_slice message_keep(struct message *m, struct cox_slice s)
     return cox_slice(cox_arena_dup(&m->arena, s.data, s.len), s.len);
 }
 
+struct cox_agent_result message_keep_result(struct message *m, const struct cox_agent_result *r)
+{
+    struct cox_agent_result kept = *r;
+    struct cox_agent_item_result *items = cox_arena_dup(&m->arena, r->items, r->n_items * sizeof r->items[0]);
+    kept.message = message_keep(m, r->message);
+    kept.output = message_keep(m, r->output);
+    kept.continuation_json = message_keep(m, r->continuation_json);
+    for (size_t i = 0; i < r->n_items; i++) {
+        items[i].message = message_keep(m, r->items[i].message);
+        items[i].output = message_keep(m, r->items[i].output);
+    }
+    kept.items = items;
+    return kept;
+}
+
 static void messages_free(struct cox_list *list)
 {
     while (!cox_list_empty(list))

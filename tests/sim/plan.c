@@ -1,5 +1,7 @@
 #include "plan.h"
 
+#include "scene.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 
@@ -157,6 +159,7 @@ void plan_fini(struct plan *p)
 {
     cox_free(p->steps);
     cox_free(p->order);
+    cox_free(p->scene);
 }
 
 /* ---- the document ---- */
@@ -292,6 +295,8 @@ char *plan_input_text(const struct plan *p)
 
 json_t *plan_document(const struct plan *p)
 {
+    if (p->scene != NULL)
+        return scene_document(p->scene);
     char *input = plan_input_text(p);
     json_t *o = json_pack("{s:s,s:s,s:{s:{s:s,s:s}},s:i}", "api_version", "v1", "name", p->name, "inputs",
                           "text", "type", "string", "default", input, "priority", p->priority);
@@ -340,14 +345,71 @@ static char *make_output(uint64_t h, uint32_t pad)
     return out;
 }
 
-struct outcome outcome_of(const json_t *spec, uint32_t attempt)
+static uint64_t hash_of(const json_t *spec)
 {
-    static const enum cox_code passing[] = { COX_CODE_EXIT_NONZERO, COX_CODE_UNAVAILABLE };
-    static const enum cox_code lasting[] = { COX_CODE_DENIED, COX_CODE_INTERNAL, COX_CODE_OUTPUT_INVALID };
     char *text = json_dumps(spec, JSON_COMPACT | JSON_SORT_KEYS);
     uint64_t h = cox_hash64(text, strlen(text));
     free(text);
-    uint64_t r = mix(h, attempt);
+    return h;
+}
+
+char *output_of(const json_t *spec)
+{
+    uint32_t n = number_of(spec, "list");
+    char *out = make_output(hash_of(spec), number_of(spec, "pad"));
+    if (n == 0)
+        return out;
+    json_t *o = json_loads(out, 0, NULL), *list = json_array();
+    cox_free(out);
+    for (uint32_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(i * 7));
+    json_object_set_new(o, "list", list);
+    char *text = json_dumps(o, JSON_COMPACT);
+    out = cox_strdup(text);
+    free(text);
+    json_decref(o);
+    return out;
+}
+
+bool asked_came_back(const json_t *spec, const json_t *continuation)
+{
+    static const char *const names[] = { "x", "y" };
+    const json_t *asks = json_object_get(spec, "asks"), *steps = json_object_get(continuation, "steps");
+    bool same = json_object_size(steps) == json_object_size(asks);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *step = json_object_get(steps, names[i]);
+        const char *status = json_string_value(json_object_get(step, "status"));
+        char *text = output_of(json_object_get(json_object_get(asks, names[i]), "with"));
+        json_t *expected = json_loads(text, 0, NULL);
+        if (status == NULL)
+            same = false;
+        else if (strcmp(status, "SUCCEEDED") == 0)
+            same = same && json_equal(expected, json_object_get(step, "output"));
+        json_decref(expected);
+        cox_free(text);
+    }
+    return same;
+}
+
+/* What it asks for, as often as its spec says; its state counts. */
+static char *ask_again(const json_t *spec, const json_t *continuation)
+{
+    json_int_t done = json_integer_value(json_object_get(json_object_get(continuation, "state"), "done"));
+    if (done >= json_integer_value(json_object_get(spec, "again")))
+        return NULL;
+    json_t *o = json_pack("{s:O,s:{s:I,s:O}}", "steps", json_object_get(spec, "asks"), "state", "done",
+                          done + 1, "spec", spec);
+    char *text = json_dumps(o, JSON_COMPACT), *out = cox_strdup(text);
+    free(text);
+    json_decref(o);
+    return out;
+}
+
+struct outcome outcome_of(const json_t *spec, const json_t *continuation, uint32_t attempt)
+{
+    static const enum cox_code passing[] = { COX_CODE_EXIT_NONZERO, COX_CODE_UNAVAILABLE };
+    static const enum cox_code lasting[] = { COX_CODE_DENIED, COX_CODE_INTERNAL, COX_CODE_OUTPUT_INVALID };
+    uint64_t h = hash_of(spec), r = mix(h, attempt);
     uint32_t die = (uint32_t)(mix(r, 1) % 1000), flaky = number_of(spec, "flaky");
     uint32_t ms = number_of(spec, "ms");
     struct outcome o = { .run_ms = ms / 2 + (int64_t)(mix(r, 2) % (ms + 1)) };
@@ -357,7 +419,11 @@ struct outcome outcome_of(const json_t *spec, uint32_t attempt)
     else if (die < flaky + number_of(spec, "broken"))
         o.code = lasting[mix(r, 3) % 3];
     if (o.code == COX_CODE_NONE)
-        o.output = make_output(h, number_of(spec, "pad"));
+        o.continuation = ask_again(spec, continuation);
+    if (o.continuation != NULL)
+        return o;
+    if (o.code == COX_CODE_NONE)
+        o.output = output_of(spec);
     else if (json_is_true(json_object_get(spec, "fail_output")))
         o.output = make_output(r, number_of(spec, "pad") / 2);
     return o;
@@ -366,5 +432,6 @@ struct outcome outcome_of(const json_t *spec, uint32_t attempt)
 void outcome_fini(struct outcome *o)
 {
     cox_free(o->output);
-    o->output = NULL;
+    cox_free(o->continuation);
+    o->output = o->continuation = NULL;
 }

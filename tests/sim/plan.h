@@ -64,6 +64,7 @@ struct plan_step {
 };
 struct plan {
     char name[24];
+    struct scene *scene; /* not NULL: instead of all below */
     uint32_t n_steps;
     struct plan_step *steps; /* each needs earlier ones only */
     uint32_t *order;         /* of the document */
@@ -86,8 +87,13 @@ struct outcome {
     bool kills;         /* the host */
     enum cox_code code; /* NONE: success */
     char *output;       /* JSON, owned; NULL: none */
+    char *continuation; /* JSON, owned; NULL: none */
 };
-struct outcome outcome_of(const json_t *spec, uint32_t attempt);
+/* `continuation`: what it is called again with; NULL: the first call. */
+struct outcome outcome_of(const json_t *spec, const json_t *continuation, uint32_t attempt);
+char *output_of(const json_t *spec); /* of its success; the caller frees it */
+/* Is what a program asked for the steps that `continuation` brings? */
+bool asked_came_back(const json_t *spec, const json_t *continuation);
 void outcome_fini(struct outcome *o);
 
 #endif

@@ -48,6 +48,7 @@ static void draw(struct sim *s)
     c->checkpoint_slice = 1 + rnd(s, chance(s, 500) ? 1000 : 60000);
     c->read_cut = chance(s, 300) ? (uint32_t)rnd(s, 800) : 0;
     c->live_steps_max = chance(s, 100) ? 2000 : 0;
+    c->scenes = chance(s, 400) ? 0 : (uint32_t)between(s, 200, 1000);
     if (s->opt.faults)
         draw_faults(s);
     else
@@ -92,14 +93,21 @@ static void say_who_waits(struct sim *s)
 {
     for (size_t i = 0; i < s->audit.n; i++) {
         const struct audit_task *t = s->audit.list[i];
-        for (uint32_t k = 0; k < t->image.n_steps && !t->finished; k++)
+        for (uint32_t k = t->first; k < t->first + t->n_members && !t->finished; k++)
             if (!cox_step_status_final((enum cox_step_status)t->steps[k].status))
-                trace(s, "%s/%u is %s", t->job->plan.name, k,
+                trace(s, "%s %llu/%u is %s", t->job->plan.name, (unsigned long long)t->id & 0xffffff, k,
                       cox_step_status_text((enum cox_step_status)t->steps[k].status));
     }
+    for (size_t i = 0; i < s->audit.n; i++)
+        if (!s->audit.list[i]->archived)
+            trace(s, "%s %llu is not archived", s->audit.list[i]->job->plan.name,
+                  (unsigned long long)s->audit.list[i]->id & 0xffffff);
     for (uint32_t i = 0; i < s->n_jobs; i++)
-        if (s->jobs[i].state != JOB_OVER)
-            trace(s, "client of %s is in state %d", s->jobs[i].plan.name, (int)s->jobs[i].state);
+        if (s->jobs[i].state != JOB_OVER || s->jobs[i].n_words > 0)
+            trace(s, "client of %s is in state %d, %u words unanswered", s->jobs[i].plan.name,
+                  (int)s->jobs[i].state, s->jobs[i].n_words);
+    if (!operator_settled(s))
+        trace(s, "the operator has not done what is left to do");
     for (uint32_t i = 0; i < s->n_hosts; i++) {
         struct cox_agent_stats st = { 0 };
         if (s->hosts[i].up)
@@ -126,7 +134,7 @@ static void history(struct sim *s)
         if (s->n.events % 256 == 0)
             reap_streams(s);
         if (s->healed && s->n.events % 16 == 0 && coxd_settled(s) && log_settled(s) && clients_settled(s) &&
-            hosts_settled(s))
+            operator_settled(s) && hosts_settled(s))
             return;
         if (s->now_ns > s->cfg.fault_ns + GIVE_UP_NS) {
             say_who_waits(s);
@@ -154,6 +162,7 @@ uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_v
     store_init(s);
     coxd_init(s);
     hosts_init(s);
+    operator_init(s);
     clients_init(s);
     faults_init(s);
     history(s);
@@ -169,6 +178,7 @@ uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_v
     coxd_fini(s);
     streams_free(s);
     clients_fini(s);
+    operator_fini(s);
     faults_fini(s);
     audit_fini(s);
     store_fini(s);

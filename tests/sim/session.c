@@ -39,6 +39,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
     struct cox_input in = { .kind = COX_IN_ATTACH };
     st->session = ++s->coxd.last_session;
     st->attached = true;
+    st->attached_ns = s->now_ns;
     s->coxd.hello_reboots = h->known_to == s->coxd.incarnation && h->known_boot != st->boot;
     h->known_to = s->coxd.incarnation;
     h->known_boot = st->boot;
@@ -133,10 +134,27 @@ static void result(struct sim *s, struct stream *st, const struct item *it)
     if (r->output.len > 0)
         in.u.result.output =
             (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = r->output, .size = r->output.len };
+    if (r->continuation_json.len > 0)
+        in.u.result.continuation = value_kept(s, r->continuation_json);
+    struct cox_item_result *items = cox_calloc(r->n_items + 1, sizeof items[0]);
+    for (size_t i = 0; i < r->n_items; i++)
+        items[i] = (struct cox_item_result){ .index = r->items[i].index,
+                                             .status = r->items[i].status,
+                                             .code = r->items[i].code,
+                                             .message = r->items[i].message,
+                                             .output = r->items[i].output };
+    if (s->opt.plant == PLANT_ITEM && r->n_items > 1 && chance(s, 125)) {
+        uint32_t first = items[0].index;
+        items[0].index = items[1].index;
+        items[1].index = first;
+    }
+    in.u.result.items = items;
+    in.u.result.n_items = r->n_items;
     if (r->output.len > COX_INLINE_PAYLOAD_LEN_MAX)
         large_start(s, &in);
     else
         coxd_step(s, &in);
+    cox_free(items);
 }
 
 static void receive(struct sim *s, struct stream *st, const struct item *it)
@@ -220,7 +238,13 @@ static void assign(struct stream *st, const struct cox_act_assign *a)
                                             .task_id = message_keep(st->out, cox_slice_str(id)),
                                             .step_name = message_keep(st->out, a->address),
                                             .handler = message_keep(st->out, a->handler),
-                                            .spec_json = message_keep(st->out, a->spec_json) };
+                                            .spec_json = message_keep(st->out, a->spec_json),
+                                            .continuation_json = message_keep(st->out, a->continuation),
+                                            .n_items = a->n_items };
+    struct cox_agent_item *items = cox_arena_alloc(&st->out->arena, (a->n_items + 1) * sizeof items[0]);
+    for (size_t i = 0; i < a->n_items; i++)
+        items[i] = (struct cox_agent_item){ a->items[i].index, message_keep(st->out, a->items[i].spec_json) };
+    it->assign.items = items;
 }
 
 static void close(struct sim *s, struct stream *st, enum cox_err err, const char *message)
@@ -263,6 +287,8 @@ void session_act(struct sim *s, const struct cox_action *a)
             assign(other, &a->u.assign);
         break;
     case COX_ACT_CANCEL:
+        if (s->opt.plant == PLANT_LOSERS && chance(s, 250))
+            break;
         trace(s, "coxd: %s is to stop %s", st->host->id, ref_text(a->u.attempt.ref));
         out_add(st, ITEM_CANCEL)->ref = a->u.attempt.ref;
         break;

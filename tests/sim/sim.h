@@ -21,6 +21,7 @@
 #include "cox/engine.h"
 
 #include "plan.h"
+#include "scene.h"
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
@@ -43,7 +44,13 @@ struct sim;
     X(SKIP_PAYLOAD, "skip-payload", "one payload of four is not handed to the state")                        \
     X(NO_HOLDS, "forget-holds", "what a worker says it holds is not read")                                   \
     X(EARLY_VIEW, "early-view", "clients see what is not durable yet")                                       \
-    X(STALE_PAGE, "stale-page", "a checkpoint says it covers more than it saved")
+    X(STALE_PAGE, "stale-page", "a checkpoint says it covers more than it saved")                            \
+    X(SLEEPER, "lose-sleepers", "one sleeping task of four is not handed to the state")                      \
+    X(WAKE, "forget-wakes", "the state forgets when sleeping tasks wake")                                    \
+    X(SIGNAL, "signal-twice", "one signal of eight is given to the engine twice")                            \
+    X(LOSERS, "spare-losers", "one stop of four is not passed on to the worker")                             \
+    X(MAP_PAGE, "lose-pages", "one page of a map of four is not handed to the state")                        \
+    X(ITEM, "swap-items", "two items of one batch of eight have each other's results")
 #define PLANT_ENUM(name, text, what) PLANT_##name,
 enum plant { PLANT_TABLE(PLANT_ENUM) PLANT_NR };
 #undef PLANT_ENUM
@@ -130,7 +137,8 @@ enum cox_err store_recover(struct sim *s, struct cox_engine *e);
 enum cox_err store_replay_all(struct sim *s, struct cox_engine *e, size_t n_batches);
 struct cox_entity_key payload_key(const struct cox_hash *hash);
 struct cox_hash payload_hash(struct cox_slice bytes);
-bool store_waits(const struct sim *s, struct cox_entity_key key); /* it was handed over, and is not there yet */
+bool store_waits(const struct sim *s,
+                 struct cox_entity_key key); /* it was handed over, and is not there yet */
 const struct row *store_row(const struct sim *s, struct cox_entity_key key); /* NULL: not there */
 
 /* ---------------------------------------------------------------- network (net.c) */
@@ -153,7 +161,9 @@ enum item_kind { /* in the order in which a message is read */
                  ITEM_SUBMIT,
                  ITEM_STOP,
                  ITEM_GET,
-                 ITEM_WATCH
+                 ITEM_WATCH,
+                 ITEM_WORD,    /* number: the job; ref.step: which */
+                 ITEM_OPERATOR /* number: which */
 };
 struct item {
     enum item_kind kind;
@@ -177,6 +187,7 @@ struct message *message_new(void);
 void message_free(struct message *m);
 struct item *message_add(struct message *m, enum item_kind kind);
 struct cox_slice message_keep(struct message *m, struct cox_slice s);
+struct cox_agent_result message_keep_result(struct message *m, const struct cox_agent_result *r);
 
 struct stream {
     struct cox_list node; /* sim's */
@@ -191,7 +202,7 @@ struct stream {
     uint32_t session; /* 0: no message read yet */
     bool attached, dead;
     uint32_t n_inbox; /* messages in coxd's */
-    int64_t heard_ns;
+    int64_t heard_ns, attached_ns;
     struct message *out;
 };
 struct stream *stream_dial(struct sim *s, struct host *h);
@@ -212,7 +223,10 @@ struct body {
     struct cox_ref ref;
     int64_t started_ns;
     bool killed;
-    struct outcome outcome;
+    struct outcome outcome; /* of a batch: its end is that of the last item */
+    struct outcome *items;  /* of a batch */
+    uint32_t *indexes;
+    size_t n_items;
 };
 struct host {
     uint32_t index;
@@ -226,7 +240,8 @@ struct host {
     int64_t cut_off_until_ns; /* partitioned */
     uint32_t slots;
     struct cox_resources resources;
-    uint32_t zone; /* label */
+    uint32_t zone;   /* label */
+    bool uncordoned; /* for good */
     uint32_t n_handlers;
     struct cox_agent *agent;
     struct cox_agent_actions actions;
@@ -245,7 +260,8 @@ void host_input(struct sim *s, struct host *h, struct cox_agent_input *in);
 bool host_holds(const struct host *h, struct cox_ref ref); /* runs it now */
 bool hosts_settled(const struct sim *s);                   /* no result unanswered */
 
-/* ---------------------------------------------------------------- coxd (coxd.c, session.c, evaluate.c, answer.c) */
+/* ---------------------------------------------------------------- coxd (coxd.c, session.c, evaluate.c,
+ * answer.c) */
 
 struct turn {
     struct cox_list node;
@@ -311,7 +327,8 @@ void compose_start(struct sim *s, const struct cox_act_compose *act);
 void fetch_start(struct sim *s, uint64_t ticket, const struct cox_hash *hash);
 void load_start(struct sim *s, struct cox_entity_key sleeper);
 void answer_read(struct sim *s, struct state_op *op);
-struct cox_payload value_kept(struct sim *s, struct cox_slice json); /* as the compile thread keeps it: by size */
+struct cox_payload value_kept(struct sim *s,
+                              struct cox_slice json); /* as the compile thread keeps it: by size */
 
 /* ---------------------------------------------------------------- clients (client.c) */
 
@@ -326,10 +343,21 @@ struct job {
     cox_task_id task;
     enum cox_task_status seen; /* final, by a read */
     bool cancel_sent, cancel_answered, wants_cancel, watched;
+    struct job *from; /* it is a fork of that one */
+    uint32_t n_words; /* said and not yet answered, by this incarnation of coxd */
+    uint32_t n_retries, n_forks, n_said;
+    int64_t retried_ns;
+    struct event word;
     bool asking, stopping, reading; /* a request is out */
     struct event submit, cancel, read;
     struct event submit_lost, cancel_lost, read_lost; /* answers that do not come */
 };
+enum op { OP_SUBMIT, OP_CANCEL, OP_WORD, OP_FORK, OP_NR }; /* in a request's number: job * OP_NR + op */
+static inline uint64_t request_number(const struct job *j, enum op op)
+{
+    return (uint64_t)j->index * OP_NR + op;
+}
+struct job *client_fork(struct sim *s, struct job *from); /* NULL: no more room for one */
 void clients_init(struct sim *s);
 void clients_fini(struct sim *s);
 void client_request(struct sim *s, const struct item *it); /* coxd reads a request */
@@ -339,16 +367,60 @@ void client_archived(struct sim *s, const struct state_op *op);
 void clients_coxd_gone(struct sim *s);
 bool clients_settled(const struct sim *s);
 
-/* ---------------------------------------------------------------- judges (audit.c, verify.c) */
+/* What operators keep, and do to workers (operator.c). */
+struct operator_doc {
+    char *text;
+    bool kept; /* said so by an answer */
+};
+struct operator
+{
+    bool on;
+    struct operator_doc templates[SCENE_TEMPLATES];
+    struct job scheduled; /* what the schedule makes */
+    char *schedule_text;
+    bool schedule_known, schedule_gone;
+    struct event ev;
+};
+void operator_init(struct sim *s);
+void operator_fini(struct sim *s);
+bool operator_reply(struct sim *s, const struct cox_act_reply *r); /* false: it is not for it */
+void operator_request(struct sim *s, uint64_t what);               /* coxd reads a request */
+bool operator_has_templates(const struct sim *s);
+bool operator_settled(const struct sim *s);
+
+/* Words to tasks (word.c). */
+void word_begin(struct sim *s, struct job *j); /* it is known */
+void word_init(struct job *j);
+void word_request(struct sim *s, struct job *j); /* coxd reads one */
+void word_reply(struct sim *s, struct job *j, const struct cox_act_reply *r);
+void word_archived(struct sim *s, struct job *j, struct cox_slice bytes, enum cox_task_status status);
+
+/* ---------------------------------------------------------------- judges (audit.c, audit_scene.c, verify.c)
+ */
 
 struct audit_attempt {
     uint32_t number;
     uint8_t status, code; /* of an attempt that its worker did not have: LOST and NONE */
     bool in_fallback;
 };
+struct audit_batch { /* items of a map that are with a worker */
+    struct cox_token token;
+    uint32_t worker, first, n;
+};
+struct audit_signal {
+    uint32_t name;
+    uint64_t value;
+    bool taken;
+};
 struct audit_step {
     uint8_t status; /* enum cox_step_status */
     bool in_fallback;
+    bool told;       /* a word, or the end of its race, has stopped it */
+    bool continuing; /* WAITING for the steps it asked for */
+    int64_t wake_wall_ms;
+    uint8_t *items; /* of a map that has begun */
+    uint32_t n_items, n_batches, cap_batches;
+    struct audit_batch *batches;
     struct cox_token token; /* of the last assignment */
     uint32_t worker;
     int64_t ready_wall_ms; /* no attempt before */
@@ -359,6 +431,14 @@ struct audit_step {
 struct audit_task {
     cox_task_id id;
     struct job *job;
+    struct audit_task *root, *parent; /* root: itself; parent: NULL unless it is a frame */
+    uint32_t parent_step;
+    uint64_t parent_item;
+    uint32_t first, n_members; /* of the image */
+    bool paused, asleep, forked, revived, outputs_failed;
+    int64_t revived_wall_ms;
+    struct audit_signal *signals; /* of a root, by number - 1 */
+    uint32_t n_signals;
     struct cox_image image;
     struct audit_step *steps;
     int64_t created_wall_ms;
@@ -383,6 +463,9 @@ void audit_action(struct sim *s, const struct cox_action *a); /* it leaves */
 void audit_fini(struct sim *s);
 struct audit_task *audit_task(const struct sim *s, cox_task_id id);
 void verify_all(struct sim *s);
+json_t *verify_value(struct sim *s, const struct audit_task *at,
+                     const struct cox_payload *p); /* new reference */
+void verify_scene(struct sim *s, const struct audit_task *at, const struct cox_task *t);
 
 /* ---------------------------------------------------------------- faults (faults.c) */
 
@@ -407,7 +490,8 @@ struct options { /* 0 or -1: drawn from the seed */
 #define COUNTS_TABLE(X)                                                                                      \
     X(tasks) X(attempts) X(events) X(steps) X(turns) X(batches) X(messages) X(lost_messages) X(crashes)      \
     X(breaks) X(deaths) X(adopted) X(duplicates) X(evaluations) X(checkpoints) X(hash_checks) X(compiles)     \
-    X(composes) X(fetches) X(loads)
+    X(composes) X(fetches) X(loads) X(frames) X(waits) X(signals) X(continuations) X(maps) X(batches_given)   \
+    X(pauses) X(sleeps) X(retries) X(forks) X(scheduled)
 /* clang-format on */
 #define COUNTS_FIELD(name) uint64_t name;
 struct counts {
@@ -424,6 +508,7 @@ struct config {
     uint32_t adversary; /* per mille of messages that carry an old result again */
     uint32_t read_cut;  /* per mille of turns that read only a part */
     uint32_t live_steps_max;
+    uint32_t scenes; /* per mille of tasks */
 };
 struct sim {
     struct options opt;
@@ -440,7 +525,8 @@ struct sim {
     uint32_t n_hosts;
     struct coxd coxd;
     struct job *jobs;
-    uint32_t n_jobs;
+    uint32_t n_jobs, cap_jobs; /* forks come behind the others */
+    struct operator operator;
     struct audit audit;
     struct fault *faults;
     size_t n_faults;

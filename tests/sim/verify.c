@@ -24,20 +24,20 @@ struct model {
 
 /* ---- values ---- */
 
-static json_t *payload_json(struct model *m, const struct cox_payload *p)
+json_t *verify_value(struct sim *s, const struct audit_task *at, const struct cox_payload *p)
 {
     struct cox_slice bytes = p->bytes;
     if (p->kind == COX_PAYLOAD_NONE)
         return json_null();
     if (p->kind == COX_PAYLOAD_STORED) {
-        const struct row *row = store_row(m->s, payload_key(&p->hash));
+        const struct row *row = store_row(s, payload_key(&p->hash));
         if (row == NULL)
-            fail(m->s, "%s: a stored value is not in the state", m->plan->name);
+            fail(s, "%s: a stored value is not in the state", at->job->plan.name);
         bytes = cox_buf_slice(&row->bytes);
     }
     json_t *v = json_loadb((const char *)bytes.data, bytes.len, JSON_DECODE_ANY, NULL);
     if (v == NULL || bytes.len != p->size)
-        fail(m->s, "%s: a value is not JSON, or of another size", m->plan->name);
+        fail(s, "%s: a value is not JSON, or of another size", at->job->plan.name);
     return v;
 }
 
@@ -186,7 +186,7 @@ static bool may_end_itself(const struct model *m, const struct plan_call *c, con
 static void walk_attempt(struct model *m, struct walk *w, const struct audit_attempt *av, const json_t *spec)
 {
     const struct plan_call *c = walk_call(w);
-    struct outcome o = outcome_of(spec, av->number);
+    struct outcome o = outcome_of(spec, NULL, av->number);
     bool bad = av->in_fallback != w->in_fallback;
     enum cox_code code = (enum cox_code)av->code;
     if (o.kills && m->s->opt.faults &&
@@ -272,7 +272,7 @@ static void compare_attempts(struct model *m, uint32_t index, const struct audit
 
 static void compare_output(struct model *m, uint32_t i, const struct cox_step_view *v, const char *expected)
 {
-    json_t *is = payload_json(m, &v->output);
+    json_t *is = verify_value(m->s, m->at, &v->output);
     json_t *should = expected != NULL ? json_loads(expected, 0, NULL) : json_null();
     if (!json_equal(is, should))
         fail(m->s, "%s/%s has another output than its body made", m->plan->name, m->plan->steps[i].name);
@@ -337,7 +337,7 @@ static bool cancel_was_sent(const struct sim *s, cox_task_id id)
 
 static void verify_outputs(struct model *m)
 {
-    json_t *should = json_object(), *is = payload_json(m, &m->view.outputs);
+    json_t *should = json_object(), *is = verify_value(m->s, m->at, &m->view.outputs);
     for (uint32_t i = 0; i < m->plan->n_outputs; i++) {
         char key[16];
         bool bad = false;
@@ -402,10 +402,13 @@ void verify_all(struct sim *s)
         const struct row *row = store_row(s, (struct cox_entity_key){ .kind = ROW_ARCHIVE, .id = at->id });
         struct cox_task *t;
         if (row == NULL)
-            fail(s, "%s is not in the archive", at->job->plan.name);
+            fail(s, "%s (%llu) is not in the archive", at->job->plan.name, (unsigned long long)at->id);
         if (cox_task_thaw(cox_buf_slice(&row->bytes), &t) != COX_OK)
             fail(s, "%s cannot be read from the archive", at->job->plan.name);
-        verify_task(s, at, t);
+        if (at->parent == NULL && at->job->plan.scene != NULL)
+            verify_scene(s, at, t);
+        else if (at->parent == NULL)
+            verify_task(s, at, t);
         cox_task_free(t);
     }
 }

@@ -33,7 +33,8 @@ static void mark_dependants(const struct cox_task *t, bool *again, uint32_t step
 static uint32_t outermost(const struct cox_task *t, uint32_t step)
 {
     struct cox_image_step doc;
-    for (cox_image_step(&t->image, step, &doc); doc.owner != COX_IMAGE_NONE; cox_image_step(&t->image, step, &doc))
+    for (cox_image_step(&t->image, step, &doc); doc.owner != COX_IMAGE_NONE;
+         cox_image_step(&t->image, step, &doc))
         step = doc.owner;
     return step;
 }
@@ -132,8 +133,8 @@ static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task
     return t;
 }
 
-/* Marks what did not succeed and all that depends on it: what that was made of is to change. What its `if` has
- * skipped is asked again only when the inputs are others. */
+/* Marks what did not succeed and all that depends on it: what that was made of is to change. What its `if`
+ * has skipped is asked again only when the inputs are others. */
 static void mark_failed(const struct cox_task *t, bool *again, bool other_inputs)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {

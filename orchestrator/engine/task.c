@@ -669,8 +669,8 @@ void task_index(struct cox_engine *e, const struct cox_task *t)
     act(e, COX_ACT_INDEX)->u.index = x;
 }
 
-/* The archive has it. A task whose evaluation is still out keeps its image until that came back, and one whose
- * frames are still here stays until the last of them has gone. */
+/* The archive has it. A task whose evaluation is still out keeps its image until that came back, and one
+ * whose frames are still here stays until the last of them has gone. */
 void task_archived(struct cox_engine *e, struct cox_task *t)
 {
     t->archived = true;

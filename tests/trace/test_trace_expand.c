@@ -433,8 +433,8 @@ static void a_program_that_asks_again_at_length_gets_its_last_words(void **state
     submit(t, USES);
     for (int i = 1; i <= 2; i++) {
         char asked[COX_INLINE_PAYLOAD_LEN_MAX + 200];
-        snprintf(asked, sizeof asked, "{\"steps\":{\"x\":{" RUN "}},\"state\":{\"n\":%d,\"pad\":\"%0*d\"}}", i,
-                 (int)COX_INLINE_PAYLOAD_LEN_MAX, 0);
+        snprintf(asked, sizeof asked, "{\"steps\":{\"x\":{" RUN "}},\"state\":{\"n\":%d,\"pad\":\"%0*d\"}}",
+                 i, (int)COX_INLINE_PAYLOAD_LEN_MAX, 0);
         continues(t, "w1", 1, "p", asked);
         fetch(t);
         compile(t);

@@ -175,7 +175,8 @@ static void a_retry_runs_what_was_made_of_a_failure_again(void **state)
     (void)state;
     struct trace *t = trace_begin();
     attach(t, "w1", 9);
-    submit(t, DOC("\"a\":{" RUN ",\"allow_failure\":true},\"b\":{" RUN ",\"needs\":[\"a\"]},\"c\":{" RUN "}"));
+    submit(t,
+           DOC("\"a\":{" RUN ",\"allow_failure\":true},\"b\":{" RUN ",\"needs\":[\"a\"]},\"c\":{" RUN "}"));
     fails(t, "w1", "a", COX_CODE_DENIED);
     succeed(t, "w1", "b", "1");
     fails(t, "w1", "c", COX_CODE_DENIED);
@@ -204,7 +205,8 @@ static void a_retry_begins_a_race_with_all_its_alternatives(void **state)
     archived(t, 1);
     ignore(t);
     retry_task(t, 1);
-    expect(t, "task 1 runs again", "r waits", "reply ok t0-000001", "assign r.0#2 to w1", "assign r.1#2 to w1");
+    expect(t, "task 1 runs again", "r waits", "reply ok t0-000001", "assign r.0#2 to w1",
+           "assign r.1#2 to w1");
     cancel(t, 1, "");
     ignore(t);
     trace_end(t);
@@ -232,7 +234,8 @@ static void alternatives_that_were_cancelled_before_their_race_take_no_part(void
     (void)state;
     struct trace *t = trace_begin();
     attach(t, "w1", 9);
-    submit(t, DOC("\"a\":{" RUN "},\"r\":{\"needs\":[\"a\"],\"allow_failure\":true,\"race\":[{" RUN "},{" RUN "}]}"));
+    submit(t, DOC("\"a\":{" RUN "},\"r\":{\"needs\":[\"a\"],\"allow_failure\":true,\"race\":[{" RUN "},{" RUN
+                  "}]}"));
     cancel_step(t, 1, "r.1");
     ignore(t);
     succeed(t, "w1", "a", "1");

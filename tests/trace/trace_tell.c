@@ -154,6 +154,8 @@ static void keep_batch(struct trace *t, const struct cox_act_assign *a)
 static void say_assign(struct trace *t, const struct cox_act_assign *a)
 {
     const char *step = step_name(t, a->ref.task, a->ref.step), *to = party(t, a->session);
+    cox_buf_clear(&t->last_continuation);
+    cox_buf_append_slice(&t->last_continuation, a->continuation);
     if (a->n_items == 0) {
         say(t, "assign %s#%u to %s%s%s%.*s%s%.*s", step, a->attempt, to, a->fallback ? " (fallback)" : "",
             a->workspace.len > 0 ? " in " : "", (int)a->workspace.len, (const char *)a->workspace.data,
@@ -205,8 +207,6 @@ static void say_action(struct trace *t, const struct cox_action *a)
         say_reply(t, &a->u.reply);
         break;
     case COX_ACT_ASSIGN:
-        cox_buf_clear(&t->last_continuation);
-        cox_buf_append_slice(&t->last_continuation, a->u.assign.continuation);
         say_assign(t, &a->u.assign);
         break;
     case COX_ACT_COMPOSE:

@@ -14,7 +14,7 @@
 
 #include "../state.h"
 
-struct expansion *step_expansion(struct step *s);          /* made when it is missing */
+struct expansion *step_expansion(struct step *s); /* made when it is missing */
 void expansion_forget_bytes(struct expansion *x); /* what was fetched of values that are no longer its own */
 void expansion_free(struct cox_engine *e, struct step *s); /* e may be NULL: a thawed task's */
 

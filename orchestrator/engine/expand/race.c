@@ -21,7 +21,8 @@ void race_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
             emit(e, &(struct record){ .type = RECORD_STEP_OPENED, .task = t->id, .step = i });
     }
     for (uint32_t i = call.inner_first; i < call.inner_first + call.inner_n; i = next_alternative(t, i))
-        if (i < t->link_next && !cox_step_status_final(task_step_status(t, i))) /* else linking finds it open */
+        if (i < t->link_next &&
+            !cox_step_status_final(task_step_status(t, i))) /* else linking finds it open */
             step_make_ready(e, t, i);
     race_inner_ended(e, t, step); /* perhaps all were cancelled */
 }

@@ -21,7 +21,9 @@ def run(program, *args, expect=0):
 
 def small(program):
     total = run(program, "--seed", 1, "--runs", 200 * LONG)
-    for what in ("crashes", "deaths", "adopted", "duplicates", "evaluations", "checkpoints", "lost_messages"):
+    for what in ("crashes", "deaths", "adopted", "duplicates", "evaluations", "checkpoints", "lost_messages", "compiles",
+                 "composes", "fetches", "loads", "frames", "waits", "signals", "continuations", "maps", "batches_given",
+                 "pauses", "sleeps", "retries", "forks", "scheduled"):
         assert total[what] > 0, f"a slice without {what} tests less than it says"
 
 
@@ -50,7 +52,7 @@ def planted(program):
     """What is broken on purpose is found, and soon."""
     text = run_help(program)
     names = [line.split()[0] for line in text.split("must be caught:\n")[1].splitlines()]
-    assert len(names) > 8
+    assert len(names) > 14
     for name in names:
         found = run(program, "--seed", 1, "--runs", 2000, "--plant", name, expect=1)
         again = run(program, *found["again"].split()[1:], expect=1)

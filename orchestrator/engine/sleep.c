@@ -428,12 +428,38 @@ static void own_slices(struct kept_input *k)
         own(&k->arena, slices[i]);
 }
 
+static uint64_t request_of(const struct cox_input *in)
+{
+    switch (in->kind) {
+    case COX_IN_CANCEL:
+        return in->u.cancel.request;
+    case COX_IN_SIGNAL:
+        return in->u.signal.request;
+    case COX_IN_APPROVE:
+        return in->u.approve.request;
+    case COX_IN_FORK:
+        return in->u.fork.request;
+    case COX_IN_RETRY:
+        return in->u.retry.request;
+    case COX_IN_WATCH:
+    case COX_IN_UNWATCH:
+        return 0; /* never refused: they are counted */
+    default:
+        return in->u.of.request;
+    }
+}
+
 bool sleeper_keeps(struct cox_engine *e, const struct cox_input *in)
 {
     cox_task_id id = named_task(in);
     struct sleeper *sl = id != 0 ? cox_map64_get(&e->sleepers, id) : NULL;
     if (sl == NULL)
         return false;
+    if (sl->n_inputs >= KEPT_INPUTS_MAX && request_of(in) != 0) {
+        reply(e, request_of(in), COX_ERR_FULL, NULL, "the task is being loaded, and too many wait for it");
+        return true;
+    }
+    sl->n_inputs++;
     struct kept_input *k = COX_NEW(struct kept_input);
     k->in = *in;
     own_slices(k);

@@ -294,6 +294,7 @@ struct sleeper {
     struct timer timer;
     bool loading;
     struct cox_list inputs; /* words that came meanwhile: struct kept_input */
+    uint32_t n_inputs;
 };
 
 struct requirement {

@@ -232,6 +232,20 @@ static void a_checkpoint_does_not_forget_what_sleeps_again(void **state)
     finish(t);
 }
 
+static void only_so_many_words_wait_for_a_task_that_is_loaded(void **state)
+{
+    (void)state;
+    struct trace *t = asleep();
+    for (int i = 0; i < 1000; i++)
+        want(t, 1);
+    expect(t, "load");
+    want(t, 1);
+    expect(t, "reply limit reached: the task is being loaded, and too many wait for it");
+    load(t);
+    ignore(t);
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +258,7 @@ int main(void)
         cmocka_unit_test(a_deadline_counts_on_while_it_sleeps),
         cmocka_unit_test(what_is_looked_at_or_works_does_not_sleep),
         cmocka_unit_test(what_ends_as_it_would_fall_asleep_goes_on),
+        cmocka_unit_test(only_so_many_words_wait_for_a_task_that_is_loaded),
         cmocka_unit_test(a_checkpoint_does_not_forget_what_sleeps_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

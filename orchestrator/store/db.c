@@ -3,6 +3,7 @@
 #include "cox/base/alloc.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -326,6 +327,15 @@ static enum cox_err open_contents(struct store_db *db, const struct store_db_spe
     return create_schema(db, spec, identity, error);
 }
 
+/* SQLite's own count of its memory takes a lock at each allocation, and nobody reads it. Too late, and so
+ * without effect, in a program that used SQLite before. */
+static pthread_once_t configured = PTHREAD_ONCE_INIT;
+
+static void configure(void)
+{
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 enum cox_err store_db_open(struct store_db *db, const struct store_db_spec *spec,
                            const struct store_tuning *tuning, struct store_identity *identity,
                            struct cox_buf *error)
@@ -333,6 +343,7 @@ enum cox_err store_db_open(struct store_db *db, const struct store_db_spec *spec
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     enum cox_err err = COX_OK;
 
+    (void)pthread_once(&configured, configure);
     *db = (struct store_db){ .in_memory = !spec->dir,
                              .checkpoint_pages = tuning->checkpoint_pages ? tuning->checkpoint_pages
                                                                           : spec->checkpoint_pages };

@@ -113,19 +113,31 @@ static enum cox_err show(struct list *l, uint64_t id, struct cox_buf *error)
     return err;
 }
 
-/* One id of those who were created at the edge of the time asked for. */
-static enum cox_err edge(struct list *l, enum store_index_statement which, int64_t ms, uint64_t *ret_id,
-                         struct cox_buf *error)
+/* The least id from which on all were created at or after a time: found by halves, for ids rise with time. */
+static enum cox_err edge(struct list *l, int64_t ms, uint64_t *ret_id, struct cox_buf *error)
 {
-    sqlite3_stmt *st = l->index->st[which];
-    enum cox_err err = COX_OK;
+    sqlite3_stmt *st = l->index->st[INDEX_FROM];
+    uint64_t low = 1, high = l->index->max_id + 1;
+    int rc = SQLITE_DONE;
 
-    (void)sqlite3_bind_int64(st, 1, ms);
-    int rc = sqlite3_step(st);
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
 
-    *ret_id = rc == SQLITE_ROW ? store_column_u64(st, 0) : 0;
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        err = store_db_failed(&l->index->db, "finding a time", error);
+        store_bind_u64(st, 1, middle);
+        rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW && sqlite3_column_int64(st, 1) < ms)
+            low = store_column_u64(st, 0) + 1;
+        else if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+            high = middle;
+        else
+            break;
+        (void)sqlite3_reset(st);
+    }
+    *ret_id = low;
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+        return COX_OK;
+    enum cox_err err = store_db_failed(&l->index->db, "finding a time", error);
+
     (void)sqlite3_reset(st);
     return err;
 }
@@ -138,12 +150,10 @@ static enum cox_err bound(struct list *l, struct cox_buf *error)
     enum cox_err err = COX_OK;
 
     l->least_id = 1;
-    if (q->created_before_ms &&
-        (err = edge(l, INDEX_LAST_BEFORE, q->created_before_ms, &id, error)) == COX_OK)
-        top = id < top ? id : top;
-    if (err == COX_OK && q->created_after_ms &&
-        (err = edge(l, INDEX_FIRST_AFTER, q->created_after_ms, &id, error)) == COX_OK)
-        l->least_id = id ? id : UINT64_MAX;
+    if (q->created_before_ms && (err = edge(l, q->created_before_ms, &id, error)) == COX_OK)
+        top = id <= top ? id - 1 : top;
+    if (err == COX_OK && q->created_after_ms)
+        err = edge(l, q->created_after_ms, &l->least_id, error);
     for (int s = 1; s < COX_TASK_STATUS_NR; s++)
         l->at[s] = (q->statuses == 0 || (q->statuses & 1u << s)) ? top : 0;
     for (size_t i = 0; i < q->n_labels; i++)

@@ -6,22 +6,23 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define APPLICATION_ID 0x436f7869 /* "Coxi" */
 #define CHECKPOINT_PAGES 4000
 #define CACHE_KIB 32768
-#define HELD_MAX 32768
+#define HELD_MAX 131072 /* about 32 MiB */
 
 /* A live task's row: most end before it need be written. */
 struct held {
-    struct cox_buf row;
     bool fresh; /* the file has no row of it */
+    size_t len;
+    uint8_t row[];
 };
 
 static const char *const schema[] = {
     "CREATE TABLE task(id INTEGER PRIMARY KEY, created_ms INTEGER NOT NULL, crc INTEGER NOT NULL,"
     " d BLOB NOT NULL);"
-    "CREATE INDEX task_created ON task(created_ms);"
     "CREATE TABLE posting(key INTEGER NOT NULL, status INTEGER NOT NULL, id INTEGER NOT NULL,"
     " PRIMARY KEY(key, status, id)) WITHOUT ROWID;"
     "CREATE TABLE covered(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,"
@@ -39,9 +40,7 @@ static const char *const statements[INDEX_STATEMENT_NR] = {
     [INDEX_UNPOST] = "DELETE FROM posting WHERE key = ?1 AND status = ?2 AND id = ?3",
     [INDEX_SEEK] = "SELECT id FROM posting WHERE key = ?1 AND status = ?2 AND id <= ?3"
                    " ORDER BY id DESC LIMIT 1",
-    [INDEX_FIRST_AFTER] = "SELECT id FROM task WHERE created_ms >= ?1 ORDER BY created_ms, id LIMIT 1",
-    [INDEX_LAST_BEFORE] =
-        "SELECT id FROM task WHERE created_ms < ?1 ORDER BY created_ms DESC, id DESC LIMIT 1",
+    [INDEX_FROM] = "SELECT id, created_ms FROM task WHERE id >= ?1 ORDER BY id LIMIT 1",
     [INDEX_COVER] = "UPDATE covered SET seq = ?1, complete = ?2, syncs = syncs + 1",
 };
 
@@ -142,12 +141,8 @@ void store_index_close(struct store_index *index, bool clean)
     uint64_t id;
     void *row;
 
-    while (cox_map64_next(&index->held, &it, &id, &row)) {
-        struct held *h = row;
-
-        cox_buf_fini(&h->row);
-        cox_free(h);
-    }
+    while (cox_map64_next(&index->held, &it, &id, &row))
+        cox_free(row);
     cox_map64_fini(&index->held);
     for (size_t i = 0; i < INDEX_STATEMENT_NR; i++)
         (void)sqlite3_finalize(index->st[i]);
@@ -238,7 +233,6 @@ static bool drop_held(struct store_index *index, uint64_t id)
         return false;
     bool fresh = h->fresh;
 
-    cox_buf_fini(&h->row);
     cox_free(h);
     return fresh;
 }
@@ -278,10 +272,11 @@ enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_
 enum cox_err store_index_hold(struct store_index *index, uint64_t id, struct cox_slice bytes,
                               struct cox_buf *error)
 {
-    struct held *h = COX_NEW(struct held);
+    struct held *h = cox_alloc(sizeof(*h) + bytes.len);
 
     h->fresh = drop_held(index, id) || id > index->max_id;
-    cox_buf_append_slice(&h->row, bytes);
+    h->len = bytes.len;
+    memcpy(h->row, bytes.data, bytes.len);
     (void)cox_map64_set(&index->held, id, h);
     return index->held.len < HELD_MAX ? COX_OK : store_index_flush(index, error);
 }
@@ -308,8 +303,7 @@ enum cox_err store_index_flush(struct store_index *index, struct cox_buf *error)
     for (size_t i = 0; i < n && err == COX_OK; i++) {
         struct held *h = cox_map64_remove(&index->held, ids[i]);
 
-        err = put(index, ids[i], cox_buf_slice(&h->row), h->fresh, error);
-        cox_buf_fini(&h->row);
+        err = put(index, ids[i], cox_slice(h->row, h->len), h->fresh, error);
         cox_free(h);
     }
     cox_free(ids);

@@ -33,8 +33,7 @@ enum store_index_statement {
     INDEX_POST,
     INDEX_UNPOST,
     INDEX_SEEK,
-    INDEX_FIRST_AFTER,
-    INDEX_LAST_BEFORE,
+    INDEX_FROM,
     INDEX_COVER,
     INDEX_STATEMENT_NR
 };
@@ -44,7 +43,7 @@ struct store_index {
     sqlite3_stmt *st[INDEX_STATEMENT_NR];
     const char *vfs;
     struct cox_map64 held; /* id -> struct held: rows of live tasks, not in the file yet */
-    uint64_t max_id; /* of all rows ever in the file: ids rise, so a greater one is not in it */
+    uint64_t max_id;       /* of all rows ever in the file: ids rise, so a greater one is not in it */
     bool begun;
     bool complete;       /* else it is being made again, and answers no list */
     uint64_t rebuild_at; /* up to this id, exclusive, from `ended` */

@@ -6,6 +6,8 @@
  *     |                     ^ truncates
  *     |      requests       |             state_done
  *     +---------------> state thread ------------------> owner
+ *                            |           spent
+ *                            +-------------------------> owner
  *
  * Every arrow is a bounded single-producer single-consumer ring, and what travels the lower three is one
  * struct store_item, from the request to its event. The owner counts the events it is owed, so that a done
@@ -34,6 +36,8 @@
 #define STORE_READS_MAX 1024u                /* of which reads, whose answers carry bytes */
 #define STORE_READ_BYTES_MAX (256u << 20)    /* in answers not yet polled, before further reads are refused */
 #define STORE_TRUNCATES_MAX 16u
+#define STORE_SPENT_MAX 8192u     /* requests done that the owner may free */
+#define STORE_SPENT_LEN_MAX 2048u /* of one; longer ones are freed where they are */
 #define STORE_UNOWNED_MS (24 * 3600 * 1000LL)
 
 struct store_batch {
@@ -72,6 +76,7 @@ struct cox_store {
     struct cox_ring *truncates;
     struct cox_ring *log_done;
     struct cox_ring *state_done;
+    struct cox_ring *spent;       /* freed by who allocated it: else two threads fight for one heap's lock */
     _Atomic size_t batch_bytes;   /* in batches */
     _Atomic size_t request_bytes; /* in requests */
     _Atomic size_t read_bytes;    /* in state_done */
@@ -109,6 +114,13 @@ static inline bool store_op_reads(enum cox_store_op op)
 static inline bool store_op_answers(enum cox_store_op op)
 {
     return store_op_reads(op) || op == COX_STORE_ARCHIVE || op == COX_STORE_DELETE || op == COX_STORE_SWEEP;
+}
+
+/* Nobody waits for it: it may wait for others to share its transaction with. */
+static inline bool store_op_patient(enum cox_store_op op)
+{
+    return op == COX_STORE_SAVE || op == COX_STORE_FORGET || op == COX_STORE_ARCHIVE ||
+           op == COX_STORE_PUT_PAYLOAD || op == COX_STORE_INDEX;
 }
 
 /* What a request weighs in a ring. */

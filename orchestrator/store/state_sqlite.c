@@ -22,17 +22,15 @@ static const char *const schema[] = {
     "INSERT INTO covered VALUES(1, 0, 0);",
 
     /* Whose the payloads of format 1 are is not known, so they stay; its tasks are as old as this day.
-     * `ended` is what the index is made from again; `deleted` is what the log may bring back, until it is
-     * cut. */
+     * `ended` is what the index is made from again, and what grows old; `deleted` is what the log may bring
+     * back, until it is cut. */
     "ALTER TABLE archive ADD COLUMN root INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE archive ADD COLUMN archived_ms INTEGER NOT NULL DEFAULT 0;"
-    "UPDATE archive SET archived_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000;"
     "CREATE INDEX archive_root ON archive(root) WHERE root != 0;"
-    "CREATE INDEX archive_age ON archive(archived_ms) WHERE root = 0;"
     "CREATE TABLE ref(owner INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(owner, hash)) WITHOUT ROWID;"
     "CREATE INDEX ref_hash ON ref(hash);"
     "INSERT INTO ref SELECT 0, hash FROM payload;"
-    "CREATE TABLE ended(id INTEGER PRIMARY KEY, d BLOB NOT NULL);"
+    "CREATE TABLE ended(id INTEGER PRIMARY KEY, ended_ms INTEGER NOT NULL, d BLOB);"
+    "INSERT INTO ended SELECT id, CAST(strftime('%s', 'now') AS INTEGER) * 1000, NULL FROM archive;"
     "CREATE TABLE deleted(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, more INTEGER NOT NULL);"
     "CREATE INDEX deleted_more ON deleted(more) WHERE more != 0;",
 };
@@ -43,15 +41,15 @@ static const char *const statements[STATE_STATEMENT_NR] = {
     [STATE_SAVE] = "INSERT INTO entity(kind, id, sub, applied_seq, crc, d) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
                    " ON CONFLICT DO UPDATE SET applied_seq = ?4, crc = ?5, d = ?6",
     [STATE_FORGET] = "DELETE FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
-    [STATE_ARCHIVE] = "REPLACE INTO archive(id, crc, d, root, archived_ms) VALUES(?1, ?2, ?3, ?4, ?5)",
+    [STATE_ARCHIVE] = "REPLACE INTO archive(id, crc, d, root) VALUES(?1, ?2, ?3, ?4)",
     [STATE_PUT_PAYLOAD] = "INSERT INTO payload(hash, crc, created_ms, d) VALUES(?1, ?2, ?3, ?4)"
                           " ON CONFLICT DO NOTHING",
     [STATE_OWN] = "INSERT INTO ref(owner, hash) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
     [STATE_READ_ARCHIVE] = "SELECT crc, d FROM archive WHERE id = ?1",
     [STATE_READ_PAYLOAD] = "SELECT crc, d FROM payload WHERE hash = ?1",
     [STATE_READ_ENTITY] = "SELECT crc, d FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
-    [STATE_PUT_ENDED] = "REPLACE INTO ended(id, d) VALUES(?1, ?2)",
-    [STATE_NEXT_ENDED] = "SELECT id, d FROM ended WHERE id < ?1 ORDER BY id DESC LIMIT 1",
+    [STATE_PUT_ENDED] = "REPLACE INTO ended(id, ended_ms, d) VALUES(?1, ?2, ?3)",
+    [STATE_NEXT_ENDED] = "SELECT id, d FROM ended WHERE id < ?1 AND d IS NOT NULL ORDER BY id DESC LIMIT 1",
     [STATE_FIND_DELETED] = "SELECT 1 FROM deleted WHERE id = ?1",
     [STATE_FORGET_DELETED] = "DELETE FROM deleted WHERE seq <= ?1 AND more = 0",
     [STATE_FIND_ROOT] = "SELECT 1 FROM archive WHERE id = ?1 AND root = 0",
@@ -63,8 +61,7 @@ static const char *const statements[STATE_STATEMENT_NR] = {
                           " (SELECT hash FROM ref WHERE owner = ?1 LIMIT ?2)",
     [STATE_DELETE_ENDED] = "DELETE FROM ended WHERE id = ?1",
     [STATE_HALF_DELETED] = "SELECT id, seq FROM deleted WHERE more != 0 LIMIT 1",
-    [STATE_OLDEST_ROOT] = "SELECT id, archived_ms FROM archive WHERE root = 0 AND archived_ms < ?1"
-                          " AND (archived_ms, id) > (?2, ?3) ORDER BY archived_ms, id LIMIT 1",
+    [STATE_ENDED_AFTER] = "SELECT id, ended_ms, d FROM ended WHERE id > ?1 ORDER BY id LIMIT 1",
     [STATE_NEXT_PAYLOAD] = "SELECT rowid FROM payload WHERE rowid > ?1 ORDER BY rowid LIMIT 1",
     [STATE_DELETE_PAYLOAD] = "DELETE FROM payload WHERE rowid = ?1 AND created_ms < ?2"
                              " AND NOT EXISTS(SELECT 1 FROM ref WHERE ref.hash = payload.hash)",
@@ -237,7 +234,6 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
         store_bind_u64(st, 1, req->id);
         bind_blob(st, 2, 3, bytes);
         store_bind_u64(st, 4, req->owner);
-        (void)sqlite3_bind_int64(st, 5, cox_clock_wall_ms());
         return store_db_run(&state->db, st, "archiving a task", error);
     case COX_STORE_PUT_PAYLOAD:
         return put_payload(state, req, error);

@@ -3,13 +3,13 @@
  *   entity(kind, id, sub, applied_seq, crc, d)   PRIMARY KEY(kind, id, sub), WITHOUT ROWID
  *   payload(hash, crc, created_ms, d)            rows in order of arrival, an index finds the hash
  *   ref(owner, hash)                             whose payloads and blobs are whose; owner 0: kept for ever
- *   archive(id INTEGER PRIMARY KEY, crc, d, root, archived_ms)
+ *   archive(id INTEGER PRIMARY KEY, crc, d, root)
  *                                                ids rise, so new tasks are appended to the tree; root: of a
  *                                                frame, else 0
- *   ended(id, d)                                 index rows of ended roots: what index.db is made from again
- *   deleted(id, seq, more)                       deleted roots that the log (up to seq) may bring back; more:
- *                                                not all that belongs to it is gone yet
- *   covered(one, seq, syncs)                     the log may be dropped up to seq
+ *   ended(id, ended_ms, d)                       index rows of ended roots: what index.db is made from again;
+ * no d: archived by format 1 deleted(id, seq, more)                       deleted roots that the log (up to
+ * seq) may bring back; more: not all that belongs to it is gone yet covered(one, seq, syncs) the log may be
+ * dropped up to seq
  *
  * Commits are not synced one by one (synchronous=NORMAL): a power cut may undo the newest, and the log still
  * has what they held. store_state_sync makes everything before it survive, before the log is dropped.
@@ -45,7 +45,7 @@ enum store_state_statement {
     STATE_DELETE_REFS,
     STATE_DELETE_ENDED,
     STATE_HALF_DELETED,
-    STATE_OLDEST_ROOT,
+    STATE_ENDED_AFTER,
     STATE_NEXT_PAYLOAD,
     STATE_DELETE_PAYLOAD,
     STATE_FIND_REF,
@@ -56,8 +56,7 @@ enum store_state_statement {
 /* Where the sweep stands; it begins anew with the process. */
 struct store_sweep {
     enum { SWEEP_DELETED, SWEEP_OLD, SWEEP_PAYLOADS, SWEEP_BLOBS } phase;
-    int64_t old_ms; /* of the last root looked at */
-    uint64_t old_id;
+    uint64_t old_id;  /* of the last root looked at */
     uint64_t payload; /* rowid */
 };
 

@@ -88,26 +88,48 @@ static enum cox_err sweep_deleted(struct store_state *state, bool *ret_done, str
     return err == COX_OK && id != 0 ? delete_piece(state, id, seq, error) : err;
 }
 
+/* The next ended root by id, so nearly by age. No later one is old once one was created too late for it, for
+ * created_wall_ms rises with the id. */
+static enum cox_err next_ended(struct store_state *state, int64_t old_before_ms, uint64_t *ret_id,
+                               bool *ret_old, struct cox_buf *error)
+{
+    sqlite3_stmt *st = state->st[STATE_ENDED_AFTER];
+    struct cox_label labels[COX_LABELS_MAX];
+    struct cox_index_row row;
+    enum cox_err err = COX_OK;
+
+    *ret_id = 0;
+    store_bind_u64(st, 1, state->sweep.old_id);
+    int rc = sqlite3_step(st);
+
+    if (rc == SQLITE_ROW) {
+        struct cox_slice d = store_column_bytes(st, 2);
+        bool late = cox_index_row_decode(d, &row, labels) == COX_OK && row.created_wall_ms >= old_before_ms;
+
+        *ret_id = late ? 0 : store_column_u64(st, 0);
+        *ret_old = sqlite3_column_int64(st, 1) < old_before_ms;
+    } else if (rc != SQLITE_DONE) {
+        err = store_db_failed(&state->db, "sweeping", error);
+    }
+    (void)sqlite3_reset(st);
+    return err;
+}
+
 static enum cox_err sweep_old(struct store_state *state, const struct store_sweeping *w, uint64_t *n_swept,
                               bool *ret_done, struct cox_buf *error)
 {
-    sqlite3_stmt *st = state->st[STATE_OLDEST_ROOT];
-    uint64_t id, archived_ms;
+    uint64_t id;
     enum cox_err answer;
-    bool live = false;
-
-    (void)sqlite3_bind_int64(st, 1, w->old_before_ms);
-    (void)sqlite3_bind_int64(st, 2, state->sweep.old_ms);
-    store_bind_u64(st, 3, state->sweep.old_id);
-    enum cox_err err = next(state, st, &id, &archived_ms, error);
+    bool old = false, live = false;
+    enum cox_err err = next_ended(state, w->old_before_ms, &id, &old, error);
 
     *ret_done = id == 0;
     if (err != COX_OK || id == 0)
         return err;
-    state->sweep.old_ms = (int64_t)archived_ms;
     state->sweep.old_id = id;
-    err = w->live(w->user, id, &live);
-    if (err != COX_OK || live)
+    if (old)
+        err = w->live(w->user, id, &live);
+    if (err != COX_OK || !old || live)
         return err;
     err = store_state_delete(state, id, w->log_seq, &answer, error);
     if (err == COX_OK)
@@ -176,7 +198,8 @@ enum cox_err store_state_put_ended(struct store_state *state, uint64_t id, struc
     sqlite3_stmt *st = state->st[STATE_PUT_ENDED];
 
     store_bind_u64(st, 1, id);
-    store_bind_bytes(st, 2, row);
+    (void)sqlite3_bind_int64(st, 2, cox_clock_wall_ms());
+    store_bind_bytes(st, 3, row);
     return store_db_run(&state->db, st, "noting a task's end", error);
 }
 

@@ -1,5 +1,6 @@
 /* The state thread: requests in the order given, many in one transaction. A transaction ends when nothing
- * waits, or when it is large or old enough; its events go out after its commit. */
+ * waits, or when it is large or old enough; its events go out after its commit. Under load it stays open a
+ * while for what comes: each transaction writes whole pages, however few rows are new in them. */
 #include "internal.h"
 
 #include "cox/base/alloc.h"
@@ -7,6 +8,8 @@
 
 #define TURN_ITEMS_MAX 4096u
 #define TURN_BYTES_MAX (16u << 20)
+#define FILL_NS 5000000      /* a transaction stays open for more, if nobody waits for its end */
+#define FILL_ITEMS_MIN 64u   /* of the one before: else it is not worth it */
 #define TURN_NS_MAX 10000000 /* a read that comes during a transaction is answered at its end */
 
 struct work {
@@ -22,6 +25,8 @@ struct work {
     bool backing_up;                                /* until the log's copy is over as well */
     struct store_item *parked[STORE_TRUNCATES_MAX]; /* truncations that wait for that */
     size_t n_parked;
+    size_t n_last;      /* requests in the last transaction */
+    bool waited_for;    /* somebody waits for the end of this one */
     uint64_t after_seq; /* the log must have this before the transaction commits */
 };
 
@@ -32,6 +37,7 @@ static enum cox_err take(struct work *w, struct store_item *item)
     enum cox_err err = COX_OK;
 
     atomic_fetch_sub_explicit(&s->request_bytes, store_item_weight(item), memory_order_relaxed);
+    w->waited_for |= !store_op_patient(op);
     if (item->req.seq > w->after_seq)
         w->after_seq = item->req.seq;
     if (op == COX_STORE_TRUNCATE) {
@@ -54,29 +60,49 @@ static enum cox_err take(struct work *w, struct store_item *item)
         atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);
     if (store_op_answers(op))
         w->held[w->n_held++] = item;
-    else
+    else if (item->req.bytes.len > STORE_SPENT_LEN_MAX || !cox_ring_push(s->spent, item, NULL))
         store_item_destroy(item);
     return err;
+}
+
+/* The next request, or NULL when the transaction should end. */
+static struct store_item *next_item(struct work *w, int64_t fill_until_ns)
+{
+    struct store_thread *t = &w->s->state_thread;
+    struct store_item *item = cox_ring_pop(w->s->requests);
+
+    while (!item && !w->waited_for && w->n_last >= FILL_ITEMS_MIN && cox_clock_mono_ns() < fill_until_ns) {
+        store_parker_prepare(&t->parker, STORE_DOZING);
+        item = cox_ring_pop(w->s->requests);
+        if (item || atomic_load(&t->closing) || store_is_dead(w->s))
+            return item;
+        store_parker_doze(&t->parker, fill_until_ns);
+        item = cox_ring_pop(w->s->requests);
+    }
+    return item;
 }
 
 /* Applies what waits, `item` being the first. */
 static enum cox_err gather(struct work *w, struct store_item *item)
 {
-    int64_t until_ns = cox_clock_mono_ns() + TURN_NS_MAX;
+    int64_t begun_ns = cox_clock_mono_ns();
     enum cox_err err = store_state_begin(&w->s->state, &w->error);
-    size_t bytes = 0;
+    size_t bytes = 0, n = 0;
 
-    for (size_t n = 1; item; n++) {
+    w->waited_for = false;
+    while (item) {
+        n++;
         bytes += store_item_weight(item);
         if (err == COX_OK)
             err = take(w, item);
         else
             store_item_destroy(item);
         if (err != COX_OK || w->truncate || n == TURN_ITEMS_MAX || bytes > TURN_BYTES_MAX ||
-            cox_clock_mono_ns() > until_ns)
+            cox_clock_mono_ns() > begun_ns + TURN_NS_MAX)
             break;
-        item = cox_ring_pop(w->s->requests);
+        item = next_item(w, begun_ns + FILL_NS);
     }
+    w->n_last = n;
     return err;
 }
 
@@ -88,7 +114,7 @@ static bool wait_for_log(struct work *w)
 
     while (atomic_load(&w->s->durable_seq) < w->after_seq) {
         atomic_store(&w->s->awaited_seq, w->after_seq);
-        store_parker_prepare(p);
+        store_parker_prepare(p, STORE_SLEEPING);
         if (store_is_dead(w->s))
             return false;
         if (atomic_load(&w->s->durable_seq) < w->after_seq)

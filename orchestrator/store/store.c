@@ -48,6 +48,7 @@ static struct cox_store *create(const struct cox_store_config *config)
     s->truncates = cox_ring_create(STORE_TRUNCATES_MAX);
     s->log_done = cox_ring_create(STORE_TRUNCATES_MAX);
     s->state_done = cox_ring_create(STORE_EVENTS_MAX);
+    s->spent = cox_ring_create(STORE_SPENT_MAX);
     store_thread_init(&s->log_thread);
     store_thread_init(&s->state_thread);
     return s;
@@ -228,6 +229,13 @@ static bool has_room(struct cox_store *s, enum cox_store_op op, size_t len)
            (s->reads_owed < STORE_READS_MAX && bytes_fit(&s->read_bytes, 0, STORE_READ_BYTES_MAX));
 }
 
+/* Faster than they come. */
+static void reclaim(struct cox_store *s)
+{
+    store_item_destroy(cox_ring_pop(s->spent));
+    store_item_destroy(cox_ring_pop(s->spent));
+}
+
 bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
 {
     struct store_item probe = { .req = *req };
@@ -237,6 +245,7 @@ bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
     COX_ASSERT(req->op != COX_STORE_BACKUP || !s->blobs.transient);
     if (!has_room(s, req->op, store_item_weight(&probe)))
         return false;
+    reclaim(s);
     struct store_item *item = COX_NEW(struct store_item);
 
     *item = probe;
@@ -246,7 +255,10 @@ bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
     bool pushed = cox_ring_push(s->requests, item, NULL);
 
     COX_ASSERT(pushed);
-    store_parker_wake(&s->state_thread.parker);
+    if (store_op_patient(req->op))
+        store_parker_nudge(&s->state_thread.parker);
+    else
+        store_parker_wake(&s->state_thread.parker);
     return true;
 }
 
@@ -345,6 +357,7 @@ void cox_store_close(struct cox_store *s)
     drain(s->truncates);
     drain(s->log_done);
     drain(s->state_done);
+    drain(s->spent);
     cox_free((char *)s->config.uri);
     cox_free((char *)s->config.data_dir);
     cox_free(s);

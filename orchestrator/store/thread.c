@@ -50,7 +50,7 @@ void store_thread_loop(struct store_thread *t, bool (*turn)(void *work, bool *re
         if (worked) {
             announced = false;
         } else if (!announced) {
-            store_parker_prepare(&t->parker);
+            store_parker_prepare(&t->parker, STORE_SLEEPING);
             announced = true;
         } else {
             store_parker_wait(&t->parker);

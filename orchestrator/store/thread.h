@@ -5,6 +5,7 @@
 #include "parker.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 struct store_thread {
     pthread_t id;

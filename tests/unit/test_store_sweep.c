@@ -88,7 +88,7 @@ static void sweep(struct fixture *f)
 /* Makes all of it older, from outside. */
 static void age(struct fixture *f, int64_t ms)
 {
-    char *text = cox_asprintf("UPDATE archive SET archived_ms = archived_ms - %" PRId64
+    char *text = cox_asprintf("UPDATE ended SET ended_ms = ended_ms - %" PRId64
                               "; UPDATE payload SET created_ms = created_ms - %" PRId64,
                               ms, ms);
 
@@ -318,6 +318,7 @@ static void test_an_older_directory_keeps_everything(void **state)
     sql(f, "state.db", old);
     sql(f, "log.db", "UPDATE identity SET uid = 77");
     char *text = cox_asprintf("INSERT INTO archive VALUES(1, %" PRIu32 ", CAST('task' AS BLOB));"
+                              "INSERT INTO archive SELECT 3, crc, d FROM archive;"
                               "INSERT INTO payload VALUES(x'%064d', 0, 0, x'00')",
                               store_crc(cox_slice_str("task")), 0);
     sql(f, "state.db", text);
@@ -330,6 +331,10 @@ static void test_an_older_directory_keeps_everything(void **state)
     archive(f, 2, 1);
     assert_int_equal(forget(f, 1), COX_OK);
     assert_false(has_task(f, 2));
+    assert_true(has_task(f, 3));
+    age(f, 8 * DAY_MS); /* since it was brought up to date */
+    sweep(f);
+    assert_false(has_task(f, 3));
 }
 
 int main(void)

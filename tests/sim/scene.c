@@ -41,7 +41,7 @@ static void draw_map(struct scene *sc, struct cox_rng *rng, uint32_t i)
         st->ms = below(rng, 4);
         st->broken = st->pad = 0;
         st->max_parallel = 0;
-        st->batch += st->n_items / 20;
+        st->batch = (st->batch + st->n_items / 20) % 999 + 1;
     }
     for (uint32_t k = 0; k < i; k++)
         if (leaf && sc->steps[k].list > 0 && !sc->steps[k].mapped && one_in(rng, 2))

@@ -268,7 +268,8 @@ static bool size_char(struct edge_chunked *c, uint8_t b)
         return false;
     c->had_cr = b == '\r';
     c->in_extension = c->in_extension || b == ';' || b == ' ' || b == '\t';
-    return (c->had_cr || c->in_extension) && ++c->extra_len <= CHUNK_EXTRA_LEN_MAX;
+    c->extra_len += c->in_extension; /* not the line's end: any number of chunks is fine */
+    return (c->had_cr || c->in_extension) && c->extra_len <= CHUNK_EXTRA_LEN_MAX;
 }
 
 /* The line end behind a chunk's data. */

@@ -181,6 +181,28 @@ static void test_chunked_bodies(void **state)
     }
 }
 
+/* Line ends are no burden: a body may come in chunks of a byte. */
+static void test_many_chunks(void **state)
+{
+    struct edge_chunked c = { 0 };
+    struct cox_buf text = { 0 }, out = { 0 };
+
+    (void)state;
+    for (int i = 0; i < 100000; i++)
+        cox_buf_append_str(&text, "1\r\nx\r\n");
+    cox_buf_append_str(&text, "0\r\n\r\n");
+    assert_int_equal(edge_parse_chunked(&c, cox_buf_slice(&text), SIZE_MAX, &out), text.len);
+    assert_int_equal(c.state, EDGE_CHUNK_DONE);
+    assert_int_equal(out.len, 100000);
+    c = (struct edge_chunked){ 0 };
+    cox_buf_clear(&text);
+    for (int i = 0; i < 10000; i++)
+        cox_buf_append_str(&text, "1;a\r\nx\r\n");
+    assert_true(edge_parse_chunked(&c, cox_buf_slice(&text), SIZE_MAX, &out) == SIZE_MAX);
+    cox_buf_fini(&text);
+    cox_buf_fini(&out);
+}
+
 static void test_queries(void **state)
 {
     struct edge_param p[EDGE_PARAMS_MAX];
@@ -210,7 +232,7 @@ int main(void)
         cmocka_unit_test(test_a_head),        cmocka_unit_test(test_what_heads_mean),
         cmocka_unit_test(test_refused_heads), cmocka_unit_test(test_long_heads),
         cmocka_unit_test(test_offers),        cmocka_unit_test(test_chunked_bodies),
-        cmocka_unit_test(test_queries),
+        cmocka_unit_test(test_many_chunks),   cmocka_unit_test(test_queries),
     };
 
     return cmocka_run_group_tests_name("edge_parse", tests, NULL, NULL);

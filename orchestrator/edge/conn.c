@@ -246,6 +246,11 @@ static bool read_body(struct conn *c)
     }
     conn_timer(c, BODY_MS);
     take_piece(c, before);
+    if (!c->streaming_body && !c->body_over && c->edge->held_len > COX_HTTP_HELD_LEN_MAX) {
+        cox_buf_fini(&c->body);
+        exchange_refuse_held(c);
+        return true;
+    }
     if (c->phase != CONN_BODY || !c->body_over)
         return c->phase != CONN_BODY || evbuffer_get_length(in) > 0;
     c->phase = CONN_ANSWERING;
@@ -328,7 +333,7 @@ void conn_pause_body(struct conn *c, bool pause)
 {
     bool resume = c->body_paused && !pause;
 
-    if (pause != c->body_paused)
+    if (pause != c->body_paused && c->phase == CONN_BODY)
         conn_timer(c, pause ? 0 : BODY_MS); /* the peer is not to blame for a pause */
     c->body_paused = pause;
     if (resume)

@@ -13,6 +13,7 @@
 
 #define BACKLOG 512
 #define GIVE_UP_S 2
+#define ACCEPT_PAUSE_S 1
 
 static void wake_edge(struct cox_edge *e)
 {
@@ -91,10 +92,24 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     conn_accept(arg, fd, peer);
 }
 
-/* Out of descriptors, most likely: others will free some. */
+static void on_accept_again(int fd, short what, void *arg)
+{
+    struct cox_edge *e = arg;
+
+    (void)fd, (void)what;
+    if (e->listener && e->n_conns < COX_HTTP_CONNECTIONS_MAX)
+        evconnlistener_enable(e->listener);
+}
+
+/* Out of descriptors, most likely: others will free some. Who waits goes on waiting, and is told of meanwhile
+ * by the kernel without end. */
 static void on_accept_error(struct evconnlistener *listener, void *arg)
 {
-    (void)listener, (void)arg;
+    const struct timeval pause = { ACCEPT_PAUSE_S, 0 };
+    struct cox_edge *e = arg;
+
+    evconnlistener_disable(listener);
+    event_add(e->accept_again, &pause);
     cox_log(COX_LOG_WARN, "cannot accept an HTTP connection", "why", strerror(errno), NULL);
 }
 
@@ -180,6 +195,7 @@ static void edge_free(struct cox_edge *e)
         evconnlistener_free(e->listener);
     event_free(e->woken);
     event_free(e->give_up);
+    event_free(e->accept_again);
     event_base_free(e->base);
     call_fini(e);
     lane_fini(&e->to_engine);
@@ -213,6 +229,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     COX_ASSERT(e->base);
     e->woken = event_new(e->base, e->wake_fd, EV_READ | EV_PERSIST, on_woken, e);
     e->give_up = event_new(e->base, -1, 0, on_give_up, e);
+    e->accept_again = event_new(e->base, -1, 0, on_accept_again, e);
     event_add(e->woken, NULL);
     enum cox_err err = bind_address(e, error);
 
@@ -242,8 +259,10 @@ void cox_edge_turn(struct cox_edge *e)
     call_engine_turn(e);
 }
 
+/* A request whose head came before may have its body only when the server is gone: it begins no call then. */
 void cox_edge_drain(struct cox_edge *e)
 {
+    e->rpc = NULL;
     atomic_store(&e->state, EDGE_DRAINING);
     wake_edge(e);
 }

@@ -93,6 +93,14 @@ static bool is_json(struct cox_slice type)
     return edge_slice_is_nocase(cox_slice(type.data, len), "application/json");
 }
 
+void exchange_refuse_held(struct conn *c)
+{
+    answer_error(c, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
+                                             .message = "too many large requests at once",
+                                             .reason = "TOO_MUCH_HELD",
+                                             .retry_delay_ms = DRAIN_RETRY_MS });
+}
+
 /* What is wrong with the body as its headers tell it; false when the request was answered. */
 static bool accept_body(struct conn *c, const struct route *r)
 {
@@ -113,10 +121,7 @@ static bool accept_body(struct conn *c, const struct route *r)
         answer_refusal(c, 415, "UNSUPPORTED_MEDIA_TYPE", NULL,
                        "expected a body of Content-Type: application/json");
     } else if (c->edge->held_len > COX_HTTP_HELD_LEN_MAX) {
-        answer_error(c, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
-                                                 .message = "too many large requests at once",
-                                                 .reason = "TOO_MUCH_HELD",
-                                                 .retry_delay_ms = DRAIN_RETRY_MS });
+        exchange_refuse_held(c);
     } else {
         c->body_max = COX_HTTP_BODY_LEN_MAX;
         return true;
@@ -314,8 +319,19 @@ static void answer_violation(struct exchange *x, struct map_error *error)
     cox_buf_fini(&message);
 }
 
+/* An EventSource comes back to the address that it began with, and says in a header how far it got since. */
+static void drop_after_seq(struct exchange *x)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < x->n_query; i++)
+        if (!cox_slice_is(x->query[i].name, "after_seq"))
+            x->query[n++] = x->query[i];
+    x->n_query = n;
+}
+
 /* What the route sets and what the path says. */
-static size_t fixed_params(const struct exchange *x, struct edge_param ret[ROUTE_PARAMS_MAX + 2])
+static size_t fixed_params(struct exchange *x, struct edge_param ret[ROUTE_PARAMS_MAX + 2])
 {
     size_t n = x->n_path_params;
     const char *equals = x->route->fixed ? strchr(x->route->fixed, '=') : NULL;
@@ -326,8 +342,10 @@ static size_t fixed_params(const struct exchange *x, struct edge_param ret[ROUTE
         ret[n++] = (struct edge_param){ cox_slice(x->route->fixed, (size_t)(equals - x->route->fixed)),
                                         cox_slice_str(equals + 1) };
     if (last_id.len > 0 && x->route->kind == ROUTE_EVENTS &&
-        protobuf_c_message_descriptor_get_field_by_name(route_input(x->route), "after_seq"))
+        protobuf_c_message_descriptor_get_field_by_name(route_input(x->route), "after_seq")) {
         ret[n++] = (struct edge_param){ cox_slice_str("after_seq"), last_id };
+        drop_after_seq(x);
+    }
     return n;
 }
 
@@ -335,10 +353,11 @@ static bool map(struct exchange *x, struct cox_slice body, struct cox_buf *packe
 {
     struct edge_param fixed[ROUTE_PARAMS_MAX + 2];
     struct map_error error = { { 0 }, { 0 } };
+    size_t n_fixed = fixed_params(x, fixed);
     const struct map_input in = {
         .type = route_input(x->route),
         .fixed = fixed,
-        .n_fixed = fixed_params(x, fixed),
+        .n_fixed = n_fixed,
         .query = x->query,
         .n_query = x->n_query,
         .body = body,

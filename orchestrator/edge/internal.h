@@ -29,7 +29,8 @@ struct cox_edge {
     struct event_base *base;
     struct evconnlistener *listener;
     struct event *woken;
-    struct event *give_up; /* after stop: what has not left by now will not */
+    struct event *give_up;      /* after stop: what has not left by now will not */
+    struct event *accept_again; /* after an error: it would come again at once */
     struct cox_list conns;
     size_t n_conns;
     size_t held_len; /* bytes of bodies that are being read */
@@ -139,6 +140,7 @@ void conn_pause_body(struct conn *c, bool pause);  /* of a streamed body */
 void exchange_on_head(struct conn *c);
 void exchange_on_piece(struct conn *c, struct cox_slice piece); /* of a streamed body */
 void exchange_on_body(struct conn *c);                          /* it is whole */
+void exchange_refuse_held(struct conn *c);                      /* all bodies together are too much */
 void exchange_on_drained(struct conn *c);                       /* the socket has taken nearly everything */
 void exchange_on_time(struct conn *c);
 void exchange_end(struct conn *c); /* answered, or the peer is gone: frees c->exchange */

@@ -318,6 +318,8 @@ def test_events():
     report("the last tells how it ended", last["task"]["status"] == "SUCCEEDED" and last["step"] is None, last)
     a = ask("GET", f"/api/v1/tasks/{task}/events", headers={"Last-Event-ID": str(ids[0])})
     report("a resume goes on from there", b'"reset":true' in a.body and b"event: end" in a.body, a)
+    a = ask("GET", f"/api/v1/tasks/{task}/events?after_seq=1", headers={"Last-Event-ID": str(ids[0])})
+    report("and wins over where the stream began at first", a.status == 200 and b"event: end" in a.body, a)
     a = ask("GET", f"/api/v1/tasks/{task}/events", headers={"Last-Event-ID": "end"})
     report("after the end there is nothing to come back for", a.status == 204, a)
     a = ask("GET", f"/api/v1/tasks/{task}/events", headers={"Last-Event-ID": "x"})

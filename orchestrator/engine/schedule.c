@@ -257,7 +257,7 @@ static bool has_templates(struct cox_engine *e, const struct cox_in_schedule *in
             .request = in->request,
             .err = COX_ERR_INVALID,
             .message = cox_arena_dup(&e->fx->arena, cox_buf_cstr(&text), text.len + 1),
-            .place = "task.ref",
+            .place = template_place(&img, missing, &e->fx->arena),
         };
     }
     cox_buf_fini(&text);

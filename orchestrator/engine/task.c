@@ -361,7 +361,7 @@ static bool submit_pins(struct cox_engine *e, const struct cox_in_submit *in, co
     struct cox_buf text = { 0 };
     template_missing(&text, missing);
     ret->message = cox_arena_dup(&e->fx->arena, cox_buf_cstr(&text), text.len + 1);
-    ret->place = "task.ref";
+    ret->place = template_place(img, missing, &e->fx->arena);
     cox_buf_fini(&text);
     return false;
 }

@@ -69,6 +69,37 @@ void template_missing(struct cox_buf *text, struct cox_slice ref)
     cox_buf_printf(text, "there is no template \"%.*s\"", (int)ref.len, (const char *)ref.data);
 }
 
+static bool calls_ref(const struct cox_image *img, uint32_t at, struct cox_slice ref)
+{
+    struct cox_image_call call;
+    if (at == COX_IMAGE_NONE)
+        return false;
+    cox_image_call(img, at, &call);
+    return call.kind == COX_KIND_TASK && cox_slice_eq(call.ref, ref);
+}
+
+const char *template_place(const struct cox_image *img, struct cox_slice ref, struct cox_arena *arena)
+{
+    for (uint32_t i = 0; i < img->n_steps; i++) {
+        struct cox_image_step step;
+        cox_image_step(img, i, &step);
+        bool own = calls_ref(img, step.call, ref), fallback = calls_ref(img, step.fallback, ref);
+        if (!own && !fallback)
+            continue;
+        size_t len = 0; /* of the outermost step's name: "a" of "a.0" and of "a[]", the body of a map */
+        while (len < step.name.len && step.name.data[len] != '.' && step.name.data[len] != '[')
+            len++;
+        bool inner = len < step.name.len && !(step.is_body && len + 2 == step.name.len);
+        struct cox_buf place = { 0 };
+        cox_buf_printf(&place, "steps.%.*s%s", (int)len, (const char *)step.name.data,
+                       inner ? "" : own ? ".task.ref" : ".fallback.task.ref");
+        const char *ret = cox_arena_dup(arena, cox_buf_cstr(&place), place.len + 1);
+        cox_buf_fini(&place);
+        return ret;
+    }
+    return "steps";
+}
+
 static void unused_or_not(struct cox_engine *e, struct template *tpl)
 {
     cox_list_remove(&tpl->in_unused);

@@ -29,6 +29,8 @@ bool templates_resolve(const struct cox_engine *e, struct cox_slice tenant, cons
                        struct cox_buf *pins, struct cox_slice *ret_missing);
 
 void template_missing(struct cox_buf *text, struct cox_slice ref); /* a sentence about it */
+/* Where a document names it: "steps.tag.task.ref"; of what is deeper inside of a step, the step. */
+const char *template_place(const struct cox_image *img, struct cox_slice ref, struct cox_arena *arena);
 
 /* Revisions stay while they are held. `pins` may be NULL. A task holds its own once however often asked. */
 void templates_hold(struct cox_engine *e, const uint64_t *pins, uint32_t n);

@@ -14,7 +14,7 @@ check "heartbeat is applied" cox schedule apply "$kept/heartbeat.yaml"
 
 # ---- templates ----
 check_exit "a task without its template is refused" 2 cox task submit "$kept/release.yaml" --input version=1.2.3
-check_match "and says which" 'task\.ref: there is no template "checksum@1"' "$scenario_dir/err"
+check_match "and says which" 'release\.yaml:7: steps\.tag\.task\.ref: there is no template "checksum@1"' "$scenario_dir/err"
 check_exit "so is a schedule" 2 cox schedule apply "$kept/nightly.yaml"
 check_match "and says which, too" 'there is no template "checksum@1"' "$scenario_dir/err"
 check "the template is applied" cox template apply "$kept/checksum.yaml"

@@ -92,7 +92,9 @@ const char *template_place(const struct cox_image *img, struct cox_slice ref, st
         bool inner = len < step.name.len && !(step.is_body && len + 2 == step.name.len);
         struct cox_buf place = { 0 };
         cox_buf_printf(&place, "steps.%.*s%s", (int)len, (const char *)step.name.data,
-                       inner ? "" : own ? ".task.ref" : ".fallback.task.ref");
+                       inner ? ""
+                       : own ? ".task.ref"
+                             : ".fallback.task.ref");
         const char *ret = cox_arena_dup(arena, cox_buf_cstr(&place), place.len + 1);
         cox_buf_fini(&place);
         return ret;

@@ -405,6 +405,37 @@ static void test_a_program_without_serve_is_run_for_each_call(void **state)
     bench_end(&b);
 }
 
+/* What it has not read would be taken for the beginning of the next call. */
+static void test_a_process_that_did_not_read_its_call_gets_no_other(void **state)
+{
+    struct bench b;
+    struct cox_buf input = { 0 };
+
+    (void)state;
+    bench_begin(&b);
+    bench_write(&b, "hasty",
+                "#!/bin/sh\n"
+                "case $1 in --describe) echo '{}'; exit;; esac\n"
+                "head=$(dd bs=64 count=1 2>/dev/null)\n"
+                "id=${head#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"
+                "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":1}\"\n"
+                "exec sleep 1000\n");
+    bench_start(&b);
+    cox_put_u8(&input, '"');
+    for (int i = 0; i < 300000; i++)
+        cox_put_u8(&input, 'x');
+    cox_put_u8(&input, '"');
+    for (int i = 0; i < 2; i++) {
+        struct slots_reply *reply =
+            bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str("hasty@1"),
+                                                     .spec_json = cox_buf_slice(&input) });
+        assert_int_equal(reply->result.status, COX_ATTEMPT_SUCCEEDED);
+        slots_reply_free(b.slots, reply);
+    }
+    cox_buf_fini(&input);
+    bench_end(&b);
+}
+
 static void expect_stdout(struct bench *b, const char *task, const char *workspace, const char *command,
                           const char *expected)
 {
@@ -651,6 +682,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_programs_come_and_change),
         cmocka_unit_test(test_bad_descriptions_are_left_out),
         cmocka_unit_test(test_a_program_without_serve_is_run_for_each_call),
+        cmocka_unit_test(test_a_process_that_did_not_read_its_call_gets_no_other),
         cmocka_unit_test(test_a_workspace_lasts_until_it_is_released),
         cmocka_unit_test(test_a_workspace_goes_when_nobody_uses_it),
         cmocka_unit_test(test_jq),

@@ -197,12 +197,14 @@ static void keep_log(struct program_call *c, const struct process *p)
     cox_buf_append_str(out, "}");
 }
 
-/* Its process stays if it may be asked again. */
+/* Its process stays if it may be asked again: not while a part of the line is in the pipe and the rest is not,
+ * which the next one would be taken for. */
 static void end_call(struct program_call *c, bool reusable)
 {
     struct process *p = c->process;
     uint64_t cpu_us = cpu_used_us(p->pid);
 
+    reusable = reusable && c->line_at == c->line.len;
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)
         c->outcome.cpu_us = cpu_us - c->cpu_before_us;

@@ -92,7 +92,8 @@ static enum cox_err add_file(struct pack *p, int parent_fd, const char *name, co
     return err;
 }
 
-/* A link that leads out of the bundle would mean something else on a worker. */
+/* A link that leads out of the bundle would mean something else on a worker. Steps up come first: after a name
+ * they could be those of another link, and a worker takes none of them. */
 static enum cox_err add_link(struct pack *p, int parent_fd, const char *name, const char *path)
 {
     char target[LINK_LEN_MAX + 1];
@@ -106,10 +107,18 @@ static enum cox_err add_link(struct pack *p, int parent_fd, const char *name, co
     target[len] = '\0';
     for (const char *s = path; *s; s++)
         depth += *s == '/';
+    bool named = false, up_after_name = false;
+
     for (const char *s = target; *s && depth >= 0; s += strcspn(s, "/"), s += *s == '/') {
         size_t seg = strcspn(s, "/");
-        depth += seg == 2 && s[0] == '.' && s[1] == '.' ? -1 : seg == 0 || (seg == 1 && *s == '.') ? 0 : 1;
+        bool up = seg == 2 && s[0] == '.' && s[1] == '.';
+        bool name_here = !up && seg > 0 && !(seg == 1 && *s == '.');
+        depth += up ? -1 : name_here;
+        up_after_name = up_after_name || (up && named);
+        named = named || name_here;
     }
+    if (depth >= 0 && up_after_name)
+        return fail(p, path, "the link goes up after a name; expected its \"..\" to come first");
     if (*target == '/' || depth < 0)
         return fail(p, path,
                     "the link leads out of the bundle; expected a relative link to something inside");

@@ -134,6 +134,10 @@ static void test_a_bundle_keeps_to_itself(void **state)
         assert_non_null(strstr(cox_buf_cstr(&error), "sub/link: the link leads out of the bundle"));
         unlink(link);
     }
+    assert_int_equal(symlink("../sub/../sub/file", link), 0); /* inside, and no worker would take it */
+    assert_int_equal(pack("links", &out, &error), COX_ERR_INVALID);
+    assert_non_null(strstr(cox_buf_cstr(&error), "sub/link: the link goes up after a name"));
+    unlink(link);
     assert_int_equal(symlink("../sub/file", link), 0);
     assert_int_equal(pack("links", &out, &error), COX_OK);
     unlink(link);

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define EXIT_USAGE 2
@@ -401,6 +402,17 @@ out:
     return code;
 }
 
+/* Peers may have more connections than the usual soft limit lets in; nothing is started that inherits it. */
+static void raise_fd_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
     static struct coxd c;
@@ -414,6 +426,7 @@ int main(int argc, char **argv)
         code = cox_offline_verify(c.config.data_dir);
     } else if (outcome == COX_CONFIG_RUN) {
         configure(&c.config);
+        raise_fd_limit();
         signals_block();
         cox_rpc_init();
         code = run(&c);

@@ -237,36 +237,32 @@ static bool drop_held(struct store_index *index, uint64_t id)
     return fresh;
 }
 
-static enum cox_err put(struct store_index *index, uint64_t id, struct cox_slice bytes, bool fresh,
-                        struct cox_buf *error)
+static enum cox_err put(struct store_index *index, const struct cox_index_row *row, struct cox_slice bytes,
+                        bool fresh, struct cox_buf *error)
 {
-    struct cox_label labels[COX_LABELS_MAX];
-    struct cox_index_row row;
-
-    COX_ASSERT(cox_index_row_decode(bytes, &row, labels) == COX_OK && row.id == id);
     enum cox_err err = begin(index, error);
 
     if (err == COX_OK && !fresh)
-        err = unpost(index, id, error);
+        err = unpost(index, row->id, error);
     if (err == COX_OK)
-        err = post_all(index, INDEX_POST, &row, error);
+        err = post_all(index, INDEX_POST, row, error);
     if (err != COX_OK)
         return err;
     sqlite3_stmt *st = index->st[INDEX_PUT];
 
-    if (id > index->max_id)
-        index->max_id = id;
-    store_bind_u64(st, 1, id);
-    (void)sqlite3_bind_int64(st, 2, row.created_wall_ms);
+    if (row->id > index->max_id)
+        index->max_id = row->id;
+    store_bind_u64(st, 1, row->id);
+    (void)sqlite3_bind_int64(st, 2, row->created_wall_ms);
     (void)sqlite3_bind_int64(st, 3, store_crc(bytes));
     store_bind_bytes(st, 4, bytes);
     return store_db_run(&index->db, st, "indexing a task", error);
 }
 
-enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_slice bytes,
-                             struct cox_buf *error)
+enum cox_err store_index_put(struct store_index *index, const struct cox_index_row *row,
+                             struct cox_slice bytes, struct cox_buf *error)
 {
-    return put(index, id, bytes, drop_held(index, id), error);
+    return put(index, row, bytes, drop_held(index, row->id), error);
 }
 
 enum cox_err store_index_hold(struct store_index *index, uint64_t id, struct cox_slice bytes,
@@ -302,8 +298,12 @@ enum cox_err store_index_flush(struct store_index *index, struct cox_buf *error)
     qsort(ids, n, sizeof(*ids), by_id);
     for (size_t i = 0; i < n && err == COX_OK; i++) {
         struct held *h = cox_map64_remove(&index->held, ids[i]);
+        struct cox_slice bytes = cox_slice(h->row, h->len);
+        struct cox_label labels[COX_LABELS_MAX];
+        struct cox_index_row decoded;
 
-        err = put(index, ids[i], cox_slice(h->row, h->len), h->fresh, error);
+        COX_ASSERT(cox_index_row_decode(bytes, &decoded, labels) == COX_OK);
+        err = put(index, &decoded, bytes, h->fresh, error);
         cox_free(h);
     }
     cox_free(ids);

@@ -65,8 +65,9 @@ COX_MUST_CHECK enum cox_err store_index_hold(struct store_index *index, uint64_t
 COX_MUST_CHECK enum cox_err store_index_flush(struct store_index *index, struct cox_buf *error);
 
 /* Changes gather in a transaction that these two begin. */
-COX_MUST_CHECK enum cox_err store_index_put(struct store_index *index, uint64_t id, struct cox_slice bytes,
-                                            struct cox_buf *error);
+/* `row` is what `bytes` say. */
+COX_MUST_CHECK enum cox_err store_index_put(struct store_index *index, const struct cox_index_row *row,
+                                            struct cox_slice bytes, struct cox_buf *error);
 COX_MUST_CHECK enum cox_err store_index_remove(struct store_index *index, uint64_t id, struct cox_buf *error);
 COX_MUST_CHECK enum cox_err store_index_commit(struct store_index *index, struct cox_buf *error);
 /* Outside a transaction: everything committed survives power loss. */

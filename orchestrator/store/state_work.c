@@ -82,7 +82,7 @@ static enum cox_err index_task(struct cox_store *s, struct cox_store_request *re
         return err;
     if (!cox_task_status_final(row.status))
         return store_index_hold(&s->index, req->id, cox_buf_slice(&req->bytes), error);
-    err = store_index_put(&s->index, req->id, cox_buf_slice(&req->bytes), error);
+    err = store_index_put(&s->index, &row, cox_buf_slice(&req->bytes), error);
     if (err == COX_OK)
         err = store_state_put_ended(&s->state, req->id, cox_buf_slice(&req->bytes), error);
     return err;
@@ -151,28 +151,28 @@ static enum cox_err rebuild(struct cox_store *s, struct cox_buf *error)
 {
     int64_t until_ns = cox_clock_mono_ns() + REBUILD_NS;
     struct store_index *index = &s->index;
-    struct cox_buf row = { 0 };
+    struct cox_buf bytes = { 0 };
     enum cox_err err = COX_OK;
 
     while (err == COX_OK && !index->complete && cox_clock_mono_ns() < until_ns) {
         struct cox_label labels[COX_LABELS_MAX];
-        struct cox_index_row ignored;
+        struct cox_index_row row;
         uint64_t id = 0;
         uint8_t status = 0;
 
-        err = store_state_next_ended(&s->state, index->rebuild_at, &id, &row, error);
+        err = store_state_next_ended(&s->state, index->rebuild_at, &id, &bytes, error);
         index->complete = err == COX_ERR_NOT_FOUND;
         if (err == COX_OK)
             err = store_index_status(index, id, &status, error);
         if (err == COX_OK && status == 0 &&
-            cox_index_row_decode(cox_buf_slice(&row), &ignored, labels) == COX_OK)
-            err = store_index_put(index, id, cox_buf_slice(&row), error);
+            cox_index_row_decode(cox_buf_slice(&bytes), &row, labels) == COX_OK && row.id == id)
+            err = store_index_put(index, &row, cox_buf_slice(&bytes), error);
         index->rebuild_at = id;
         err = err == COX_ERR_NOT_FOUND ? COX_OK : err;
     }
     if (err == COX_OK)
         err = store_index_commit(index, error);
-    cox_buf_fini(&row);
+    cox_buf_fini(&bytes);
     return err;
 }
 

@@ -246,7 +246,7 @@ bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
     if (!has_room(s, req->op, store_item_weight(&probe)))
         return false;
     reclaim(s);
-    struct store_item *item = COX_NEW(struct store_item);
+    struct store_item *item = cox_alloc(sizeof(*item));
 
     *item = probe;
     req->bytes = (struct cox_buf){ 0 };

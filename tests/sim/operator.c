@@ -161,7 +161,8 @@ bool operator_reply(struct sim *s, const struct cox_act_reply *r)
     if (what < ASK_DELETE)
         o->templates[what].kept = true;
     else if (what < ASK_SCHEDULE) /* an answer to APPLY may have come while this was on its way */
-        o->templates[what - ASK_DELETE].kept = false, event_soon(s, &o->ev, s->now_ns + between(s, 0, SECOND));
+        o->templates[what - ASK_DELETE].kept = false,
+                            event_soon(s, &o->ev, s->now_ns + between(s, 0, SECOND));
     else if (what == ASK_SCHEDULE)
         o->schedule_known = o->schedule_known || r->err == COX_OK;
     else if (what == ASK_UNSCHEDULE)

@@ -35,7 +35,7 @@ static void says(struct sim *s, struct event *ev)
         cox_list_push_back(&s->coxd.inbox, &m->node);
         coxd_poke(s);
     }
-    if (retried || j->state == JOB_ACKED || (j->state == JOB_UNKNOWN && !s->healed))
+    if (retried || j->state == JOB_ACKED || (j->state == JOB_UNKNOWN && s->now_ns < s->cfg.fault_ns + MINUTE))
         event_at(s, ev, s->now_ns + between(s, 5 * MS, s->healed ? 800 * MS : 4 * SECOND));
 }
 

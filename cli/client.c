@@ -99,13 +99,21 @@ static const char *message_of(const struct cox_rpc_error *error)
     return error->message && *error->message ? error->message : cox_rpc_status_text(error->status);
 }
 
+static const char *address_hint(const struct cli *cli, const char *message)
+{
+    if (strstr(message, "http1.x server"))
+        return "That is an HTTP port; expected the other one, of `coxd --grpc`.";
+    if (!strchr(cli->address, ':'))
+        return "Expected HOST:PORT in --address or COX_ADDRESS.";
+    return "Is coxd running there? --address or COX_ADDRESS names another.";
+}
+
 void cli_print_error_of(const struct cli *cli, const char *of, const struct cox_rpc_error *error)
 {
     const char *message = message_of(error), *colon = *of ? ": " : "";
 
     if (error->status == COX_RPC_UNAVAILABLE)
-        cli_error("%s: %s\n     Is coxd running there? --address or COX_ADDRESS names another.", cli->address,
-                  message);
+        cli_error("%s: %s\n     %s", cli->address, message, address_hint(cli, message));
     else if (error->status == COX_RPC_UNIMPLEMENTED)
         cli_error("%s: not available in this version of coxd (%s)", cli->address, message);
     else

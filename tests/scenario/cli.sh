@@ -35,6 +35,8 @@ json "version has limits" 'v["limits"]["task_steps"] == 100000'
 check_exit "nobody there" 5 cox task get t0-000001 --address 127.0.0.1:1 --connect-timeout 100ms
 check_match "says what was tried" "127.0.0.1:1: gave up after" "$err"
 silent "nobody there"
+check_exit "an address without a port" 5 cox task get t0-000001 --address 127.0.0.1 --connect-timeout 100ms
+check_match "is told so" "Expected HOST:PORT" "$err"
 check "completion is a script" bash -c "$COX_BUILD/cox completion bash | bash -n"
 
 cat >"$scenario_dir/bad.yaml" <<'YAML'

@@ -92,8 +92,8 @@ static enum cox_err add_file(struct pack *p, int parent_fd, const char *name, co
     return err;
 }
 
-/* A link that leads out of the bundle would mean something else on a worker. Steps up come first: after a name
- * they could be those of another link, and a worker takes none of them. */
+/* A link that leads out of the bundle would mean something else on a worker. Steps up come first: after a
+ * name they could be those of another link, and a worker takes none of them. */
 static enum cox_err add_link(struct pack *p, int parent_fd, const char *name, const char *path)
 {
     char target[LINK_LEN_MAX + 1];

@@ -197,8 +197,8 @@ static void keep_log(struct program_call *c, const struct process *p)
     cox_buf_append_str(out, "}");
 }
 
-/* Its process stays if it may be asked again: not while a part of the line is in the pipe and the rest is not,
- * which the next one would be taken for. */
+/* Its process stays if it may be asked again: not while a part of the line is in the pipe and the rest is
+ * not, which the next one would be taken for. */
 static void end_call(struct program_call *c, bool reusable)
 {
     struct process *p = c->process;

@@ -685,7 +685,8 @@ bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_qu
 struct cox_engine_stats {
     uint64_t steps_finished_by_kind[COX_KIND_NR][COX_STEP_STATUS_NR];
     struct cox_histogram ready_to_start, run, task_duration;
-    uint64_t n_tasks_by_status[COX_TASK_STATUS_NR]; /* live ones, roots only; WAITING and PAUSED include evicted ones */
+    uint64_t n_tasks_by_status[COX_TASK_STATUS_NR]; /* live ones, roots only; WAITING and PAUSED include
+                                                       evicted ones */
     uint64_t n_tasks_asleep;
     uint64_t n_slots_busy, n_workers_cordoned, n_workers_draining, n_workers_disconnected;
     uint64_t refused_full; /* submissions */

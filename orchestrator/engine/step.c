@@ -422,6 +422,15 @@ void step_cancel(struct cox_engine *e, struct cox_task *t, uint32_t step)
         step_settle(e, t, step);
 }
 
+static void backoff_drop(struct cox_engine *e, struct step *s)
+{
+    if (s->backoff == NULL)
+        return;
+    timer_clear(e, &s->backoff->timer);
+    cox_free(s->backoff);
+    s->backoff = NULL;
+}
+
 static void backoff_start(struct cox_engine *e, struct cox_task *t, uint32_t step, int64_t left_ms)
 {
     struct backoff *b = COX_NEW(struct backoff);
@@ -444,6 +453,7 @@ void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step)
         step_call(t, step, s, &call);
     if (left_ms > 0 && left_ms > call.max_backoff_ms)
         left_ms = call.max_backoff_ms; /* the host's clock was set back while we were away */
+    backoff_drop(e, s); /* asked again: one timer is enough */
     if (left_ms > 0)
         backoff_start(e, t, step, left_ms);
     else
@@ -540,11 +550,7 @@ void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s)
         gate_leave(e, s);
     s->ready_mono_ns = 0;
     spec_drop(e, s);
-    if (s->backoff != NULL) {
-        timer_clear(e, &s->backoff->timer);
-        cox_free(s->backoff);
-        s->backoff = NULL;
-    }
+    backoff_drop(e, s);
 }
 
 bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice *ret)

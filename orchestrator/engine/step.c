@@ -453,7 +453,7 @@ void step_make_ready(struct cox_engine *e, struct cox_task *t, uint32_t step)
         step_call(t, step, s, &call);
     if (left_ms > 0 && left_ms > call.max_backoff_ms)
         left_ms = call.max_backoff_ms; /* the host's clock was set back while we were away */
-    backoff_drop(e, s); /* asked again: one timer is enough */
+    backoff_drop(e, s);                /* asked again: one timer is enough */
     if (left_ms > 0)
         backoff_start(e, t, step, left_ms);
     else

@@ -2,7 +2,7 @@
 # Steps that wait and expand, by real processes: races, waits, approvals, sub-tasks, programs that ask for steps and
 # are called again, pause, retry, fork; and all of it over a kill -9 of the orchestrator.
 . "$(dirname "$0")/lib.sh"
-need_programs coxd cox-worker cox python3
+need_programs coxd cox-worker cox python3 pgrep
 
 tools=$scenario_dir/tools
 mkdir -p "$tools"
@@ -96,7 +96,8 @@ Y
 check_exit "a race is won by the first success" 0 cox task run "$scenario_dir/race.yaml" -o json
 check_match "with its output" 'fast' "$scenario_dir/out"
 check_match "and one that nobody wins goes to the fallback" 'EXIT_NONZERO' "$scenario_dir/out"
-check_exit "the loser's process is gone" 1 pgrep -f "^sleep 59.731$"
+loser_is_gone() { pgrep -f "^sleep 59.731$"; [ $? = 1 ]; } # 1: none matched, and not that it could not be run
+check "the loser's process is gone" await 20 loser_is_gone
 
 # ---- waits, signals, approvals, over a kill
 write wait.yaml <<'Y'

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The guide's ten minutes: init, dev, a thousand runs of three Python tools, one failure found and mended.
 . "$(dirname "$0")/lib.sh"
-need_programs cox coxd cox-worker python3
+need_programs cox coxd cox-worker python3 pgrep
 
 export HOME=$scenario_dir/home XDG_CONFIG_HOME=
 mkdir -p "$HOME"

@@ -2,7 +2,7 @@
 # The first thing a newcomer does: scripts/quickstart prints an audit of this repository whose numbers are true,
 # and leaves nothing running.
 . "$(dirname "$0")/lib.sh"
-need_programs coxd cox-worker cox git
+need_programs coxd cox-worker cox git pgrep
 
 if [ "$COX_BUILD" != "$scenario_root/build" ] || ! git -C "$scenario_root" rev-parse >/dev/null 2>&1; then
     skip quickstart "it uses the folder build/ of a git checkout"

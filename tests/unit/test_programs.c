@@ -1,15 +1,10 @@
-/* Programs in the slots: warm, crashing, lying; batches, workspaces, jq and http. */
+/* Programs in the slots: warm, crashing, lying; batches, workspaces, jq. */
 #include "slots_fixture.h"
 
 #include "handlers/answer.h"
 #include "jq_program.h"
 
 #include "cox/json.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <sys/socket.h>
 
 static const char trial[] =
     "#!/usr/bin/env python3\n"
@@ -528,145 +523,6 @@ static void test_jq(void **state)
     bench_end(&b);
 }
 
-/* ---------------------------------------------------------------- http */
-
-struct server {
-    int fd;
-    int port;
-    pthread_t thread;
-    char request[4096]; /* the last one */
-};
-
-static const char *response_to(const char *request)
-{
-    if (strstr(request, " /json "))
-        return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\nConnection: "
-               "close\r\n\r\n{\"a\":1}";
-    if (strstr(request, " /text "))
-        return "HTTP/1.1 201 Created\r\nX-Odd: a\"b\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
-    if (strstr(request, " /there "))
-        return "HTTP/1.1 302 Found\r\nLocation: /json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    if (strstr(request, " /round "))
-        return "HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    if (strstr(request, " /away "))
-        return "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\nConnection: "
-               "close\r\n\r\n";
-    if (strstr(request, " /busy "))
-        return "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy";
-    if (strstr(request, " /hang "))
-        return NULL;
-    return "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-}
-
-static void *server_main(void *arg)
-{
-    struct server *s = arg;
-    int held[16];
-    size_t n_held = 0;
-
-    for (;;) {
-        int fd = accept(s->fd, NULL, NULL);
-        size_t len = 0;
-        ssize_t n = 1;
-        const char *response;
-
-        if (fd < 0)
-            break;
-        memset(s->request, 0, sizeof(s->request));
-        while (n > 0 && !strstr(s->request, "\r\n\r\n") && len < sizeof(s->request) - 1)
-            len += (size_t)((n = read(fd, s->request + len, sizeof(s->request) - 1 - len)) > 0 ? n : 0);
-        response = response_to(s->request);
-        if (response) {
-            (void)!write(fd, response, strlen(response));
-            close(fd);
-        } else if (n_held < 16) {
-            held[n_held++] = fd;
-        }
-    }
-    while (n_held > 0)
-        close(held[--n_held]);
-    return NULL;
-}
-
-static void server_start(struct server *s)
-{
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t len = sizeof(at);
-
-    s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(s->fd, (struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(listen(s->fd, 16), 0);
-    assert_int_equal(getsockname(s->fd, (struct sockaddr *)&at, &len), 0);
-    s->port = ntohs(at.sin_port);
-    assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
-}
-
-static void server_stop(struct server *s)
-{
-    shutdown(s->fd, SHUT_RDWR);
-    pthread_join(s->thread, NULL);
-    close(s->fd);
-}
-
-static void expect_http(struct bench *b, const char *spec, int port, enum cox_code code, const char *expected)
-{
-    char text[300];
-    struct slots_reply *reply;
-    struct cox_slice found;
-
-    snprintf(text, sizeof(text), spec, port);
-    reply = bench_run(
-        b, (struct cox_agent_assign){ .handler = cox_slice_str("http"), .spec_json = cox_slice_str(text) });
-    found = code == COX_CODE_NONE ? reply->result.output : reply->result.message;
-    if (reply->result.code != code || !memmem(found.data, found.len, expected, strlen(expected)))
-        fail_msg("%s: found %s %.*s", text, cox_code_text(reply->result.code), (int)found.len,
-                 (const char *)found.data);
-    slots_reply_free(b->slots, reply);
-}
-
-static void test_http(void **state)
-{
-    struct server server;
-    struct bench b;
-    struct cox_agent_assign hang = { .ref = { 1, 1, { 1, 1 } }, .handler = cox_slice_str("http") };
-    char text[100];
-
-    (void)state;
-    begin(&b);
-    server_start(&server);
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_NONE,
-                "\"json\":{\"a\":1}");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/text\"}", server.port, COX_CODE_NONE,
-                "{\"status\":201,\"headers\":{\"x-odd\":\"a\\\"b\"");
-    expect_http(&b,
-                "{\"method\":\"PUT\",\"url\":\"http://127.0.0.1:%d/"
-                "text\",\"json\":{\"k\":[1]},\"headers\":{\"A-b\":\"c\"}}",
-                server.port, COX_CODE_NONE, "\"body\":\"hi\"");
-    assert_non_null(strstr(server.request, "PUT /text "));
-    assert_non_null(strstr(server.request, "A-b: c\r\n"));
-    assert_non_null(strstr(server.request, "Content-Type: application/json\r\n"));
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/there\"}", server.port, COX_CODE_NONE, "\"status\":200");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/round\"}", server.port, COX_CODE_OUTPUT_INVALID,
-                "redirects");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/away\"}", server.port, COX_CODE_INPUT_INVALID, "rotocol");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/busy\"}", server.port, COX_CODE_UNAVAILABLE, "503: busy");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/none\"}", server.port, COX_CODE_INPUT_INVALID, "404");
-    expect_http(&b, "{\"url\":\"file:///etc/passwd\",\"body\":\"%d\"}", 1, COX_CODE_INPUT_INVALID, "http");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/\\r\\nX: y\"}", 1, COX_CODE_INPUT_INVALID,
-                "control characters");
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/\",\"headers\":{\"A b\":\"c\"}}", 1,
-                COX_CODE_INPUT_INVALID, "names of headers");
-    snprintf(text, sizeof(text), "{\"url\":\"http://127.0.0.1:%d/hang\"}", server.port);
-    hang.spec_json = cox_slice_str(text);
-    slots_start(b.slots, 1, &hang);
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_NONE, "json");
-    slots_kill(b.slots, 1);
-    slots_reply_free(b.slots, bench_reply(&b));
-    server_stop(&server);
-    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_UNAVAILABLE, "http: ");
-    bench_end(&b);
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -686,7 +542,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_workspace_lasts_until_it_is_released),
         cmocka_unit_test(test_a_workspace_goes_when_nobody_uses_it),
         cmocka_unit_test(test_jq),
-        cmocka_unit_test(test_http),
     };
 
     if (argc > 1 && strcmp(argv[1], SLOTS_JQ_ARGUMENT) == 0)

@@ -22,6 +22,7 @@ struct http_call {
     struct cox_buf body;
     struct cox_buf response_headers; /* members of an object, without its braces */
     bool is_json;
+    bool names_type;     /* the request's headers have a Content-Type */
     const char *why_cut; /* why the transfer was given up here; NULL: it was not */
     char error[CURL_ERROR_SIZE];
     struct event *timer; /* refused, or killed */
@@ -127,6 +128,15 @@ static struct cox_slice trim(struct cox_slice s)
     return s;
 }
 
+/* After 303 the answer is elsewhere, to be read: curl would say the method again that it was told to say. */
+static void mind_redirect(struct http_call *c, struct cox_slice line)
+{
+    const uint8_t *space = memchr(line.data, ' ', line.len);
+
+    if (space && line.data + line.len - space >= 4 && memcmp(space, " 303", 4) == 0)
+        curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, NULL);
+}
+
 static size_t on_header(char *data, size_t size, size_t n, void *user)
 {
     struct http_call *c = user;
@@ -138,6 +148,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *user)
         cox_buf_clear(&c->response_headers);
         cox_buf_clear(&c->body);
         c->is_json = false;
+        mind_redirect(c, line);
     }
     if (!colon)
         return size * n;
@@ -327,13 +338,20 @@ static bool read_headers(struct http_call *c, struct cox_slice spec)
         return refuse(c, "http.headers", "an object of strings");
     for (struct cox_json_walk w = cox_json_walk(value); ok && cox_json_next(&w);) {
         struct cox_buf line = { 0 };
+        size_t name_len;
 
         cox_json_unquote(&line, w.key);
+        name_len = line.len;
         ok = is_token(cox_buf_slice(&line)) || refuse(c, "http.headers", "names of headers");
+        c->names_type |= strcasecmp(cox_buf_cstr(&line), "content-type") == 0;
         cox_buf_append_str(&line, ": ");
         ok = ok && read_line(c, w.value, "http.headers", &line);
-        if (ok && line.data[line.len - 2] == ':') /* how curl wants an empty one */
-            line.data[line.len - 2] = ';';
+        while (line.len > name_len + 2 && strchr(" \t", line.data[line.len - 1]))
+            line.len--;
+        if (line.len == name_len + 2) { /* how curl wants an empty one */
+            line.data[name_len] = ';';
+            line.len = name_len + 1;
+        }
         if (ok)
             c->headers = curl_slist_append(c->headers, cox_buf_cstr(&line));
         cox_buf_fini(&line);
@@ -356,6 +374,25 @@ static bool read_url(struct http_call *c, struct cox_slice spec)
     return ok;
 }
 
+/* As browsers and RFC 9110 have it: a POST that is sent elsewhere by 301 or 302 goes on as GET, what curl has
+ * no own way to send goes on as it was, with its body; 303 makes a GET of either. */
+static void set_method(struct http_call *c, const char *method)
+{
+    bool is_post = strcmp(method, "POST") == 0;
+
+    if (c->request.data || is_post) {
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, c->request.data ? (char *)c->request.data : "");
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->request.len);
+    }
+    if (is_post)
+        return;
+    curl_easy_setopt(c->easy, CURLOPT_POSTREDIR, CURL_REDIR_POST_301 | CURL_REDIR_POST_302);
+    if (strcmp(method, "HEAD") == 0)
+        curl_easy_setopt(c->easy, CURLOPT_NOBODY, 1L);
+    else if (c->request.data || strcmp(method, "GET") != 0)
+        curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, method);
+}
+
 static bool read_method(struct http_call *c, struct cox_slice spec)
 {
     static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS" };
@@ -370,13 +407,7 @@ static bool read_method(struct http_call *c, struct cox_slice spec)
         }
     if (has_method)
         return refuse(c, "http.method", "GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS");
-    if (strcmp(method, "HEAD") == 0)
-        curl_easy_setopt(c->easy, CURLOPT_NOBODY, 1L);
-    if (c->request.data)
-        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, c->request.data);
-    if (c->request.data)
-        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->request.len);
-    curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, method);
+    set_method(c, method);
     return true;
 }
 
@@ -386,7 +417,8 @@ static void read_body(struct http_call *c, struct cox_slice spec)
 
     if (cox_json_member(spec, "json", &value)) {
         cox_json_compact(&c->request, value);
-        c->headers = curl_slist_append(c->headers, "Content-Type: application/json");
+        if (!c->names_type)
+            c->headers = curl_slist_append(c->headers, "Content-Type: application/json");
     } else if (cox_json_member(spec, "body", &value) && cox_json_kind(value) != COX_JSON_NULL) {
         cox_buf_reserve(&c->request, 1);
         if (cox_json_kind(value) == COX_JSON_STRING)
@@ -426,6 +458,7 @@ static void set_options(struct http_call *c)
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_LIMIT_MS);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else ending waits for a name server, and all slots */
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "coxswain/" COX_VERSION);
 }
 

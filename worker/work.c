@@ -26,6 +26,7 @@ struct done {
     enum cox_attempt_status status;
     enum cox_code code;
     struct cox_buf message, output;
+    uint32_t n_stores; /* of its output and its parts, under way */
 };
 
 /* Something on its way to the orchestrator's blobs. */
@@ -110,23 +111,25 @@ static void fail(struct work *w, enum cox_code code, struct cox_slice message)
 
 /* ---------------------------------------------------------------- tell */
 
-static struct cox_agent_item_result *item_results(const struct work *w)
+/* Of an item whose output is still on its way when the batch is stopped nothing is said: it has none. */
+static struct cox_agent_item_result *item_results(const struct work *w, size_t *ret_n)
 {
     struct cox_agent_item_result *items = cox_calloc(w->n_done, sizeof(*items));
 
-    for (size_t i = 0; i < w->n_done; i++)
-        items[i] = (struct cox_agent_item_result){ .index = w->done[i].index,
-                                                   .status = w->done[i].status,
-                                                   .code = w->done[i].code,
-                                                   .message = cox_buf_slice(&w->done[i].message),
-                                                   .output = cox_buf_slice(&w->done[i].output) };
+    for (const struct done *d = w->done; d < w->done + w->n_done; d++)
+        if (d->n_stores == 0)
+            items[(*ret_n)++] = (struct cox_agent_item_result){ .index = d->index,
+                                                                .status = d->status,
+                                                                .code = d->code,
+                                                                .message = cox_buf_slice(&d->message),
+                                                                .output = cox_buf_slice(&d->output) };
     return items;
 }
 
 static void tell(struct work *w)
 {
     struct cox_agent_result result = { .code = w->code, .message = cox_buf_slice(&w->message) };
-    struct cox_agent_item_result *items = is_batch(w) ? item_results(w) : NULL;
+    struct cox_agent_item_result *items = is_batch(w) ? item_results(w, &result.n_items) : NULL;
     const struct done *only = !is_batch(w) && w->n_done > 0 ? &w->done[0] : NULL;
 
     w->ended = true;
@@ -145,7 +148,6 @@ static void tell(struct work *w)
         result.continuation_json = cox_buf_slice(&w->continuation);
     }
     result.items = items;
-    result.n_items = items ? w->n_done : 0;
     result.blobs = w->blobs;
     result.n_blobs = w->n_blobs;
     result.has_exit_code = w->has_exit_code;
@@ -160,6 +162,7 @@ static void tell(struct work *w)
 }
 
 static void proceed(struct work *w);
+static void fit_output(struct work *w, struct done *d);
 
 /* ---------------------------------------------------------------- keep */
 
@@ -199,6 +202,21 @@ static void place(struct work *w, const struct store *s)
     }
 }
 
+/* What cannot be stored fails what it is of: an item, or all of it. */
+static void lose(struct work *w, struct done *d, enum cox_code code, struct cox_slice message)
+{
+    if (d)
+        cox_buf_fini(&d->output);
+    if (!d || !is_batch(w)) {
+        fail(w, code, message);
+        return;
+    }
+    cox_buf_clear(&d->message);
+    cox_buf_append_slice(&d->message, message);
+    d->code = code;
+    d->status = COX_ATTEMPT_FAILED;
+}
+
 static void fail_store(struct work *w, const struct store *s)
 {
     const struct courier_job *job = s->job;
@@ -212,15 +230,7 @@ static void fail_store(struct work *w, const struct store *s)
     }
     cox_buf_printf(&message, "cannot store %s: ", s->done ? "the output" : "an artifact");
     cox_buf_append_slice(&message, cox_buf_slice(&job->message));
-    if (s->done && is_batch(w)) {
-        cox_buf_clear(&s->done->output);
-        cox_buf_clear(&s->done->message);
-        cox_buf_append_slice(&s->done->message, cox_buf_slice(&message));
-        s->done->code = job->code;
-        s->done->status = COX_ATTEMPT_FAILED;
-    } else {
-        fail(w, job->code, cox_buf_slice(&message));
-    }
+    lose(w, s->done, job->code, cox_buf_slice(&message));
     cox_buf_fini(&message);
 }
 
@@ -243,6 +253,8 @@ static void on_stored(struct courier_job *job, void *user)
         place(w, s);
     else
         fail_store(w, s);
+    if (s->done && --s->done->n_stores == 0 && s->what != OUTCOME_OUTPUT)
+        fit_output(w, s->done);
     for (size_t i = 0; i < w->n_stores; i++)
         if (w->stores[i] == s)
             w->stores[i] = w->stores[--w->n_stores];
@@ -260,11 +272,13 @@ static void store(struct work *w, int fd, struct done *done, enum outcome_file w
     if (!w->host->courier) {
         close(fd);
         cox_buf_fini(&name);
-        if (done && what != OUTCOME_OUTPUT)
-            return;
-        fail(w, COX_CODE_UNAVAILABLE, cox_slice_str("this worker has nowhere to store large values"));
+        if (!done || what == OUTCOME_OUTPUT)
+            lose(w, done, COX_CODE_UNAVAILABLE,
+                 cox_slice_str("this worker has nowhere to store large values"));
         return;
     }
+    if (done)
+        done->n_stores++;
     s = COX_NEW(struct store);
     *s = (struct store){ .work = w, .done = done, .what = what, .name = name };
     s->job = courier_job(w->host->courier, COURIER_STORE);
@@ -283,7 +297,7 @@ static void store_output(struct work *w, struct done *d)
     int fd = outcome_file(w->host->dir);
 
     if (fd < 0 || !outcome_write(fd, cox_buf_slice(&d->output))) {
-        fail(w, COX_CODE_UNAVAILABLE,
+        lose(w, d, COX_CODE_UNAVAILABLE,
              cox_slice_str("cannot keep the output: the worker's disk is not writable"));
         if (fd >= 0)
             close(fd);
@@ -300,6 +314,15 @@ static bool is_too_long(const struct work *w, size_t len)
     return len > COX_ITEM_OUTPUT_LEN_MAX || (w->inline_len > WORK_INLINE_LEN_MAX && len > WORK_SMALL_LEN_MAX);
 }
 
+/* Once its parts have their places in it. */
+static void fit_output(struct work *w, struct done *d)
+{
+    if (is_too_long(w, d->output.len))
+        store_output(w, d);
+    else
+        w->inline_len += d->output.len;
+}
+
 static void keep_large(struct work *w, struct done *d, struct outcome *o)
 {
     for (enum outcome_file what = 0; what < OUTCOME_FILE_NR; what++)
@@ -307,10 +330,8 @@ static void keep_large(struct work *w, struct done *d, struct outcome *o)
             store(w, o->files[what], d, what, (struct cox_buf){ 0 });
             o->files[what] = -1;
         }
-    if (is_too_long(w, d->output.len))
-        store_output(w, d);
-    else
-        w->inline_len += d->output.len;
+    if (d->n_stores == 0)
+        fit_output(w, d);
 }
 
 /* One file of the working directory; false when it is not there. */
@@ -414,6 +435,8 @@ static void on_done(struct call *call, struct outcome *o)
         keep_large(w, d, o);
     } else if (!is_batch(w)) {
         w->n_done++;
+        if (is_too_long(w, d->output.len)) /* nobody stores it any more, and no message holds it */
+            cox_buf_fini(&d->output);
     } else {
         cox_buf_fini(&d->message);
         cox_buf_fini(&d->output);
@@ -429,14 +452,6 @@ static void on_call_log(struct call *call, enum livelog_stream stream, struct co
 
     livelog_append(&w->log, stream, data);
     work_log_more(w);
-}
-
-static struct cox_slice bundle_input(struct cox_slice spec)
-{
-    struct cox_slice input = cox_slice_str("null");
-
-    cox_json_member(spec, "input", &input);
-    return input;
 }
 
 static void start_call(struct work *w)
@@ -455,8 +470,8 @@ static void start_call(struct work *w)
     if (!w->started_ns)
         w->started_ns = cox_clock_mono_ns();
     w->item_timed_out = false;
-    if (cox_slice_is(w->assign.handler, "bundle"))
-        input = bundle_input(args.spec);
+    if (cox_slice_is(w->assign.handler, "bundle") && !cox_json_member(args.spec, "input", &input))
+        input = cox_slice_str("null");
     if (w->program)
         w->call = pool_call(w->host->pool, w->program, &args, input, on_done, on_call_log, w);
     else if (cox_slice_is(w->assign.handler, "http"))
@@ -526,12 +541,6 @@ void work_kill(struct work *w)
 
 /* ---------------------------------------------------------------- prepare */
 
-static void hold(struct work *w, struct cache_entry *entry)
-{
-    w->held = cox_realloc(w->held, w->n_held + 1, sizeof(struct cache_entry *));
-    w->held[w->n_held++] = entry;
-}
-
 static void on_fetched(struct courier_job *job, void *user)
 {
     struct work *w = user;
@@ -546,7 +555,8 @@ static void on_fetched(struct courier_job *job, void *user)
     if (job->code != COX_CODE_NONE) {
         fail(w, job->code, cox_buf_slice(&job->message));
     } else {
-        hold(w, job->entry);
+        w->held = cox_realloc(w->held, w->n_held + 1, sizeof(struct cache_entry *));
+        w->held[w->n_held++] = job->entry;
         if (job->kind == COURIER_FETCH_BUNDLE)
             w->bundle_dir = cache_path(job->entry);
         job->entry = NULL;

@@ -131,6 +131,13 @@ doc '{"big":{"run":{"argv":["seq","1","100000"]}},"use":{"run":{"argv":["wc","-l
     '{"n":"${{ steps.use.output.stdout }}","size":"${{ steps.big.output.stdout_blob.size }}"}'
 check_equal "long output, whole on another step's standard input" '{"n":"100000\n","size":588895}' \
     "$(run "$scenario_dir/task.json")"
+doc '{"m":{"map":{"over":"${{ [1,2,3,4,5] }}","as":"x","batch":3},"run":{"argv":["sh","-c","yes | head -c 70000"]}},
+      "one":{"jq":{"program":".[4]","input":"${{ steps.m.output }}"}},
+      "use":{"run":{"argv":["sh","-c","REF=${REF#*sha256:}; cat $COX_BLOBS/${REF%%[!0-9a-f]*}"],"output":"json",
+                    "env":{"REF":"${{ steps.one.output }}"}}},
+      "end":{"run":{"argv":["wc","-c"],"stdin":"${{ steps.use.output.stdout_blob }}"}}}' \
+    '{"n":"${{ steps.end.output.stdout }}","items":"${{ size(steps.m.output) }}"}'
+check_equal "long output of a map's items" '{"n":"70000\n","items":5}' "$(run "$scenario_dir/task.json")"
 cp "$scenario_root/docs/examples/python/words.yaml" "$scenario_dir/bundled.yaml"
 sed -i 's/word_count@1/.\/tools\/word_count/; s/json_diff@2/.\/tools\/json_diff@2/; s/^name: words/name: words\nbundle: .\/python/' \
     "$scenario_dir/bundled.yaml"

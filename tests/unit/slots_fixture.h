@@ -27,6 +27,7 @@ struct bench {
     struct slots *slots;
     int replied; /* eventfd */
     int64_t workspace_ttl_ms;
+    bool with_blobs;
 };
 
 static inline void bench_on_reply(void *user)
@@ -73,6 +74,7 @@ static inline void bench_start(struct bench *b)
                                                           .boot_id = "b1",
                                                           .catalogue = b->catalogue,
                                                           .self = "/proc/self/exe",
+                                                          .with_blobs = b->with_blobs,
                                                           .workspace_ttl_ms = b->workspace_ttl_ms,
                                                           .on_reply = bench_on_reply,
                                                           .user = b },

@@ -5,10 +5,11 @@
 #include "jq_program.h"
 
 #include "cox/json.h"
+#include "cox/rpc.h"
 
 static const char trial[] =
     "#!/usr/bin/env python3\n"
-    "import json, os, sys, time\n"
+    "import json, os, signal, sys, time\n"
     "if '--describe' in sys.argv:\n"
     "    print(json.dumps({'name': 'trial', 'version': '3.1.0', 'description': 'tries',\n"
     "        'input_schema': {'type': 'object', 'required': ['do'], 'properties': {'do': {'type': "
@@ -23,12 +24,14 @@ static const char trial[] =
     "    if do == 'exit': sys.exit(3)\n"
     "    if do == 'end': sys.exit(0)\n"
     "    if do == 'sleep': time.sleep(1000)\n"
+    "    if do == 'late': signal.pthread_sigmask(0, [15]); print('now', file=sys.stderr, flush=True); "
+    "signal.sigwait([15])\n"
     "    a = {'output': {'n': n, 'pid': os.getpid(), 'context': c['context']}}\n"
     "    if do == 'number': a = {'output': 5}\n"
     "    if do == 'error': a = {'error': i['error']}\n"
     "    if do == 'again': a = {'continue': {'steps': {'a': {}}, 'state': 7}}\n"
     "    if do == 'both': a = {'output': 'x', 'error': {}}\n"
-    "    if do == 'big': a = {'output': 'x' * i['n']}\n"
+    "    if do in ('big', 'late'): a = {'output': 'x' * i['n']}\n"
     "    if do == 'garbage': print('not json', flush=True)\n"
     "    elif do == 'other': print(json.dumps({'id': 'x', 'output': 'y'}), flush=True)\n"
     "    else: print(json.dumps({'id': c['id'], **a}), flush=True)\n";
@@ -431,6 +434,76 @@ static void test_a_process_that_did_not_read_its_call_gets_no_other(void **state
     bench_end(&b);
 }
 
+static void await_log(struct bench *b, const char *text)
+{
+    bool here = false;
+
+    while (!here) {
+        struct slots_reply *reply = bench_reply(b);
+
+        assert_int_equal(reply->kind, SLOTS_LOG);
+        here = strstr(cox_buf_cstr(&reply->bytes), text) != NULL;
+        slots_reply_free(b->slots, reply);
+    }
+}
+
+/* No message would hold it, and nobody stores it any more. */
+static void test_a_killed_call_leaves_no_long_output(void **state)
+{
+    struct bench b;
+    struct cox_agent_assign assign = asks("{\"do\":\"late\",\"n\":3000000}");
+    struct slots_reply *reply;
+
+    (void)state;
+    begin(&b);
+    assign.ref = (struct cox_ref){ 1, 1, { 1, 1 } };
+    slots_start(b.slots, 0, &assign);
+    slots_log(b.slots, 0, true);
+    await_log(&b, "now");
+    slots_kill(b.slots, 0);
+    reply = bench_reply(&b);
+    assert_int_equal(reply->kind, SLOTS_ENDED);
+    assert_int_equal(reply->result.status, COX_ATTEMPT_FAILED);
+    assert_int_equal(reply->result.output.len, 0);
+    slots_reply_free(b.slots, reply);
+    bench_end(&b);
+}
+
+/* An item without the output that it had would be taken for done. */
+static void test_a_killed_batch_says_nothing_of_what_is_not_stored(void **state)
+{
+    static const struct cox_agent_item items[] = {
+        { 0, { (const uint8_t *)"{\"do\":\"big\",\"n\":3}", 18 } },
+        { 1, { (const uint8_t *)"{\"do\":\"big\",\"n\":100000}", 23 } },
+        { 2, { (const uint8_t *)"{\"do\":\"sleep\"}", 14 } },
+    };
+    struct cox_agent_assign assign = {
+        .ref = { 1, 1, { 1, 1 } }, .handler = cox_slice_str("trial@3"), .items = items, .n_items = 3
+    };
+    struct bench b;
+    struct slots_reply *reply;
+
+    (void)state;
+    cox_rpc_init();
+    bench_begin(&b);
+    b.with_blobs = true;
+    bench_write(&b, "trial@3", trial);
+    bench_start(&b);
+    slots_aim(b.slots, "127.0.0.1:1"); /* nobody is there: storing takes its time */
+    slots_start(b.slots, 0, &assign);
+    slots_log(b.slots, 0, true);
+    await_log(&b, "doing sleep");
+    slots_kill(b.slots, 0);
+    reply = bench_reply(&b);
+    assert_int_equal(reply->kind, SLOTS_ENDED);
+    assert_int_equal(reply->result.n_items, 1);
+    assert_int_equal(reply->result.items[0].index, 0);
+    assert_true(cox_slice_is(reply->result.items[0].output, "\"xxx\""));
+    slots_reply_free(b.slots, reply);
+    bench_end(&b);
+    cox_rpc_fini();
+}
+
 static void expect_stdout(struct bench *b, const char *task, const char *workspace, const char *command,
                           const char *expected)
 {
@@ -539,6 +612,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_descriptions_are_left_out),
         cmocka_unit_test(test_a_program_without_serve_is_run_for_each_call),
         cmocka_unit_test(test_a_process_that_did_not_read_its_call_gets_no_other),
+        cmocka_unit_test(test_a_killed_call_leaves_no_long_output),
+        cmocka_unit_test(test_a_killed_batch_says_nothing_of_what_is_not_stored),
         cmocka_unit_test(test_a_workspace_lasts_until_it_is_released),
         cmocka_unit_test(test_a_workspace_goes_when_nobody_uses_it),
         cmocka_unit_test(test_jq),

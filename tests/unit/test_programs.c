@@ -504,6 +504,38 @@ static void test_a_killed_batch_says_nothing_of_what_is_not_stored(void **state)
     cox_rpc_fini();
 }
 
+/* What a service remembers of one item it must not take for another's. */
+static void test_an_item_has_a_name_of_its_own(void **state)
+{
+    static const struct cox_agent_item items[] = {
+        { 4, { (const uint8_t *)"{\"argv\":[\"sh\",\"-c\",\"echo $COX_STEP $COX_IDEMPOTENCY_KEY\"]}", 58 } },
+    };
+    static const struct cox_agent_item calls[] = { { 17, { (const uint8_t *)"{\"do\":\"echo\"}", 13 } } };
+    struct cox_agent_assign assign = { .handler = cox_slice_str("run"),
+                                       .step_name = cox_slice_str("scan"),
+                                       .idempotency_key = cox_slice_str("k/scan"),
+                                       .items = items,
+                                       .n_items = 1 };
+    struct cox_slice context, value;
+    struct bench b;
+    struct slots_reply *reply;
+
+    (void)state;
+    begin(&b);
+    reply = bench_run(&b, assign);
+    assert_true(cox_json_member(reply->result.items[0].output, "stdout", &value));
+    assert_true(cox_slice_is(value, "\"scan[4] k/scan[4]\\n\""));
+    slots_reply_free(b.slots, reply);
+    assign.handler = cox_slice_str("trial@3");
+    assign.items = calls;
+    reply = bench_run(&b, assign);
+    assert_true(cox_json_member(reply->result.items[0].output, "context", &context));
+    assert_true(cox_json_member(context, "step", &value) && cox_slice_is(value, "\"scan[17]\""));
+    assert_true(cox_json_member(context, "idempotency_key", &value) && cox_slice_is(value, "\"k/scan[17]\""));
+    slots_reply_free(b.slots, reply);
+    bench_end(&b);
+}
+
 static void expect_stdout(struct bench *b, const char *task, const char *workspace, const char *command,
                           const char *expected)
 {
@@ -614,6 +646,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_process_that_did_not_read_its_call_gets_no_other),
         cmocka_unit_test(test_a_killed_call_leaves_no_long_output),
         cmocka_unit_test(test_a_killed_batch_says_nothing_of_what_is_not_stored),
+        cmocka_unit_test(test_an_item_has_a_name_of_its_own),
         cmocka_unit_test(test_a_workspace_lasts_until_it_is_released),
         cmocka_unit_test(test_a_workspace_goes_when_nobody_uses_it),
         cmocka_unit_test(test_jq),

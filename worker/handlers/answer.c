@@ -14,6 +14,16 @@ static void put_member(struct cox_buf *out, const char *name, struct cox_slice t
     cox_json_quote(out, text);
 }
 
+static void put_own(struct cox_buf *out, const char *name, const struct call_args *args,
+                    struct cox_slice of_step)
+{
+    struct cox_buf own = { 0 };
+
+    call_put_own(&own, args, of_step);
+    put_member(out, name, cox_buf_slice(&own));
+    cox_buf_fini(&own);
+}
+
 void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args)
 {
     const struct cox_agent_assign *assign = args->assign;
@@ -22,8 +32,8 @@ void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const 
     cox_json_compact(out, input.len > 0 ? input : cox_slice_str("null"));
     cox_buf_printf(out, ",\"context\":{\"attempt\":%u", assign->attempt);
     put_member(out, "task_id", assign->task_id);
-    put_member(out, "step", assign->step_name);
-    put_member(out, "idempotency_key", assign->idempotency_key);
+    put_own(out, "step", args, assign->step_name);
+    put_own(out, "idempotency_key", args, assign->idempotency_key);
     put_member(out, "workspace", cox_slice_str(args->dir));
     if (args->bundle_dir)
         put_member(out, "bundle", cox_slice_str(args->bundle_dir));

@@ -19,6 +19,10 @@ struct call_args {
     const uint32_t *index;                 /* of an item; NULL: none */
 };
 
+/* Appends what is named for the step, its address or its idempotency key, as this call's own: an item's has
+ * its index, for each item is an effect of its own. */
+void call_put_own(struct cox_buf *out, const struct call_args *args, struct cox_slice of_step);
+
 /* Bytes that are too many for a result: files without a name, -1 for none. Closed by outcome_fini. */
 enum outcome_file { OUTCOME_STDOUT, OUTCOME_STDERR, OUTCOME_OUTPUT, OUTCOME_FILE_NR };
 

@@ -8,6 +8,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+void call_put_own(struct cox_buf *out, const struct call_args *args, struct cox_slice of_step)
+{
+    cox_buf_append_slice(out, of_step);
+    if (args->index)
+        cox_buf_printf(out, "[%u]", *args->index);
+}
+
 void outcome_init(struct outcome *o)
 {
     *o = (struct outcome){ .files = { -1, -1, -1 } };

@@ -120,6 +120,17 @@ static char *dup_slice(struct cox_arena *arena, struct cox_slice s)
     return cox_arena_dup(arena, s.data, s.len);
 }
 
+static char *dup_own(struct cox_arena *arena, const struct call_args *args, struct cox_slice of_step)
+{
+    struct cox_buf own = { 0 };
+    char *copy;
+
+    call_put_own(&own, args, of_step);
+    copy = dup_slice(arena, cox_buf_slice(&own));
+    cox_buf_fini(&own);
+    return copy;
+}
+
 size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret)
 {
     struct reader r = { .arena = arena };
@@ -136,10 +147,10 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     cox_free(inherited);
     snprintf(number, sizeof(number), "%u", assign->attempt);
     put_env(&r, envp, &n, "COX_TASK_ID", dup_slice(arena, assign->task_id));
-    put_env(&r, envp, &n, "COX_STEP", dup_slice(arena, assign->step_name));
+    put_env(&r, envp, &n, "COX_STEP", dup_own(arena, args, assign->step_name));
     put_env(&r, envp, &n, "COX_ATTEMPT", number);
     put_env(&r, envp, &n, "COX_WORKSPACE", args->dir);
-    put_env(&r, envp, &n, "COX_IDEMPOTENCY_KEY", dup_slice(arena, assign->idempotency_key));
+    put_env(&r, envp, &n, "COX_IDEMPOTENCY_KEY", dup_own(arena, args, assign->idempotency_key));
     if (args->bundle_dir)
         put_env(&r, envp, &n, "COX_BUNDLE", args->bundle_dir);
     if (args->blobs_dir)

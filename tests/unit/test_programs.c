@@ -22,6 +22,7 @@ static const char trial[] =
     "    print('doing', do, file=sys.stderr, flush=True)\n"
     "    if do == 'crash': os.kill(os.getpid(), 9)\n"
     "    if do == 'exit': sys.exit(3)\n"
+    "    if do == 'mute': os.close(1); time.sleep(1000)\n"
     "    if do == 'end': sys.exit(0)\n"
     "    if do == 'sleep': time.sleep(1000)\n"
     "    if do == 'late': signal.pthread_sigmask(0, [15]); print('now', file=sys.stderr, flush=True); "
@@ -103,6 +104,8 @@ static void test_what_breaks_is_started_anew(void **state)
     pid_of_call(&b, 1);
     expect_failure(&b, "{\"do\":\"exit\"}", COX_CODE_EXIT_NONZERO, "exited with code 3");
     expect_failure(&b, "{\"do\":\"end\"}", COX_CODE_OUTPUT_INVALID, "ended without an answer");
+    expect_failure(&b, "{\"do\":\"mute\"}", COX_CODE_EXIT_NONZERO,
+                   "closed its standard output, then was killed");
     expect_failure(&b, "{\"do\":\"garbage\"}", COX_CODE_OUTPUT_INVALID, "no JSON: column 1");
     pid_of_call(&b, 1);
     expect_failure(&b, "{\"do\":\"other\"}", COX_CODE_OUTPUT_INVALID, "expected its \"id\"");
@@ -403,34 +406,66 @@ static void test_a_program_without_serve_is_run_for_each_call(void **state)
     bench_end(&b);
 }
 
-/* What it has not read would be taken for the beginning of the next call. */
+/* Answers when it has read the first of its call, then stays. */
+#define HASTY(before)                                                                                        \
+    "#!/bin/sh\n"                                                                                            \
+    "case $1 in --describe) echo '{}'; exit;; esac\n"                                                        \
+    "head=$(dd bs=64 count=1 2>/dev/null)\n"                                                                 \
+    "id=${head#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n" before                                                  \
+    "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":1}\"\n"                                                   \
+    "exec sleep 1000\n"
+
+/* What it has not read would be taken for the beginning of the next call, if it could still be asked. */
 static void test_a_process_that_did_not_read_its_call_gets_no_other(void **state)
 {
+    static const char *const names[] = { "hasty@1", "deaf@1" };
     struct bench b;
     struct cox_buf input = { 0 };
 
     (void)state;
     bench_begin(&b);
-    bench_write(&b, "hasty",
-                "#!/bin/sh\n"
-                "case $1 in --describe) echo '{}'; exit;; esac\n"
-                "head=$(dd bs=64 count=1 2>/dev/null)\n"
-                "id=${head#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"
-                "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":1}\"\n"
-                "exec sleep 1000\n");
+    bench_write(&b, "hasty", HASTY(""));
+    bench_write(&b, "deaf", HASTY("exec <&-; sleep 0.1\n"));
     bench_start(&b);
     cox_put_u8(&input, '"');
     for (int i = 0; i < 300000; i++)
         cox_put_u8(&input, 'x');
     cox_put_u8(&input, '"');
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         struct slots_reply *reply =
-            bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str("hasty@1"),
+            bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str(names[i / 2]),
                                                      .spec_json = cox_buf_slice(&input) });
         assert_int_equal(reply->result.status, COX_ATTEMPT_SUCCEEDED);
         slots_reply_free(b.slots, reply);
     }
     cox_buf_fini(&input);
+    bench_end(&b);
+}
+
+/* It ends between two calls, and the second is on its way before that is seen. */
+static void test_a_call_that_nobody_began_is_begun_anew(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_begin(&b);
+    bench_write(&b, "tired",
+                "#!/bin/sh\n"
+                "case $1 in --describe) echo '{\"serve\":true}'; exit;; esac\n"
+                "read -r head\n"
+                "id=${head#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"
+                "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":$$}\"\n"
+                "sleep 0.3\n");
+    bench_start(&b);
+    for (int i = 0; i < 3; i++) {
+        struct slots_reply *reply =
+            bench_run(&b, (struct cox_agent_assign){ .handler = cox_slice_str("tired@1"),
+                                                     .spec_json = cox_slice_str("0") });
+        if (reply->result.status != COX_ATTEMPT_SUCCEEDED)
+            fail_msg("call %d: %.*s", i, (int)reply->result.message.len,
+                     (const char *)reply->result.message.data);
+        slots_reply_free(b.slots, reply);
+    }
     bench_end(&b);
 }
 
@@ -644,6 +679,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_descriptions_are_left_out),
         cmocka_unit_test(test_a_program_without_serve_is_run_for_each_call),
         cmocka_unit_test(test_a_process_that_did_not_read_its_call_gets_no_other),
+        cmocka_unit_test(test_a_call_that_nobody_began_is_begun_anew),
         cmocka_unit_test(test_a_killed_call_leaves_no_long_output),
         cmocka_unit_test(test_a_killed_batch_says_nothing_of_what_is_not_stored),
         cmocka_unit_test(test_an_item_has_a_name_of_its_own),

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -58,6 +59,7 @@ struct process {
     bool leaving; /* no call any more */
     bool idle;
     bool exited;
+    bool unread; /* it closed its input, and had read nothing of the call */
 };
 
 struct program_call {
@@ -71,8 +73,9 @@ struct program_call {
     struct cox_arena arena; /* environment of a process for this call alone */
     char **envp;
     const char *dir;
-    struct event *timer; /* refused: the answer; killed, or answered by a program of one call: the end */
+    struct event *timer; /* refused: the answer; killed, silent, or answered by one of one call: the end */
     bool killing;
+    bool silent;  /* killed because no answer could come */
     bool is_item; /* of a map */
     bool answered;
     uint64_t cpu_before_us;
@@ -197,14 +200,14 @@ static void keep_log(struct program_call *c, const struct process *p)
     cox_buf_append_str(out, "}");
 }
 
-/* Its process stays if it may be asked again: not while a part of the line is in the pipe and the rest is
- * not, which the next one would be taken for. */
+/* Its process stays if it may be asked again: not without the pipes for that, nor while a part of the line
+ * is in one and the rest is not, which the next one would be taken for. */
 static void end_call(struct program_call *c, bool reusable)
 {
     struct process *p = c->process;
     uint64_t cpu_us = cpu_used_us(p->pid);
 
-    reusable = reusable && c->line_at == c->line.len;
+    reusable = reusable && c->line_at == c->line.len && p->in.fd >= 0 && p->out.fd >= 0;
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)
         c->outcome.cpu_us = cpu_us - c->cpu_before_us;
@@ -239,37 +242,57 @@ static bool refuses_to_serve(const struct process *p, const struct program_call 
            p->n_calls == 1 && !c->program->serves && !c->killing && p->line.len == 0;
 }
 
+/* Is every byte that the call has sent to it still in the pipe? */
+static bool is_unread(const struct process *p)
+{
+    int n = 0;
+
+    if (p->in.fd < 0)
+        return p->unread;
+    return ioctl(p->in.fd, FIONREAD, &n) == 0 && (size_t)n == p->call->line_at;
+}
+
+/* One that was warm may end between two calls, and be given the second before that is seen: it knows nothing
+ * of it. */
+static bool ended_before(const struct process *p, const struct program_call *c)
+{
+    return p->n_calls > 1 && !c->killing && p->line.len == 0 && is_unread(p);
+}
+
 /* The process has ended and did not answer. */
 static void on_crash(struct process *p)
 {
     struct program_call *c = p->call;
     siginfo_t info = { 0 };
     int status;
-    bool again;
+    bool refuses, again;
 
     waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOWAIT);
     status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f;
-    again = refuses_to_serve(p, c, status);
+    refuses = refuses_to_serve(p, c, status);
+    again = refuses || ended_before(p, c);
     c->process = NULL;
     if (!again && status == 0) {
         c->outcome.code = COX_CODE_OUTPUT_INVALID;
         outcome_say(&c->outcome, cox_slice_str("the program ended without an answer"));
     } else if (!again) {
         c->outcome.code = COX_CODE_EXIT_NONZERO;
+        if (c->silent)
+            cox_buf_append_str(&c->outcome.message, "the program closed its standard output, then was ");
         run_failure_message(&c->outcome.message, status, tail_slice(&p->stderr_tail));
         c->outcome.has_exit_code = true;
         c->outcome.exit_code = run_exit_code(status);
     }
     if (!again)
         keep_log(c, p);
-    destroy_process(p, &c->outcome);
+    destroy_process(p, again ? NULL : &c->outcome);
     c->outcome.cpu_us -= c->cpu_before_us < c->outcome.cpu_us ? c->cpu_before_us : 0;
-    if (again) {
+    if (refuses)
         atomic_store(&c->program->once, true);
+    if (again)
         serve(c);
-    } else {
+    else
         tell(c);
-    }
 }
 
 /* ---------------------------------------------------------------- pipes */
@@ -299,10 +322,11 @@ static void read_logs(struct process *p)
         ;
 }
 
-/* Takes the answer when its line is whole; true when that was it, and `p` may be gone. */
-static bool take_line(struct process *p, bool at_end)
+/* Takes the answer when its line is whole; true when that was it, and `p` may be gone. No line ends before
+ * `from`. */
+static bool take_line(struct process *p, size_t from, bool at_end)
 {
-    uint8_t *end = p->line.len > 0 ? memchr(p->line.data, '\n', p->line.len) : NULL;
+    uint8_t *end = p->line.len > from ? memchr(p->line.data + from, '\n', p->line.len - from) : NULL;
     size_t len = end ? (size_t)(end - p->line.data) : p->line.len;
     struct cox_buf line;
 
@@ -318,6 +342,14 @@ static bool take_line(struct process *p, bool at_end)
     return true;
 }
 
+/* It will not say anything more. Most often it is ending; when it is not, nothing else would end its call. */
+static void on_silence(struct process *p)
+{
+    close_channel(&p->out);
+    if (p->call && !p->call->answered && !p->call->killing)
+        start_timer(p->call->timer, POOL_KILL_GRACE_MS);
+}
+
 static void on_out(evutil_socket_t fd, short what, void *arg)
 {
     struct process *p = arg;
@@ -327,17 +359,14 @@ static void on_out(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
-        close_channel(&p->out); /* its end decides */
+    if (n <= 0)
+        on_silence(p);
+    if (p->idle) /* it speaks without being asked, or never will again */
+        dismiss(p);
+    if (!p->call || n <= 0)
         return;
-    }
-    if (!p->call) {
-        if (p->idle) /* it speaks without being asked */
-            dismiss(p);
-        return;
-    }
     cox_buf_append(&p->line, host->read_buf, (size_t)n);
-    if (take_line(p, false) || p->line.len <= POOL_LINE_LEN_MAX)
+    if (take_line(p, p->line.len - (size_t)n, false) || p->line.len <= POOL_LINE_LEN_MAX)
         return;
     p->call->outcome.code = COX_CODE_OUTPUT_TOO_LARGE;
     outcome_say(&p->call->outcome, cox_slice_str("the program's answer is longer than 64 MiB"));
@@ -366,10 +395,12 @@ static void on_in(evutil_socket_t fd, short what, void *arg)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     c->line_at += n > 0 ? (size_t)n : 0;
-    if (c->line_at == c->line.len || n < 0) {
+    if (n < 0) { /* it does not read: its end will tell */
+        p->unread = is_unread(p);
+        close_channel(&p->in);
+    } else if (c->line_at == c->line.len) {
         event_del(p->in.event);
-        c->line_at = c->line.len;
-        if (p->once || n < 0) /* it does not read: its end will tell */
+        if (p->once)
             close_channel(&p->in);
     }
 }
@@ -394,7 +425,7 @@ static void on_exit_event(evutil_socket_t fd, short what, void *arg)
         cox_buf_append(&p->line, host->read_buf, (size_t)n);
     read_logs(p);
     p->exited = true;
-    if (take_line(p, true))
+    if (take_line(p, 0, true))
         return;
     if (c->answered)
         end_call(c, false);
@@ -565,8 +596,10 @@ static void on_call_timer(evutil_socket_t fd, short what, void *arg)
         tell(c);
     else if (c->answered)
         end_call(c, false);
-    else
+    else {
+        c->silent = !c->killing;
         kill(-c->process->pid, SIGKILL); /* its exit ends the call */
+    }
 }
 
 static void kill_call(struct call *call)

@@ -3,6 +3,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/err.h"
 #include "cox/base/list.h"
+#include "cox/base/log.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -51,34 +52,41 @@ static DIR *open_dir_at(int at, const char *name)
     return d;
 }
 
+/* Moves a directory up to `top`; false when it cannot be moved. */
+static bool move_up(int from, const char *name, int top, unsigned *n_names)
+{
+    char moved[32];
+
+    do
+        snprintf(moved, sizeof(moved), ".moved-%u", (*n_names)++);
+    while (faccessat(top, moved, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+    if (renameat(from, name, top, moved) == 0)
+        return true;
+    return errno == EACCES && fchmodat(from, name, 0700, 0) == 0 && renameat(from, name, top, moved) == 0;
+}
+
 /* Empties the directory `name` of `top`, moving the directories that it holds, unless empty, up to `top`:
- * so the tree gets flat instead of the stack getting deep. */
-static void empty_dir(int top, const char *name, unsigned *n_moved)
+ * so the tree gets flat instead of the stack getting deep. True when anything of it went. */
+static bool empty_dir(int top, const char *name, unsigned *n_names)
 {
     DIR *d = open_dir_at(top, name);
     struct dirent *e;
-    char moved[32];
+    bool progress = false;
 
     if (!d)
-        return;
+        return false;
     fchmod(dirfd(d), 0700);
-    while ((e = readdir(d)) != NULL) {
-        if (is_dot(e->d_name) || unlinkat(dirfd(d), e->d_name, 0) == 0)
-            continue;
-        if (unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) == 0)
-            continue;
-        do
-            snprintf(moved, sizeof(moved), ".moved-%u", (*n_moved)++);
-        while (faccessat(top, moved, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
-        if (renameat(dirfd(d), e->d_name, top, moved) != 0 && errno == EACCES &&
-            fchmodat(dirfd(d), e->d_name, 0700, 0) == 0)
-            (void)!renameat(dirfd(d), e->d_name, top, moved);
-    }
+    while ((e = readdir(d)) != NULL)
+        if (!is_dot(e->d_name))
+            progress |= unlinkat(dirfd(d), e->d_name, 0) == 0 ||
+                        unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) == 0 ||
+                        move_up(dirfd(d), e->d_name, top, n_names);
     closedir(d);
+    return progress;
 }
 
 /* One pass over `path`; true when it removed or moved anything, so that another may be of use. */
-static bool sweep(const char *path, unsigned *n_moved)
+static bool sweep(const char *path, unsigned *n_names)
 {
     DIR *d = open_dir_at(AT_FDCWD, path);
     struct dirent *e;
@@ -88,16 +96,14 @@ static bool sweep(const char *path, unsigned *n_moved)
         return false;
     fchmod(dirfd(d), 0700);
     while ((e = readdir(d)) != NULL) {
-        unsigned before = *n_moved;
-
         if (is_dot(e->d_name))
             continue;
         if (unlinkat(dirfd(d), e->d_name, 0) == 0) {
             progress = true;
             continue;
         }
-        empty_dir(dirfd(d), e->d_name, n_moved);
-        progress |= unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) == 0 || *n_moved != before;
+        progress |= empty_dir(dirfd(d), e->d_name, n_names);
+        progress |= unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) == 0;
     }
     closedir(d);
     return progress;
@@ -105,10 +111,14 @@ static bool sweep(const char *path, unsigned *n_moved)
 
 void janitor_remove_now(const char *path)
 {
-    unsigned n_moved = 0;
+    unsigned n_names = 0;
 
-    while (rmdir(path) != 0 && (errno == ENOTEMPTY || errno == EEXIST) && sweep(path, &n_moved))
-        ;
+    while (rmdir(path) != 0 && (errno == ENOTEMPTY || errno == EEXIST))
+        if (!sweep(path, &n_names)) {
+            cox_log(COX_LOG_WARN, "cannot remove all of a directory: something in it is somebody else's",
+                    "path", path, NULL);
+            return;
+        }
 }
 
 /* ---------------------------------------------------------------- the thread */

@@ -1,6 +1,7 @@
 /* The slots' thread: replies, its end, and what a killed worker leaves. */
 #include "check.h"
 
+#include "janitor.h"
 #include "slots.h"
 
 #include <poll.h>
@@ -218,6 +219,40 @@ static void test_a_work_directory_that_was_removed_is_made_again(void **state)
     assert_int_equal(rename(aside, dir), 0);
 }
 
+/* A folder that root made in the directory of a worker that is not root: a step's container, most often. */
+static void test_what_is_somebody_elses_holds_up_nobody(void **state)
+{
+    char folder[100], file[120];
+    int status;
+    pid_t pid;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    snprintf(folder, sizeof(folder), "%s/theirs", dir);
+    snprintf(file, sizeof(file), "%s/file", folder);
+    assert_int_equal(mkdir(folder, 0755), 0);
+    assert_int_equal(mkdir(file, 0755), 0);
+    assert_int_equal(chown(dir, 65534, 65534), 0);
+    pid = fork();
+    if (pid == 0) {
+        sigset_t none;
+
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        alarm(PATIENCE_MS / 1000);
+        if (setuid(65534) != 0)
+            _exit(1);
+        janitor_remove_now(dir);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(access(file, F_OK), 0);
+    assert_int_equal(rmdir(file), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static int block_signals(void **state)
 {
     sigset_t all;
@@ -238,6 +273,7 @@ int main(void)
         slots_test(test_a_log_that_nobody_takes_holds_up_nothing),
         slots_test(test_what_runs_ends_with_the_slots),
         slots_test(test_a_work_directory_that_was_removed_is_made_again),
+        slots_test(test_what_is_somebody_elses_holds_up_nobody),
     };
     return cmocka_run_group_tests(tests, block_signals, NULL);
 }

@@ -106,6 +106,20 @@ static bool await_filled(struct cache *c, enum cache_kind kind, const char *hex,
     return true;
 }
 
+/* What somebody who tidied up has taken is as if it had never been there. The mutex is held. */
+static bool is_gone(const struct cache_entry *e)
+{
+    return access(e->path, F_OK) != 0;
+}
+
+static void begin_fill(struct cache *c, struct cache_entry *e)
+{
+    (void)!mkdir(c->dirs[e->kind], 0700);
+    c->len -= e->len;
+    e->len = 0;
+    e->filling = true;
+}
+
 struct cache_entry *cache_hold(struct cache *c, enum cache_kind kind, const char *hex,
                                const atomic_bool *cancelled, bool *ret_fill)
 {
@@ -115,16 +129,17 @@ struct cache_entry *cache_hold(struct cache *c, enum cache_kind kind, const char
     *ret_fill = false;
     if (await_filled(c, kind, hex, cancelled)) {
         e = cox_mapb_get(&c->index[kind], cox_slice_str(hex));
+        *ret_fill = !e || is_gone(e);
         if (!e) {
-            (void)!mkdir(c->dirs[kind], 0700);
             e = COX_NEW(struct cache_entry);
             e->kind = kind;
             memcpy(e->hex, hex, sizeof(e->hex));
             e->path = cox_asprintf("%s/%s", c->dirs[kind], hex);
-            e->filling = *ret_fill = true;
             cox_list_init(&e->link);
             cox_mapb_set(&c->index[kind], cox_slice_str(hex), e);
         }
+        if (*ret_fill)
+            begin_fill(c, e);
         cox_list_remove(&e->link);
         e->n_holders++;
     }
@@ -163,7 +178,10 @@ bool cache_filled(struct cache *c, struct cache_entry *e, bool ok, uint64_t len)
     }
     if (!ok) {
         remove_files(e);
-        forget(c, e);
+        c->len -= e->len;
+        e->len = 0;
+        if (--e->n_holders == 0) /* those who held it when it was taken away still do */
+            forget(c, e);
     }
     pthread_cond_broadcast(&c->filled);
     pthread_mutex_unlock(&c->mutex);

@@ -156,6 +156,28 @@ static void test_one_fills_for_all(void **state)
     cache_destroy(patient.cache);
 }
 
+static void test_what_somebody_took_is_filled_anew(void **state)
+{
+    struct cache *c = cache_create(dir, 100);
+    struct cache_entry *first, *second;
+    bool fill;
+
+    (void)state;
+    assert_true(use(c, CACHE_BLOB, 'a', 60));
+    first = cache_hold(c, CACHE_BLOB, hex('a'), &never, &fill);
+    assert_false(fill);
+    assert_int_equal(unlink(cache_path(first)), 0);
+    assert_int_equal(rmdir(cache_dir(c, CACHE_BLOB)), 0);
+    second = cache_hold(c, CACHE_BLOB, hex('a'), &never, &fill);
+    assert_true(fill);
+    assert_false(cache_filled(c, second, false, 0)); /* the first still holds it */
+    assert_true(use(c, CACHE_BLOB, 'a', 60));
+    cache_release(c, first);
+    assert_true(use(c, CACHE_BLOB, 'b', 40)); /* it is counted once */
+    assert_false(use(c, CACHE_BLOB, 'a', 60));
+    cache_destroy(c);
+}
+
 #define cache_test(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -164,6 +186,7 @@ int main(void)
         cache_test(test_the_least_recently_used_goes),
         cache_test(test_what_is_held_stays),
         cache_test(test_one_fills_for_all),
+        cache_test(test_what_somebody_took_is_filled_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,15 +176,16 @@ static void describe(struct courier_job *job)
     char *path = cox_asprintf("%s/%s", root, job->path);
     char *key = cox_asprintf("%s/%s", job->hex, job->path);
     struct cox_buf why = { 0 };
+    enum cox_err err;
 
     job->program = known_program(job->courier, key);
     if (!job->program && !is_in_bundle(job, root)) {
         cox_buf_printf(&job->message, "uses: %.200s: no such file in the bundle", job->path);
         fail(job, COX_CODE_INPUT_INVALID, NULL);
     } else if (!job->program &&
-               program_describe(path, NULL, NULL, root, root, &job->program, &why) != COX_OK) {
+               (err = program_describe(path, NULL, NULL, root, root, &job->program, &why)) != COX_OK) {
         cox_buf_printf(&job->message, "uses: %.200s: %.500s", job->path, cox_buf_cstr(&why));
-        fail(job, COX_CODE_INPUT_INVALID, NULL);
+        fail(job, err == COX_ERR_IO ? COX_CODE_UNAVAILABLE : COX_CODE_INPUT_INVALID, NULL);
     } else {
         remember_program(job->courier, key, job->program);
     }

@@ -274,6 +274,12 @@ bool program_is_current(const struct program *p)
            (now.dev == p->dev && now.ino == p->ino && now.mtime_ns == p->mtime_ns && now.size == p->size);
 }
 
+/* Not the program's fault, but the host's, now. */
+static bool is_passing(int err)
+{
+    return err == EMFILE || err == ENFILE || err == ENOMEM || err == EAGAIN;
+}
+
 enum cox_err program_describe(const char *path, const char *name, const char *major, const char *dir,
                               const char *bundle, struct program **ret, struct cox_buf *why)
 {
@@ -306,7 +312,7 @@ enum cox_err program_describe(const char *path, const char *name, const char *ma
     }
     cox_buf_fini(&out);
     program_unref(p);
-    return COX_ERR_INVALID;
+    return is_passing(err) ? COX_ERR_IO : COX_ERR_INVALID;
 }
 
 struct program *program_built_in(const char *handler, const char *path, const char *arg)

@@ -34,7 +34,8 @@ struct program {
  *   name, major  what the file's name says; major may be empty. NULL: the description's own name counts
  *   dir          working directory of the program
  *   bundle       for COX_BUNDLE; may be NULL
- * Errors: any, *why names what was expected. Blocks; the thread must have every signal blocked. */
+ * Errors: COX_ERR_IO when the host cannot start it now, else any; *why names what was expected. Blocks; the
+ * thread must have every signal blocked. */
 COX_MUST_CHECK enum cox_err program_describe(const char *path, const char *name, const char *major,
                                              const char *dir, const char *bundle, struct program **ret,
                                              struct cox_buf *why);

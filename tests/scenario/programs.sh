@@ -104,6 +104,23 @@ check_equal "was not" x "$(cat "$scenario_dir/never")"
 doc "{\"s\":{\"uses\":\"odd@1\",\"with\":{\"do\":\"once\"},\"retry\":{\"max_attempts\":2,\"initial_backoff\":\"10ms\"}}}" '{"n":"${{ steps.s.output }}"}'
 check_equal "a crash that is tried again" '{"n":3}' "$(run "$scenario_dir/task.json")"
 
+cat >"$tools/reads" <<'END'
+#!/usr/bin/env python3
+import os, subprocess, sys
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+import cox
+
+@cox.tool
+def reads() -> str:
+    return sys.stdin.read() + subprocess.run(["cat"], stdout=subprocess.PIPE).stdout.decode() + "nothing"
+
+cox.main()
+END
+chmod +x "$tools/reads"
+check "a tool that reads" await 20 serves reads@1
+doc '{"s":{"uses":"reads@1","timeout":"10s"}}' '{"n":"${{ steps.s.output }}"}'
+check_equal "has no call to read" '{"n":"nothing"}' "$(run "$scenario_dir/task.json")"
+
 # ---- reload ----
 sed -i 's/else 3$/else 4/' "$tools/odd"
 changed() {

@@ -279,6 +279,9 @@ def main():
     lines = io.TextIOWrapper(os.fdopen(os.dup(0), "rb"), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # print() and children write to the log, not between the answers
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # nor do they read the calls, or wait for one
+    os.close(nothing)
     sys.stdout = sys.stderr
     for line in lines:
         answers.write(_answer(line) + "\n")

@@ -106,7 +106,7 @@ v 2 "no such verb" help nonsense
 for shell in bash zsh fish; do v 0 "$shell" completion $shell; done
 v 2 "another shell" completion tcsh
 v 0 "limits" version -o json
-json "version: has them" 'v["limits"]["task_steps"] == 100000 and v["version"]'
+json "version: has them" 'v["limits"]["task_steps"] == 100000 and v["limits"]["map_items"] == 10000000 and v["limits"]["depth"] == 16'
 v 2 "an argument too many" version x
 v 0 "a document, with its bundle" validate ok.yaml bundle.yaml template.yaml schedule.yaml
 v 2 "a wrong one" validate bad.yaml

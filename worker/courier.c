@@ -5,6 +5,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
+#include "cox/base/units.h"
 #include "cox/limits.h"
 
 #include <fcntl.h>
@@ -17,6 +18,8 @@
 #define N_THREADS 4u
 #define PROGRAMS_MAX 256u
 #define ADDRESS_LEN_MAX 255u
+#define AWAY_MS 600000 /* so long an orchestrator may be: as long as steps run on without one */
+#define AWAY_PAUSE_MS 200
 
 struct courier {
     struct courier_config config;
@@ -77,6 +80,44 @@ static char *new_path(struct courier *c)
     return path;
 }
 
+/* What an attempt has done must not be lost to a restart of the orchestrator: the transfer is begun again.
+ * True when it is to be. */
+static bool waits(struct courier_job *job, struct transfer *t, int64_t since_ns)
+{
+    struct courier *c = job->courier;
+    char address[ADDRESS_LEN_MAX + 1];
+
+    if (job->code != COX_CODE_UNAVAILABLE || !transfer_was_away(t) || atomic_load(&job->cancelled) ||
+        cox_clock_mono_ns() - since_ns > AWAY_MS * INT64_C(1000000))
+        return false;
+    cox_buf_clear(&job->message);
+    transfer_pause(t, AWAY_PAUSE_MS, &job->cancelled);
+    pthread_mutex_lock(&c->mutex);
+    memcpy(address, c->address, sizeof(address));
+    pthread_mutex_unlock(&c->mutex);
+    transfer_aim(t, address);
+    return true;
+}
+
+static void get(struct courier_job *job, struct transfer *t, const char *path)
+{
+    int64_t since_ns = cox_clock_mono_ns();
+
+    do {
+        unlink(path);
+        job->code = transfer_get(t, job->hex, path, &job->cancelled, &job->message);
+    } while (waits(job, t, since_ns));
+}
+
+static void put(struct courier_job *job, struct transfer *t)
+{
+    int64_t since_ns = cox_clock_mono_ns();
+
+    do
+        job->code = transfer_put(t, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
+    while (waits(job, t, since_ns));
+}
+
 static bool fill_blob(struct courier_job *job, const char *fetched, uint64_t *ret_len)
 {
     struct stat st;
@@ -113,7 +154,7 @@ static void fetch(struct courier_job *job, struct transfer *t)
     if (!entry || !fill)
         return;
     fetched = new_path(c);
-    job->code = transfer_get(t, job->hex, fetched, &job->cancelled, &job->message);
+    get(job, t, fetched);
     ok = job->code == COX_CODE_NONE &&
          (is_bundle ? fill_bundle(job, fetched, &len) : fill_blob(job, fetched, &len));
     unlink(fetched);
@@ -197,7 +238,7 @@ static void describe(struct courier_job *job)
 static void do_job(struct courier_job *job, struct transfer *t)
 {
     if (job->kind == COURIER_STORE) {
-        job->code = transfer_put(t, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
+        put(job, t);
         return;
     }
     fetch(job, t);

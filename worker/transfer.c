@@ -36,6 +36,7 @@ struct transfer {
     int fd;
     uint64_t len;
     bool stored;
+    bool away;
     EVP_MD_CTX *digest;
 };
 
@@ -70,6 +71,13 @@ static enum cox_code code_of(enum cox_rpc_status status)
     }
 }
 
+/* What an orchestrator that stops or restarts looks like from here. */
+static bool is_outage(enum cox_rpc_status status)
+{
+    return status == COX_RPC_UNAVAILABLE || status == COX_RPC_UNKNOWN || status == COX_RPC_ABORTED ||
+           status == COX_RPC_CANCELLED;
+}
+
 static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *status, void *user)
 {
     struct transfer *t = user;
@@ -79,6 +87,7 @@ static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *sta
     if (t->code != COX_CODE_NONE || status->status == COX_RPC_OK)
         return;
     t->code = code_of(status->status);
+    t->away = is_outage(status->status);
     cox_buf_printf(t->why, "the orchestrator's blobs: %s: %.300s", cox_rpc_status_text(status->status),
                    status->message ? status->message : "");
 }
@@ -91,6 +100,7 @@ static bool begin(struct transfer *t, const char *method, const struct cox_rpc_h
     t->code = COX_CODE_NONE;
     t->len = 0;
     t->stored = false;
+    t->away = false;
     t->moved_ns = cox_clock_mono_ns();
     EVP_DigestInit_ex(t->digest, EVP_sha256(), NULL);
     if (!t->channel) {
@@ -121,8 +131,10 @@ static void await(struct transfer *t, bool (*more)(struct transfer *t))
 
         if (atomic_load(t->cancelled))
             give_up(t, COX_CODE_CANCELLED, "cancelled");
-        if (now_ns - t->moved_ns > TRANSFER_SILENCE_MS * INT64_C(1000000))
+        if (now_ns - t->moved_ns > TRANSFER_SILENCE_MS * INT64_C(1000000)) {
+            t->away |= t->code == COX_CODE_NONE;
             give_up(t, COX_CODE_UNAVAILABLE, "the orchestrator's blobs: nothing moves");
+        }
         cox_rpc_loop_run_once(t->loop, now_ns + LOOK_MS * INT64_C(1000000), 64);
     }
 }
@@ -284,6 +296,21 @@ enum cox_code transfer_put(struct transfer *t, int fd, struct cox_hash *ret_hash
     }
     *ret_len = len;
     return t->code;
+}
+
+/* ---------------------------------------------------------------- between calls */
+
+bool transfer_was_away(const struct transfer *t)
+{
+    return t->away;
+}
+
+void transfer_pause(struct transfer *t, int64_t ms, const atomic_bool *cancelled)
+{
+    int64_t until_ns = cox_clock_mono_ns() + ms * INT64_C(1000000);
+
+    for (int64_t now_ns = 0; now_ns < until_ns && !atomic_load(cancelled); now_ns = cox_clock_mono_ns())
+        cox_rpc_loop_run_once(t->loop, until_ns, 64);
 }
 
 /* ---------------------------------------------------------------- life */

@@ -25,4 +25,9 @@ enum cox_code transfer_get(struct transfer *t, const char *hex, const char *path
 enum cox_code transfer_put(struct transfer *t, int fd, struct cox_hash *ret_hash, uint64_t *ret_len,
                            const atomic_bool *cancelled, struct cox_buf *why);
 
+/* Did the last one fail because the orchestrator was away? The same call may then do. */
+bool transfer_was_away(const struct transfer *t);
+/* Lets so much time pass, less when cancelled. */
+void transfer_pause(struct transfer *t, int64_t ms, const atomic_bool *cancelled);
+
 #endif

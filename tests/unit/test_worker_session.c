@@ -40,7 +40,8 @@ struct orchestrator {
     size_t n_stored, n_gets;
     struct cox_buf put;
     char put_hash[80];
-    bool lies; /* gives other bytes than asked for */
+    bool lies;      /* gives other bytes than asked for */
+    int n_refusals; /* left: it is about to stop */
 };
 
 static struct orchestrator o;
@@ -128,11 +129,22 @@ static const struct cox_rpc_method methods[] = {
     { "Attach", { .on_message = on_message, .on_half_close = on_half_close, .on_closed = on_closed } },
 };
 
+static bool refuses(struct cox_rpc_call *call)
+{
+    if (o.n_refusals == 0)
+        return false;
+    o.n_refusals--;
+    cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_UNAVAILABLE, .message = "stopping" });
+    return true;
+}
+
 static void on_get(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
 {
     const Coxswain__V1__GetBlobRequest *m = (const Coxswain__V1__GetBlobRequest *)message;
 
     (void)user;
+    if (refuses(call))
+        return;
     o.n_gets++;
     for (size_t i = 0; i < o.n_stored; i++) {
         const struct stored *s = &o.stored[i];
@@ -181,6 +193,8 @@ static void on_put_end(struct cox_rpc_call *call, void *user)
     Coxswain__V1__PutBlobResponse m = COXSWAIN__V1__PUT_BLOB_RESPONSE__INIT;
 
     (void)user;
+    if (refuses(call))
+        return;
     keep_blob(o.put_hash, cox_buf_slice(&o.put));
     cox_rpc_reply(call, &m.base);
 }
@@ -625,6 +639,30 @@ static void test_artifacts_are_kept(void **state)
     end(&w);
 }
 
+static void test_a_restart_loses_no_blob(void **state)
+{
+    struct worker w;
+    char text[300];
+
+    (void)state;
+    begin(&w);
+    TURN_UNTIL(&w, o.granted == 2);
+    o.n_refusals = 2;
+    assign_more(1, "{\"argv\":[\"sh\",\"-c\",\"echo patch > f\"]}", 0,
+                (struct more){ .artifacts = "{\"a\":\"f\"}" });
+    TURN_UNTIL(&w, o.n_results == 1);
+    assert_string_equal(o.code, "");
+    assert_int_equal(o.n_refusals, 0);
+    o.n_refusals = 1;
+    snprintf(text, sizeof(text), "{\"argv\":[\"cat\"],\"stdin\":{\"$blob\":\"%s\",\"size\":6}}",
+             o.stored[0].hash);
+    TURN_UNTIL(&w, o.granted >= 3);
+    assign(2, text, 0);
+    TURN_UNTIL(&w, o.n_results == 2);
+    expect_json(&o.output, "stdout", "\"patch\\n\"");
+    end(&w);
+}
+
 /* ---------------------------------------------------------------- bundles */
 
 /* The only blob that is kept from now on; its name. */
@@ -750,6 +788,7 @@ int main(void)
         cmocka_unit_test(test_large_json_is_a_blob),
         cmocka_unit_test(test_a_blob_that_is_not_there_or_not_right),
         cmocka_unit_test(test_artifacts_are_kept),
+        cmocka_unit_test(test_a_restart_loses_no_blob),
         cmocka_unit_test(test_a_bundle_is_there_read_only),
         cmocka_unit_test(test_hostile_bundles_are_refused),
     };

@@ -9,6 +9,7 @@
 #include "cox/base/log.h"
 #include "cox/json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* One of a step's values. */
@@ -211,27 +212,39 @@ static void value_take(struct evaluation *ev, struct value *v, const struct cox_
     }
 }
 
-/* Inserts by index: templates name few steps. Where each value goes is set when all stand in their places. */
-static void step_add(struct evaluation *ev, const struct cox_eval_input *in)
+static int by_step(const void *a, const void *b)
 {
-    size_t i = ev->n_steps++;
+    const struct cox_eval_input *const *x = a, *const *y = b;
 
-    for (; i > 0 && ev->steps[i - 1].index > in->step; i--)
-        ev->steps[i] = ev->steps[i - 1];
-    ev->steps[i] = (struct step){
+    return ((*x)->step > (*y)->step) - ((*x)->step < (*y)->step);
+}
+
+static void step_take(struct evaluation *ev, struct step *s, const struct cox_eval_input *in)
+{
+    *s = (struct step){
         .index = in->step,
         .seen = { .status = in->status, .code = in->code, .message = copy(&ev->arena, in->message) },
     };
-}
-
-static void step_values(struct evaluation *ev, struct step *s, const struct cox_eval_input *in)
-{
     s->output.seen = &s->seen.output_json;
     s->errors.seen = &s->seen.errors_json;
     s->artifacts.seen = &s->seen.artifacts_json;
     value_take(ev, &s->output, &in->output);
     value_take(ev, &s->errors, &in->errors);
     value_take(ev, &s->artifacts, &in->artifacts);
+}
+
+/* Outputs of a task may name each of its 100,000 steps, and the engine's thread is what this runs on. */
+static void steps_take(struct evaluation *ev, const struct cox_act_evaluate *act)
+{
+    const struct cox_eval_input **sorted = cox_calloc(act->n_steps + 1, sizeof(*sorted));
+
+    for (size_t i = 0; i < act->n_steps; i++)
+        sorted[i] = &act->steps[i];
+    qsort(sorted, act->n_steps, sizeof(*sorted), by_step);
+    ev->steps = cox_arena_alloc(&ev->arena, (act->n_steps + 1) * sizeof(*ev->steps));
+    for (; ev->n_steps < act->n_steps; ev->n_steps++)
+        step_take(ev, &ev->steps[ev->n_steps], sorted[ev->n_steps]);
+    cox_free(sorted);
 }
 
 static void value_fetch(struct cox_driver *d, struct value *v)
@@ -252,15 +265,7 @@ void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act
     ev->act.item_json = copy(&ev->arena, act->item_json);
     ev->act.args_json = copy(&ev->arena, act->args_json);
     ev->act.steps = NULL;
-    ev->steps = cox_arena_alloc(&ev->arena, (act->n_steps + 1) * sizeof(*ev->steps));
-    for (size_t i = 0; i < act->n_steps; i++)
-        step_add(ev, &act->steps[i]);
-    for (size_t i = 0; i < ev->n_steps; i++) {
-        for (size_t k = 0; k < act->n_steps; k++) {
-            if (act->steps[k].step == ev->steps[i].index)
-                step_values(ev, &ev->steps[i], &act->steps[k]);
-        }
-    }
+    steps_take(ev, act);
     for (size_t i = 0; i < ev->n_steps; i++) {
         value_fetch(d, &ev->steps[i].output);
         value_fetch(d, &ev->steps[i].errors);

@@ -566,7 +566,13 @@ static void finish_with_error(struct cox_engine *e, struct cox_task *t, enum cox
     task_finish(e, t, &f);
 }
 
-/* Outputs small enough to evaluate here; larger ones went to the compile thread. */
+static void finish_with_outputs_later(struct cox_engine *e, struct cox_task *t)
+{
+    t->outputs_evaluating = true;
+    evaluate_later(e, t, COX_IMAGE_NONE, t->doc.outputs_template, ASKED_OUTPUTS);
+}
+
+/* Made of small values, so evaluated here; what they come to may be large all the same. */
 static void finish_with_outputs(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_buf json = { 0 }, error = { 0 };
@@ -578,11 +584,9 @@ static void finish_with_outputs(struct cox_engine *e, struct cox_task *t)
         cox_buf_append_str(&json, "{}");
     else
         err = cox_eval_template(&t->image, t->doc.outputs_template, &env, &json, &error);
-    if (err == COX_OK && json.len > COX_LOGGED_PAYLOAD_LEN_MAX) {
-        err = COX_ERR_INVALID;
-        cox_buf_printf(&error, "outputs of %zu bytes; at most %u fit", json.len, COX_LOGGED_PAYLOAD_LEN_MAX);
-    }
-    if (err == COX_OK) {
+    if (err == COX_OK && json.len > COX_INLINE_PAYLOAD_LEN_MAX) {
+        finish_with_outputs_later(e, t); /* the engine has no name for it: it would have to hash */
+    } else if (err == COX_OK) {
         struct record_finished f = { .status = COX_TASK_SUCCEEDED };
         f.outputs.kind = COX_PAYLOAD_INLINE;
         f.outputs.bytes = cox_buf_slice(&json);
@@ -611,8 +615,7 @@ void task_maybe_finish(struct cox_engine *e, struct cox_task *t)
         task_finish(e, t, &f);
         cox_free(kept);
     } else if (t->doc.outputs_template != COX_IMAGE_NONE && template_is_large(t, t->doc.outputs_template)) {
-        t->outputs_evaluating = true;
-        evaluate_later(e, t, COX_IMAGE_NONE, t->doc.outputs_template, ASKED_OUTPUTS);
+        finish_with_outputs_later(e, t);
     } else {
         finish_with_outputs(e, t);
     }

@@ -140,6 +140,22 @@ static void an_input_that_fits_into_no_message_is_refused(void **state)
     trace_end(t);
 }
 
+static void outputs_that_grow_large_are_made_elsewhere(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 2);
+    submit(t, "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{\"a\":{\"run\":{\"argv\":[\"true\"]}}},"
+              "\"outputs\":{\"o\":\"${{ steps.a.output }}${{ steps.a.output }}\"}}");
+    ignore(t);
+    succeed_with_4_kb(t, "w1", "a"); /* it is read here; twice as much has to be named by its content */
+    expect(t, "a SUCCEEDED", "evaluate for outputs", "answer accepted to w1");
+    evaluate(t);
+    ignore(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+    trace_end(t);
+}
+
 static void a_worker_is_not_sent_more_than_its_stream_holds(void **state)
 {
     (void)state;
@@ -239,6 +255,7 @@ int main(void)
         cmocka_unit_test(a_task_archived_during_a_checkpoint_is_forgotten_with_it),
         cmocka_unit_test(an_archived_task_is_handed_over_again_after_a_crash),
         cmocka_unit_test(an_input_that_fits_into_no_message_is_refused),
+        cmocka_unit_test(outputs_that_grow_large_are_made_elsewhere),
         cmocka_unit_test(a_worker_is_not_sent_more_than_its_stream_holds),
         cmocka_unit_test(room_goes_to_the_class_that_waits_longest_and_fits),
         cmocka_unit_test(a_step_remembers_its_newest_attempts),

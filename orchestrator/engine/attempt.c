@@ -265,6 +265,8 @@ void step_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const s
         .type = RECORD_ATTEMPT_ENDED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms
     };
     r.u.ended = *en;
+    if (task_step(t, step)->flags & STEP_EVALUATING)
+        evaluations_forget(e, t, step); /* what it began with: the next try asks for itself */
     emit(e, &r);
     gate_leave(e, task_step(t, step));
     if (cox_step_status_final((enum cox_step_status)task_step(t, step)->status))

@@ -279,6 +279,7 @@ struct evaluation {
     enum asked_kind kind;
     struct cox_token token; /* of the step's attempt then */
     uint32_t item;          /* BATCH */
+    bool forgotten;         /* its step has gone on without it */
 };
 
 /* A task that waits and left memory: its tree is in the state (expand/sleep.c). */
@@ -545,6 +546,8 @@ static inline bool task_contains(const struct cox_task *t, uint32_t step)
     return step >= t->first && step - t->first < t->n_steps;
 }
 bool task_is_member(const struct cox_task *t, uint32_t step);
+/* The next after `after` of a step's inner steps that run in this frame: alternatives, not a map's body. */
+uint32_t task_next_inner(const struct cox_task *t, uint32_t owner, uint32_t after);
 /* The frame that runs `step` as expressions of `t` see it: itself, or one it is in. */
 const struct cox_task *frame_of(const struct cox_task *t, uint32_t step);
 /* A step's owner, not the graph, begins it; it is no failure of the task either. */
@@ -653,6 +656,8 @@ void evaluate_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uin
 void evaluate_item_later(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t template_index,
                          uint32_t item, struct cox_slice item_json);
 struct evaluation *ask(struct cox_engine *e, struct cox_task *t, uint32_t step, enum asked_kind kind);
+/* Answers that are out mean nothing any more. COX_IMAGE_NONE: those of all READY steps of the tree. */
+void evaluations_forget(struct cox_engine *e, const struct cox_task *t, uint32_t step);
 bool template_is_large(const struct cox_task *t, uint32_t template_index);
 /* What an expression of a frame sees beside its steps. */
 struct frame_values {

@@ -248,6 +248,24 @@ struct evaluation *ask(struct cox_engine *e, struct cox_task *t, uint32_t step, 
     return ev;
 }
 
+void evaluations_forget(struct cox_engine *e, const struct cox_task *t, uint32_t step)
+{
+    size_t it = 0;
+    uint64_t ticket;
+    void *at;
+    while (cox_map64_next(&e->evaluations, &it, &ticket, &at)) {
+        struct evaluation *ev = at;
+        if (ev->step == COX_IMAGE_NONE)
+            continue; /* a task's outputs */
+        struct step *s = task_step(ev->task, ev->step);
+        if (step != COX_IMAGE_NONE ? ev->task != t || ev->step != step
+                                   : ev->task->root != t || s->status != COX_STEP_READY)
+            continue;
+        ev->forgotten = true;
+        s->flags &= (uint8_t)~STEP_EVALUATING;
+    }
+}
+
 static struct cox_slice arena_copy(struct cox_engine *e, struct cox_slice s)
 {
     return cox_slice(cox_arena_dup(&e->fx->arena, s.data, s.len), s.len);
@@ -307,9 +325,11 @@ void step_evaluated(struct cox_engine *e, struct evaluation *ev, const struct co
     const struct cox_in_evaluated *in = &input->u.evaluated;
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
-    s->flags &= (uint8_t)~STEP_EVALUATING;
     if (ev->kind == ASKED_SPEC || ev->kind == ASKED_BATCH)
         e->n_specs_evaluating--;
+    if (ev->forgotten)
+        return;
+    s->flags &= (uint8_t)~STEP_EVALUATING;
     if (t->stopping != COX_TASK_NONE || s->status == COX_STEP_RUNNING ||
         cox_step_status_final((enum cox_step_status)s->status))
         return;
@@ -394,14 +414,13 @@ bool step_is_closed(const struct cox_task *t, uint32_t step, const struct step *
 /* READY again after an attempt. Inner steps of the one that is over begin anew. */
 void step_again(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
-    struct cox_image_step doc = { .n_inner = 0 };
-    if (t->image.has_inner)
-        cox_image_step(&t->image, step, &doc);
-    for (uint32_t i = 0; doc.map == COX_IMAGE_NONE && i < doc.n_inner; i++) {
-        uint32_t inner = step + 1 + i;
-        if (task_has_step(t, inner) && task_step(t, inner)->status != COX_STEP_BLOCKED)
-            emit(e, &(struct record){
-                        .type = RECORD_STEP_RESET, .task = t->id, .step = inner, .wall_ms = e->now.wall_ms });
+    for (uint32_t i = task_next_inner(t, step, step); i != COX_IMAGE_NONE; i = task_next_inner(t, step, i)) {
+        if (!task_has_step(t, i) || task_step(t, i)->status == COX_STEP_BLOCKED)
+            continue;
+        if (task_step(t, i)->flags & STEP_EVALUATING)
+            evaluations_forget(e, t, i);
+        emit(e, &(struct record){
+                    .type = RECORD_STEP_RESET, .task = t->id, .step = i, .wall_ms = e->now.wall_ms });
     }
     step_make_ready(e, t, step);
 }

@@ -116,6 +116,16 @@ uint32_t cox_task_next_step(const struct cox_task *t, uint32_t from)
     return COX_IMAGE_NONE;
 }
 
+uint32_t task_next_inner(const struct cox_task *t, uint32_t owner, uint32_t after)
+{
+    struct cox_image_step doc;
+    if (!t->image.has_inner)
+        return COX_IMAGE_NONE;
+    cox_image_step(&t->image, owner, &doc);
+    uint32_t i = cox_task_next_step(t, after + 1);
+    return i <= owner + doc.n_inner ? i : COX_IMAGE_NONE;
+}
+
 static void step_fini(struct cox_engine *e, struct step *s)
 {
     expansion_free(e, s);

@@ -61,6 +61,8 @@ void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause)
         emit(e, &(struct record){ .type = pause ? RECORD_TASK_PAUSED : RECORD_TASK_RESUMED,
                                   .task = t->id,
                                   .wall_ms = e->now.wall_ms });
+        if (pause) /* their places at gates go, and with them what was asked for while they had these */
+            evaluations_forget(e, t, COX_IMAGE_NONE);
         each_ready(e, t, pause);
         COX_LIST_FOR_EACH (it, &t->frames)
             each_ready(e, COX_CONTAINER_OF(it, struct cox_task, in_frames), pause);

@@ -92,6 +92,31 @@ static void a_race_tried_again_begins_with_all_its_alternatives(void **state)
     trace_end(t);
 }
 
+static void an_input_that_is_computed_for_a_race_that_is_over_means_nothing(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t,
+           DOC("\"a\":{" RUN "},\"r\":{\"race\":[{\"run\":{\"argv\":[\"${{ size(steps.a.output) }}\"]}},{" RUN
+               "}],\"timeout\":\"3s\",\"retry\":{\"max_attempts\":2,\"initial_backoff\":\"2s\",\"on\":["
+               "\"TIMEOUT\"]}}"));
+    ignore(t);
+    succeed_large(t, "w1", "a", 9000);
+    expect(t, "a SUCCEEDED", "r waits", "answer accepted to w1", "assign r.1#1 to w1", "evaluate for r.0");
+    after_ms(t, 3000);
+    cancelled(t, "w1", "r.1");
+    expect(t, "r.0 is to stop", "r.1 is to stop", "stop r.1 on w1", "r.1 CANCELLED",
+           "r retries after TIMEOUT", "r.0 begins anew", "r.1 begins anew", "answer accepted to w1");
+    evaluate(t); /* of before */
+    expect_nothing(t);
+    after_ms(t, 2000);
+    expect(t, "r waits", "assign r.1#2 to w1", "evaluate for r.0");
+    evaluate(t);
+    expect(t, "assign r.0#1 to w1");
+    trace_end(t);
+}
+
 static void losers_are_stopped_again_after_a_crash(void **state)
 {
     (void)state;
@@ -471,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_race_has_one_winner_though_another_succeeds_before_it_is_stopped),
         cmocka_unit_test(a_race_that_all_lose_fails_with_the_first_error),
         cmocka_unit_test(a_race_tried_again_begins_with_all_its_alternatives),
+        cmocka_unit_test(an_input_that_is_computed_for_a_race_that_is_over_means_nothing),
         cmocka_unit_test(losers_are_stopped_again_after_a_crash),
         cmocka_unit_test(alternatives_of_a_fallback_that_is_not_needed_are_skipped),
         cmocka_unit_test(a_wait_ends_when_its_time_has_come_also_over_a_crash),

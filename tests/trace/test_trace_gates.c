@@ -148,6 +148,33 @@ static void a_step_given_back_keeps_its_permit(void **state)
     trace_end(t);
 }
 
+static void a_pause_takes_the_permit_of_a_step_whose_input_is_being_computed(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 8);
+    submit(t, DOC("\"big\":{" RUN "},"
+                  "\"a\":{\"run\":{\"argv\":[\"${{ size(steps.big.output) }}\"]}," LIMIT(
+                      1) "},"
+                         "\"b\":{" RUN "," LIMIT(1) ",\"needs\":[\"big\"]}"));
+    ignore(t);
+    succeed_large(t, "w1", "big", 9000);
+    expect(t, "big SUCCEEDED", "answer accepted to w1", "evaluate for a");
+    set_paused(t, 1, true);
+    set_paused(t, 1, false);
+    expect(t, "task pauses", "reply ok t0-000001", "task goes on", "reply ok t0-000001", "evaluate for a");
+    evaluate(t); /* of before the pause: its permit is not that one's */
+    expect_nothing(t);
+    set_paused(t, 1, true);
+    evaluate(t);
+    set_paused(t, 1, false);
+    ignore(t);
+    evaluate(t);
+    expect(t, "assign a#1 to w1");
+    assert_string_equal(reason_of(t, 1, "b"), "concurrency");
+    trace_end(t);
+}
+
 static void who_is_cancelled_leaves_its_place(void **state)
 {
     (void)state;
@@ -266,6 +293,7 @@ int main(void)
         cmocka_unit_test(the_newest_limit_counts),
         cmocka_unit_test(a_step_that_backs_off_holds_no_permit),
         cmocka_unit_test(a_step_given_back_keeps_its_permit),
+        cmocka_unit_test(a_pause_takes_the_permit_of_a_step_whose_input_is_being_computed),
         cmocka_unit_test(who_is_cancelled_leaves_its_place),
         cmocka_unit_test(permits_survive_a_crash),
         cmocka_unit_test(a_rate_lets_one_through_at_a_time),

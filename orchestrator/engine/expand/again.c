@@ -118,6 +118,23 @@ bool again_resume(struct cox_engine *e, struct cox_task *t, uint32_t step, struc
     return true;
 }
 
+static void fetched(struct cox_engine *e, const struct evaluation *ev, struct cox_slice bytes)
+{
+    struct cox_task *t = ev->task;
+    struct step *s = task_step(t, ev->step);
+    s->flags &= (uint8_t)~STEP_EVALUATING;
+    if (ev->kind == ASKED_ITEMS) {
+        map_fetched(e, ev, bytes);
+    } else if (s->x != NULL && s->status == COX_STEP_WAITING && s->x->continuing) {
+        keep_bytes(&s->x->asked_bytes, bytes);
+        again_begin(e, t, ev->step);
+    } else if (s->x != NULL && s->x->resume != NULL && s->status == COX_STEP_READY) {
+        bool asked = s->x->asked->payload.kind == COX_PAYLOAD_STORED && s->x->asked_bytes == NULL;
+        keep_bytes(asked ? &s->x->asked_bytes : &s->x->resume_bytes, bytes);
+        step_place(e, t, ev->step);
+    }
+}
+
 void expand_fetched(struct cox_engine *e, const struct cox_input *input)
 {
     const struct cox_in_fetched *in = &input->u.fetched;
@@ -125,19 +142,9 @@ void expand_fetched(struct cox_engine *e, const struct cox_input *input)
     if (ev == NULL)
         return;
     struct cox_task *t = ev->task;
-    struct step *s = task_step(t, ev->step);
     t->n_evaluations--;
-    s->flags &= (uint8_t)~STEP_EVALUATING;
-    if (ev->kind == ASKED_ITEMS) {
-        map_fetched(e, ev, in->bytes);
-    } else if (s->x != NULL && s->status == COX_STEP_WAITING && s->x->continuing) {
-        keep_bytes(&s->x->asked_bytes, in->bytes);
-        again_begin(e, t, ev->step);
-    } else if (s->x != NULL && s->x->resume != NULL && s->status == COX_STEP_READY) {
-        bool asked = s->x->asked->payload.kind == COX_PAYLOAD_STORED && s->x->asked_bytes == NULL;
-        keep_bytes(asked ? &s->x->asked_bytes : &s->x->resume_bytes, in->bytes);
-        step_place(e, t, ev->step);
-    }
+    if (!ev->forgotten)
+        fetched(e, ev, in->bytes);
     settle_all(e);
     if (t->archived)
         task_archived(e, t);

@@ -90,9 +90,10 @@ void expand_compiled(struct cox_engine *e, const struct cox_in_compiled *in)
     struct cox_task *t = ev->task;
     struct step *s = task_step(t, ev->step);
     t->n_evaluations--;
-    s->flags &= (uint8_t)~STEP_EVALUATING;
-    bool stopped =
-        t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING || s->x == NULL || s->x->timed_out;
+    if (!ev->forgotten)
+        s->flags &= (uint8_t)~STEP_EVALUATING;
+    bool stopped = ev->forgotten || t->stopping != COX_TASK_NONE || s->flags & STEP_STOPPING ||
+                   s->x == NULL || s->x->timed_out;
     if (s->status == COX_STEP_WAITING && !stopped && s->x->child == NULL)
         open_compiled(e, t, ev->step, in);
     settle_all(e);

@@ -568,7 +568,7 @@ static void restore_waiting(struct cox_engine *e, struct cox_task *t)
             gate_restore(e, t, i);
             expand_restore(e, t, i);
         } else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
-                   doc.map == COX_IMAGE_NONE && !cox_task_status_final(t->status))
+                   !cox_task_status_final(t->status))
             inner_close(e, t, i); /* its losers were being stopped */
     }
     settle_all(e);

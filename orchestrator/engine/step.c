@@ -646,7 +646,7 @@ static void settle_one(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct cox_image_step doc;
     cox_image_step(&t->image, step, &doc);
-    if (doc.n_inner > 0 && doc.map == COX_IMAGE_NONE)
+    if (doc.n_inner > 0)
         inner_close(e, t, step);
     if (step_is_inner(t, step, &doc))
         race_inner_ended(e, t, doc.owner);

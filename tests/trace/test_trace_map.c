@@ -129,6 +129,37 @@ static void a_map_that_failed_is_replaced_by_its_fallback(void **state)
     trace_end(t);
 }
 
+#define RACE_INSTEAD "\"fallback\":{\"race\":[{" RUN "},{" RUN "}]}"
+
+static void a_race_that_need_not_stand_in_for_a_map_is_skipped(void **state)
+{
+    (void)state;
+    struct trace *t = begin(9);
+    submit(t, DOC(SCAN("\"over\":[1]", RUN "," RACE_INSTEAD)));
+    ignore(t);
+    items(t, "w1", "scan[0]", "1");
+    expect(t, "scan[0] done", "scan SUCCEEDED", "scan.fallback.0 SKIPPED", "scan.fallback.1 SKIPPED",
+           "task SUCCEEDED {}", "answer accepted to w1");
+    trace_end(t);
+}
+
+static void a_race_stands_in_for_a_map_and_stops_its_losers(void **state)
+{
+    (void)state;
+    struct trace *t = begin(9);
+    submit(t, DOC(SCAN("\"over\":[1]", RUN "," RACE_INSTEAD)));
+    ignore(t);
+    items(t, "w1", "scan[0]", "!EXIT_NONZERO");
+    expect(t, "scan[0] FAILED after EXIT_NONZERO", "scan falls back after EXIT_NONZERO", "scan waits",
+           "answer accepted to w1", "assign scan.fallback.0#1 to w1", "assign scan.fallback.1#1 to w1");
+    succeed(t, "w1", "scan.fallback.1", "2");
+    expect(t, "scan.fallback.1 SUCCEEDED", "scan SUCCEEDED", "scan.fallback.0 is to stop",
+           "stop scan.fallback.0 on w1", "answer accepted to w1");
+    cancelled(t, "w1", "scan.fallback.0");
+    expect(t, "scan.fallback.0 CANCELLED", "task SUCCEEDED {}", "answer accepted to w1");
+    trace_end(t);
+}
+
 static void rule_5_batches_group_dispatch_and_not_failure(void **state)
 {
     (void)state;
@@ -595,6 +626,8 @@ int main(void)
         cmocka_unit_test(rule_5_a_failed_item_is_null_and_listed),
         cmocka_unit_test(rule_5_a_percentage_rounds_down),
         cmocka_unit_test(a_map_that_failed_is_replaced_by_its_fallback),
+        cmocka_unit_test(a_race_that_need_not_stand_in_for_a_map_is_skipped),
+        cmocka_unit_test(a_race_stands_in_for_a_map_and_stops_its_losers),
         cmocka_unit_test(rule_5_batches_group_dispatch_and_not_failure),
         cmocka_unit_test(an_item_is_tried_no_more_often_than_retry_says),
         cmocka_unit_test(max_parallel_bounds_items_at_once),

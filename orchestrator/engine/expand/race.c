@@ -94,9 +94,8 @@ void race_stop(struct cox_engine *e, struct cox_task *t, uint32_t step)
 /* Losers are stopped; those of a call that was not made are skipped. */
 void inner_close(struct cox_engine *e, struct cox_task *t, uint32_t owner)
 {
-    struct cox_image_step doc;
-    cox_image_step(&t->image, owner, &doc);
-    for (uint32_t i = owner + 1; i <= owner + doc.n_inner; i++) {
+    for (uint32_t i = task_next_inner(t, owner, owner); i != COX_IMAGE_NONE;
+         i = task_next_inner(t, owner, i)) {
         struct step *s = task_step_make(t, i);
         if (cox_step_status_final((enum cox_step_status)s->status))
             continue;

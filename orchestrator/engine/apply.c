@@ -76,8 +76,16 @@ static void attempt_to_history(struct step *s, const struct record *r, enum cox_
     };
 }
 
+bool attempt_is_past(const struct step *s)
+{
+    uint32_t n = s->history != NULL ? s->history->n : 0;
+    return n > 0 && s->history->items[n - 1].number == s->n_attempts;
+}
+
 void attempt_remember(struct step *s)
 {
+    if (s->n_attempts == 0 || s->token.counter == 0 || attempt_is_past(s))
+        return;
     struct record ended = { .wall_ms = s->finished_wall_ms };
     attempt_to_history(s, &ended, (enum cox_attempt_status)s->attempt_status, (enum cox_code)s->code,
                        cox_slice_str(s->message));
@@ -156,8 +164,7 @@ static void page_done(struct cox_task *t, struct step *s, const struct record *r
 static void page_reset(struct cox_task *t, struct step *s, const struct record *r)
 {
     (void)r;
-    if (s->n_attempts > 0 && s->token.counter != 0)
-        attempt_remember(s);
+    attempt_remember(s);
     step_reset(t, s);
 }
 
@@ -184,10 +191,21 @@ static void page_failed_with(struct step *s, enum cox_code code, struct cox_slic
     set_text(&s->message, message);
 }
 
+/* Of the attempt that ends; of steps that a program asked for: then it is its last call's. */
+static void page_used(struct cox_task *t, struct step *s, uint64_t cpu_us)
+{
+    t->cpu_us += cpu_us;
+    s->cpu_us = cpu_us;
+    if (s->x == NULL || !s->x->continuing)
+        return;
+    s->cpu_us = 0;
+    s->history->items[s->history->n - 1].cpu_us += cpu_us;
+}
+
 static void page_ended(struct cox_task *t, struct step *s, const struct record *r)
 {
     const struct record_ended *en = &r->u.ended;
-    s->cpu_us = en->cpu_us;
+    page_used(t, s, en->cpu_us);
     s->exit_code = en->exit_code;
     s->flags = (uint8_t)(en->has_exit_code ? s->flags | STEP_HAS_EXIT : s->flags & ~STEP_HAS_EXIT);
     s->attempt_status = (uint8_t)en->status;
@@ -274,7 +292,8 @@ static void apply_page(struct cox_task *t, struct step *s, const struct record *
         page_waiting(t, s, r);
         break;
     case RECORD_CONTINUED:
-        set_value(&step_expansion(s)->resume, &r->u.continued);
+        set_value(&step_expansion(s)->resume, &r->u.continued.outputs);
+        page_used(t, s, r->u.continued.cpu_us);
         s->x->continuing = false;
         step_move(t, s, COX_STEP_READY);
         break;

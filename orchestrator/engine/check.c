@@ -141,11 +141,15 @@ static void check_step(const struct cox_engine *e, const struct cox_task *t, uin
 static void check_task(const struct cox_engine *e, const struct cox_task *t)
 {
     uint32_t n[COX_STEP_STATUS_NR] = { 0 };
+    uint64_t cpu_us = 0;
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
         n[task_step_status(t, i)]++;
-        if (task_has_step(t, i))
-            check_step(e, t, i);
+        if (!task_has_step(t, i))
+            continue;
+        check_step(e, t, i);
+        cpu_us += step_cpu_us(task_step(t, i));
     }
+    COX_ASSERT(cpu_us == t->cpu_us);
     COX_ASSERT(memcmp(n, t->n_by_status, sizeof n) == 0);
     uint32_t n_final = 0;
     for (int s = COX_STEP_SUCCEEDED; s < COX_STEP_STATUS_NR; s++)

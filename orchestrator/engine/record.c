@@ -168,7 +168,8 @@ static void encode_expansion(struct cox_buf *b, const struct record *r)
         encode_frame(b, &r->u.frame);
         break;
     case RECORD_CONTINUED:
-        payload_encode(b, &r->u.continued);
+        payload_encode(b, &r->u.continued.outputs);
+        cox_put_u64(b, r->u.continued.cpu_us);
         break;
     case RECORD_MAP_BEGUN:
         cox_put_u32(b, r->u.map.n_items);
@@ -226,7 +227,9 @@ static void decode_expansion(struct cox_reader *in, struct record *r)
         decode_frame(in, &r->u.frame);
         break;
     case RECORD_CONTINUED:
-        payload_decode(in, &r->u.continued);
+        payload_decode(in, &r->u.continued.outputs);
+        if (cox_reader_left(in) > 0)
+            r->u.continued.cpu_us = cox_get_u64(in);
         break;
     case RECORD_MAP_BEGUN:
         r->u.map.n_items = cox_get_u32(in);

@@ -149,7 +149,10 @@ struct record {
             struct cox_slice detail; /* APPROVAL: the prompt. WAIT signal: its name */
         } waiting;
         struct record_frame frame;
-        struct cox_payload continued; /* {"state", "steps"} */
+        struct {
+            struct cox_payload outputs; /* of the steps it asked for */
+            uint64_t cpu_us;            /* of these steps */
+        } continued;
         struct {
             uint32_t n_items;
             struct cox_payload items;

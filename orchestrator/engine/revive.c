@@ -44,14 +44,6 @@ static bool succeeded(const struct cox_task *t, uint32_t step)
     return task_step_status(t, step) == COX_STEP_SUCCEEDED;
 }
 
-static void into_history(struct step *s)
-{
-    uint32_t n = s->history != NULL ? s->history->n : 0;
-    bool there = n > 0 && s->history->items[n - 1].number == s->n_attempts;
-    if (s->n_attempts > 0 && s->token.counter != 0 && !there)
-        attempt_remember(s);
-}
-
 /* The loser of a race that is just being stopped: nobody runs it for the new task. */
 static void lose(struct cox_task *t, struct step *s)
 {
@@ -71,7 +63,7 @@ static void reset_steps(struct cox_task *t, const bool *again)
             lose(t, s);
             continue;
         }
-        into_history(s);
+        attempt_remember(s);
         step_reset(t, s);
     }
     t->stopping = COX_TASK_NONE;

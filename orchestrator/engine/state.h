@@ -522,7 +522,8 @@ void task_freeze(const struct cox_engine *e, const struct cox_task *t, struct co
 
 /* ---- apply.c: the only writer of durable state ---- */
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r);
-void attempt_remember(struct step *s); /* its last attempt into its history, as it ended */
+void attempt_remember(struct step *s);      /* its last attempt into its history, as it ended; once */
+bool attempt_is_past(const struct step *s); /* it stands in the history already */
 struct cox_slice text_cut(struct cox_slice s, size_t len_max);                   /* UTF-8 stays UTF-8 */
 void key_text(struct cox_buf *b, struct cox_slice tenant, struct cox_slice key); /* what a key is found by */
 void payload_replayed(struct cox_engine *e, const struct record *r);
@@ -599,7 +600,10 @@ struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub wi
 void task_init_header(struct cox_task *t);                          /* after image_bytes was set */
 void task_destroy(struct cox_engine *e, struct cox_task *t);        /* e may be NULL (thawed) */
 void task_derive_sums(struct cox_task *t); /* n_by_status and cpu_us from the pages */
+uint64_t step_cpu_us(const struct step *s);
 struct page *page_create(struct cox_task *t, uint32_t no, uint32_t n_steps);
+/* Is there a page that knows of records after `seq`? An older one goes. */
+bool page_is_newer(struct cox_engine *e, struct cox_task *t, uint32_t no, uint64_t seq);
 struct page *task_page(struct cox_task *t, uint32_t no);         /* made when it is missing */
 struct step *task_step(const struct cox_task *t, uint32_t step); /* its page must exist */
 struct step *task_step_make(struct cox_task *t, uint32_t step);

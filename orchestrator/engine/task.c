@@ -280,13 +280,11 @@ uint32_t step_index(const struct step *s)
     return step_page(s)->task->first + step_page(s)->entity.sub * COX_PAGE_STEPS + s->index;
 }
 
-static uint64_t step_cpu_us(const struct step *s)
+uint64_t step_cpu_us(const struct step *s)
 {
-    uint64_t cpu = s->cpu_us;
+    uint64_t cpu = attempt_is_past(s) ? 0 : s->cpu_us;
     if (s->history == NULL)
         return cpu;
-    if (s->history->n > 0 && s->history->items[s->history->n - 1].number == s->n_attempts)
-        cpu = 0; /* the last attempt is in the history already */
     cpu += s->history->forgotten_cpu_us;
     for (uint32_t i = 0; i < s->history->n; i++)
         cpu += s->history->items[i].cpu_us;

@@ -288,6 +288,7 @@ static void a_sub_task_runs_in_a_frame_and_its_outputs_are_the_step_s(void **sta
     succeed_in(t, 2, "w1", "a", "1");
     expect(t, "2/a SUCCEEDED", "task SUCCEEDED {\"y\":5}", "s SUCCEEDED", "task SUCCEEDED {\"y\":5}",
            "answer accepted to w1");
+    assert_int_equal(view_of(t, 1).cpu_us, RESULT_CPU_US);
     trace_end(t);
 }
 

@@ -61,6 +61,7 @@ void drain(struct trace *t, const char *id);
 void policy(struct trace *t, const char *id, int what); /* COX_POLICY_CORDON ... */
 
 /* Reports on the newest attempt of a step of task `task_no` (1 unless named otherwise). */
+#define RESULT_CPU_US 1000 /* that each has used */
 void started(struct trace *t, const char *worker, const char *step);
 void returned(struct trace *t, const char *worker, const char *step);
 void succeed(struct trace *t, const char *worker, const char *step, const char *output_json);

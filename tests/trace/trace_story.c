@@ -247,6 +247,7 @@ static struct cox_input result(struct trace *t, uint32_t task_no, const char *wo
     struct cox_input in = { .kind = COX_IN_RESULT };
     in.u.result.session = session_of(t, worker);
     in.u.result.ref = ref_of(t, task_no, name);
+    in.u.result.cpu_us = RESULT_CPU_US;
     return in;
 }
 

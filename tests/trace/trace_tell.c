@@ -307,8 +307,8 @@ static void say_expansion(struct trace *t, const struct record *r)
         say_frame(t, r);
         break;
     case RECORD_CONTINUED:
-        say(t, "%s is called again with %.*s", step_name(t, r->task, r->step), (int)r->u.continued.bytes.len,
-            (const char *)r->u.continued.bytes.data);
+        say(t, "%s is called again with %.*s", step_name(t, r->task, r->step),
+            (int)r->u.continued.outputs.bytes.len, (const char *)r->u.continued.outputs.bytes.data);
         break;
     case RECORD_STEP_CANCELLED:
         say(t, "%s is to stop", step_name(t, r->task, r->step));

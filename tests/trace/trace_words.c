@@ -137,6 +137,7 @@ void continues(struct trace *t, const char *worker, uint32_t task_no, const char
     in.u.result.session = session_of(t, worker);
     in.u.result.ref = ref_of(t, task_no, name);
     in.u.result.status = COX_ATTEMPT_SUCCEEDED;
+    in.u.result.cpu_us = RESULT_CPU_US;
     struct cox_buf asked = { 0 };
     cox_buf_append_str(&asked, asked_json);
     in.u.result.continuation = kept(t, &asked);

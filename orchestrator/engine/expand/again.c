@@ -87,11 +87,12 @@ static void keep_bytes(struct cox_buf **at, struct cox_slice bytes)
     cox_buf_append_slice(*at, bytes);
 }
 
-void again_frame_ended(struct cox_engine *e, struct cox_task *t, uint32_t step,
+void again_frame_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_task *frame,
                        const struct cox_payload *outputs)
 {
     struct record r = { .type = RECORD_CONTINUED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
-    r.u.continued = *outputs;
+    r.u.continued.outputs = *outputs;
+    r.u.continued.cpu_us = frame->cpu_us;
     emit(e, &r);
     if (outputs->kind == COX_PAYLOAD_STORED && outputs->bytes.len > 0)
         keep_bytes(&task_step(t, step)->x->resume_bytes, outputs->bytes);

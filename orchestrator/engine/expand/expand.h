@@ -75,7 +75,7 @@ enum cox_err approval_answer(struct cox_engine *e, struct cox_task *t, uint32_t 
 void again_decide(const struct cox_task *t, uint32_t step, struct record_ended *en,
                   const struct cox_payload *continuation);
 void again_begin(struct cox_engine *e, struct cox_task *t, uint32_t step);
-void again_frame_ended(struct cox_engine *e, struct cox_task *t, uint32_t step,
+void again_frame_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_task *frame,
                        const struct cox_payload *outputs);
 /* {"state", "steps"} for the next call, in the effects' memory; empty: the first call. False: not yet, it is
  * being fetched. */

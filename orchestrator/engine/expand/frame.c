@@ -93,7 +93,7 @@ void frame_ended(struct cox_engine *e, struct cox_task *frame, const struct cox_
     else if (s->flags & STEP_STOPPING || t->stopping != COX_TASK_NONE || frame->status != COX_TASK_SUCCEEDED)
         subtask_ended(e, t, frame->parent_step, frame, outputs);
     else
-        again_frame_ended(e, t, frame->parent_step, outputs);
+        again_frame_ended(e, t, frame->parent_step, frame, outputs);
 }
 
 /* ---- addresses ---- */

@@ -270,12 +270,12 @@ void map_emit_ended(struct cox_engine *e, struct map *m, struct map_page *p, str
         save_page(e, p); /* the map's last page may still end it without */
 }
 
-void map_item_emit(struct cox_engine *e, struct map *m, const struct record_item *item)
+void map_item_emit(struct cox_engine *e, struct map *m, const struct record_item *item, uint64_t cpu_us)
 {
     struct cox_buf bytes = { 0 };
     record_item_encode(&bytes, item);
-    map_emit_ended(e, m, map_page_make(m, item->index), (struct cox_token){ 0, 0 }, 0, cox_buf_slice(&bytes),
-                   1);
+    map_emit_ended(e, m, map_page_make(m, item->index), (struct cox_token){ 0, 0 }, cpu_us,
+                   cox_buf_slice(&bytes), 1);
     cox_buf_fini(&bytes);
 }
 
@@ -310,7 +310,7 @@ void map_item_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, uin
         end.code = frame->code != COX_CODE_NONE ? frame->code : COX_CODE_CANCELLED;
         end.message = text_cut(cox_slice_str(frame->message), COX_PAST_MESSAGE_LEN_MAX);
     }
-    map_item_emit(e, m, &end);
+    map_item_emit(e, m, &end, frame->cpu_us);
     cox_buf_fini(&output);
     if (!m->holds_ends)
         map_go_on(e, m);
@@ -539,7 +539,8 @@ static void spec_asked(struct cox_engine *e, struct map *m, uint32_t item, const
         map_item_emit(
             e, m,
             &(struct record_item){
-                .index = item, .next = NEXT_FAIL, .code = COX_CODE_INPUT_INVALID, .message = in->error });
+                .index = item, .next = NEXT_FAIL, .code = COX_CODE_INPUT_INVALID, .message = in->error },
+            0);
     }
     map_go_on(e, m);
 }

@@ -138,7 +138,8 @@ static void refuse(struct cox_engine *e, struct map *m, const struct giving *g)
                   &(struct record_item){ .index = g->refused_item,
                                          .next = NEXT_FAIL,
                                          .code = COX_CODE_INPUT_INVALID,
-                                         .message = cox_buf_slice(&g->error) });
+                                         .message = cox_buf_slice(&g->error) },
+                  0);
 }
 
 void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct worker *w)

@@ -396,6 +396,7 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
     case COX_STORE_PUT_PAYLOAD:
         req.hash = a->u.payload.hash;
         req.owner = a->u.payload.root;
+        req.id = a->u.payload.from;
         bytes = a->u.payload.bytes;
         break;
     case COX_STORE_TRUNCATE:

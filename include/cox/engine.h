@@ -407,6 +407,7 @@ struct cox_action {
             struct cox_hash hash;
             cox_task_id root;       /* whose it is: kept as long as that task is */
             struct cox_slice bytes; /* effects'; empty: the blob store has it, only note whose it is */
+            cox_task_id from;       /* not 0: all that this one owns is `root`'s too; no hash, no bytes */
         } payload;
         struct cox_act_compile compile;
         struct cox_act_compose compose;

@@ -82,7 +82,8 @@ enum cox_store_op {
     COX_STORE_FORGET,       /* entity: key */
     COX_STORE_ARCHIVE,      /* a finished task: id, bytes; event when committed. Replaces an equal id. */
     COX_STORE_PUT_PAYLOAD,  /* hash, owner (0: kept for ever), bytes (empty: it is a blob); noted as the
-                               owner's.  What is there already is left alone */
+                               owner's.  What is there already is left alone. id not 0, and no hash: all that
+                               this one owns is noted as the owner's too */
     COX_STORE_TRUNCATE,     /* seq: sync the state, then drop log rows up to seq; event when done */
     COX_STORE_READ_ARCHIVE, /* id; event with bytes, COX_ERR_NOT_FOUND when absent */
     COX_STORE_READ_PAYLOAD, /* hash; event with bytes; a blob too, up to COX_MAP_ITEMS_LEN_MAX */

@@ -140,7 +140,7 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
     struct cox_image_call call;
     cox_image_step(&t->image, a->step_index, &doc);
     step_call(t, a->step_index, a->step, &call);
-    while (!of->own_image)
+    while (!of->own_image || of->doc.outputs_always) /* what a program asks for has its task's bundle */
         of = of->parent;
     memset(ret, 0, sizeof *ret);
     ret->session = a->worker->session;

@@ -545,8 +545,8 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
             task_index(e, t);
         return;
     }
-    if (t->claims)
-        task_claim_values(e, t);
+    if (t->claims != 0)
+        task_claim_values(e, t, t->claims);
     if (t->parent == NULL)
         task_index(e, t);
     int64_t all = INT64_MAX;

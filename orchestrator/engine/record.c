@@ -205,6 +205,7 @@ static void encode_expansion(struct cox_buf *b, const struct record *r)
         cox_put_bytes(b, r->u.forked.key);
         cox_buf_append(b, r->u.forked.document.b, sizeof r->u.forked.document.b);
         cox_put_bytes(b, r->u.forked.bytes);
+        cox_put_u64(b, r->u.forked.from);
         break;
     case RECORD_PINNED:
         cox_put_u32(b, r->u.pinned.class_index);
@@ -265,6 +266,8 @@ static void decode_expansion(struct cox_reader *in, struct record *r)
         r->u.forked.key = cox_get_bytes(in);
         get_hash(in, &r->u.forked.document);
         r->u.forked.bytes = cox_get_bytes(in);
+        if (cox_reader_left(in) > 0)
+            r->u.forked.from = cox_get_u64(in);
         break;
     case RECORD_PINNED:
         r->u.pinned.class_index = cox_get_u32(in);

@@ -183,6 +183,7 @@ struct record {
             struct cox_slice bytes; /* the frozen task it begins as, changes already made */
             struct cox_slice tenant, key;
             struct cox_hash document;
+            cox_task_id from;
         } forked;
         struct {
             uint32_t class_index;

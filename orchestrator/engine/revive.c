@@ -192,26 +192,16 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
 void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     struct cox_task *t = body_decode(e, seq, r->task, r->u.forked.bytes);
-    t->claims = !e->live;
+    t->claims = e->live ? 0 : r->u.forked.from;
 }
 
-/* Values it has from another task are kept as long as it is. */
-void task_claim_values(struct cox_engine *e, const struct cox_task *t)
+/* Values it has from another task are kept as long as it is, and so is what these refer to: which those are,
+ * only the state knows. */
+void task_claim_values(struct cox_engine *e, const struct cox_task *t, cox_task_id from)
 {
-    for (uint32_t no = 0; no < t->n_pages; no++) {
-        for (uint32_t i = 0; t->pages[no] != NULL && i < t->pages[no]->n_steps; i++) {
-            const struct step *s = &t->pages[no]->steps[i];
-            const struct value *values[] = { s->output, s->x != NULL ? s->x->errors : NULL,
-                                             s->x != NULL ? s->x->artifacts : NULL };
-            for (size_t k = 0; k < 3; k++) {
-                if (values[k] == NULL || values[k]->payload.kind != COX_PAYLOAD_STORED)
-                    continue;
-                struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
-                a->u.payload.hash = values[k]->payload.hash;
-                a->u.payload.root = t->id;
-            }
-        }
-    }
+    struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
+    a->u.payload.root = t->id;
+    a->u.payload.from = from;
 }
 
 /* A copy of the task to change, or NULL after the answer. */
@@ -296,10 +286,11 @@ void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
         r.u.forked.key = in->key;
         r.u.forked.document = in->document;
         r.u.forked.bytes = cox_buf_slice(&bytes);
+        r.u.forked.from = in->from;
         emit(e, &r);
         cox_buf_fini(&bytes);
         struct cox_task *t = cox_map64_get(&e->tasks, r.task);
-        task_claim_values(e, t);
+        task_claim_values(e, t, in->from);
         task_begin(e, t);
         task_index(e, t);
         reply(e, in->request, COX_OK, t, NULL);

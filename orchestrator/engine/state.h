@@ -206,7 +206,7 @@ struct cox_task {
     struct value *item, *args;
     int64_t revived_wall_ms; /* it ended and runs again since then; 0: never */
     /* derived */
-    bool claims; /* replay made it from another task's values: they are to be noted as its own */
+    cox_task_id claims; /* replay made it from this one's values: they are to be noted as its own; 0: none */
     struct cox_task *parent, *root; /* root: itself for roots */
     struct cox_list frames;         /* roots: all frames under it, in order of creation */
     struct cox_list in_frames;
@@ -561,6 +561,10 @@ bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in); /* tr
 bool task_has_room(struct cox_engine *e, const struct cox_image *img);     /* false is counted as a refusal */
 void task_refuse_full(struct cox_engine *e, uint64_t request);
 
+/* ---- bundle.c: `name` is "sha256:..." or empty; root 0: it is kept for ever ---- */
+void bundle_keep(struct cox_engine *e, cox_task_id root, struct cox_slice name);
+void bundle_keep_of(struct cox_engine *e, struct cox_slice document); /* of one that has no end */
+
 /* ---- words.c: what people say to a live task ---- */
 void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause);
 void task_signal(struct cox_engine *e, const struct cox_in_signal *in);
@@ -594,7 +598,7 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in);
 void task_fork(struct cox_engine *e, const struct cox_in_fork *in);
 void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r);
 void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r);
-void task_claim_values(struct cox_engine *e, const struct cox_task *t);
+void task_claim_values(struct cox_engine *e, const struct cox_task *t, cox_task_id from);
 
 struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub without header */
 void task_init_header(struct cox_task *t);                          /* after image_bytes was set */

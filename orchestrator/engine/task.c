@@ -429,6 +429,8 @@ void task_begin(struct cox_engine *e, struct cox_task *t)
     e->n_live_steps += t->n_steps;
     t->link_next = t->first;
     templates_hold_task(e, t);
+    if (t->own_image)
+        bundle_keep(e, t->root->id, t->doc.bundle);
     task_arm_deadline(e, t);
     cox_list_push_back(&e->linking, &t->in_linking);
     if (t->own_image)

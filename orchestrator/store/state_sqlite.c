@@ -45,6 +45,8 @@ static const char *const statements[STATE_STATEMENT_NR] = {
     [STATE_PUT_PAYLOAD] = "INSERT INTO payload(hash, crc, created_ms, d) VALUES(?1, ?2, ?3, ?4)"
                           " ON CONFLICT DO NOTHING",
     [STATE_OWN] = "INSERT INTO ref(owner, hash) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
+    [STATE_OWN_ALL] = "INSERT INTO ref(owner, hash) SELECT ?1, hash FROM ref WHERE owner = ?2"
+                      " ON CONFLICT DO NOTHING",
     [STATE_READ_ARCHIVE] = "SELECT crc, d FROM archive WHERE id = ?1",
     [STATE_READ_PAYLOAD] = "SELECT crc, d FROM payload WHERE hash = ?1",
     [STATE_READ_ENTITY] = "SELECT crc, d FROM entity WHERE kind = ?1 AND id = ?2 AND sub = ?3",
@@ -166,10 +168,13 @@ static enum cox_err read_blob(struct store_state *state, sqlite3_stmt *st, struc
 static enum cox_err put_payload(struct store_state *state, const struct cox_store_request *req,
                                 struct cox_buf *error)
 {
-    sqlite3_stmt *st = state->st[STATE_OWN];
+    sqlite3_stmt *st = state->st[req->id != 0 ? STATE_OWN_ALL : STATE_OWN];
 
     store_bind_u64(st, 1, req->owner);
-    bind_hash(st, 2, &req->hash);
+    if (req->id != 0)
+        store_bind_u64(st, 2, req->id);
+    else
+        bind_hash(st, 2, &req->hash);
     enum cox_err err = store_db_run(&state->db, st, "noting a payload's owner", error);
 
     if (err != COX_OK || req->bytes.len == 0)

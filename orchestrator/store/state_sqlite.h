@@ -31,6 +31,7 @@ enum store_state_statement {
     STATE_ARCHIVE,
     STATE_PUT_PAYLOAD,
     STATE_OWN,
+    STATE_OWN_ALL,
     STATE_READ_ARCHIVE,
     STATE_READ_PAYLOAD,
     STATE_READ_ENTITY,

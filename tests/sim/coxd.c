@@ -111,6 +111,8 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     uint64_t seq;
     switch (a->kind) {
     case COX_ACT_PUT_PAYLOAD:
+        if (a->u.payload.from != 0)
+            return true;
         if (a->u.payload.bytes.len == 0) { /* a blob: it is noted whose it is */
             if (store_row(s, payload_key(&a->u.payload.hash)) == NULL &&
                 !store_waits(s, payload_key(&a->u.payload.hash)))

@@ -373,6 +373,44 @@ static void a_program_holds_no_slot_while_what_it_asked_for_runs(void **state)
            "answer accepted to w1", "assign p#2 to w1");
     succeed(t, "w1", "p", "6");
     expect(t, "p SUCCEEDED", "task SUCCEEDED {\"o\":6}", "answer accepted to w1");
+    assert_int_equal(view_of(t, 1).cpu_us, 3 * RESULT_CPU_US); /* two calls, and what it asked for */
+    trace_end(t);
+}
+
+#define AB8 "abababababababab"
+#define BUNDLE "\"bundle\":\"sha256:" AB8 AB8 AB8 AB8 "\","
+
+static void what_a_program_asks_for_has_its_bundle(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    upload(t, 0xab);
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 9, .handlers = "p@1,run" });
+    submit(t, "{\"api_version\":\"v1\",\"name\":\"t\"," BUNDLE "\"steps\":{\"p\":{\"uses\":\"p@1\"}}}");
+    expect(t, "reply ok t0-000001", "assign p#1 to w1 with a bundle");
+    continues(t, "w1", 1, "p", ASKED);
+    ignore(t);
+    compile(t);
+    expect(t, "frame 2 under p", "assign 2/x#1 to w1 with a bundle");
+    trace_end(t);
+}
+
+static void a_bundle_is_kept_for_whoever_runs_it_some_day(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    struct cox_hash bundle = upload(t, 0xab);
+    submit(t, "{\"api_version\":\"v1\",\"name\":\"t\"," BUNDLE "\"steps\":{\"a\":{" RUN "}}}");
+    assert_true(owns(t, 1, bundle));
+    assert_false(owns(t, 0, bundle));
+    keep_template(t, "{\"api_version\":\"v1\",\"kind\":\"template\",\"name\":\"c\"," BUNDLE
+                     "\"steps\":{\"a\":{" RUN "}}}");
+    assert_true(owns(t, 0, bundle));
+    submit(t, DOC("\"s\":{\"task\":{\"ref\":\"c@1\"}}"));
+    assert_false(owns(t, 2, bundle));
+    compile(t);
+    assert_true(owns(t, 2, bundle));
+    ignore(t);
     trace_end(t);
 }
 
@@ -512,6 +550,8 @@ int main(void)
         cmocka_unit_test(a_failed_sub_task_names_its_step_and_is_tried_again_in_a_new_frame),
         cmocka_unit_test(inputs_that_do_not_fit_the_template_fail_the_step),
         cmocka_unit_test(a_program_holds_no_slot_while_what_it_asked_for_runs),
+        cmocka_unit_test(what_a_program_asks_for_has_its_bundle),
+        cmocka_unit_test(a_bundle_is_kept_for_whoever_runs_it_some_day),
         cmocka_unit_test(a_step_that_fails_is_told_to_the_program),
         cmocka_unit_test(steps_that_are_wrong_fail_the_program_as_its_output),
         cmocka_unit_test(what_was_asked_for_survives_a_crash_before_it_was_compiled),

@@ -135,6 +135,27 @@ static void a_fork_keeps_what_does_not_depend_on_its_step(void **state)
     trace_end(t);
 }
 
+static void a_fork_owns_all_that_the_values_it_keeps_refer_to(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    struct cox_hash whole = upload(t, 0xcd);
+    attach(t, "w1", 9);
+    submit(t, DOC("\"a\":{" RUN "},\"b\":{" RUN ",\"needs\":[\"a\"]}"));
+    struct cox_input in = { .kind = COX_IN_RESULT };
+    in.u.result.session = 1;
+    in.u.result.ref = (struct cox_ref){ 1, 0, token_of(t, 1, "a") };
+    in.u.result.status = COX_ATTEMPT_SUCCEEDED;
+    in.u.result.blobs = &whole;
+    in.u.result.n_blobs = 1;
+    trace_step(t, &in);
+    assert_true(owns(t, 1, whole));
+    fork_task(t, 1, "b");
+    assert_true(owns(t, 2, whole));
+    ignore(t);
+    trace_end(t);
+}
+
 static void a_running_task_is_forked_without_being_disturbed(void **state)
 {
     (void)state;
@@ -275,6 +296,7 @@ int main(void)
         cmocka_unit_test(one_step_is_cancelled_and_its_dependants_are_skipped),
         cmocka_unit_test(a_retry_runs_what_did_not_succeed),
         cmocka_unit_test(a_fork_keeps_what_does_not_depend_on_its_step),
+        cmocka_unit_test(a_fork_owns_all_that_the_values_it_keeps_refer_to),
         cmocka_unit_test(a_running_task_is_forked_without_being_disturbed),
         cmocka_unit_test(a_race_that_waited_for_the_task_to_go_on_begins_once),
         cmocka_unit_test(a_retry_runs_what_was_made_of_a_failure_again),

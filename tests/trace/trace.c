@@ -95,6 +95,7 @@ void trace_end(struct trace *t)
     for (size_t i = 0; i < t->n_saved; i++)
         cox_buf_fini(&t->saved[i].bytes);
     cox_free(t->saved);
+    cox_free(t->owned);
     size_t it = 0;
     struct cox_slice key;
     void *b;

@@ -86,6 +86,9 @@ const char *last_continuation(struct trace *t); /* what the last assignment came
 /* Joins a map's parts, the oldest COMPOSE still open, as the compile thread would. */
 void compose(struct trace *t);
 size_t log_len(const struct trace *t); /* bytes of records so far */
+/* A blob whose name is this byte again and again. */
+struct cox_hash upload(struct trace *t, uint8_t fill);
+bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash); /* 0: it is kept for ever */
 /* Answers the oldest FETCH still open. */
 void fetch(struct trace *t);
 void fetch_nothing(struct trace *t); /* it cannot be read any more */

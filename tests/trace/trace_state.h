@@ -42,6 +42,11 @@ struct asked {
     size_t n_parts;
 };
 
+struct owned { /* 0: nobody's, for ever */
+    cox_task_id root;
+    struct cox_hash hash;
+};
+
 /* A COMPILE that waits for its answer. */
 struct open_compile {
     uint64_t ticket;
@@ -73,6 +78,8 @@ struct trace {
     struct saved *saved;
     size_t n_saved;
     struct cox_mapb payloads;
+    struct owned *owned;
+    size_t n_owned;
     struct open_evaluation evals[EVALUATIONS_MAX];
     size_t n_evals;
     size_t n_done_evals;

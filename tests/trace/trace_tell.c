@@ -134,8 +134,28 @@ void keep_bytes(struct trace *t, const struct cox_hash *name, struct cox_slice b
     cox_free(old);
 }
 
+static void own(struct trace *t, cox_task_id root, struct cox_hash hash)
+{
+    t->owned = cox_realloc(t->owned, t->n_owned + 1, sizeof t->owned[0]);
+    t->owned[t->n_owned++] = (struct owned){ root, hash };
+}
+
+bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash)
+{
+    for (size_t i = 0; i < t->n_owned; i++)
+        if (t->owned[i].root == task_no && memcmp(&t->owned[i].hash, &hash, sizeof hash) == 0)
+            return true;
+    return false;
+}
+
 static void keep_payload(struct trace *t, const struct cox_action *a)
 {
+    for (size_t i = 0, n = t->n_owned; a->u.payload.from != 0 && i < n; i++)
+        if (t->owned[i].root == a->u.payload.from)
+            own(t, a->u.payload.root, t->owned[i].hash);
+    if (a->u.payload.from != 0)
+        return;
+    own(t, a->u.payload.root, a->u.payload.hash);
     if (a->u.payload.bytes.len > 0)
         keep_bytes(t, &a->u.payload.hash, a->u.payload.bytes);
     else /* a blob: only its owner is noted */
@@ -157,9 +177,10 @@ static void say_assign(struct trace *t, const struct cox_act_assign *a)
     cox_buf_clear(&t->last_continuation);
     cox_buf_append_slice(&t->last_continuation, a->continuation);
     if (a->n_items == 0) {
-        say(t, "assign %s#%u to %s%s%s%.*s%s%.*s", step, a->attempt, to, a->fallback ? " (fallback)" : "",
+        say(t, "assign %s#%u to %s%s%s%.*s%s%.*s%s", step, a->attempt, to, a->fallback ? " (fallback)" : "",
             a->workspace.len > 0 ? " in " : "", (int)a->workspace.len, (const char *)a->workspace.data,
-            a->version.len > 0 ? " version " : "", (int)a->version.len, (const char *)a->version.data);
+            a->version.len > 0 ? " version " : "", (int)a->version.len, (const char *)a->version.data,
+            a->bundle.len > 0 ? " with a bundle" : "");
         return;
     }
     keep_batch(t, a);

@@ -263,6 +263,23 @@ static void test_payloads_go_when_nobody_owns_them_and_they_are_old(void **state
     assert_true(has_value(f, "for ever"));
 }
 
+/* Values of a fork are those of the task it was made from. */
+static void test_what_one_task_owns_another_may_own_too(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f);
+    archive(f, 1, 0);
+    put(f, "of both", 1);
+    request(f, (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .id = 1, .owner = 2 }, NULL);
+    put(f, "of one", 1);
+    assert_int_equal(forget(f, 1), COX_OK);
+    age(f, 25 * HOUR_MS);
+    sweep(f);
+    assert_true(has_value(f, "of both"));
+    assert_false(has_value(f, "of one"));
+}
+
 static void test_blobs_go_when_nobody_owns_or_touched_them(void **state)
 {
     struct fixture *f = *state;
@@ -347,6 +364,7 @@ int main(void)
         TEST(test_retention_takes_the_old_and_leaves_what_runs_again),
         TEST(test_without_retention_tasks_stay),
         TEST(test_payloads_go_when_nobody_owns_them_and_they_are_old),
+        TEST(test_what_one_task_owns_another_may_own_too),
         TEST(test_blobs_go_when_nobody_owns_or_touched_them),
         TEST(test_an_older_directory_keeps_everything),
     };

@@ -166,6 +166,11 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
         cox_task_free(old);
         return;
     }
+    if (!task_has_room(e, &old->image)) {
+        task_refuse_full(e, in->request);
+        cox_task_free(old);
+        return;
+    }
     bool *again = cox_calloc(old->n_steps + 1, sizeof *again);
     mark_failed(old, again, false);
     reset_steps(old, again);
@@ -255,7 +260,7 @@ static bool fork_mark(struct cox_engine *e, const struct cox_task *copy, const s
         reply(e, in->request, COX_ERR_INVALID, NULL, "at: the task has no such step");
         return false;
     }
-    mark_dependants(copy, again, at);
+    mark_dependants(copy, again, outermost(copy, at));
     return true;
 }
 

@@ -156,6 +156,42 @@ static void a_fork_owns_all_that_the_values_it_keeps_refer_to(void **state)
     trace_end(t);
 }
 
+static void a_fork_at_an_alternative_is_one_at_its_race(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 9);
+    submit(t, DOC("\"r\":{\"race\":[{" RUN "},{" RUN "}]}"));
+    succeed(t, "w1", "r.0", "1");
+    cancelled(t, "w1", "r.1");
+    ignore(t);
+    fork_task(t, 1, "r.1");
+    expect(t, "task 2 is forked", "2/r waits", "reply ok t0-000002", "assign 2/r.0#2 to w1",
+           "assign 2/r.1#2 to w1");
+    trace_end(t);
+}
+
+static void a_task_that_is_to_run_again_needs_room_too(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin_with(1);
+    attach(t, "w1", 9);
+    submit(t, DOC("\"a\":{" RUN "}"));
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    archived(t, 1);
+    submit(t, DOC("\"a\":{" RUN "}"));
+    ignore(t);
+    retry_task(t, 1);
+    expect(t, "reply limit reached: too many live steps");
+    cancel(t, 2, "");
+    cancelled_in(t, 2, "w1", "a");
+    archived(t, 2);
+    ignore(t);
+    retry_task(t, 1);
+    expect(t, "task 1 runs again", "reply ok t0-000001", "assign a#2 to w1");
+    trace_end(t);
+}
+
 static void a_running_task_is_forked_without_being_disturbed(void **state)
 {
     (void)state;
@@ -297,6 +333,8 @@ int main(void)
         cmocka_unit_test(a_retry_runs_what_did_not_succeed),
         cmocka_unit_test(a_fork_keeps_what_does_not_depend_on_its_step),
         cmocka_unit_test(a_fork_owns_all_that_the_values_it_keeps_refer_to),
+        cmocka_unit_test(a_fork_at_an_alternative_is_one_at_its_race),
+        cmocka_unit_test(a_task_that_is_to_run_again_needs_room_too),
         cmocka_unit_test(a_running_task_is_forked_without_being_disturbed),
         cmocka_unit_test(a_race_that_waited_for_the_task_to_go_on_begins_once),
         cmocka_unit_test(a_retry_runs_what_was_made_of_a_failure_again),

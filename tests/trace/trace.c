@@ -15,15 +15,22 @@
 
 /* ---- life ---- */
 
-static struct cox_engine *fresh(void)
+static struct cox_engine *fresh(const struct trace *t)
 {
-    return cox_engine_create(&(struct cox_engine_config){ .shard = 0, .seed = 1 });
+    return cox_engine_create(
+        &(struct cox_engine_config){ .shard = 0, .seed = 1, .live_steps_max = t->live_steps_max });
 }
 
 struct trace *trace_begin(void)
 {
+    return trace_begin_with(0);
+}
+
+struct trace *trace_begin_with(uint32_t live_steps_max)
+{
     struct trace *t = COX_NEW(struct trace);
-    t->engine = fresh();
+    t->live_steps_max = live_steps_max;
+    t->engine = fresh(t);
     assert_int_equal(cox_engine_recovered(t->engine, now(t), 0, &t->fx), COX_OK);
     absorb(t);
     return t;
@@ -41,7 +48,7 @@ static void seek_tail(const struct trace *t, uint64_t after_seq, struct cox_slic
 /* An engine as recovery would make it, from the saved entities and the log after `after_seq`. */
 static struct cox_engine *rebuild(const struct trace *t, bool from_checkpoint)
 {
-    struct cox_engine *e = fresh();
+    struct cox_engine *e = fresh(t);
     struct cox_slice tail;
     uint64_t after = from_checkpoint ? t->truncated_seq : 0;
     for (int kind = 1; from_checkpoint && kind < 10; kind++)

@@ -24,6 +24,7 @@
 struct trace;
 
 struct trace *trace_begin(void);
+struct trace *trace_begin_with(uint32_t live_steps_max); /* 0: as many as there may be */
 void trace_end(struct trace *t); /* checks hashes and that nothing unexpected is left to expect */
 
 /* The text of an attempt's outcome as a worker reports it. */
@@ -68,6 +69,7 @@ void succeed(struct trace *t, const char *worker, const char *step, const char *
 void fails(struct trace *t, const char *worker, const char *step, enum cox_code code);
 void fails_in(struct trace *t, uint32_t task_no, const char *worker, const char *step, enum cox_code code);
 void cancelled(struct trace *t, const char *worker, const char *step);
+void cancelled_in(struct trace *t, uint32_t task_no, const char *worker, const char *step);
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step,
                 const char *output_json);
 /* Items of a map: a batch is named by its first item, "scan[0]", wherever a step's name is asked for above;

@@ -56,6 +56,7 @@ struct open_compile {
 
 struct trace {
     struct cox_engine *engine;
+    uint32_t live_steps_max;
     struct open_compile compiles[COMPILES_MAX];
     size_t n_compiles, n_done_compiles;
     struct cox_effects fx;

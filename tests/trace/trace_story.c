@@ -297,12 +297,17 @@ void fails(struct trace *t, const char *worker, const char *name, enum cox_code 
     fails_in(t, 1, worker, name, code);
 }
 
-void cancelled(struct trace *t, const char *worker, const char *name)
+void cancelled_in(struct trace *t, uint32_t task_no, const char *worker, const char *name)
 {
-    struct cox_input in = result(t, 1, worker, name);
+    struct cox_input in = result(t, task_no, worker, name);
     in.u.result.status = COX_ATTEMPT_CANCELLED;
     in.u.result.code = COX_CODE_CANCELLED;
     step(t, &in);
+}
+
+void cancelled(struct trace *t, const char *worker, const char *name)
+{
+    cancelled_in(t, 1, worker, name);
 }
 
 void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_t step_no,

@@ -516,18 +516,28 @@ static void hand_over_archives(struct cox_engine *e)
 }
 
 /* Attempts of the log, with the workers that are expected back. */
-static void restore_attempts(struct cox_engine *e, struct cox_task *t)
+static void restore_attempt(struct cox_engine *e, struct cox_task *t, const struct step *s)
+{
+    struct worker *w = worker_by_ref(e, s->worker);
+    COX_ASSERT(w != NULL); /* named before its first assignment */
+    attempt_restore(e, t, step_index(s), w);
+    worker_watch_liveness(e, w);
+}
+
+/* What has begun: attempts, frames, items of maps. */
+static void restore_begun(struct cox_engine *e, struct cox_task *t)
 {
     for (uint32_t no = 0; no < t->n_pages; no++) {
         struct page *p = t->pages[no];
         for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
             struct step *s = &p->steps[i];
-            if (s->status != COX_STEP_RUNNING)
+            if (s->status != COX_STEP_RUNNING && s->status != COX_STEP_WAITING)
                 continue;
-            struct worker *w = worker_by_ref(e, s->worker);
-            COX_ASSERT(w != NULL); /* named before its first assignment */
-            attempt_restore(e, t, step_index(s), w);
-            worker_watch_liveness(e, w);
+            task_acquire_classes(e, t, step_index(s));
+            if (s->status == COX_STEP_RUNNING)
+                restore_attempt(e, t, s);
+            else
+                expand_adopt(e, t, step_index(s));
         }
     }
 }
@@ -538,20 +548,28 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
     templates_hold_task(e, t);
     e->n_live_steps += t->n_steps;
     t->link_next = t->first;
-    if (cox_task_status_final(t->status)) {
-        t->link_next = t->first + t->n_steps;
-        task_archive(e, t);
-        if (t->parent == NULL)
-            task_index(e, t);
+    if (!cox_task_status_final(t->status)) {
+        restore_begun(e, t);
         return;
     }
+    t->link_next = t->first + t->n_steps;
+    task_archive(e, t);
+    if (t->parent == NULL)
+        task_index(e, t);
+}
+
+/* A step that is linked may end at once, and with it its task, and what that has begun is stopped: so all
+ * that has begun anywhere was restored before. */
+static void link_task(struct cox_engine *e, struct cox_task *t)
+{
+    if (cox_task_status_final(t->status))
+        return;
     if (t->claims != 0)
         task_claim_values(e, t, t->claims);
     if (t->parent == NULL)
         task_index(e, t);
     int64_t all = INT64_MAX;
     task_link(e, t, &all);
-    restore_attempts(e, t);
     stats_task(e, t);
     task_arm_deadline(e, t);
 }
@@ -581,6 +599,8 @@ void tasks_derive(struct cox_engine *e, struct cox_task **tasks, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         derive_task(e, tasks[i]);
+    for (size_t i = 0; i < n; i++)
+        link_task(e, tasks[i]);
     for (size_t i = n; i-- > 0;) /* children first: ids rise */
         restore_waiting(e, tasks[i]);
 }

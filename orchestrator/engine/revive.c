@@ -109,18 +109,19 @@ static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task
         enum cox_err err = header_decode(t, header);
         COX_ASSERT(err == COX_OK); /* encoded by us; the record has a checksum */
         task_init_header(t);
-        entity_touch(e, &t->entity, seq);
     }
     uint32_t n_pages = cox_get_u32(&in);
     for (uint32_t no = 0; no < n_pages; no++) {
         struct cox_slice page = cox_get_bytes(&in);
-        if (no >= t->n_pages || t->pages[no] != NULL)
+        if (no >= t->n_pages || page_is_newer(e, t, no, seq))
             continue;
         struct page *p = page_create(t, no, page_n_steps(t, no));
         enum cox_err err = page_decode(p, page);
         COX_ASSERT(err == COX_OK);
         entity_touch(e, &p->entity, seq);
     }
+    if (fresh) /* after its pages: see frame_thaw() */
+        entity_touch(e, &t->entity, seq);
     task_derive_sums(t);
     return t;
 }

@@ -129,22 +129,24 @@ static bool frame_thaw(struct cox_engine *e, uint64_t seq, struct cox_reader *in
     struct cox_task *t = cox_map64_get(&e->tasks, id);
     if (t == NULL)
         t = task_create(e, id);
-    if (!t->has_header) {
+    bool fresh = !t->has_header;
+    if (fresh) {
         if (in->bad || header_decode(t, header) != COX_OK)
             return false;
         task_init_header(t);
         frame_attach(e, t);
-        entity_touch(e, &t->entity, seq);
     }
     for (uint32_t no = 0; no < n_pages; no++) {
         struct cox_slice bytes = cox_get_bytes(in);
-        if (bytes.len == 0 || no >= t->n_pages || t->pages[no] != NULL)
+        if (no >= t->n_pages || page_is_newer(e, t, no, seq) || bytes.len == 0)
             continue;
         struct page *p = page_create(t, no, page_n_steps(t, no));
         if (page_decode(p, bytes) != COX_OK)
             return false;
         entity_touch(e, &p->entity, seq);
     }
+    if (fresh) /* after its pages, and so is saved: what it was is not replayed onto a page that is missing */
+        entity_touch(e, &t->entity, seq);
     return !in->bad;
 }
 

@@ -627,6 +627,7 @@ enum cox_err task_make(struct cox_engine *e, const struct cox_in_submit *in, str
 void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status into, enum cox_code code,
                const char *message);
 void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget);
+void task_acquire_classes(struct cox_engine *e, struct cox_task *t, uint32_t step); /* of its calls */
 void task_link_some(struct cox_engine *e);
 void task_arm_deadline(struct cox_engine *e, struct cox_task *t);
 void task_maybe_finish(struct cox_engine *e, struct cox_task *t);

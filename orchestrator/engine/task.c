@@ -157,6 +157,29 @@ static void step_drop(struct cox_engine *e, struct cox_task *t, struct step *s)
     gate_leave(e, s);
 }
 
+static void page_free(struct cox_engine *e, struct page *p)
+{
+    for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
+        if (e != NULL && e->live)
+            step_drop(e, p->task, &p->steps[i]);
+        step_fini(e, &p->steps[i]);
+    }
+    cox_free(p);
+}
+
+/* What a task was before it slept or ended is no part of what it is when it comes back. Replay may have made
+ * it anew, or found it: a checkpoint that ended half way forgets a header before its pages. */
+bool page_is_newer(struct cox_engine *e, struct cox_task *t, uint32_t no, uint64_t seq)
+{
+    struct page *p = t->pages[no];
+    if (p == NULL || p->entity.applied_seq >= seq)
+        return p != NULL;
+    entity_forget(e, &p->entity);
+    t->pages[no] = NULL;
+    page_free(e, p);
+    return false;
+}
+
 void task_destroy(struct cox_engine *e, struct cox_task *t)
 {
     if (t == NULL)
@@ -165,14 +188,9 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         entity_forget(e, &t->entity);
     for (uint32_t no = 0; no < t->n_pages; no++) {
         struct page *p = t->pages[no];
-        for (uint32_t i = 0; p != NULL && i < p->n_steps; i++) {
-            if (e != NULL && e->live)
-                step_drop(e, t, &p->steps[i]);
-            step_fini(e, &p->steps[i]);
-        }
         if (p != NULL && e != NULL)
             entity_forget(e, &p->entity);
-        cox_free(p);
+        page_free(e, p);
     }
     if (e != NULL) {
         for (uint32_t i = 0; t->classes != NULL && i < t->image.n_classes; i++)
@@ -461,13 +479,20 @@ static void acquire_class(struct cox_engine *e, struct cox_task *t, uint32_t cal
         t->classes[call.class_index] = class_acquire(e, &t->image, call.class_index);
 }
 
+void task_acquire_classes(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    cox_image_step(&t->image, step, &doc);
+    acquire_class(e, t, doc.call);
+    acquire_class(e, t, doc.fallback);
+}
+
 static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
 {
     struct step *s = task_step_make(t, i);
     struct cox_image_step doc;
     cox_image_step(&t->image, i, &doc);
-    acquire_class(e, t, doc.call);
-    acquire_class(e, t, doc.fallback);
+    task_acquire_classes(e, t, i);
     s->n_waiting = 0; /* what a frame's steps refer to outside it has ended */
     for (uint32_t k = 0; k < doc.n_needs; k++)
         if (task_contains(t, cox_image_need(&t->image, i, k)) &&

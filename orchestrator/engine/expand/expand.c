@@ -209,15 +209,22 @@ void expand_timer(struct cox_engine *e, struct expansion *x)
 
 /* ---- recovery ---- */
 
+void expand_adopt(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    struct expansion *x = step_expansion(task_step(t, step));
+    if (x->frame != 0)
+        x->child = cox_map64_get(&e->tasks, x->frame);
+    if (x->map_begun)
+        map_adopt(e, t, step);
+}
+
 void expand_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct step *s = task_step(t, step);
-    struct expansion *x = step_expansion(s);
+    struct expansion *x = s->x;
     struct cox_image_call call;
-    if (x->frame != 0)
-        x->child = cox_map64_get(&e->tasks, x->frame);
     if (x->map_begun) {
-        map_restore(e, t, step); /* stops by itself: it has attempts to take back first */
+        map_restore(e, t, step); /* stops by itself */
         return;
     }
     if (s->flags & STEP_STOPPING || t->stopping != COX_TASK_NONE) {

@@ -29,7 +29,9 @@ void expand_fail(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
 /* Stops what it has begun; it ends when that has ended: CANCELLED, or TIMED_OUT when its time was up. */
 void expand_stop(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void expand_timer(struct cox_engine *e, struct expansion *x);
-/* After recovery, for a WAITING step whose tree stands. */
+/* After recovery, for a WAITING step: what it has begun is its own again, and nothing goes on yet. */
+void expand_adopt(struct cox_engine *e, struct cox_task *t, uint32_t step);
+/* The same step goes on, when its tree stands. */
 void expand_restore(struct cox_engine *e, struct cox_task *t, uint32_t step);
 /* Answers of the compile thread and the store for a WAITING or READY step. */
 void expand_asked(struct cox_engine *e, struct evaluation *ev, const struct cox_input *in);

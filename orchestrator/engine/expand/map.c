@@ -605,10 +605,9 @@ static void restore_page(struct map *m, const struct map_page *p, uint8_t *given
 }
 
 /* What is open, not with anybody, and not at the list's end, is to be given again. */
-static void restore_items(struct cox_engine *e, struct map *m)
+static void restore_items(struct map *m)
 {
     uint8_t *given = cox_calloc(m->n_items / 8 + 1, 1);
-    (void)e;
     if (m->of_frames)
         restore_frames(m, given);
     for (uint32_t no = 0; no < m->n_pages; no++)
@@ -643,15 +642,21 @@ static void restore_list(struct cox_engine *e, struct map *m)
     }
 }
 
-void map_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
+void map_adopt(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
-    struct step *s = task_step(t, step);
-    struct map *m = map_make(t, s);
+    struct map *m = map_make(t, task_step(t, step));
     derive(m);
     if (!m->of_frames)
         map_restore_batches(e, m);
-    restore_items(e, m);
-    restore_list(e, m);
+    restore_items(m);
+}
+
+void map_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
+{
+    struct step *s = task_step(t, step);
+    struct map *m = s->x->map;
+    if (!m->stopping) /* by something that ended as it was linked */
+        restore_list(e, m);
     if (m->n_done + m->n_failed < m->n_items)
         save_ended(e, m);
     if (s->flags & STEP_STOPPING || t->stopping != COX_TASK_NONE)

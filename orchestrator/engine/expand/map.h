@@ -116,7 +116,9 @@ struct map {
 
 /* The step waits, by an attempt of its own: asks for the list. */
 void map_begin(struct cox_engine *e, struct cox_task *t, uint32_t step);
-/* The same after recovery, wherever it was. */
+/* After recovery: its items, with whom they are. */
+void map_adopt(struct cox_engine *e, struct cox_task *t, uint32_t step);
+/* It goes on, wherever it was. */
 void map_restore(struct cox_engine *e, struct cox_task *t, uint32_t step);
 /* Gives nothing more and ends what runs; the step's attempt ends as CANCELLED with the last of it. */
 void map_stop(struct cox_engine *e, struct cox_task *t, uint32_t step);

@@ -1,7 +1,21 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
+
+/* A connection that got the number of a standard stream that was closed would get what is written to that.
+ * What stands in its place can be neither read nor written, which is then told. */
+static void hold_standard_fds(void)
+{
+    int fd = open("/dev/null", O_PATH | O_CLOEXEC);
+
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = open("/dev/null", O_PATH | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+}
 
 static enum cli_exit run(struct cli *cli, int argc, char **argv)
 {
@@ -26,8 +40,10 @@ static enum cli_exit run(struct cli *cli, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct cli cli = { 0 };
-    enum cli_exit code = run(&cli, argc, argv);
+    enum cli_exit code;
 
+    hold_standard_fds();
+    code = run(&cli, argc, argv);
     cli_disconnect(&cli);
     cli_parse_fini(&cli);
     if (fflush(stdout) || ferror(stdout)) {

@@ -62,6 +62,9 @@ check_match "is shown with line and column" "bad.json:1:9: expected a name" "$er
 # ---- with one ----
 need_programs coxd cox-worker
 start_coxd
+closed=0
+"$COX_BUILD/cox" task list -o json 2>"$err" >&- || closed=$?
+check_equal "a closed standard output" "5 cox: cannot write the result: Bad file descriptor" "$closed $(cat "$err")"
 start_worker w1 --slots 4
 
 cat >"$scenario_dir/echo.yaml" <<'YAML'

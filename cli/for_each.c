@@ -333,6 +333,21 @@ static enum cli_exit ask(struct each *e, size_t first, size_t *ret_next, int64_t
     return CLI_OK;
 }
 
+/* Of those that go on the ids are told, which are nowhere else. */
+static void list_others(struct each *e)
+{
+    for (size_t i = 0; i < n_items(e) && cli_structured(e->cli); i++) {
+        const struct item *item = item_at(e, i);
+        struct cox_buf json = { 0 };
+        if (item->ended)
+            continue;
+        put_head(&json, item->line, item->id);
+        cox_buf_append_str(&json, ",\"status\":null,\"outputs\":null,\"error\":null}");
+        cli_listing_add(&e->listing, e->cli, item->id, cox_buf_slice(&json), 0, NULL);
+        cox_buf_fini(&json);
+    }
+}
+
 static enum cli_exit wait_all(struct each *e)
 {
     int64_t timeout_ms, deadline_ns;
@@ -354,6 +369,7 @@ static enum cli_exit wait_all(struct each *e)
         cli_note(e->cli, "%zu tasks ended, %zu did not succeed", e->n_ended, e->n_failed);
     else
         cli_note(e->cli, "%zu of %zu tasks ended; the others go on", e->n_ended, n_items(e));
+    list_others(e);
     return code;
 }
 

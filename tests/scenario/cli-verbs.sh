@@ -213,6 +213,9 @@ check_equal "for-each: the same tasks" "$(cat ids.txt)" \
 python3 -c 'for i in range(2500): print("{\"text\": \"%d\"}" % i)' >many.jsonl
 v 0 "2,500 lines" "task submit" ok.yaml --for-each - --label run=many -q <many.jsonl
 check_exit "for-each: 2,500 lines from standard input" 0 bash -c "$COX_BUILD/cox task submit ok.yaml --for-each - --label run=many -o name --dry-run <many.jsonl"
+printf '{"api_version":"v1","name":"slow","steps":{"s":{"wait":{"for":"1h"}}}}' >slow.json
+check_exit "for-each: what goes on when time is up" 124 bash -c "echo '{}' | $COX_BUILD/cox task submit slow.json --for-each - --wait --timeout 500ms -o json"
+json "for-each: is told" 'len(v["results"]) == 1 and v["results"][0]["id"] and v["results"][0]["status"] is None'
 check_exit "for-each: failures make exit code 1" 1 bash -c "echo '{}' | $COX_BUILD/cox task submit fail.yaml --for-each - --wait -o name"
 said "for-each: and are named" "^-:1: t0-[0-9a-z]+ FAILED: EXIT_NONZERO in broken"
 

@@ -6,7 +6,6 @@
 #include "cox/base/log.h"
 #include "cox/base/units.h"
 
-#include <malloc.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -606,7 +605,7 @@ static void checkpoint_turn(struct cox_driver *d)
                                      .u.checkpoint.max_bytes = CHECKPOINT_SLICE_LEN });
 }
 
-/* After a burst the memory of its turns goes back to the system. */
+/* After a burst the memory of its turns is freed. */
 static void give_back(struct cox_driver *d)
 {
     if (d->n_pool == 0 || !cox_list_empty(&d->turns) || d->now.mono_ns - d->last_event_ns < IDLE_NS)
@@ -618,7 +617,6 @@ static void give_back(struct cox_driver *d)
         turn_free(t);
     }
     d->n_pool = 0;
-    malloc_trim(0);
 }
 
 void cox_driver_turn(struct cox_driver *d, size_t n_events)
@@ -717,6 +715,11 @@ struct cox_store *cox_driver_store(struct cox_driver *d)
 uint64_t cox_driver_uid(const struct cox_driver *d)
 {
     return cox_store_uid(d->store);
+}
+
+uint64_t cox_driver_done_seq(const struct cox_driver *d)
+{
+    return d->done_seq;
 }
 
 uint64_t cox_driver_durable_seq(const struct cox_driver *d)

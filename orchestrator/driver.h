@@ -92,7 +92,8 @@ struct cox_compile *cox_driver_compile(struct cox_driver *d);
 struct cox_store *cox_driver_store(struct cox_driver *d); /* its blobs: any thread */
 uint64_t cox_driver_uid(const struct cox_driver *d);
 uint64_t cox_driver_durable_seq(const struct cox_driver *d);
-struct cox_now cox_driver_now(struct cox_driver *d); /* reads the clocks */
+uint64_t cox_driver_done_seq(const struct cox_driver *d); /* up to here all actions have been done as well */
+struct cox_now cox_driver_now(struct cox_driver *d);      /* reads the clocks */
 
 /* Calls `fn` once everything the engine has done up to now is durable and acted on: in a turn, in order,
  * never from inside this call. The owner keeps the memory until then. */

@@ -1,6 +1,7 @@
 /* ListTasks. The index knows which roots there are and how the ended ones ended; of a live one it knows that
- * it lives, and the engine says the rest. So a page is asked for once all that has happened is in the index,
- * live tasks are looked up when it comes, and the answer leaves when what it shows of them is durable. */
+ * it lives, and the engine says the rest. Whatever was acknowledged has been given to the index, so a page
+ * can be asked for at once; live tasks are looked up when it comes, and an answer with some leaves when what
+ * it shows of them is durable. */
 #include "internal.h"
 
 #include "cox/base/alloc.h"
@@ -25,7 +26,9 @@ struct list {
     struct cox_ask ask;
     uint32_t statuses; /* as asked for; 0: all */
     uint32_t page_size;
+    uint64_t min_seq;
     unsigned n_asks;
+    bool live; /* shows what may not be durable yet */
     struct cox_index_query query;
     struct cox_label labels[COX_LABELS_MAX];
     Coxswain__V1__ListTasksResponse answer;
@@ -107,6 +110,7 @@ static void take_page(struct list *l, struct cox_index_page *page)
 
     while (cox_index_page_next(page, &row, labels)) {
         Coxswain__V1__Task *m = show_row(l, &row, page->as_of_seq);
+        l->live |= row.status == COX_TASK_PENDING;
         if (wanted(l, m->status))
             l->answer.tasks[l->answer.n_tasks++] = m;
     }
@@ -121,7 +125,10 @@ static void take_page(struct list *l, struct cox_index_page *page)
         snprintf(token, sizeof(token), "%" PRIx64, page->before_id);
         l->answer.next_page_token = cox_show_text(&l->arena, cox_slice_str(token));
     }
-    cox_driver_hold(l->op.api->driver, &l->hold, on_shown);
+    if (l->live)
+        cox_driver_hold(l->op.api->driver, &l->hold, on_shown);
+    else
+        on_shown(&l->hold);
 }
 
 static void on_page(struct cox_ask *a, enum cox_err err, uint64_t id, struct cox_buf *bytes)
@@ -220,6 +227,7 @@ static const char *read_request(struct list *l, const Coxswain__V1__ListTasksReq
         return "page_token: expected one from an earlier answer";
     if (m->min_seq > cox_engine_seq(cox_driver_engine(l->op.api->driver)))
         return "min_seq: expected a position that an earlier answer named; the log is not so long";
+    l->min_seq = m->min_seq;
     l->page_size = m->page_size == 0 ? PAGE_DEFAULT : m->page_size < PAGE_MAX ? m->page_size : PAGE_MAX;
     return NULL;
 }
@@ -242,5 +250,8 @@ void cox_api_list_tasks(struct cox_rpc_call *call, const ProtobufCMessage *messa
         return;
     }
     l->answer.tasks = cox_arena_alloc(&l->arena, l->page_size * sizeof(*l->answer.tasks));
-    cox_driver_hold(a->driver, &l->hold, on_indexed);
+    if (l->min_seq > cox_driver_done_seq(a->driver))
+        cox_driver_hold(a->driver, &l->hold, on_indexed);
+    else
+        ask(l);
 }

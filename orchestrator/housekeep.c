@@ -11,6 +11,7 @@
 #define LOOK_NS (1000 * NS_PER_MS)
 #define SLICE_NS (100 * NS_PER_MS) /* between two slices of 5 ms */
 #define FULL_PERCENT 90
+#define SPARE_LEN_MIN (16u << 20) /* of freed memory: less is not worth giving back */
 
 static void on_swept(struct cox_ask *ask, enum cox_err err, uint64_t more, struct cox_buf *bytes)
 {
@@ -28,7 +29,7 @@ void cox_housekeep_init(struct cox_housekeep *h, struct cox_driver *d, const str
         .driver = d,
         .min_free = config->min_free,
         .memory_limit = config->memory_limit,
-        .look_ns = config->min_free || config->memory_limit ? from_ns : INT64_MAX,
+        .look_ns = from_ns,
         .sweep_ns = config->sweep_every_ms ? from_ns + config->sweep_every_ms * NS_PER_MS : INT64_MAX,
         .sweep_every_ns = config->sweep_every_ms * NS_PER_MS,
         .sweep = { .fn = on_swept },
@@ -47,6 +48,21 @@ static uint64_t resident_bytes(void)
         pages = 0;
     (void)fclose(f);
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* What was freed and has lain idle since the last look goes back to the system: the burst that needed it is
+ * over, and those who come to rest after it should not be what it cost. */
+static void give_back(struct cox_housekeep *h)
+{
+    struct mallinfo2 heap = mallinfo2();
+    size_t spare_len = heap.fordblks, kept_len = heap.uordblks / 4;
+    size_t idle_len = spare_len < h->spare_len ? spare_len : h->spare_len;
+
+    h->spare_len = spare_len;
+    if (idle_len < SPARE_LEN_MIN || idle_len < kept_len)
+        return;
+    (void)malloc_trim(0);
+    h->spare_len = 0;
 }
 
 static enum cox_shortage find_shortage(struct cox_housekeep *h, uint64_t *ret_rss)
@@ -71,6 +87,8 @@ static void look(struct cox_housekeep *h)
         [COX_SHORTAGE_MEMORY] = "more than 90 % of --memory-limit is used: submissions are refused",
     };
     uint64_t rss;
+
+    give_back(h);
     enum cox_shortage shortage = find_shortage(h, &rss);
 
     if (shortage != h->shortage)
@@ -83,14 +101,14 @@ void cox_housekeep_limit(struct cox_housekeep *h, uint64_t min_free, uint64_t me
 {
     h->min_free = min_free;
     h->memory_limit = memory_limit;
-    h->look_ns = 0; /* also without any limit: what was short no longer is */
+    h->look_ns = 0;
 }
 
 void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns)
 {
     if (now_ns >= h->look_ns) {
         look(h);
-        h->look_ns = h->min_free || h->memory_limit ? now_ns + LOOK_NS : INT64_MAX;
+        h->look_ns = now_ns + LOOK_NS;
     }
     if (now_ns >= h->sweep_ns) {
         h->sweep_ns = INT64_MAX;

@@ -1,5 +1,5 @@
 /* What goes on beside the work: the sweep of what nobody needs, and a look once a second at the room that is
- * left.
+ * left, and at freed memory that the system could have.
  *
  * Below min_free no submission is taken, so that running tasks have the room to finish; the same above nine
  * tenths of memory_limit. Above all of it reading stops every other second: what the peers then send is what
@@ -16,7 +16,8 @@ struct cox_housekeep {
     struct cox_driver *driver;
     uint64_t min_free;     /* bytes of disk; 0: do not look */
     uint64_t memory_limit; /* bytes; 0: none */
-    int64_t look_ns;       /* when to look again; INT64_MAX: never */
+    int64_t look_ns;       /* when to look again */
+    size_t spare_len;      /* freed memory at the last look */
     int64_t sweep_ns;      /* when to sweep again; INT64_MAX: never, or a slice is under way */
     int64_t sweep_every_ns;
     struct cox_ask sweep;

@@ -8,7 +8,7 @@
 
 #define APPLICATION_ID 0x436f7873 /* "Coxs" */
 #define CHECKPOINT_PAGES 4000
-#define CACHE_KIB 65536
+#define CACHE_KIB 16384
 
 static const char *const schema[] = {
     "CREATE TABLE entity(kind INTEGER NOT NULL, id INTEGER NOT NULL, sub INTEGER NOT NULL,"

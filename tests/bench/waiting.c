@@ -13,6 +13,7 @@
 #define CALL_LIMIT_MS 60000
 #define ASLEEP_LIMIT_MS 120000
 #define LOOK_MS 100
+#define SETTLE_MS 3000
 #define SIGNALS 1000u
 #define WAIT_S 30
 #define STRIDE 7919u /* a prime: the tasks that are signalled lie far apart */
@@ -95,6 +96,24 @@ static bool await_asleep(struct client *c, size_t n)
     return n_asleep >= (double)n;
 }
 
+/* What the burst of submissions used goes back to the system within seconds: the lowest until none was lower
+ * for a while. */
+static uint64_t settled_rss_len(struct client *c, pid_t pid)
+{
+    uint64_t lowest_len = process_rss_len(pid);
+    int64_t until_ns = cox_clock_mono_ns() + SETTLE_MS * INT64_C(1000000);
+
+    while (cox_clock_mono_ns() < until_ns) {
+        cox_rpc_loop_run_once(c->loop, cox_clock_mono_ns() + LOOK_MS * INT64_C(1000000), 1);
+        uint64_t len = process_rss_len(pid);
+        if (len < lowest_len) {
+            lowest_len = len;
+            until_ns = cox_clock_mono_ns() + SETTLE_MS * INT64_C(1000000);
+        }
+    }
+    return lowest_len;
+}
+
 /* ---- signals ---- */
 
 static bool signal_one(struct client *c, char *id, int64_t *ret_ns)
@@ -143,7 +162,7 @@ enum cox_err waiting_run(struct client *c, const struct cluster *cluster, const 
     }
     ok = ok && await_asleep(c, load->n_tasks);
     ret->elapsed_ns = cox_clock_mono_ns() - since_ns;
-    rss_now_len = process_rss_len(cluster->coxd.pid);
+    rss_now_len = settled_rss_len(c, cluster->coxd.pid);
     ret->resident_len = rss_now_len > rss_len ? rss_now_len - rss_len : 0;
     ret->latencies_ns = cox_calloc(n_signals, sizeof(*ret->latencies_ns));
     for (size_t i = 0; ok && i < n_signals; i++)

@@ -26,7 +26,7 @@ struct backup {
     bool busy; /* with the store or the compile thread: it must stay */
 
     /* the compile thread's while busy */
-    enum { FILE_LOG, FILE_STATE, FILE_BLOBS, FILE_NONE } phase;
+    enum { FILE_LOG, FILE_STATE, FILE_BLOBS } phase;
     unsigned blob_dir;
     DIR *blobs;
     int fd;
@@ -57,7 +57,7 @@ static void backup_free(struct backup *b)
 /* The next file's path; NULL: there is none. */
 static char *next_path(struct backup *b)
 {
-    while (b->phase == FILE_BLOBS && b->blob_dir < BLOB_DIRS) {
+    while (b->phase == FILE_BLOBS) {
         struct dirent *entry = b->blobs ? readdir(b->blobs) : NULL;
 
         if (entry && entry->d_name[0] == '.')
@@ -66,11 +66,12 @@ static char *next_path(struct backup *b)
             return cox_asprintf("blobs/%02x/%s", b->blob_dir - 1, entry->d_name);
         if (b->blobs)
             (void)closedir(b->blobs);
+        b->blobs = NULL;
+        if (b->blob_dir == BLOB_DIRS)
+            return NULL;
         char *path = cox_asprintf("%s/blobs/%02x", b->dir, b->blob_dir++);
         b->blobs = opendir(path);
         cox_free(path);
-        if (b->blob_dir == BLOB_DIRS && !b->blobs)
-            b->phase = FILE_NONE;
     }
     switch (b->phase) {
     case FILE_LOG:
@@ -80,7 +81,6 @@ static char *next_path(struct backup *b)
         b->phase = FILE_BLOBS;
         return cox_strdup("state.db");
     case FILE_BLOBS:
-    case FILE_NONE:
         break;
     }
     return NULL;

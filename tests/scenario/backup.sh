@@ -19,6 +19,15 @@ head -c 700000 /dev/urandom >"$scenario_dir/blob"
 hash=$(sha256sum "$scenario_dir/blob" | cut -d' ' -f1)
 curl -sSf -T "$scenario_dir/blob" "http://$http/api/v1/blobs/sha256:$hash" >/dev/null
 
+# One in the first of the directories of blobs, one in the last.
+for text in "blob 54" "blob 7"; do
+    printf %s "$text" >"$scenario_dir/small"
+    edge=$(sha256sum "$scenario_dir/small" | cut -d' ' -f1)
+    edges+=("${edge:0:2}/${edge:2}")
+    curl -sSf -T "$scenario_dir/small" "http://$http/api/v1/blobs/sha256:$edge" >/dev/null
+done
+check_equal "the blobs that were chosen" "00 ff" "${edges[0]%/*} ${edges[1]%/*}"
+
 touch "$scenario_dir/acked"
 (
     while [ ! -e "$scenario_dir/enough" ]; do
@@ -37,6 +46,9 @@ for round in $(seq "$([ -n "${COX_TEST_LONG:-}" ] && echo 10 || echo 3)"); do
     check "it leaves nothing behind, round $round" await 10 test ! -e "$scenario_dir/data/backup"
     check "it can be restored, round $round" \
         "$COX_BUILD/cox" admin restore "$scenario_dir/copy$round" --data-dir "$scenario_dir/new$round"
+    for edge in "${edges[@]}"; do
+        check "with blob $edge, round $round" test -s "$scenario_dir/new$round/blobs/$edge"
+    done
     check_exit "and is whole, round $round" 0 "$COX_BUILD/coxd" --verify --data-dir "$scenario_dir/new$round"
     check_match "and says so, round $round" '"ok":true' "$scenario_dir/out"
 done

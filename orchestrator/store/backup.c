@@ -43,6 +43,11 @@ void store_copy_abandon(struct store_copy *c)
     *c = (struct store_copy){ 0 };
 }
 
+bool store_backup_has_room(const struct cox_store *s)
+{
+    return cox_store_free_bytes(s) >= s->blobs.min_free;
+}
+
 enum cox_err store_copy_step(struct store_copy *c, struct store_db *from, const char *to_dir, bool *ret_done)
 {
     enum cox_err err = c->to ? COX_OK : copy_begin(c, from, to_dir);
@@ -87,6 +92,9 @@ enum cox_err store_backup_begin(struct store_blobs *b, const char *dir)
     enum cox_err err = COX_OK;
 
     store_backup_remove(dir);
+    if (b->linked) /* of one that failed */
+        (void)closedir(b->linked);
+    b->linked = NULL;
     if (mkdir(dir, 0700) != 0 || mkdir(blobs, 0700) != 0)
         err = errno == ENOSPC ? COX_ERR_FULL : COX_ERR_IO;
     if (err == COX_OK) {

@@ -14,6 +14,8 @@
 #include "blobs.h"
 #include "db.h"
 
+struct cox_store;
+
 /* One database being copied. Zeroed: none. */
 struct store_copy {
     sqlite3 *to;
@@ -24,6 +26,8 @@ struct store_copy {
 COX_MUST_CHECK enum cox_err store_copy_step(struct store_copy *c, struct store_db *from, const char *to_dir,
                                             bool *ret_done);
 void store_copy_abandon(struct store_copy *c);
+/* The copy is on the disk that running tasks still write to. */
+bool store_backup_has_room(const struct cox_store *s);
 
 /* Makes DIR/backup anew; from now on new blobs are linked into it. */
 COX_MUST_CHECK enum cox_err store_backup_begin(struct store_blobs *b, const char *dir);

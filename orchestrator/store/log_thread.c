@@ -79,6 +79,9 @@ static void copy(struct work *w)
     if (atomic_load(&s->log_thread.closing)) {
         store_copy_abandon(&w->copy);
         item->answer = COX_ERR_CANCELLED;
+    } else if (!store_backup_has_room(s)) {
+        store_copy_abandon(&w->copy);
+        item->answer = COX_ERR_FULL;
     } else {
         item->answer = store_copy_step(&w->copy, &s->log.db, cox_buf_cstr(&item->req.bytes), &whole);
     }

@@ -228,6 +228,8 @@ static void backup_slice(struct work *w)
         err = store_backup_begin(&s->blobs, cox_buf_cstr(&w->backup->req.bytes));
         w->state_copied = false;
     }
+    if (err == COX_OK && !store_backup_has_room(s))
+        err = COX_ERR_FULL;
     if (err == COX_OK && !w->state_copied)
         err = store_copy_step(&w->copy, &s->state.db, cox_buf_cstr(&w->backup->req.bytes), &w->state_copied);
     else if (err == COX_OK)

@@ -142,6 +142,62 @@ static void test_a_store_closes_in_the_middle_of_a_backup(void **state)
     assert_int_equal(start(f), 1);
 }
 
+/* Names of the length that blobs have, below one directory. */
+static char *name_of(struct fixture *f, unsigned i)
+{
+    return cox_asprintf("%s/blobs/3f/%062x", f->data_dir, i);
+}
+
+/* What the second one links must not be what the first one was looking at when it failed. */
+static void test_a_backup_after_one_that_failed_begins_anew(void **state)
+{
+    struct fixture *f = *state;
+    char *sub_dir = cox_asprintf("%s/blobs/3f", f->data_dir);
+    struct cox_store_event e;
+
+    start(f);
+    put_blob(f, "makes the directory");
+    (void)mkdir(sub_dir, 0700);
+    for (unsigned i = 0; i < 40; i++) {
+        char *path = name_of(f, i);
+        assert_int_equal(mkdir(path, 0700), 0); /* has no second name */
+        cox_free(path);
+    }
+    ask_for_backup(f, 1);
+    e = next_event(f);
+    assert_int_equal(e.err, COX_ERR_IO);
+    cox_buf_fini(&e.bytes);
+    for (unsigned i = 0; i < 40; i++) {
+        char *path = name_of(f, i);
+        assert_int_equal(rmdir(path), 0);
+        cox_free(path);
+    }
+    ask_for_backup(f, 2);
+    e = next_event(f);
+    assert_int_equal(e.err, COX_OK);
+    cox_buf_fini(&e.bytes);
+    cox_free(sub_dir);
+}
+
+static void test_a_backup_leaves_the_room_that_tasks_need(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_store_event e;
+
+    f->min_free = 1ull << 60;
+    start(f);
+    append_padded(f, 1, 1000);
+    ask_for_backup(f, 1);
+    e = next_event(f);
+    assert_int_equal(e.err, COX_ERR_FULL);
+    cox_buf_fini(&e.bytes);
+    cox_store_keep(f->store, 0, 0);
+    ask_for_backup(f, 2);
+    e = next_event(f);
+    assert_int_equal(e.err, COX_OK);
+    cox_buf_fini(&e.bytes);
+}
+
 static void test_restore_refuses_what_is_no_backup_or_not_empty(void **state)
 {
     struct fixture *f = *state;
@@ -228,6 +284,8 @@ int main(void)
         TEST(test_a_backup_holds_what_was_durable_when_it_ended),
         TEST(test_one_backup_at_a_time_and_none_left_behind),
         TEST(test_a_store_closes_in_the_middle_of_a_backup),
+        TEST(test_a_backup_after_one_that_failed_begins_anew),
+        TEST(test_a_backup_leaves_the_room_that_tasks_need),
         TEST(test_restore_refuses_what_is_no_backup_or_not_empty),
         TEST(test_a_check_finds_each_damage),
     };

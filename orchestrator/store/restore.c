@@ -8,11 +8,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define COPY_LEN (1u << 20)
+/* One without the other is refused at a start: so nobody starts from half a copy. */
+#define FIRST "state.db"
+#define LAST "log.db"
 
 static enum cox_err failed(struct cox_buf *error, const char *doing, const char *path)
 {
@@ -75,7 +79,7 @@ static enum cox_err copy_file(const char *from, const char *to, struct cox_buf *
 /* Files of one directory, and of those below it. */
 static enum cox_err copy_dir(const char *from, const char *to, unsigned depth, struct cox_buf *error)
 {
-    static const char *const skipped[] = { "lock", "tmp", "backup", "index.db", "index.db-wal" };
+    static const char *const skipped[] = { "lock", "tmp", "backup", "index.db", "index.db-wal", FIRST, LAST };
     DIR *d = opendir(from);
     struct dirent *entry;
     enum cox_err err = COX_OK;
@@ -102,6 +106,34 @@ static enum cox_err copy_dir(const char *from, const char *to, unsigned depth, s
     }
     (void)closedir(d);
     return err == COX_OK ? store_data_dir_sync(to, error) : err;
+}
+
+static enum cox_err copy_one(const char *from_dir, const char *to_dir, const char *name,
+                             struct cox_buf *error)
+{
+    char *in = cox_asprintf("%s/%s", from_dir, name), *out = cox_asprintf("%s/%s", to_dir, name);
+    enum cox_err err = copy_file(in, out, error);
+
+    cox_free(in);
+    cox_free(out);
+    return err;
+}
+
+static enum cox_err copy_all(const char *from_dir, const char *to_dir, struct cox_buf *error)
+{
+    char *copy = cox_strdup(to_dir);
+    enum cox_err err = copy_one(from_dir, to_dir, FIRST, error);
+
+    if (err == COX_OK)
+        err = copy_dir(from_dir, to_dir, 2, error);
+    if (err == COX_OK)
+        err = copy_one(from_dir, to_dir, LAST, error);
+    if (err == COX_OK)
+        err = store_data_dir_sync(to_dir, error);
+    if (err == COX_OK)
+        err = store_data_dir_sync(dirname(copy), error);
+    cox_free(copy);
+    return err;
 }
 
 static bool is_empty(const char *path)
@@ -131,7 +163,7 @@ enum cox_err cox_store_restore(const char *from_dir, const char *to_dir, struct 
     struct store_data_dir held = { .lock_fd = -1 };
     enum cox_err err;
 
-    if (!has_file(from_dir, "state.db") || !has_file(from_dir, "log.db")) {
+    if (!has_file(from_dir, FIRST) || !has_file(from_dir, LAST)) {
         cox_buf_printf(error, "%s: not a backup: expected state.db and log.db in it", from_dir);
         return COX_ERR_INVALID;
     }
@@ -145,7 +177,7 @@ enum cox_err cox_store_restore(const char *from_dir, const char *to_dir, struct 
     if (mkdir(to_dir, 0700) != 0 && errno != EEXIST)
         err = failed(error, "cannot make", to_dir);
     else
-        err = copy_dir(from_dir, to_dir, 2, error);
+        err = copy_all(from_dir, to_dir, error);
     store_data_dir_close(&held);
     return err;
 }

@@ -2,6 +2,9 @@
  */
 #include "store_fixture.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 static void append_padded(struct fixture *f, uint64_t seq, size_t len)
 {
     struct cox_buf b = { 0 };
@@ -216,6 +219,35 @@ static void test_restore_refuses_what_is_no_backup_or_not_empty(void **state)
     cox_free(to);
 }
 
+/* As on a disk that has no room for all of it. */
+static void test_nobody_starts_from_half_a_restored_copy(void **state)
+{
+    struct fixture *f = *state;
+    char *to = cox_asprintf("%s/half", f->dir), *log = cox_asprintf("%s/half/log.db", f->dir);
+    struct rlimit limit, small;
+    char *text = cox_calloc(1, (4 << 20) + 1);
+
+    start(f);
+    memset(text, 'x', 4 << 20);
+    put_blob(f, text);
+    cox_free(text);
+    stop(f);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = (struct rlimit){ 2 << 20, limit.rlim_max };
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    cox_buf_clear(&f->error);
+    assert_int_equal(cox_store_restore(f->data_dir, to, &f->error), COX_ERR_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_says(f, "cannot copy to");
+    assert_int_not_equal(access(log, F_OK), 0);
+    cox_free(f->data_dir);
+    f->data_dir = to;
+    cox_buf_clear(&f->error);
+    assert_int_not_equal(try_open(f, 0), COX_OK);
+    cox_free(log);
+}
+
 struct problems {
     struct cox_buf text;
 };
@@ -287,6 +319,7 @@ int main(void)
         TEST(test_a_backup_after_one_that_failed_begins_anew),
         TEST(test_a_backup_leaves_the_room_that_tasks_need),
         TEST(test_restore_refuses_what_is_no_backup_or_not_empty),
+        TEST(test_nobody_starts_from_half_a_restored_copy),
         TEST(test_a_check_finds_each_damage),
     };
 

@@ -290,9 +290,11 @@ enum cox_err store_state_sync(struct store_state *state, uint64_t seq, struct co
         return err;
     store_bind_u64(state->st[STATE_COVER], 1, seq);
     err = store_db_sync(&state->db, state->st[STATE_COVER], "syncing the state", error);
-    if (err == COX_OK)
-        state->covered_seq = seq;
-    return err;
+    if (err != COX_OK)
+        return err;
+    state->covered_seq = seq;
+    state->disowned = false;
+    return COX_OK;
 }
 
 static enum cox_err scan_entity(struct store_state *state, sqlite3_stmt *st, uint64_t *applied_seq,

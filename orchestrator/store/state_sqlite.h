@@ -68,6 +68,8 @@ struct store_state {
     uint64_t n_deleted;
     uint64_t dropped_seq; /* of the log, as the last sync was told */
     struct store_sweep sweep;
+    /* Owners went since the last sync: a crash would bring them back, and they want their blobs. */
+    bool disowned;
 };
 
 /* dir NULL: in memory. Errors: as store_db_open. */

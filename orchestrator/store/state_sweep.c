@@ -33,6 +33,7 @@ static enum cox_err delete_piece(struct store_state *state, uint64_t id, uint64_
         err = run_for(state, STATE_DELETE_REFS, id, REFS_AT_ONCE, &all, error);
     if (err != COX_OK)
         return err;
+    state->disowned = true;
     store_bind_u64(st, 1, id);
     store_bind_u64(st, 2, log_seq);
     (void)sqlite3_bind_int(st, 3, !all);

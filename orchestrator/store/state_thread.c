@@ -61,7 +61,8 @@ static enum cox_err take(struct work *w, struct store_item *item)
         return COX_OK;
     }
     err = store_state_work(s, item, &w->error);
-    if (op == COX_STORE_DELETE && item->answer == COX_OK)
+    if ((op == COX_STORE_DELETE && item->answer == COX_OK) ||
+        (op == COX_STORE_SWEEP && s->state.disowned && s->state.sweep.phase == SWEEP_BLOBS))
         w->sync = true;
     if (store_op_reads(op))
         atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);

@@ -59,7 +59,9 @@ static enum cox_err sweep(struct cox_store *s, struct cox_store_request *req, st
     /* Who is live is in the index. */
     if (s->index.complete)
         err = store_state_sweep(&s->state, &w, &n_swept, &done, error);
-    if (err == COX_OK && done) {
+    if (err == COX_OK && done && s->state.disowned) {
+        done = false; /* once that is synced */
+    } else if (err == COX_OK && done) {
         err = store_blobs_sweep(&s->blobs, w.unowned_before_ms, until_ns, is_owned, &user, &done, &n_removed);
         if (err == COX_OK && done)
             s->state.sweep = (struct store_sweep){ 0 };

@@ -354,6 +354,46 @@ static void test_an_older_directory_keeps_everything(void **state)
     assert_false(has_task(f, 3));
 }
 
+/* One request inside the transaction that is open. */
+static uint64_t work(struct fixture *f, enum cox_store_op op, uint64_t id)
+{
+    struct store_item item = { .req = { .op = op, .id = id } };
+
+    assert_int_equal(store_state_work(f->store, &item, &f->error), COX_OK);
+    assert_int_equal(item.answer, COX_OK);
+    return item.req.id;
+}
+
+/* A crash in the middle takes the deletion back, and the task wants its blob. */
+static void test_a_blob_goes_after_its_owner_has_gone_for_good(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t last_seq, size;
+
+    start(f);
+    archive(f, 1, 0);
+    struct cox_hash blob = put_blob(f, "a blob");
+    request(f, (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .hash = blob, .owner = 1 }, NULL);
+    stop(f);
+    assert_int_equal(try_open(f, 0), COX_OK);
+    assert_int_equal(try_recover(f, &last_seq), COX_OK);
+    age_blob(f, &blob, 2 * DAY_MS);
+    while (!f->store->index.complete)
+        assert_int_equal(store_state_rebuild(f->store, &f->error), COX_OK);
+    assert_int_equal(store_state_begin(&f->store->state, &f->error), COX_OK);
+    (void)work(f, COX_STORE_DELETE, 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(work(f, COX_STORE_SWEEP, 0), 1); /* there is more to do */
+    assert_int_equal(store_index_commit(&f->store->index, &f->error), COX_OK);
+    assert_int_equal(store_state_commit(&f->store->state, &f->error), COX_OK);
+    assert_true(cox_blob_known(f->store, &blob, &size));
+    age_blob(f, &blob, 2 * DAY_MS);
+    stop(f);
+    start(f);
+    sweep(f);
+    assert_false(cox_blob_known(f->store, &blob, &size));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -366,6 +406,7 @@ int main(void)
         TEST(test_payloads_go_when_nobody_owns_them_and_they_are_old),
         TEST(test_what_one_task_owns_another_may_own_too),
         TEST(test_blobs_go_when_nobody_owns_or_touched_them),
+        TEST(test_a_blob_goes_after_its_owner_has_gone_for_good),
         TEST(test_an_older_directory_keeps_everything),
     };
 

@@ -303,6 +303,9 @@ void cox_api_resume_task(struct cox_rpc_call *call, const ProtobufCMessage *mess
 void cox_api_retry_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
 {
     const Coxswain__V1__RetryTaskRequest *m = (const Coxswain__V1__RetryTaskRequest *)message;
+
+    if (cox_api_refuse(user, call))
+        return;
     struct word *w = word_create(user, call, m->id, WORD_RETRY);
 
     if (!w)
@@ -409,7 +412,8 @@ void cox_api_fork_task(struct cox_rpc_call *call, const ProtobufCMessage *messag
                       strlen(m->key), COX_IDEMPOTENCY_KEY_LEN_MAX);
         return;
     }
-    if (!json_ok(call, "inputs_json", m->inputs_json, true, COX_DOCUMENT_LEN_MAX))
+    if (!json_ok(call, "inputs_json", m->inputs_json, true, COX_DOCUMENT_LEN_MAX) ||
+        cox_api_refuse(user, call))
         return;
     struct word *w = word_create(user, call, m->id, WORD_FORK);
 

@@ -116,6 +116,12 @@ start_coxd --http "$(coxd_http)" --min-free 1000T
 check_equal "below --min-free: not ready" 503 "$(readyz)"
 check_equal "no task is taken" 429 "$(submit_code)"
 check_match "with its reason" DISK_FULL "$scenario_dir/refusal"
+failed=$(grep -o 't[0-9]*-[0-9a-z]*' "$scenario_dir/failed.id" | tail -n 1)
+for verb in retry fork; do
+    check_equal "$verb is work too" 429 "$(api "/tasks/$failed:$verb" -o "$scenario_dir/refusal" -w '%{http_code}' \
+        -H 'content-type: application/json' -d '{}')"
+    check_match "and says so" DISK_FULL "$scenario_dir/refusal"
+done
 check_equal "and no blob" 429 \
     "$(api "/blobs/sha256:$(printf '%064d' 2)" -o /dev/null -w '%{http_code}' -T "$scenario_dir/blob")"
 stop_coxd TERM

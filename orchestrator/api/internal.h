@@ -3,6 +3,7 @@
 #define COX_ORCHESTRATOR_API_INTERNAL_H
 
 #include "api.h"
+#include "metrics.h"
 
 #include "cox/base/heap.h"
 #include "cox/base/map.h"
@@ -26,7 +27,8 @@ struct cox_api {
     size_t n_watches;         /* WatchTask streams */
     size_t n_told;            /* messages queued to them in this turn */
     struct cox_stats *stats;  /* stats.c */
-    bool backing_up;          /* one at once */
+    uint64_t refused[COX_REFUSAL_NR];
+    bool backing_up; /* one at once */
     bool draining;
 };
 

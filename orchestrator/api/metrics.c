@@ -218,7 +218,16 @@ READ(read_stale)
 
 READ(read_refused)
 {
+    static const char *const texts[COX_REFUSAL_NR] = {
+        [COX_REFUSAL_DRAINING] = "draining",
+        [COX_REFUSAL_COMPILING] = "compiling",
+        [COX_REFUSAL_DISK] = "disk",
+        [COX_REFUSAL_MEMORY] = "memory",
+    };
+
     say_one(SAID, "reason", "full", src->stats.refused_full);
+    for (int i = 0; i < COX_REFUSAL_NR; i++)
+        say_one(SAID, "reason", texts[i], src->refused[i]);
 }
 
 READ(read_commit)
@@ -283,7 +292,8 @@ static const struct cox_metric metrics[] = {
     { "cox_attempts_lost_total", COX_METRIC_COUNTER, "Attempts lost with their worker.", read_attempts_lost },
     { "cox_results_stale_total", COX_METRIC_COUNTER,
       "Results of attempts that were no longer the present one.", read_stale },
-    { "cox_refused_total", COX_METRIC_COUNTER, "Submissions refused, by reason.", read_refused },
+    { "cox_refused_total", COX_METRIC_COUNTER, "Submissions, retries and forks refused, by reason.",
+      read_refused },
     { "cox_store_commit_seconds", COX_METRIC_SUMMARY, "Time that group commits of the log took.",
       read_commit },
     { "cox_store_bytes", COX_METRIC_GAUGE, "Bytes on disk, by file.", read_store_bytes },

@@ -13,11 +13,21 @@ enum cox_metric_type { COX_METRIC_COUNTER, COX_METRIC_GAUGE, COX_METRIC_HISTOGRA
 
 #define COX_METRIC_LABELS_MAX 3
 
+/* Why work was refused before the engine heard of it. */
+enum cox_refusal {
+    COX_REFUSAL_DRAINING,
+    COX_REFUSAL_COMPILING,
+    COX_REFUSAL_DISK,
+    COX_REFUSAL_MEMORY,
+    COX_REFUSAL_NR
+};
+
 struct cox_metric_source {
     const struct cox_engine *engine;
     const char *version;
     struct cox_engine_stats stats;
     struct cox_store_stats store;
+    uint64_t refused[COX_REFUSAL_NR];
 };
 
 struct cox_sample {

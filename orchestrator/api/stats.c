@@ -22,6 +22,7 @@ struct cox_stats {
 static void source_read(const struct cox_api *a, struct cox_metric_source *src)
 {
     cox_metric_source_read(src, cox_driver_engine(a->driver), cox_driver_store(a->driver), COXD_VERSION);
+    memcpy(src->refused, a->refused, sizeof(src->refused));
 }
 
 void cox_metrics_text(struct cox_api *a, struct cox_buf *out)

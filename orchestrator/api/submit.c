@@ -348,20 +348,28 @@ static void refuse_short(struct cox_rpc_call *call, enum cox_shortage shortage)
 
 bool cox_api_refuse(struct cox_api *a, struct cox_rpc_call *call)
 {
-    if (a->draining)
+    enum cox_shortage shortage = cox_driver_shortage(a->driver);
+    enum cox_refusal why;
+
+    if (a->draining) {
+        why = COX_REFUSAL_DRAINING;
         cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_UNAVAILABLE,
                                                     .reason = "DRAINING",
                                                     .message = "the orchestrator is stopping",
                                                     .retry_delay_ms = RETRY_MS });
-    else if (cox_compile_full(cox_driver_compile(a->driver)))
+    } else if (cox_compile_full(cox_driver_compile(a->driver))) {
+        why = COX_REFUSAL_COMPILING;
         cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
                                                     .reason = "OVERLOADED",
                                                     .message = "too many documents wait to be compiled",
                                                     .retry_delay_ms = RETRY_MS });
-    else if (cox_driver_shortage(a->driver))
-        refuse_short(call, cox_driver_shortage(a->driver));
-    else
+    } else if (shortage) {
+        why = shortage == COX_SHORTAGE_DISK ? COX_REFUSAL_DISK : COX_REFUSAL_MEMORY;
+        refuse_short(call, shortage);
+    } else {
         return false;
+    }
+    a->refused[why]++;
     return true;
 }
 

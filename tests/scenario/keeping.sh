@@ -124,6 +124,8 @@ for verb in retry fork; do
 done
 check_equal "and no blob" 429 \
     "$(api "/blobs/sha256:$(printf '%064d' 2)" -o /dev/null -w '%{http_code}' -T "$scenario_dir/blob")"
+curl -sS "http://$(coxd_http)/metrics" >"$scenario_dir/metrics"
+check_match "refusals are counted" '^cox_refused_total{reason="disk"} 3$' "$scenario_dir/metrics"
 stop_coxd TERM
 stop_worker w1
 finish

@@ -111,6 +111,23 @@ static void values_are_written_as_they_are(void **state)
     assert_true(has_line(text, "cox_build_info{version=\"1.2.3\"} 1"));
 }
 
+static void refusals_are_told_by_reason(void **state)
+{
+    (void)state;
+    setup_fake();
+    fake.stats.refused_full = 2;
+    struct cox_metric_source src = source();
+    struct cox_buf text = { 0 };
+    src.refused[COX_REFUSAL_DISK] = 3;
+    src.refused[COX_REFUSAL_MEMORY] = 4;
+    cox_metrics_write(&src, &text);
+    assert_true(has_line(cox_buf_cstr(&text), "cox_refused_total{reason=\"full\"} 2"));
+    assert_true(has_line(cox_buf_cstr(&text), "cox_refused_total{reason=\"disk\"} 3"));
+    assert_true(has_line(cox_buf_cstr(&text), "cox_refused_total{reason=\"memory\"} 4"));
+    assert_true(has_line(cox_buf_cstr(&text), "cox_refused_total{reason=\"draining\"} 0"));
+    cox_buf_fini(&text);
+}
+
 static void histograms_are_cumulative_and_in_seconds(void **state)
 {
     (void)state;
@@ -276,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_metric_has_help_and_type_once),
         cmocka_unit_test(values_are_written_as_they_are),
+        cmocka_unit_test(refusals_are_told_by_reason),
         cmocka_unit_test(histograms_are_cumulative_and_in_seconds),
         cmocka_unit_test(queues_of_one_handler_are_one_sample_and_labels_are_escaped),
         cmocka_unit_test(seconds_are_kept_as_they_were),

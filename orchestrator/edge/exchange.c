@@ -96,9 +96,18 @@ static bool is_json(struct cox_slice type)
 void exchange_refuse_held(struct conn *c)
 {
     answer_error(c, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
-                                             .message = "too many large requests at once",
+                                             .message = "too many large requests and answers at once",
                                              .reason = "TOO_MUCH_HELD",
                                              .retry_delay_ms = DRAIN_RETRY_MS });
+}
+
+/* Bodies that are coming and answers that their readers have not taken. */
+static bool refuse_by_held(struct conn *c, const struct route *r)
+{
+    if (!r->service || c->edge->held_len <= COX_HTTP_HELD_LEN_MAX)
+        return false;
+    exchange_refuse_held(c);
+    return true;
 }
 
 /* What is wrong with the body as its headers tell it; false when the request was answered. */
@@ -120,8 +129,6 @@ static bool accept_body(struct conn *c, const struct route *r)
     } else if (r->kind != ROUTE_UPLOAD && !is_json(edge_header(&c->head, "content-type"))) {
         answer_refusal(c, 415, "UNSUPPORTED_MEDIA_TYPE", NULL,
                        "expected a body of Content-Type: application/json");
-    } else if (c->edge->held_len > COX_HTTP_HELD_LEN_MAX) {
-        exchange_refuse_held(c);
     } else {
         c->body_max = COX_HTTP_BODY_LEN_MAX;
         return true;
@@ -166,7 +173,7 @@ void exchange_on_head(struct conn *c)
                        "the query is malformed, or has more than 128 parameters");
         goto out;
     }
-    if (refuse_by_state(c, x->route) || !accept_body(c, x->route))
+    if (refuse_by_state(c, x->route) || refuse_by_held(c, x->route) || !accept_body(c, x->route))
         goto out;
     if (x->route->kind == ROUTE_UPLOAD)
         upload_start(x);

@@ -398,6 +398,26 @@ def test_bodies():
     chunked.close()
 
 
+def test_answers_nobody_takes():
+    """Beyond a bound on all of them together no more are made, until their readers have left."""
+    task = submit_ended({"api_version": "v1", "name": "large", "inputs": {"text": {"type": "string", "default": "x" * 3900000}},
+                         "steps": {"a": {"run": {"argv": ["true"]}}}, "outputs": {"text": "${{ inputs.text }}"}})
+    readers = [Raw(get(f"/api/v1/tasks/{task}/output"), receive_len=4096) for _ in range(75)]
+    deadline = time.monotonic() + PATIENCE_S
+    a = ask("GET", "/api/v1/tasks?page_size=1")
+    while a.status == 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        a = ask("GET", "/api/v1/tasks?page_size=1")
+    report("answers that nobody takes are bounded", check_error(a, 429, "RESOURCE_EXHAUSTED"), a)
+    report("probes are answered all the same", ask("GET", "/readyz").status == 200)
+    for r in readers:
+        r.close()
+    while a.status == 429 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        a = ask("GET", "/api/v1/tasks?page_size=1")
+    report("and when the readers have left, there is room", a.status == 200, a)
+
+
 def test_heads():
     cases = [
         ("GET / HTTP/1.1\r\n\r\n", 400), ("NONSENSE\r\n\r\n", 400), (f"GET / HTTP/3.0\r\nHost: {HOST}\r\n\r\n", 505),
@@ -512,6 +532,7 @@ def main():
     test_reader_that_leaves()
     test_slow_reader()
     test_bodies()
+    test_answers_nobody_takes()
     test_heads()
     test_connections()
     test_guards()

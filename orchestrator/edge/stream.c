@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HELLO_MS 200 /* a stream that was not refused by then is begun, though it has nothing to say yet */
+#define HELLO_MS 200 /* what may wait for ever is begun by then, if it was not refused */
 #define HEARTBEAT_MS 15000
 
 /* ---- events ---- */
@@ -165,13 +165,22 @@ static void on_closed(void *user, const struct cox_rpc_error *status)
 
 const struct call_events stream_events = { on_message, NULL, on_closed };
 
+static bool follows(const struct exchange *x)
+{
+    for (size_t i = 0; i < x->n_query; i++)
+        if (cox_slice_is(x->query[i].name, "follow"))
+            return !cox_slice_is(x->query[i].value, "false") && !cox_slice_is(x->query[i].value, "0");
+    return false;
+}
+
 void stream_start(struct exchange *x)
 {
     struct cox_slice accept = edge_header(&x->conn->head, "accept");
 
     x->events = x->route->kind == ROUTE_EVENTS ||
                 (x->route->kind == ROUTE_LOGS && edge_header_has(accept, "text/event-stream"));
-    conn_timer(x->conn, HELLO_MS);
+    /* What ends by itself says something or is refused: late is no reason to call it found. */
+    conn_timer(x->conn, x->events || follows(x) ? HELLO_MS : 0);
 }
 
 void stream_on_time(struct exchange *x)

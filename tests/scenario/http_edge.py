@@ -398,6 +398,22 @@ def test_bodies():
     chunked.close()
 
 
+def test_missing_blob_while_busy():
+    """However long it takes to find out: what is not there is not begun as if it were."""
+    body = json.dumps({"document": {**ONE, "inputs": {"text": {"type": "string", "default": "x" * 3900000}}}}).encode()
+    head = (f"POST /api/v1/tasks HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n").encode()
+    busy = [Raw(head + body) for _ in range(12)]
+    answers = [ask("GET", f"/api/v1/blobs/sha256:{'0' * 64}") for _ in range(5)]
+    report("a blob that is not there, while much else is done", all(check_error(a, 404, "NOT_FOUND") for a in answers),
+           answers)
+    a = ask("GET", "/api/v1/tasks/t0-zzzzzz/logs?step=a")
+    report("a log that is not there", check_error(a, 404, "NOT_FOUND"), a)
+    for raw in busy:
+        raw.until(rb"HTTP/1.1 .*}")
+        raw.close()
+
+
 def test_answers_nobody_takes():
     """Beyond a bound on all of them together no more are made, until their readers have left."""
     task = submit_ended({"api_version": "v1", "name": "large", "inputs": {"text": {"type": "string", "default": "x" * 3900000}},
@@ -532,6 +548,7 @@ def main():
     test_reader_that_leaves()
     test_slow_reader()
     test_bodies()
+    test_missing_blob_while_busy()
     test_answers_nobody_takes()
     test_heads()
     test_connections()

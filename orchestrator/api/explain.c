@@ -23,9 +23,9 @@ struct explanation {
 static char *line(struct cox_arena *a, const char *fmt, va_list args)
 {
     char text[LINE_LEN_MAX];
-    int n = vsnprintf(text, sizeof(text), fmt, args);
+    size_t len = cox_api_vtext(text, sizeof(text), fmt, args);
 
-    return cox_show_text(a, cox_slice(text, n < LINE_LEN_MAX ? (size_t)n : LINE_LEN_MAX - 1));
+    return cox_show_text(a, cox_slice(text, len));
 }
 
 static void add(struct explanation *x, char ***lines, size_t *n, char *text)

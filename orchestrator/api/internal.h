@@ -11,6 +11,8 @@
 #include "coxswain/v1/fleet_service.pb-c.h"
 #include "coxswain/v1/task_service.pb-c.h"
 
+#include <stdarg.h>
+
 #define COX_API_SERVICES 8
 #define COX_API_TENANT "default"
 #define COX_API_SHORTAGE_RETRY_MS 5000
@@ -59,6 +61,11 @@ void cox_op_failf(struct cox_op *op, enum cox_rpc_status status, const char *rea
 
 void cox_api_on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *status, void *user);
 void cox_api_on_drained(struct cox_rpc_call *call, void *user);
+
+/* As vsnprintf, but what is cut stays UTF-8: strict readers refuse a message that is not. Returns what there
+ * is. */
+size_t cox_api_vtext(char *text, size_t cap, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 /* Fails a call that has no op. */
 void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const char *reason, const char *fmt,

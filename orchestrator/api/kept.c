@@ -63,7 +63,7 @@ void cox_kept_fail(struct cox_kept_call *k, enum cox_rpc_status status, const ch
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, COX_ERROR_MESSAGE_LEN_MAX, fmt, args);
+    (void)cox_api_vtext(text, COX_ERROR_MESSAGE_LEN_MAX, fmt, args);
     va_end(args);
     *error = (struct cox_rpc_error){ .status = status, .reason = reason, .message = text };
     k->error = error;
@@ -117,7 +117,7 @@ void cox_kept_violation(struct cox_kept_call *k, const char *path, const char *f
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    (void)cox_api_vtext(text, sizeof(text), fmt, args);
     va_end(args);
     k->err = COX_ERR_INVALID;
     if (k->violations.n < COX_VIOLATIONS_MAX)

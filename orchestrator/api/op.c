@@ -68,13 +68,26 @@ void cox_op_fail(struct cox_op *op, const struct cox_rpc_error *error)
         cox_rpc_fail(call, error);
 }
 
+size_t cox_api_vtext(char *text, size_t cap, const char *fmt, va_list args)
+{
+    size_t len = (size_t)vsnprintf(text, cap, fmt, args);
+
+    if (len < cap)
+        return len;
+    for (len = cap - 1; len > 0 && ((uint8_t)text[len - 1] & 0xc0) == 0x80; len--)
+        ;
+    len -= len > 0 && (uint8_t)text[len - 1] >= 0xc0;
+    text[len] = '\0';
+    return len;
+}
+
 void cox_op_failf(struct cox_op *op, enum cox_rpc_status status, const char *reason, const char *fmt, ...)
 {
     char text[COX_ERROR_MESSAGE_LEN_MAX];
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    (void)cox_api_vtext(text, sizeof(text), fmt, args);
     va_end(args);
     cox_op_fail(op, &(struct cox_rpc_error){ .status = status, .reason = reason, .message = text });
 }
@@ -106,7 +119,7 @@ void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const 
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    (void)cox_api_vtext(text, sizeof(text), fmt, args);
     va_end(args);
     cox_rpc_fail(call, &(struct cox_rpc_error){ .status = status, .reason = reason, .message = text });
 }

@@ -45,7 +45,7 @@ void cox_reading_fail(struct cox_reading *r, enum cox_rpc_status status, const c
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, COX_ERROR_MESSAGE_LEN_MAX, fmt, args);
+    (void)cox_api_vtext(text, COX_ERROR_MESSAGE_LEN_MAX, fmt, args);
     va_end(args);
     *error = (struct cox_rpc_error){ .status = status, .reason = reason, .message = text };
     r->error = error;

@@ -22,11 +22,8 @@ static void put(struct text *t, const char *fmt, ...)
     va_list args;
 
     va_start(args, fmt);
-    int n = vsnprintf(t->at + t->len, REASON_LEN_MAX - t->len, fmt, args);
+    t->len += cox_api_vtext(t->at + t->len, REASON_LEN_MAX - t->len, fmt, args);
     va_end(args);
-    t->len += (size_t)n;
-    if (t->len >= REASON_LEN_MAX)
-        t->len = REASON_LEN_MAX - 1;
 }
 
 static void put_time(struct text *out, int64_t wall_ms)

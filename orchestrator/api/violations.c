@@ -26,7 +26,7 @@ void cox_put_violations(struct cox_buf *b, const struct cox_violations *v)
 void cox_op_fail_violations(struct cox_op *op, const struct cox_violations *v)
 {
     struct cox_rpc_violation violations[COX_VIOLATIONS_MAX];
-    char descriptions[COX_VIOLATIONS_MAX][COX_ERROR_MESSAGE_LEN_MAX];
+    char descriptions[COX_VIOLATIONS_MAX][COX_ERROR_MESSAGE_LEN_MAX + 32]; /* its line too */
     struct cox_buf message = { 0 };
 
     for (uint32_t i = 0; i < v->n; i++) {

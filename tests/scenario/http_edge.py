@@ -490,6 +490,14 @@ def test_words():
     a = ask("POST", "/api/v1/tasks", {"api_version": "v1", "name": "x", "steps": {"a": {"run": {"argv": 1}}}})
     v = a.error["violations"]
     report("violations of a document name their place", a.status == 400 and v and v[0]["field"].startswith("steps.a"), a)
+    prompt = "".join(chr(0x4e00 + i) for i in range(400))
+    task = submit({"api_version": "v1", "name": "asks", "steps": {
+        name: {"approval": {"prompt": prompt[i:]}} for i, name in enumerate(("a", "bb", "ccc", "dddd"))}})
+    await_status(task, "WAITING")
+    a = ask("GET", f"/api/v1/tasks/{task}:explain")
+    report("what is cut is not cut within a character", a.status == 200 and "waits for an approval" in a.body.decode() and
+           "\ufffd" not in a.body.decode(), a)
+    ask("POST", f"/api/v1/tasks/{task}:cancel")
     a = ask("HEAD", "/openapi.json")
     b = ask("GET", "/openapi.json")
     report("HEAD is GET without its body", a.status == 200 and a.raw == b"" and

@@ -15,6 +15,7 @@
 #define PAGE_MAX 1000u
 #define ASKS_MAX 20u /* of the index for one page: where few of the live tasks are as asked for */
 #define RETRY_MS 1000
+#define ROWS_LEN_ENOUGH ((size_t)4 << 20) /* of one answer, which labels may make long */
 #define LIVE                                                                                                 \
     ((1u << COX_TASK_PENDING) | (1u << COX_TASK_RUNNING) | (1u << COX_TASK_WAITING) | (1u << COX_TASK_PAUSED))
 
@@ -29,6 +30,7 @@ struct list {
     uint64_t min_seq;
     unsigned n_asks;
     bool live; /* shows what may not be durable yet */
+    size_t rows_len;
     struct cox_index_query query;
     struct cox_label labels[COX_LABELS_MAX];
     Coxswain__V1__ListTasksResponse answer;
@@ -117,7 +119,8 @@ static void take_page(struct list *l, struct cox_index_page *page)
     if (l->n_asks == 1) /* the others only add what is older */
         l->answer.as_of_seq = page->as_of_seq;
     l->query.before_id = page->before_id;
-    if (page->more && l->answer.n_tasks < l->page_size && l->n_asks < ASKS_MAX && l->op.call) {
+    if (page->more && l->answer.n_tasks < l->page_size && l->n_asks < ASKS_MAX &&
+        l->rows_len < ROWS_LEN_ENOUGH && l->op.call) {
         ask(l);
         return;
     }
@@ -140,6 +143,7 @@ static void on_page(struct cox_ask *a, enum cox_err err, uint64_t id, struct cox
     if (!err)
         err = cox_index_page_open(cox_buf_slice(bytes), &page);
     if (!err) {
+        l->rows_len += bytes->len;
         take_page(l, &page);
         return;
     }

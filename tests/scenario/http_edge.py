@@ -548,6 +548,23 @@ def test_json_as_protobuf_has_it(protoset):
         report(f"{name} is the JSON that protobuf writes", plain(back) == plain(ours), (plain(back), plain(ours)))
 
 
+def test_list_of_many_labels():
+    """A page ends before it is too long for an answer."""
+    labels = {f"name-{i}": "x" * 250 for i in range(60)}
+    tasks = [{"document": {**ASKS, "name": "labelled"}, "labels": labels} for _ in range(400)]
+    n = sum(len(ask("POST", "/api/v1/tasks:batch", {"tasks": tasks}).json["results"]) for _ in range(3))
+    found, token = 0, ""
+    while True:
+        a = ask("GET", f"/api/v1/tasks?page_size=1000&label=name-1={labels['name-1']}&page_token={token}")
+        if a.status != 200:
+            break
+        found += len(a.json["tasks"])
+        token = a.json["next_page_token"]
+        if not token:
+            break
+    report("a list of tasks with many labels", a.status == 200 and found == n == 1200, f"{found} of {n}, {str(a)[:500]}")
+
+
 def main():
     test_routes()
     if len(sys.argv) > 2:
@@ -562,6 +579,7 @@ def main():
     test_connections()
     test_guards()
     test_words()
+    test_list_of_many_labels()
     test_draining_worker()
     test_all_routes_were_asked()
     return 1 if failed else 0

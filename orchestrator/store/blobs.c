@@ -81,6 +81,22 @@ static void remove_dir(const char *path, const char *name)
     cox_free(dir);
 }
 
+/* A process that was killed may have named files and not synced that: a power cut would take back the names
+ * that we are about to trust. */
+static enum cox_err sync_names(const struct store_blobs *b, struct cox_buf *error)
+{
+    enum cox_err err = access(b->dir, F_OK) == 0 ? store_data_dir_sync(b->dir, error) : COX_OK;
+
+    for (unsigned i = 0; i < STORE_BLOB_DIRS && err == COX_OK; i++) {
+        char *path = cox_asprintf("%s/%02x", b->dir, i);
+
+        if (access(path, F_OK) == 0)
+            err = store_data_dir_sync(path, error);
+        cox_free(path);
+    }
+    return err;
+}
+
 enum cox_err store_blobs_open(struct store_blobs *b, const char *data_dir, uint64_t min_free,
                               struct cox_buf *error)
 {
@@ -99,7 +115,7 @@ enum cox_err store_blobs_open(struct store_blobs *b, const char *data_dir, uint6
 
         store_backup_remove(backup);
         cox_free(backup);
-        return COX_OK;
+        return sync_names(b, error);
     }
     b->dir = cox_asprintf("%s/cox-blobs-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (!mkdtemp(b->dir)) {

@@ -14,7 +14,7 @@ void cox_keeper_add(struct cox_keeper *k, struct cox_slice piece)
         return;
     }
     if (!k->blob) {
-        k->err = cox_blob_create(k->store, &k->blob);
+        k->err = cox_blob_create_for_task(k->store, &k->blob);
         if (!k->err)
             k->err = cox_blob_write(k->blob, cox_buf_slice(&k->bytes));
         cox_buf_fini(&k->bytes);

@@ -145,6 +145,8 @@ struct cox_blob_writer;
 /* Any thread. Writes to a temporary file; `done` syncs it and gives it its name if the bytes have the hash.
  * Errors: COX_ERR_INVALID (hash or size differ), COX_ERR_FULL (below min-free), COX_ERR_IO. */
 COX_MUST_CHECK enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob_writer **ret);
+/* A value of a running task: what min-free keeps is for it. COX_ERR_FULL then says that the disk is. */
+COX_MUST_CHECK enum cox_err cox_blob_create_for_task(struct cox_store *s, struct cox_blob_writer **ret);
 COX_MUST_CHECK enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox_slice bytes);
 COX_MUST_CHECK enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *expected,
                                           struct cox_hash *ret_hash, uint64_t *ret_size); /* frees w */

@@ -22,6 +22,7 @@ struct cox_blob_writer {
     int fd;
     uint64_t size;
     uint64_t look_at; /* size */
+    bool for_task;    /* the room that is kept free is for it */
 };
 
 static enum cox_err no(int e)
@@ -80,13 +81,10 @@ static bool has_room(const struct cox_store *s, uint64_t len)
     return free_bytes >= len && free_bytes - len >= s->blobs.min_free;
 }
 
-enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob_writer **ret)
+static enum cox_err create(struct cox_store *s, bool for_task, struct cox_blob_writer **ret)
 {
     struct store_blobs *b = &s->blobs;
     char *tmp;
-
-    if (!has_room(s, 0))
-        return COX_ERR_FULL;
     enum cox_err err = ensure_tmp(b, s->config.data_dir, &tmp);
 
     if (err != COX_OK)
@@ -102,12 +100,25 @@ enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob_writer **ret)
     }
     struct cox_blob_writer *w = COX_NEW(struct cox_blob_writer);
 
-    *w = (struct cox_blob_writer){
-        .store = s, .digest = EVP_MD_CTX_new(), .path = path, .fd = fd, .look_at = LOOK_EVERY
-    };
+    *w = (struct cox_blob_writer){ .store = s,
+                                   .digest = EVP_MD_CTX_new(),
+                                   .path = path,
+                                   .fd = fd,
+                                   .look_at = LOOK_EVERY,
+                                   .for_task = for_task };
     COX_ASSERT(w->digest && EVP_DigestInit_ex(w->digest, EVP_sha256(), NULL) == 1);
     *ret = w;
     return COX_OK;
+}
+
+enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob_writer **ret)
+{
+    return has_room(s, 0) ? create(s, false, ret) : COX_ERR_FULL;
+}
+
+enum cox_err cox_blob_create_for_task(struct cox_store *s, struct cox_blob_writer **ret)
+{
+    return create(s, true, ret);
 }
 
 enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox_slice bytes)
@@ -116,7 +127,7 @@ enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox_slice bytes)
     w->size += bytes.len;
     if (w->size >= w->look_at) {
         w->look_at = w->size + LOOK_EVERY;
-        if (!has_room(w->store, bytes.len))
+        if (!w->for_task && !has_room(w->store, bytes.len))
             return COX_ERR_FULL;
     }
     while (bytes.len > 0) {

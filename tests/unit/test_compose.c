@@ -22,7 +22,7 @@ static struct {
     enum cox_err fails_with;
 } blobs;
 
-enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob_writer **ret)
+enum cox_err cox_blob_create_for_task(struct cox_store *s, struct cox_blob_writer **ret)
 {
     (void)s;
     if (blobs.fails_with)

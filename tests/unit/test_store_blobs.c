@@ -212,6 +212,14 @@ static void test_too_little_room_refuses_blobs(void **state)
     start(f);
     assert_int_equal(cox_blob_create(f->store, &w), COX_ERR_FULL);
     assert_true(cox_store_free_bytes(f->store) < UINT64_MAX / 2);
+    assert_int_equal(cox_blob_create_for_task(f->store, &w), COX_OK); /* the room is kept for these */
+    char *long_text = cox_calloc(1, 20 << 20);
+    struct cox_hash hash;
+    uint64_t size;
+    assert_int_equal(cox_blob_write(w, cox_slice(long_text, 20 << 20)), COX_OK);
+    assert_int_equal(cox_blob_done(w, NULL, &hash, &size), COX_OK);
+    assert_int_equal(size, 20 << 20);
+    cox_free(long_text);
 }
 
 static void test_memory_keeps_blobs_until_close(void **state)

@@ -80,19 +80,25 @@ static void answer_many(struct get *g)
     g->reading.message = &g->many.base;
 }
 
+/* The answer is too long already: what would only be thrown away is not made. */
+static bool is_too_long(struct cox_reading *r)
+{
+    if (!r->error && r->shown.len > ANSWER_LEN_MAX)
+        cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
+                         "the answer would have more than %zu bytes; ask for fewer tasks", ANSWER_LEN_MAX);
+    return r->error;
+}
+
 static void answer(struct cox_reading *r)
 {
     struct get *g = COX_CONTAINER_OF(r, struct get, reading);
 
-    if (!r->error) {
+    if (!is_too_long(r)) {
         if (g->batch)
             answer_many(g);
         else
             answer_one(g);
     }
-    if (!r->error && r->shown.len > ANSWER_LEN_MAX)
-        cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
-                         "the answer would have more than %zu bytes; ask for fewer tasks", ANSWER_LEN_MAX);
     if (r->error)
         cox_op_fail(&r->op, r->error);
     else
@@ -129,7 +135,8 @@ static void item_done(struct item *it)
 
 static void item_show(struct item *it, const struct cox_engine *e, const struct cox_task *t)
 {
-    it->message = cox_show_task(&it->get->reading.shown, e, t, true);
+    if (!is_too_long(&it->get->reading))
+        it->message = cox_show_task(&it->get->reading.shown, e, t, true);
 }
 
 static void on_changed(struct cox_watcher *w, cox_task_id frame, uint32_t step, uint64_t seq, bool final)

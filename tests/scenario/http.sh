@@ -55,5 +55,19 @@ check_equal "the port is the same again" "$coxd_http_before" "$coxd_http"
 last=$(sed -n 's/^id: //p' "$scenario_dir/events" | tail -n 1)
 curl -sN -m 2 -H "Last-Event-ID: $last" "http://$coxd_http/api/v1/tasks/$id/events" >"$scenario_dir/resumed"
 check_match "a resume gets the task" '^data: .*"task":{"id":"'"$id" "$scenario_dir/resumed"
+
+# Many times a task with large inputs: refused before all of it has been put together.
+python3 - >"$scenario_dir/large.json" <<'PY'
+import json
+print(json.dumps({"document": {"api_version": "v1", "name": "large", "inputs": {"text": {"type": "string", "default": "x" * 3900000}},
+                               "steps": {"a": {"approval": {"prompt": "go on?"}}}}}))
+PY
+large=$(curl -sf -H 'Content-Type: application/json' -d "@$scenario_dir/large.json" "http://$coxd_http/api/v1/tasks" |
+    sed 's/.*"id":"\([^"]*\)".*/\1/')
+ids=$(printf "ids=$large&%.0s" $(seq 120))
+check_equal "an answer that would be too long is refused" 429 \
+    "$(curl -s -o "$scenario_dir/batch" -w '%{http_code}' "http://$coxd_http/api/v1/tasks:batch?$ids")"
+check_match "with the reason" ANSWER_TOO_LARGE "$scenario_dir/batch"
+check "and cost little memory" test "$(awk '/VmHWM/ { print $2 }' "/proc/$coxd_pid/status")" -lt 300000
 check "it can be cancelled" curl -sf -X POST "http://$coxd_http/api/v1/tasks/$id:cancel"
 finish

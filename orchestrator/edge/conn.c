@@ -374,9 +374,11 @@ static void on_write(struct bufferevent *bev, void *arg)
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
     struct conn *c = arg;
+    /* One call tells all that has happened since the last. */
+    bool half = (what & BEV_EVENT_EOF) && !(what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT));
 
     (void)bev;
-    if ((what & BEV_EVENT_EOF) && c->phase == CONN_LEAVING && conn_unsent_len(c) > 0)
+    if (half && c->phase == CONN_LEAVING && conn_unsent_len(c) > 0)
         c->close_after = true; /* closed for writing only, perhaps: the answer still goes out */
     else
         conn_destroy(c); /* the peer has left, the socket has failed, or nothing was taken for too long */

@@ -8,9 +8,9 @@
 #include "cox/base/units.h"
 #include "cox/limits.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -198,17 +198,19 @@ static void remember_program(struct courier *c, const char *key, struct program 
     pthread_mutex_unlock(&c->mutex);
 }
 
-/* The path is checked to be within the bundle; what the program then does is its own affair. */
-static bool is_in_bundle(struct courier_job *job, const char *root)
+/* The path is checked to lead to a file within the bundle, by links of the bundle if it has such; what the
+ * program then does is its own affair. */
+static bool is_in_bundle(const char *path, const char *root)
 {
-    int dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int fd = dir >= 0 ? open_within(dir, job->path) : -1;
+    char *real = realpath(path, NULL), *real_root = realpath(root, NULL);
+    size_t len = real_root ? strlen(real_root) : 0;
+    struct stat st;
+    bool ok = real && real_root && strncmp(real, real_root, len) == 0 && real[len] == '/' &&
+              stat(real, &st) == 0 && S_ISREG(st.st_mode);
 
-    if (fd >= 0)
-        close(fd);
-    if (dir >= 0)
-        close(dir);
-    return fd >= 0;
+    free(real);
+    free(real_root);
+    return ok;
 }
 
 static void describe(struct courier_job *job)
@@ -220,7 +222,7 @@ static void describe(struct courier_job *job)
     enum cox_err err;
 
     job->program = known_program(job->courier, key);
-    if (!job->program && !is_in_bundle(job, root)) {
+    if (!job->program && !is_in_bundle(path, root)) {
         cox_buf_printf(&job->message, "uses: %.200s: no such file in the bundle", job->path);
         fail(job, COX_CODE_INPUT_INVALID, NULL);
     } else if (!job->program &&

@@ -583,7 +583,9 @@ static void restore_waiting(struct cox_engine *e, struct cox_task *t)
             continue;
         cox_image_step(&t->image, i, &doc);
         if (task_step(t, i)->status == COX_STEP_WAITING) {
-            gate_restore(e, t, i);
+            if (!task_step(t, i)
+                     ->x->continuing) /* between two calls of a program it has no place at a gate */
+                gate_restore(e, t, i);
             expand_restore(e, t, i);
         } else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
                    !cox_task_status_final(t->status))

@@ -210,6 +210,30 @@ static void permits_survive_a_crash(void **state)
     trace_end(t);
 }
 
+static void between_two_calls_a_program_holds_no_permit_after_a_crash_either(void **state)
+{
+    (void)state;
+    const struct worker_spec w1 = { .id = "w1", .slots = 8, .handlers = "p@1,run", .holds = "b" };
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 8, .handlers = "p@1,run" });
+    submit(t, DOC("\"p\":{\"uses\":\"p@1\"," LIMIT(1) "},\"b\":{" RUN "," LIMIT(1) "}"));
+    expect(t, "reply ok t0-000001", "assign p#1 to w1");
+    continues(t, "w1", 1, "p", "{\"steps\":{\"x\":{" RUN "}}}");
+    expect(t, "p asks for steps", "compile steps with {}", "answer accepted to w1", "assign b#1 to w1");
+    compile(t);
+    ignore(t);
+    crash(t);
+    attach_as(t, &w1);
+    ignore(t);
+    succeed_in(t, 2, "w1", "x", "5");
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "p"), COX_STEP_READY);
+    assert_string_equal(reason_of(t, 1, "p"), "concurrency");
+    succeed(t, "w1", "b", "1");
+    expect(t, "b SUCCEEDED", "answer accepted to w1", "assign p#2 to w1");
+    trace_end(t);
+}
+
 static void a_rate_lets_one_through_at_a_time(void **state)
 {
     (void)state;
@@ -296,6 +320,7 @@ int main(void)
         cmocka_unit_test(a_pause_takes_the_permit_of_a_step_whose_input_is_being_computed),
         cmocka_unit_test(who_is_cancelled_leaves_its_place),
         cmocka_unit_test(permits_survive_a_crash),
+        cmocka_unit_test(between_two_calls_a_program_holds_no_permit_after_a_crash_either),
         cmocka_unit_test(a_rate_lets_one_through_at_a_time),
         cmocka_unit_test(a_rate_is_remembered_while_nobody_waits_and_saves_nothing_up),
         cmocka_unit_test(concurrency_then_rate),

@@ -29,7 +29,8 @@ void cox_housekeep_init(struct cox_housekeep *h, struct cox_driver *d, const str
         .driver = d,
         .min_free = config->min_free,
         .memory_limit = config->memory_limit,
-        .look_ns = from_ns,
+        .look_ns = config->min_free || config->memory_limit ? from_ns : INT64_MAX,
+        .spare_ns = from_ns,
         .sweep_ns = config->sweep_every_ms ? from_ns + config->sweep_every_ms * NS_PER_MS : INT64_MAX,
         .sweep_every_ns = config->sweep_every_ms * NS_PER_MS,
         .sweep = { .fn = on_swept },
@@ -87,8 +88,6 @@ static void look(struct cox_housekeep *h)
         [COX_SHORTAGE_MEMORY] = "more than 90 % of --memory-limit is used: submissions are refused",
     };
     uint64_t rss;
-
-    give_back(h);
     enum cox_shortage shortage = find_shortage(h, &rss);
 
     if (shortage != h->shortage)
@@ -101,14 +100,18 @@ void cox_housekeep_limit(struct cox_housekeep *h, uint64_t min_free, uint64_t me
 {
     h->min_free = min_free;
     h->memory_limit = memory_limit;
-    h->look_ns = 0;
+    h->look_ns = 0; /* also without any limit: what was short no longer is */
 }
 
 void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns)
 {
     if (now_ns >= h->look_ns) {
         look(h);
-        h->look_ns = now_ns + LOOK_NS;
+        h->look_ns = h->min_free || h->memory_limit ? now_ns + LOOK_NS : INT64_MAX;
+    }
+    if (now_ns >= h->spare_ns) {
+        give_back(h);
+        h->spare_ns = now_ns + LOOK_NS;
     }
     if (now_ns >= h->sweep_ns) {
         h->sweep_ns = INT64_MAX;

@@ -16,9 +16,10 @@ struct cox_housekeep {
     struct cox_driver *driver;
     uint64_t min_free;     /* bytes of disk; 0: do not look */
     uint64_t memory_limit; /* bytes; 0: none */
-    int64_t look_ns;       /* when to look again */
-    size_t spare_len;      /* freed memory at the last look */
-    int64_t sweep_ns;      /* when to sweep again; INT64_MAX: never, or a slice is under way */
+    int64_t look_ns;       /* when to look again; INT64_MAX: never */
+    int64_t spare_ns; /* when to look at freed memory again, if there is a turn: it is worth no wake-up */
+    size_t spare_len; /* freed memory then */
+    int64_t sweep_ns; /* when to sweep again; INT64_MAX: never, or a slice is under way */
     int64_t sweep_every_ns;
     struct cox_ask sweep;
     enum cox_shortage shortage;

@@ -66,7 +66,7 @@ static enum cox_err take(struct work *w, struct store_item *item)
         w->sync = true;
     if (store_op_reads(op))
         atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);
-    if (op == COX_STORE_LIST && w->after_seq <= atomic_load(&s->durable_seq)) {
+    if (err == COX_OK && op == COX_STORE_LIST && w->after_seq <= atomic_load(&s->durable_seq)) {
         /* The log has all that it shows: no commit here would make it surer. */
         give(s, item);
         store_wake_owner(s);

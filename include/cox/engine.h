@@ -683,6 +683,14 @@ struct cox_queue_view {
 };
 bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_queue_view *ret);
 
+/* Slots of attached workers by their label `zone`, "" for those without; zones beyond the first 200 are
+ * "other". *it starts at 0; false at the end. */
+struct cox_zone_view {
+    struct cox_slice name;
+    uint64_t n_slots, n_busy;
+};
+bool cox_engine_next_zone(const struct cox_engine *e, size_t *it, struct cox_zone_view *ret);
+
 struct cox_engine_stats {
     uint64_t steps_finished_by_kind[COX_KIND_NR][COX_STEP_STATUS_NR];
     struct cox_histogram ready_to_start, run, task_duration;

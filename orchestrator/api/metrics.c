@@ -138,42 +138,70 @@ static const char *reason_text(enum cox_step_reason reason)
     return texts[reason] ? texts[reason] : "OTHER";
 }
 
-/* Classes that differ in resources or requirements are one queue to those who watch it. */
+static int by_tenant_reason_class(const void *left, const void *right)
+{
+    const struct cox_queue_view *a = left, *b = right;
+    int order = cox_slice_cmp(a->tenant, b->tenant);
+
+    if (order == 0)
+        order = (a->reason > b->reason) - (a->reason < b->reason);
+    return order ? order : cox_slice_cmp(a->class, b->class);
+}
+
+static bool same_group(const struct cox_queue_view *a, const struct cox_queue_view *b)
+{
+    return a->reason == b->reason && cox_slice_eq(a->tenant, b->tenant);
+}
+
+/* Classes that differ in resources or requirements are one queue to those who watch it. Documents name
+ * handlers as they like, and each name would be a series for ever: so they are bounded. */
 READ(read_queue)
 {
     struct cox_queue_view *all = NULL, v;
-    size_t n = 0, it = 0;
+    size_t n = 0, cap = 0, it = 0;
 
     while (cox_engine_next_queue(src->engine, &it, &v)) {
-        size_t i = 0;
         if (v.reason == COX_REASON_NONE)
             continue; /* it runs */
-        while (i < n && !(all[i].reason == v.reason && cox_slice_eq(all[i].tenant, v.tenant) &&
-                          cox_slice_eq(all[i].class, v.class)))
-            i++;
-        if (i == n) {
-            all = cox_realloc(all, n + 1, sizeof(*all));
-            all[n] = v;
-            all[n++].n = 0;
-        }
-        all[i].n += v.n;
+        if (n == cap)
+            all = cox_realloc(all, cap = cap ? cap * 2 : 64, sizeof(*all));
+        all[n++] = v;
     }
-    for (size_t i = 0; i < n; i++) {
-        struct cox_sample sample = { .name = m->name, .n_labels = 3, .value = (double)all[i].n };
+    if (n > 0)
+        qsort(all, n, sizeof(*all), by_tenant_reason_class);
+    for (size_t i = 0, next, shown = 0; i < n; i = next) {
+        uint64_t depth = 0;
+        bool rest = shown == COX_METRIC_CLASSES_MAX;
+
+        for (next = i; next < n && same_group(&all[i], &all[next]) &&
+                       (rest || cox_slice_eq(all[i].class, all[next].class));
+             next++)
+            depth += all[next].n;
+        struct cox_sample sample = { .name = m->name, .n_labels = 3, .value = (double)depth };
         sample.labels[0] = (struct cox_label){ cox_slice_str("tenant"), all[i].tenant };
-        sample.labels[1] = (struct cox_label){ cox_slice_str("class"), all[i].class };
+        sample.labels[1] =
+            (struct cox_label){ cox_slice_str("class"), rest ? cox_slice_str("other") : all[i].class };
         sample.labels[2] = label("reason", reason_text(all[i].reason));
         fn(user, &sample);
+        shown = next < n && same_group(&all[i], &all[next]) ? shown + 1 : 0;
     }
     cox_free(all);
 }
 
 READ(read_slots)
 {
-    const struct cox_engine_stats *s = &src->stats;
+    struct cox_zone_view z;
+    size_t n = 0;
 
-    say(SAID, (double)s->n_slots_busy, 2, label("state", "busy"), label("zone", ""));
-    say(SAID, (double)(s->n_slots - s->n_slots_busy), 2, label("state", "free"), label("zone", ""));
+    for (size_t it = 0; cox_engine_next_zone(src->engine, &it, &z); n++) {
+        struct cox_label zone = { cox_slice_str("zone"), z.name };
+        say(SAID, (double)z.n_busy, 2, label("state", "busy"), zone);
+        say(SAID, (double)(z.n_slots - z.n_busy), 2, label("state", "free"), zone);
+    }
+    if (n == 0) { /* a number, and not its absence, is what alerts are made of */
+        say(SAID, 0, 2, label("state", "busy"), label("zone", ""));
+        say(SAID, 0, 2, label("state", "free"), label("zone", ""));
+    }
 }
 
 READ(read_workers)

@@ -1,7 +1,8 @@
 /* Metrics: one table says what there is; /metrics, GetStats, WatchStats, GetHistory and the scaler read it.
  *
  * A metric is read from a source that was filled once, so that all values are of one moment. Reading it is
- * O(samples); tenants beyond 200 are counted as "other" by the engine already. Thread: the engine's.
+ * O(samples), of queues O(classes log classes); tenants beyond 200 are counted as "other" by the engine
+ * already. Thread: the engine's.
  */
 #ifndef COX_ORCHESTRATOR_API_METRICS_H
 #define COX_ORCHESTRATOR_API_METRICS_H
@@ -12,6 +13,7 @@
 enum cox_metric_type { COX_METRIC_COUNTER, COX_METRIC_GAUGE, COX_METRIC_HISTOGRAM, COX_METRIC_SUMMARY };
 
 #define COX_METRIC_LABELS_MAX 3
+#define COX_METRIC_CLASSES_MAX 200u /* of a tenant's queues with one reason; the others count as "other" */
 
 /* Why work was refused before the engine heard of it. */
 enum cox_refusal {
@@ -49,8 +51,9 @@ struct cox_metric {
                  void *user);
 };
 
+/* `s` may be NULL. Nothing is refused yet in it: who knows of that says so. */
 void cox_metric_source_read(struct cox_metric_source *src, const struct cox_engine *e,
-                            const struct cox_store *s, const char *version); /* `s` may be NULL */
+                            const struct cox_store *s, const char *version);
 /* In the table's order; *it starts at 0; NULL at the end. */
 const struct cox_metric *cox_metric_next(size_t *it);
 /* Every sample whose metric's name begins with `prefix`. */

@@ -349,6 +349,11 @@ struct class
     struct cox_list in_idle;   /* while no task uses it */
 };
 
+struct zone { /* stats.h */
+    char *name;
+    uint64_t n_slots, n_busy;
+};
+
 struct worker {
     struct entity entity; /* id = ref */
     /* durable */
@@ -369,6 +374,7 @@ struct worker {
     bool cordoned;              /* durable */
     bool gone;                  /* declared lost, and not back since */
     uint8_t counted;            /* stats.h: the state under which it is counted */
+    uint16_t zone_no;           /* stats.h: while it is attached */
     struct cox_slice *versions; /* [n_handlers] */
     struct cox_list pinned;     /* classes of which only this worker may take steps */
     cox_task_id *unreleased;    /* tasks whose workspaces it may drop, to be told when it is back */
@@ -486,6 +492,9 @@ struct cox_engine {
     struct cox_mapb tenants;              /* name -> number, stats.h */
     char **tenant_names;
     uint32_t n_tenants;
+    struct cox_mapb zones; /* name -> number */
+    struct zone *zone_list;
+    uint32_t n_zones;
     uint64_t map_len_held;
     struct cox_list map_pages; /* recovery: pages whose map is not known yet */
 

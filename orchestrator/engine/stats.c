@@ -230,19 +230,68 @@ void stats_worker(struct cox_engine *e, struct worker *w)
     w->counted = (uint8_t)state;
 }
 
+/* Number 0 has no name, 1 is "other". */
+static void zone_add(struct cox_engine *e, struct cox_slice name)
+{
+    e->zone_list[e->n_zones].name = text_own(name);
+    if (e->n_zones > 0) /* a map holds no zero */
+        cox_mapb_set(&e->zones, cox_slice_str(e->zone_list[e->n_zones].name), (void *)(uintptr_t)e->n_zones);
+    e->n_zones++;
+}
+
+static uint16_t zone_of(struct cox_engine *e, const struct worker *w)
+{
+    struct cox_slice name = { 0 };
+    if (e->n_zones == 0) {
+        e->zone_list = cox_calloc(STATS_ZONES_MAX + 2, sizeof e->zone_list[0]);
+        zone_add(e, cox_slice_str(""));
+        zone_add(e, cox_slice_str("other"));
+    }
+    for (size_t i = 0; i < w->n_labels; i++)
+        if (cox_slice_is(w->labels[i].name, "zone"))
+            name = w->labels[i].value;
+    if (name.len == 0)
+        return 0;
+    uint32_t no = (uint32_t)(uintptr_t)cox_mapb_get(&e->zones, name);
+    if (no == 0 && e->n_zones < STATS_ZONES_MAX + 2) {
+        no = e->n_zones;
+        zone_add(e, name);
+    }
+    return (uint16_t)(no != 0 ? no : 1);
+}
+
+bool cox_engine_next_zone(const struct cox_engine *e, size_t *it, struct cox_zone_view *ret)
+{
+    while (*it < e->n_zones) {
+        const struct zone *z = &e->zone_list[(*it)++];
+        if (z->n_slots > 0) {
+            *ret = (struct cox_zone_view){ cox_slice_str(z->name), z->n_slots, z->n_busy };
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Attempts beyond the slots wait in the worker. */
 void stats_slot(struct cox_engine *e, const struct worker *w, int n)
 {
     bool busy = w->n_attempts + (n < 0 ? 1u : 0u) <= w->slots;
-    if (w->session != 0 && busy)
-        e->stats.n_slots_busy += (uint64_t)(int64_t)n;
+    if (w->session == 0 || !busy)
+        return;
+    e->stats.n_slots_busy += (uint64_t)(int64_t)n;
+    e->zone_list[w->zone_no].n_busy += (uint64_t)(int64_t)n;
 }
 
-void stats_slots(struct cox_engine *e, const struct worker *w, int n)
+void stats_slots(struct cox_engine *e, struct worker *w, int n)
 {
+    if (n > 0)
+        w->zone_no = zone_of(e, w);
+    struct zone *z = &e->zone_list[w->zone_no];
     uint64_t busy = w->n_attempts < w->slots ? w->n_attempts : w->slots;
     e->stats.n_slots += (uint64_t)(int64_t)n * w->slots;
     e->stats.n_slots_busy += (uint64_t)(int64_t)n * busy;
+    z->n_slots += (uint64_t)(int64_t)n * w->slots;
+    z->n_busy += (uint64_t)(int64_t)n * busy;
 }
 
 void stats_free(struct cox_engine *e)
@@ -251,6 +300,10 @@ void stats_free(struct cox_engine *e)
         cox_free(e->tenant_names[i]);
     cox_free(e->tenant_names);
     cox_mapb_fini(&e->tenants);
+    for (uint32_t i = 0; i < e->n_zones; i++)
+        cox_free(e->zone_list[i].name);
+    cox_free(e->zone_list);
+    cox_mapb_fini(&e->zones);
 }
 
 void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret)

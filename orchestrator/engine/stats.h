@@ -7,6 +7,7 @@
 
 #define STATS_TENANTS_MAX 200u /* told apart; the others count as "other" */
 #define STATS_TENANT_OTHER 1u
+#define STATS_ZONES_MAX 200u
 
 void histogram_add(struct cox_histogram *h, int64_t us);
 
@@ -27,7 +28,7 @@ void stats_started(struct cox_engine *e, struct step *s); /* it has been given t
 void stats_worker(struct cox_engine *e, struct worker *w); /* its state may have changed */
 /* An attempt was added to (1) or taken from (-1) a worker's, whose n_attempts counts it already. */
 void stats_slot(struct cox_engine *e, const struct worker *w, int n);
-void stats_slots(struct cox_engine *e, const struct worker *w, int n); /* it attached (1), detached (-1) */
+void stats_slots(struct cox_engine *e, struct worker *w, int n); /* it attached (1), detached (-1) */
 void stats_free(struct cox_engine *e);
 
 #endif

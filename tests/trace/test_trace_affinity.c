@@ -22,7 +22,7 @@ static void alive_ms(struct trace *t, int64_t ms, const char *w)
     }
 }
 
-static void a_workspace_stays_on_its_worker(void **state)
+static void rule_9_a_workspace_stays_on_its_worker(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -58,7 +58,7 @@ static void who_must_wait_for_a_worker_blocks_nobody(void **state)
     trace_end(t);
 }
 
-static void a_workspace_is_lost_with_its_worker(void **state)
+static void rule_9_a_workspace_is_lost_with_its_worker(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -116,7 +116,7 @@ static void the_first_step_of_a_workspace_begins_anew_elsewhere(void **state)
     trace_end(t);
 }
 
-static void step_affinity_lets_others_help_when_a_worker_is_lost(void **state)
+static void rule_14_step_affinity_lets_others_help_when_a_worker_is_lost(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -182,7 +182,7 @@ static void after_a_crash_a_worker_that_stays_away_is_lost(void **state)
     trace_end(t);
 }
 
-static void a_map_works_in_a_workspace(void **state)
+static void rule_9_a_map_works_in_a_workspace(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -202,7 +202,7 @@ static void a_map_works_in_a_workspace(void **state)
     trace_end(t);
 }
 
-static void spread_steps_keep_apart_while_they_can(void **state)
+static void rule_14_spread_steps_keep_apart_while_they_can(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -262,6 +262,36 @@ static void draining_asks_the_worker_to_leave(void **state)
     trace_end(t);
 }
 
+static void slots_are_counted_by_zone(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 2, .labels = "zone=a" });
+    attach_as(t, &(struct worker_spec){ .id = "w2", .slots = 3, .labels = "zone=b" });
+    attach(t, "w3", 4);
+    assert_int_equal(zone(t, "a").n_slots, 2);
+    assert_int_equal(zone(t, "").n_slots, 4);
+    submit(t, DOC("\"a\":{" RUN ",\"requires\":\"zone == b\"}"));
+    assert_int_equal(zone(t, "b").n_busy, 1);
+    assert_int_equal(zone(t, "a").n_busy, 0);
+    succeed(t, "w2", "a", "1");
+    assert_int_equal(zone(t, "b").n_busy, 0);
+    detach(t, "w2");
+    assert_int_equal(zone(t, "b").n_slots, 0);
+    attach_as(t, &(struct worker_spec){ .id = "w2", .slots = 3, .labels = "zone=a" }); /* it moved */
+    assert_int_equal(zone(t, "a").n_slots, 5);
+    for (int i = 0; i < 200; i++) {
+        char label[16];
+        snprintf(label, sizeof(label), "zone=n%d", i);
+        attach_as(t, &(struct worker_spec){ .id = "w4", .slots = 1, .labels = label });
+        assert_int_equal(zone(t, label + 5).n_slots, i < 198 ? 1 : 0); /* a, b and 198 of them are 200 */
+        assert_int_equal(zone(t, "other").n_slots, i < 198 ? 0 : 1);
+        detach(t, "w4");
+    }
+    ignore(t);
+    trace_end(t);
+}
+
 static void numbers_follow_the_work(void **state)
 {
     (void)state;
@@ -307,19 +337,20 @@ static void numbers_follow_the_work(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_workspace_stays_on_its_worker),
+        cmocka_unit_test(rule_9_a_workspace_stays_on_its_worker),
         cmocka_unit_test(who_must_wait_for_a_worker_blocks_nobody),
-        cmocka_unit_test(a_workspace_is_lost_with_its_worker),
+        cmocka_unit_test(rule_9_a_workspace_is_lost_with_its_worker),
         cmocka_unit_test(who_runs_in_a_lost_workspace_fails_too),
         cmocka_unit_test(the_first_step_of_a_workspace_begins_anew_elsewhere),
-        cmocka_unit_test(step_affinity_lets_others_help_when_a_worker_is_lost),
+        cmocka_unit_test(rule_14_step_affinity_lets_others_help_when_a_worker_is_lost),
         cmocka_unit_test(a_worker_that_comes_back_in_time_goes_on),
         cmocka_unit_test(affinity_survives_a_crash),
         cmocka_unit_test(after_a_crash_a_worker_that_stays_away_is_lost),
-        cmocka_unit_test(a_map_works_in_a_workspace),
-        cmocka_unit_test(spread_steps_keep_apart_while_they_can),
+        cmocka_unit_test(rule_9_a_map_works_in_a_workspace),
+        cmocka_unit_test(rule_14_spread_steps_keep_apart_while_they_can),
         cmocka_unit_test(a_cordoned_worker_gets_nothing_new),
         cmocka_unit_test(draining_asks_the_worker_to_leave),
+        cmocka_unit_test(slots_are_counted_by_zone),
         cmocka_unit_test(numbers_follow_the_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,6 +235,15 @@ uint64_t queued(struct trace *t, enum cox_step_reason reason)
     return n;
 }
 
+struct cox_zone_view zone(struct trace *t, const char *name)
+{
+    struct cox_zone_view v;
+    for (size_t it = 0; cox_engine_next_zone(t->engine, &it, &v);)
+        if (cox_slice_is(v.name, name))
+            return v;
+    return (struct cox_zone_view){ .n_slots = 0 };
+}
+
 void ignore(struct trace *t)
 {
     for (size_t i = 0; i < t->n_lines; i++)

@@ -142,5 +142,6 @@ const char *reason_of(struct trace *t, uint32_t task_no, const char *step);
 struct cox_step_why why_of(struct trace *t, uint32_t task_no, const char *step);
 struct cox_engine_stats stats_of(struct trace *t);
 uint64_t queued(struct trace *t, enum cox_step_reason reason); /* over all tenants and classes */
+struct cox_zone_view zone(struct trace *t, const char *name);  /* zeros: it has no slots */
 
 #endif

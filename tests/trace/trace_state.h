@@ -8,7 +8,7 @@
 #include "trace.h"
 
 #define LINES_MAX 16384
-#define PARTIES_MAX 64
+#define PARTIES_MAX 256
 #define ENTITIES_MAX 65536
 #define EVALUATIONS_MAX 256
 #define COMPILES_MAX 64

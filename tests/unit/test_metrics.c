@@ -9,8 +9,10 @@
 
 static struct {
     struct cox_engine_stats stats;
-    struct cox_queue_view queues[4];
+    struct cox_queue_view queues[1000];
     size_t n_queues;
+    struct cox_zone_view zones[2];
+    size_t n_zones;
 } fake;
 
 const int64_t cox_histogram_bounds_us[COX_HISTOGRAM_BUCKETS - 1] = {
@@ -31,6 +33,15 @@ bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_qu
     if (*it >= fake.n_queues)
         return false;
     *ret = fake.queues[(*it)++];
+    return true;
+}
+
+bool cox_engine_next_zone(const struct cox_engine *e, size_t *it, struct cox_zone_view *ret)
+{
+    (void)e;
+    if (*it >= fake.n_zones)
+        return false;
+    *ret = fake.zones[(*it)++];
     return true;
 }
 
@@ -95,15 +106,20 @@ static void values_are_written_as_they_are(void **state)
     (void)state;
     setup_fake();
     fake.stats.steps_finished_by_kind[COX_KIND_RUN][COX_STEP_FAILED] = 3;
-    fake.stats.n_slots = 10;
-    fake.stats.n_slots_busy = 4;
+    fake.zones[0] = (struct cox_zone_view){ cox_slice_str(""), 10, 4 };
+    fake.zones[1] = (struct cox_zone_view){ cox_slice_str("a"), 2, 1 };
+    fake.n_zones = 2;
     fake.stats.n_workers = 5;
+    fake.stats.refused_full = 2;
     fake.stats.n_workers_cordoned = 1;
     fake.stats.tasks_finished[COX_TASK_SUCCEEDED] = 9007199254740993u; /* beyond what a double tells apart */
     const char *text = text_of();
     assert_true(has_line(text, "cox_steps_finished_total{status=\"FAILED\",kind=\"run\"} 3"));
     assert_true(has_line(text, "cox_slots{state=\"free\",zone=\"\"} 6"));
+    assert_true(has_line(text, "cox_slots{state=\"busy\",zone=\"a\"} 1"));
     assert_true(has_line(text, "cox_workers{state=\"attached\"} 4"));
+    assert_true(has_line(text, "cox_refused_total{reason=\"full\"} 2"));
+    assert_true(has_line(text, "cox_refused_total{reason=\"disk\"} 0"));
     assert_true(has_line(text, "cox_tasks_finished_total{status=\"SUCCEEDED\"} 9.00719925e+15"));
     assert_true(has_line(text, "cox_store_commit_seconds_sum 2.5"));
     assert_true(has_line(text, "cox_store_commit_seconds_count 4"));
@@ -162,6 +178,27 @@ static void queues_of_one_handler_are_one_sample_and_labels_are_escaped(void **s
         has_line(text, "cox_queue_depth{tenant=\"a\\\"b\\\\c\\nd\",class=\"run\",reason=\"NO_WORKER\"} 4"));
     assert_true(has_line(text, "cox_queue_depth{tenant=\"default\",class=\"run\",reason=\"RATE\"} 7"));
     assert_null(strstr(text, "OTHER")); /* what runs does not wait */
+}
+
+static void queues_of_many_handlers_are_bounded(void **state)
+{
+    static char names[ARRAY_LEN(fake.queues)][16];
+
+    (void)state;
+    setup_fake();
+    for (size_t i = 0; i < ARRAY_LEN(fake.queues); i++) {
+        snprintf(names[i], sizeof(names[i]), "h%03zu@1", (i * 7) % ARRAY_LEN(names));
+        fake.queues[i] =
+            (struct cox_queue_view){ cox_slice_str("t"), cox_slice_str(names[i]), COX_REASON_NO_WORKER, 2 };
+    }
+    fake.queues[0].tenant = cox_slice_str("u");
+    fake.n_queues = ARRAY_LEN(fake.queues);
+    const char *text = text_of();
+    assert_true(has_line(text, "cox_queue_depth{tenant=\"t\",class=\"h001@1\",reason=\"NO_WORKER\"} 2"));
+    assert_true(has_line(text, "cox_queue_depth{tenant=\"t\",class=\"h200@1\",reason=\"NO_WORKER\"} 2"));
+    assert_null(strstr(text, "h201@1"));
+    assert_true(has_line(text, "cox_queue_depth{tenant=\"t\",class=\"other\",reason=\"NO_WORKER\"} 1598"));
+    assert_true(has_line(text, "cox_queue_depth{tenant=\"u\",class=\"h000@1\",reason=\"NO_WORKER\"} 2"));
 }
 
 /* ---- history ---- */
@@ -296,6 +333,7 @@ int main(void)
         cmocka_unit_test(refusals_are_told_by_reason),
         cmocka_unit_test(histograms_are_cumulative_and_in_seconds),
         cmocka_unit_test(queues_of_one_handler_are_one_sample_and_labels_are_escaped),
+        cmocka_unit_test(queues_of_many_handlers_are_bounded),
         cmocka_unit_test(seconds_are_kept_as_they_were),
         cmocka_unit_test(longer_spans_have_means_of_gauges_and_ends_of_counters),
         cmocka_unit_test(a_week_is_kept_and_no_more),

@@ -395,12 +395,18 @@ static void explain_task(struct explanation *x, const struct cox_engine *e, cons
     }
 }
 
+static bool has_item(const struct cox_task *t, uint32_t step, uint64_t item)
+{
+    struct cox_map_view m;
+
+    return item == UINT64_MAX || !cox_map_view(t, step, &m) || item < m.n_items;
+}
+
 static void build_explanation(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
 {
     struct explanation x = { .arena = &r->arena, .m = cox_arena_alloc(&r->arena, sizeof(*x.m)) };
     uint64_t item;
     uint32_t step;
-    struct cox_task_view v;
 
     coxswain__v1__explain_response__init(x.m);
     cox_task_id_format(r->task, x.id);
@@ -409,16 +415,17 @@ static void build_explanation(struct cox_reading *r, const struct cox_engine *e,
         explain_task(&x, e, t);
         return;
     }
-    cox_task_view(t, &v);
-    if (e)
-        t = cox_engine_find_step(e, t, r->step_name, &step, &item);
-    else if ((step = cox_image_find_step(v.image, r->step_name)) == COX_IMAGE_NONE)
-        t = NULL;
-    if (t)
+    t = cox_engine_find_step(e, t, r->step_name, &step, &item);
+    if (t && has_item(t, step, item)) {
         explain_step(&x, e, t, step);
-    else
+        if (item != UINT64_MAX) {
+            detail(&x, "of single items only those that failed are told apart: the step's errors list them");
+            command(&x, "cox task describe %s %s", x.id, x.address);
+        }
+    } else {
         cox_reading_fail(r, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%.*s\"", x.id,
                          SLICE(r->step_name));
+    }
 }
 
 void cox_api_explain(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)

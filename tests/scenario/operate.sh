@@ -70,6 +70,41 @@ says "what waits for another" 'step b is BLOCKED: waits for a' explain "$blocked
 cox task cancel "$blocked" >/dev/null 2>&1
 says "a step that was cancelled" 'step b was CANCELLED' explain "$blocked" b
 
+# ---- every status has its words ----
+all=$(submitted '{"api_version": "v1", "name": "x", "steps": {
+    "sig": {"wait": {"signal": "go"}}, "ask": {"approval": {"prompt": "Really?"}}, "late": {"wait": {"for": "1h"}},
+    "off": {"if": false, "run": {"argv": ["true"]}}, "dep": {"needs": ["off"], "run": {"argv": ["true"]}},
+    "runs": {"run": {"argv": ["sleep", "600"]}},
+    "again": {"run": {"argv": ["false"]}, "retry": {"max_attempts": 2, "initial_backoff": "1h", "max_backoff": "1h"}},
+    "fall": {"run": {"argv": ["false"]}, "fallback": {"run": {"argv": ["true"]}}},
+    "m": {"map": {"over": [1, 2, 3]}, "wait": {"signal": "other"}},
+    "done": {"map": {"over": [1, 2]}, "run": {"argv": ["true"]}}}}')
+comes "a step that runs" 'step runs is RUNNING' explain "$all" runs
+says "on which worker" '^- attempt 1 on w1: RUNNING' explain "$all" runs
+says "and how to look at it" "^\\$ cox task logs $all runs -f" explain "$all" runs
+says "a step that waits for a signal" 'step sig is WAITING: waits for the signal go' explain "$all" sig
+says "and how to send it" "^\\$ cox task signal $all go" explain "$all" sig
+says "a step that waits for somebody" 'step ask is WAITING: waits for an approval: Really\?' explain "$all" ask
+says "and how to answer" "^\\$ cox task approve $all ask" explain "$all" ask
+says "a step that waits for time" 'step late is WAITING: waits until 20' explain "$all" late
+says "a step whose condition was false" 'step off was SKIPPED' explain "$all" off
+says "and that it was" '^- its `if` was false' explain "$all" off
+says "a step skipped with it" '^- it needs off, which is SKIPPED' explain "$all" dep
+comes "a step that backs off" 'step again is READY: tries again at 20.* after EXIT_NONZERO' explain "$all" again
+comes "a step saved by its fallback" 'step fall SUCCEEDED by its fallback' explain "$all" fall
+comes "a map" 'step m is WAITING: 0 of 3 items have ended' explain "$all" m
+says "an item that is a frame" 'step m\[1\] is WAITING: waits for the signal other' explain "$all" 'm[1]'
+comes "an item of a map" 'step done SUCCEEDED' explain "$all" 'done[1]'
+says "an item that is not there" 'NOT_FOUND NO_STEP' explain "$all" 'm[3]'
+says "the task, with what holds it" '^- sig is WAITING: waits for the signal go' explain "$all"
+check "it is paused" cox task pause "$all"
+says "a task that is paused" "task $all is PAUSED" explain "$all"
+says "and how it goes on" "^\\$ cox task resume $all" explain "$all"
+check "it is cancelled" cox task cancel "$all" --reason enough
+cox task watch "$all" >/dev/null 2>&1
+says "a task that was cancelled" "task $all was CANCELLED: .*enough" explain "$all"
+says "an item of an ended map" 'step done SUCCEEDED' explain "$all" 'done[1]'
+
 # ---- a version that nobody offers any more ----
 mkdir "$scenario_dir/programs"
 cat >"$scenario_dir/programs/lint" <<'PROGRAM'

@@ -426,6 +426,8 @@ static void test_the_environment_is_small_and_ours(void **state)
     run(&b,
         "{\"argv\":[\"sh\",\"-c\",\"[ \\\"$COX_WORKSPACE\\\" = \\\"$(pwd)\\\" ] && [ -n \\\"$PATH\\\" ]\"]}");
     expect_ended(&b, COX_CODE_NONE, 0);
+    run(&b, "{\"argv\":[\"sh\",\"-c\",\"echo $TRACEPARENT | grep -Ex '00-[0-9a-f]{32}-[0-9a-f]{16}-01'\"]}");
+    expect_ended(&b, COX_CODE_NONE, 0);
     end(&b);
 }
 

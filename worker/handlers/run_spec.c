@@ -4,12 +4,15 @@
 #include "spawn.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/err.h"
 #include "cox/json.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 
-#define N_OWN_MAX 8 /* COX_... */
+#define N_OWN_MAX 9 /* COX_... and TRACEPARENT */
+#define TRACEPARENT_LEN 55
 #define ENV_MAX 1024u
 
 struct reader {
@@ -131,6 +134,38 @@ static char *dup_own(struct cox_arena *arena, const struct call_args *args, stru
     return copy;
 }
 
+static void put_hex(char *to, const void *data, size_t len, size_t n)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+
+    COX_ASSERT(EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL) == 1);
+    for (size_t i = 0; i < n; i++)
+        snprintf(to + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* W3C's, for programs that trace: a trace is a task, a span of it an attempt. Made of names that are the same
+ * wherever they are looked at, so nothing needs to be kept. */
+static char *traceparent(struct cox_arena *arena, const struct call_args *args)
+{
+    const struct cox_agent_assign *assign = args->assign;
+    struct cox_slice key = assign->idempotency_key;
+    struct cox_buf span_of = { 0 };
+    size_t task_len = 0;
+    char trace[33], span[17], *text = cox_arena_alloc(arena, TRACEPARENT_LEN + 1);
+
+    while (task_len < key.len && key.data[task_len] != '/')
+        task_len++;
+    cox_buf_append_slice(&span_of, key);
+    cox_buf_printf(&span_of, "#%u", assign->attempt);
+    if (args->index)
+        cox_buf_printf(&span_of, "[%u]", *args->index);
+    put_hex(trace, key.data, task_len, 16);
+    put_hex(span, span_of.data, span_of.len, 8);
+    cox_buf_fini(&span_of);
+    snprintf(text, TRACEPARENT_LEN + 1, "00-%s-%s-01", trace, span);
+    return text;
+}
+
 size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret)
 {
     struct reader r = { .arena = arena };
@@ -151,6 +186,7 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     put_env(&r, envp, &n, "COX_ATTEMPT", number);
     put_env(&r, envp, &n, "COX_WORKSPACE", args->dir);
     put_env(&r, envp, &n, "COX_IDEMPOTENCY_KEY", dup_own(arena, args, assign->idempotency_key));
+    put_env(&r, envp, &n, "TRACEPARENT", traceparent(arena, args));
     if (args->bundle_dir)
         put_env(&r, envp, &n, "COX_BUNDLE", args->bundle_dir);
     if (args->blobs_dir)

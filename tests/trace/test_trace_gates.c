@@ -13,7 +13,7 @@
 #define LIMIT(n) "\"concurrency\":{\"key\":\"db\",\"limit\":" #n "}"
 #define RATE(n) "\"rate\":{\"key\":\"api\",\"per_minute\":" #n "}"
 
-static void steps_of_a_key_share_its_permits(void **state)
+static void rule_14_steps_of_a_key_share_its_permits(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -234,7 +234,7 @@ static void between_two_calls_a_program_holds_no_permit_after_a_crash_either(voi
     trace_end(t);
 }
 
-static void a_rate_lets_one_through_at_a_time(void **state)
+static void rule_14_a_rate_lets_one_through_at_a_time(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -272,7 +272,7 @@ static void a_rate_is_remembered_while_nobody_waits_and_saves_nothing_up(void **
     trace_end(t);
 }
 
-static void concurrency_then_rate(void **state)
+static void rule_14_concurrency_then_rate(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -309,7 +309,7 @@ static void a_map_is_one_step_to_a_gate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_of_a_key_share_its_permits),
+        cmocka_unit_test(rule_14_steps_of_a_key_share_its_permits),
         cmocka_unit_test(keys_are_evaluated),
         cmocka_unit_test(a_key_too_long_fails_the_step),
         cmocka_unit_test(a_large_key_fails_the_step),
@@ -321,9 +321,9 @@ int main(void)
         cmocka_unit_test(who_is_cancelled_leaves_its_place),
         cmocka_unit_test(permits_survive_a_crash),
         cmocka_unit_test(between_two_calls_a_program_holds_no_permit_after_a_crash_either),
-        cmocka_unit_test(a_rate_lets_one_through_at_a_time),
+        cmocka_unit_test(rule_14_a_rate_lets_one_through_at_a_time),
         cmocka_unit_test(a_rate_is_remembered_while_nobody_waits_and_saves_nothing_up),
-        cmocka_unit_test(concurrency_then_rate),
+        cmocka_unit_test(rule_14_concurrency_then_rate),
         cmocka_unit_test(a_map_is_one_step_to_a_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

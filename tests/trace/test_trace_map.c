@@ -66,7 +66,7 @@ static void rule_5_null_is_the_empty_list(void **state)
     trace_end(t);
 }
 
-static void a_list_that_is_none_is_refused(void **state)
+static void rule_5_a_list_that_is_none_is_refused(void **state)
 {
     (void)state;
     struct trace *t = begin(1);
@@ -114,7 +114,7 @@ static void rule_5_a_percentage_rounds_down(void **state)
     trace_end(t);
 }
 
-static void a_map_that_failed_is_replaced_by_its_fallback(void **state)
+static void rule_5_a_map_that_failed_is_replaced_by_its_fallback(void **state)
 {
     (void)state;
     struct trace *t = begin(9);
@@ -182,7 +182,7 @@ static void rule_5_batches_group_dispatch_and_not_failure(void **state)
     trace_end(t);
 }
 
-static void an_item_is_tried_no_more_often_than_retry_says(void **state)
+static void rule_5_an_item_is_tried_no_more_often_than_retry_says(void **state)
 {
     (void)state;
     struct trace *t = begin(9);
@@ -205,7 +205,7 @@ static void an_item_is_tried_no_more_often_than_retry_says(void **state)
     trace_end(t);
 }
 
-static void max_parallel_bounds_items_at_once(void **state)
+static void rule_5_max_parallel_bounds_items_at_once(void **state)
 {
     (void)state;
     struct trace *t = begin(9);
@@ -622,15 +622,15 @@ int main(void)
         cmocka_unit_test(rule_5_a_map_yields_an_ordered_list),
         cmocka_unit_test(rule_5_an_empty_list_gives_an_empty_list),
         cmocka_unit_test(rule_5_null_is_the_empty_list),
-        cmocka_unit_test(a_list_that_is_none_is_refused),
+        cmocka_unit_test(rule_5_a_list_that_is_none_is_refused),
         cmocka_unit_test(rule_5_a_failed_item_is_null_and_listed),
         cmocka_unit_test(rule_5_a_percentage_rounds_down),
-        cmocka_unit_test(a_map_that_failed_is_replaced_by_its_fallback),
+        cmocka_unit_test(rule_5_a_map_that_failed_is_replaced_by_its_fallback),
         cmocka_unit_test(a_race_that_need_not_stand_in_for_a_map_is_skipped),
         cmocka_unit_test(a_race_stands_in_for_a_map_and_stops_its_losers),
         cmocka_unit_test(rule_5_batches_group_dispatch_and_not_failure),
-        cmocka_unit_test(an_item_is_tried_no_more_often_than_retry_says),
-        cmocka_unit_test(max_parallel_bounds_items_at_once),
+        cmocka_unit_test(rule_5_an_item_is_tried_no_more_often_than_retry_says),
+        cmocka_unit_test(rule_5_max_parallel_bounds_items_at_once),
         cmocka_unit_test(a_map_takes_turns_with_other_steps_of_its_class),
         cmocka_unit_test(items_of_a_lost_worker_go_to_another_uncharged),
         cmocka_unit_test(a_batch_given_back_leaves_no_trace),

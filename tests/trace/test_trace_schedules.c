@@ -32,7 +32,7 @@ static struct trace *begin(int64_t wall_ms)
     return t;
 }
 
-static void by_the_clock(void **state)
+static void rule_12_by_the_clock(void **state)
 {
     (void)state;
     struct trace *t = begin(Y2026 + 59 * MINUTE);
@@ -53,7 +53,7 @@ static void by_the_clock(void **state)
     trace_end(t);
 }
 
-static void skips(void **state)
+static void rule_12_skips(void **state)
 {
     (void)state;
     struct trace *t = begin(Y2026);
@@ -71,7 +71,7 @@ static void skips(void **state)
     trace_end(t);
 }
 
-static void queues(void **state)
+static void rule_12_queues(void **state)
 {
     (void)state;
     struct trace *t = begin(Y2026);
@@ -101,7 +101,7 @@ static void queues(void **state)
     trace_end(t);
 }
 
-static void replaces(void **state)
+static void rule_12_replaces(void **state)
 {
     (void)state;
     struct trace *t = begin(Y2026);
@@ -146,7 +146,7 @@ static void replace_waits_for_one(void **state)
     trace_end(t);
 }
 
-static void outage(void **state)
+static void rule_12_outage(void **state)
 {
     (void)state;
     struct trace *t = begin(Y2026);
@@ -414,12 +414,12 @@ static void a_year(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_the_clock),
-        cmocka_unit_test(skips),
-        cmocka_unit_test(queues),
-        cmocka_unit_test(replaces),
+        cmocka_unit_test(rule_12_by_the_clock),
+        cmocka_unit_test(rule_12_skips),
+        cmocka_unit_test(rule_12_queues),
+        cmocka_unit_test(rule_12_replaces),
         cmocka_unit_test(replace_waits_for_one),
-        cmocka_unit_test(outage),
+        cmocka_unit_test(rule_12_outage),
         cmocka_unit_test(long_outage),
         cmocka_unit_test(many_at_once),
         cmocka_unit_test(clock_set_back),

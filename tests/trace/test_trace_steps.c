@@ -43,7 +43,7 @@ static void a_diamond_joins_once(void **state)
     trace_end(t);
 }
 
-static void outputs_travel_by_reference_and_expression(void **state)
+static void rule_2_outputs_travel_by_reference_and_expression(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -60,7 +60,7 @@ static void outputs_travel_by_reference_and_expression(void **state)
 
 #define RETRY "\"retry\":{\"max_attempts\":3,\"initial_backoff\":\"10s\",\"max_backoff\":\"60s\"}"
 
-static void a_failed_attempt_is_tried_again_after_a_backoff(void **state)
+static void rule_3_a_failed_attempt_is_tried_again_after_a_backoff(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -86,7 +86,7 @@ static void a_failed_attempt_is_tried_again_after_a_backoff(void **state)
     trace_end(t);
 }
 
-static void a_code_that_is_not_listed_is_not_retried(void **state)
+static void rule_3_a_code_that_is_not_listed_is_not_retried(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -98,7 +98,7 @@ static void a_code_that_is_not_listed_is_not_retried(void **state)
     trace_end(t);
 }
 
-static void after_the_retries_the_fallback_succeeds_as_the_step(void **state)
+static void rule_4_after_the_retries_the_fallback_succeeds_as_the_step(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -113,7 +113,7 @@ static void after_the_retries_the_fallback_succeeds_as_the_step(void **state)
     trace_end(t);
 }
 
-static void a_failed_fallback_fails_the_step(void **state)
+static void rule_3_a_failed_fallback_fails_the_step(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -126,7 +126,7 @@ static void a_failed_fallback_fails_the_step(void **state)
     trace_end(t);
 }
 
-static void a_failure_skips_what_depends_on_it_and_other_branches_finish(void **state)
+static void rule_3_a_failure_skips_what_depends_on_it_and_other_branches_finish(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -141,7 +141,7 @@ static void a_failure_skips_what_depends_on_it_and_other_branches_finish(void **
     trace_end(t);
 }
 
-static void allow_failure_lets_dependants_run(void **state)
+static void rule_3_allow_failure_lets_dependants_run(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -155,7 +155,7 @@ static void allow_failure_lets_dependants_run(void **state)
     trace_end(t);
 }
 
-static void fail_fast_cancels_the_rest(void **state)
+static void rule_3_fail_fast_cancels_the_rest(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -171,7 +171,7 @@ static void fail_fast_cancels_the_rest(void **state)
     trace_end(t);
 }
 
-static void a_condition_decides_on_outputs(void **state)
+static void rule_6_a_condition_decides_on_outputs(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -188,7 +188,7 @@ static void a_condition_decides_on_outputs(void **state)
     trace_end(t);
 }
 
-static void always_runs_after_a_failure_and_a_skip(void **state)
+static void rule_6_always_runs_after_a_failure_and_a_skip(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -203,7 +203,7 @@ static void always_runs_after_a_failure_and_a_skip(void **state)
     trace_end(t);
 }
 
-static void a_type_error_fails_the_step_and_names_the_expression(void **state)
+static void rule_2_a_type_error_fails_the_step_and_names_the_expression(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -216,7 +216,7 @@ static void a_type_error_fails_the_step_and_names_the_expression(void **state)
     trace_end(t);
 }
 
-static void priority_goes_first_and_equal_priority_in_order(void **state)
+static void rule_14_priority_goes_first_and_equal_priority_in_order(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -233,18 +233,18 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_runs_after_the_step_it_needs),
         cmocka_unit_test(a_diamond_joins_once),
-        cmocka_unit_test(outputs_travel_by_reference_and_expression),
-        cmocka_unit_test(a_failed_attempt_is_tried_again_after_a_backoff),
-        cmocka_unit_test(a_code_that_is_not_listed_is_not_retried),
-        cmocka_unit_test(after_the_retries_the_fallback_succeeds_as_the_step),
-        cmocka_unit_test(a_failed_fallback_fails_the_step),
-        cmocka_unit_test(a_failure_skips_what_depends_on_it_and_other_branches_finish),
-        cmocka_unit_test(allow_failure_lets_dependants_run),
-        cmocka_unit_test(fail_fast_cancels_the_rest),
-        cmocka_unit_test(a_condition_decides_on_outputs),
-        cmocka_unit_test(always_runs_after_a_failure_and_a_skip),
-        cmocka_unit_test(a_type_error_fails_the_step_and_names_the_expression),
-        cmocka_unit_test(priority_goes_first_and_equal_priority_in_order),
+        cmocka_unit_test(rule_2_outputs_travel_by_reference_and_expression),
+        cmocka_unit_test(rule_3_a_failed_attempt_is_tried_again_after_a_backoff),
+        cmocka_unit_test(rule_3_a_code_that_is_not_listed_is_not_retried),
+        cmocka_unit_test(rule_4_after_the_retries_the_fallback_succeeds_as_the_step),
+        cmocka_unit_test(rule_3_a_failed_fallback_fails_the_step),
+        cmocka_unit_test(rule_3_a_failure_skips_what_depends_on_it_and_other_branches_finish),
+        cmocka_unit_test(rule_3_allow_failure_lets_dependants_run),
+        cmocka_unit_test(rule_3_fail_fast_cancels_the_rest),
+        cmocka_unit_test(rule_6_a_condition_decides_on_outputs),
+        cmocka_unit_test(rule_6_always_runs_after_a_failure_and_a_skip),
+        cmocka_unit_test(rule_2_a_type_error_fails_the_step_and_names_the_expression),
+        cmocka_unit_test(rule_14_priority_goes_first_and_equal_priority_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,7 +83,7 @@ static void a_deadline_fails_the_task(void **state)
     trace_end(t);
 }
 
-static void a_key_names_one_task(void **state)
+static void rule_11_a_key_names_one_task(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -106,7 +106,7 @@ static void a_key_names_one_task(void **state)
     trace_end(t);
 }
 
-static void a_key_outlives_its_archived_task(void **state)
+static void rule_11_a_key_outlives_its_archived_task(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -287,8 +287,8 @@ int main(void)
         cmocka_unit_test(a_cancel_that_is_not_confirmed_ends_by_time),
         cmocka_unit_test(a_cancel_outlives_a_crash),
         cmocka_unit_test(a_deadline_fails_the_task),
-        cmocka_unit_test(a_key_names_one_task),
-        cmocka_unit_test(a_key_outlives_its_archived_task),
+        cmocka_unit_test(rule_11_a_key_names_one_task),
+        cmocka_unit_test(rule_11_a_key_outlives_its_archived_task),
         cmocka_unit_test(a_large_task_becomes_visible_in_pieces),
         cmocka_unit_test(a_task_may_be_cancelled_before_it_is_all_visible),
         cmocka_unit_test(large_values_are_evaluated_elsewhere),

@@ -52,7 +52,7 @@ static void same_again(void **state)
 }
 
 /* A task runs what it was submitted with, over a new revision, a delete, and restarts. */
-static void pinned(void **state)
+static void rule_12_pinned(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -196,7 +196,7 @@ static void by_schedule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(not_there),   cmocka_unit_test(same_again), cmocka_unit_test(pinned),
+        cmocka_unit_test(not_there),   cmocka_unit_test(same_again), cmocka_unit_test(rule_12_pinned),
         cmocka_unit_test(nested),      cmocka_unit_test(asleep),     cmocka_unit_test(in_order),
         cmocka_unit_test(by_schedule),
     };

@@ -17,7 +17,7 @@ static void worker(struct trace *t, const char *id, const char *handlers)
     attach_as(t, &(struct worker_spec){ .id = id, .slots = 1, .handlers = handlers });
 }
 
-static void a_task_is_pinned_to_the_newest_when_submitted(void **state)
+static void rule_12_a_task_is_pinned_to_the_newest_when_submitted(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -33,7 +33,7 @@ static void a_task_is_pinned_to_the_newest_when_submitted(void **state)
     trace_end(t);
 }
 
-static void the_first_assignment_pins_when_nobody_offered_it(void **state)
+static void rule_12_the_first_assignment_pins_when_nobody_offered_it(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -49,7 +49,7 @@ static void the_first_assignment_pins_when_nobody_offered_it(void **state)
     trace_end(t);
 }
 
-static void a_pinned_step_waits_for_its_version(void **state)
+static void rule_12_a_pinned_step_waits_for_its_version(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -117,9 +117,9 @@ static void pins_survive_a_crash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_task_is_pinned_to_the_newest_when_submitted),
-        cmocka_unit_test(the_first_assignment_pins_when_nobody_offered_it),
-        cmocka_unit_test(a_pinned_step_waits_for_its_version),
+        cmocka_unit_test(rule_12_a_task_is_pinned_to_the_newest_when_submitted),
+        cmocka_unit_test(rule_12_the_first_assignment_pins_when_nobody_offered_it),
+        cmocka_unit_test(rule_12_a_pinned_step_waits_for_its_version),
         cmocka_unit_test(who_reports_no_version_matches_any),
         cmocka_unit_test(a_version_that_does_not_fit_otherwise_is_not_chosen),
         cmocka_unit_test(pins_survive_a_crash),

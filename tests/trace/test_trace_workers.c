@@ -61,7 +61,7 @@ static void credit_that_falls_ends_the_stream(void **state)
     trace_end(t);
 }
 
-static void handlers_labels_and_resources_must_fit(void **state)
+static void rule_14_handlers_labels_and_resources_must_fit(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -84,7 +84,7 @@ static void handlers_labels_and_resources_must_fit(void **state)
     trace_end(t);
 }
 
-static void resources_are_taken_and_given_back(void **state)
+static void rule_14_resources_are_taken_and_given_back(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -145,7 +145,7 @@ static void a_worker_that_reboots_has_lost_its_attempts(void **state)
     trace_end(t);
 }
 
-static void a_step_that_kills_its_workers_fails_at_the_loss_limit(void **state)
+static void rule_3_a_step_that_kills_its_workers_fails_at_the_loss_limit(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
@@ -365,12 +365,12 @@ int main(void)
         cmocka_unit_test(no_more_is_assigned_than_credit_allows),
         cmocka_unit_test(work_is_spread_over_workers),
         cmocka_unit_test(credit_that_falls_ends_the_stream),
-        cmocka_unit_test(handlers_labels_and_resources_must_fit),
-        cmocka_unit_test(resources_are_taken_and_given_back),
+        cmocka_unit_test(rule_14_handlers_labels_and_resources_must_fit),
+        cmocka_unit_test(rule_14_resources_are_taken_and_given_back),
         cmocka_unit_test(a_silent_worker_is_lost_and_its_steps_go_to_others),
         cmocka_unit_test(a_broken_stream_is_not_a_death),
         cmocka_unit_test(a_worker_that_reboots_has_lost_its_attempts),
-        cmocka_unit_test(a_step_that_kills_its_workers_fails_at_the_loss_limit),
+        cmocka_unit_test(rule_3_a_step_that_kills_its_workers_fails_at_the_loss_limit),
         cmocka_unit_test(the_newest_stream_wins),
         cmocka_unit_test(after_a_crash_a_running_step_is_adopted_not_run_again),
         cmocka_unit_test(after_a_crash_what_the_hello_does_not_list_runs_again_uncharged),

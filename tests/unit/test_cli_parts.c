@@ -300,6 +300,31 @@ static int remove_root(void **state)
     return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* ---- exit codes -----------------------------------------------------------------------------------------
+ */
+
+static void test_exit_codes(void **state)
+{
+    static const struct {
+        enum cox_rpc_status status;
+        int code;
+    } cases[] = { { COX_RPC_OK, 0 },
+                  { COX_RPC_INVALID_ARGUMENT, 2 },
+                  { COX_RPC_ALREADY_EXISTS, 2 },
+                  { COX_RPC_FAILED_PRECONDITION, 2 },
+                  { COX_RPC_UNIMPLEMENTED, 2 },
+                  { COX_RPC_NOT_FOUND, 3 },
+                  { COX_RPC_PERMISSION_DENIED, 4 },
+                  { COX_RPC_UNAUTHENTICATED, 4 },
+                  { COX_RPC_UNAVAILABLE, 5 },
+                  { COX_RPC_RESOURCE_EXHAUSTED, 5 },
+                  { COX_RPC_INTERNAL, 5 } };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_int_equal(cli_exit_of(&(struct cox_rpc_error){ .status = cases[i].status }), cases[i].code);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_a_line_has_a_bound),
         cmocka_unit_test(test_children_stand_under_their_parents),
         cmocka_unit_test(test_the_live_view_fits),
+        cmocka_unit_test(test_exit_codes),
     };
 
     if (!mkdtemp(root))

@@ -540,7 +540,7 @@ static void test_bounds(void **state)
     cox_buf_fini(&expr);
 }
 
-static void test_a_template_may_cost_only_so_much(void **state)
+static void test_rule_13_a_template_may_cost_only_so_much(void **state)
 {
     struct compiled c;
 
@@ -557,7 +557,7 @@ static void test_a_template_may_cost_only_so_much(void **state)
 }
 
 /* Values decide about cost too: a large output searched again and again ends in an error, soon. */
-static void test_an_evaluation_may_cost_only_so_much(void **state)
+static void test_rule_13_an_evaluation_may_cost_only_so_much(void **state)
 {
     struct cox_buf document =
         document_of("steps.ok.output.matches('(x+x+)+y') || steps.ok.output.matches('(x*)*z')"
@@ -752,8 +752,8 @@ int main(void)
         cmocka_unit_test(test_templates_in_longer_strings),
         cmocka_unit_test(test_errors_name_the_expression),
         cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_a_template_may_cost_only_so_much),
-        cmocka_unit_test(test_an_evaluation_may_cost_only_so_much),
+        cmocka_unit_test(test_rule_13_a_template_may_cost_only_so_much),
+        cmocka_unit_test(test_rule_13_an_evaluation_may_cost_only_so_much),
         cmocka_unit_test(test_outputs_that_are_not_json_are_errors),
         cmocka_unit_test(test_conditions),
         cmocka_unit_test(test_random_arithmetic),

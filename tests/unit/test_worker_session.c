@@ -513,7 +513,7 @@ static void expect_json(const struct cox_buf *object, const char *name, const ch
         fail_msg("%s: expected %s in %.*s", name, expected, (int)object->len, (const char *)object->data);
 }
 
-static void test_long_output_is_kept_whole(void **state)
+static void test_rule_10_long_output_is_kept_whole(void **state)
 {
     struct worker w;
     struct cox_slice value;
@@ -553,7 +553,7 @@ static void test_long_output_is_kept_whole(void **state)
     end(&w);
 }
 
-static void test_large_json_is_a_blob(void **state)
+static void test_rule_10_large_json_is_a_blob(void **state)
 {
     struct worker w;
 
@@ -596,7 +596,7 @@ static void test_a_blob_that_is_not_there_or_not_right(void **state)
     end(&w);
 }
 
-static void test_artifacts_are_kept(void **state)
+static void test_rule_10_artifacts_are_kept(void **state)
 {
     static const struct {
         const char *command, *artifacts, *code, *message;
@@ -784,10 +784,10 @@ int main(void)
         cmocka_unit_test(test_logs_are_sent_when_wanted),
         cmocka_unit_test(test_nonsense_ends_the_stream_not_the_worker),
         cmocka_unit_test(test_sigterm_drains),
-        cmocka_unit_test(test_long_output_is_kept_whole),
-        cmocka_unit_test(test_large_json_is_a_blob),
+        cmocka_unit_test(test_rule_10_long_output_is_kept_whole),
+        cmocka_unit_test(test_rule_10_large_json_is_a_blob),
         cmocka_unit_test(test_a_blob_that_is_not_there_or_not_right),
-        cmocka_unit_test(test_artifacts_are_kept),
+        cmocka_unit_test(test_rule_10_artifacts_are_kept),
         cmocka_unit_test(test_a_restart_loses_no_blob),
         cmocka_unit_test(test_a_bundle_is_there_read_only),
         cmocka_unit_test(test_hostile_bundles_are_refused),

@@ -197,7 +197,7 @@ static void saw(struct sim *s, struct job *j, enum cox_task_status status)
         event_at(s, &j->read, s->now_ns + between(s, SECOND, 10 * SECOND));
         return;
     }
-    if ((!t->finished || t->status != status) && j->n_retries == 0)
+    if ((!t->finished || t->status != status) && j->n_retries == 0 && !t->revived)
         fail(s, "%s is shown %s, and that is not durable", j->plan.name, cox_task_status_text(status));
     if (j->seen == COX_TASK_NONE && chance(s, 500)) /* and once more, later */
         event_at(s, &j->read, s->now_ns + between(s, 0, 30 * SECOND));

@@ -69,7 +69,10 @@ static bool send_some(struct get *g)
 static void get_work(struct cox_work *w)
 {
     struct get *g = COX_CONTAINER_OF(w, struct get, work);
+    uint64_t size;
 
+    if (!g->payload.fn) /* the first piece: who reads it is about to use it */
+        (void)cox_blob_known(g->store, &g->hash, &size);
     cox_buf_clear(&g->piece);
     g->err = cox_blob_read(g->store, &g->hash, g->offset, PIECE_LEN, &g->piece);
 }

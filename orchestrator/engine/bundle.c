@@ -1,5 +1,5 @@
-/* Bundles: folders of programs in the blob store, named by their content, which documents refer to. What
- * nobody owns there is swept after a day, and tasks wait for longer. */
+/* Bundles: folders of programs in the blob store, named by their content, which documents refer to; and blobs
+ * that inputs refer to. What nobody owns there is swept after a day, and tasks wait for longer. */
 #include "template.h"
 
 #include "cox/json.h"
@@ -39,4 +39,44 @@ void bundle_keep_of(struct cox_engine *e, struct cox_slice document)
     struct cox_slice name;
     if (cox_json_member(document, "bundle", &name) && cox_json_kind(name) == COX_JSON_STRING)
         bundle_keep(e, 0, cox_json_inner(name));
+}
+
+/* ---- blobs that inputs refer to ---- */
+
+static struct cox_slice skip(struct cox_slice s, size_t n)
+{
+    return cox_slice(s.data + n, s.len - n);
+}
+
+/* Behind white space and `c`; empty when something else comes. */
+static struct cox_slice behind(struct cox_slice s, uint8_t c)
+{
+    while (s.len > 0 && (s.data[0] == ' ' || s.data[0] == '\t' || s.data[0] == '\r' || s.data[0] == '\n'))
+        s = skip(s, 1);
+    return s.len > 0 && s.data[0] == c ? skip(s, 1) : cox_slice(NULL, 0);
+}
+
+/* The next {"$blob": "sha256:..."} of a JSON text; false when there is none left. */
+static bool next_blob(struct cox_slice *json, struct cox_hash *ret)
+{
+    static const char mark[] = "$blob\"";
+    const size_t len = sizeof mark - 1, name_len = sizeof "sha256:" - 1 + 2 * sizeof ret->b;
+    const uint8_t *at;
+    while (json->len > 0 && (at = memchr(json->data, '$', json->len)) != NULL) {
+        struct cox_slice rest = skip(*json, (size_t)(at - json->data));
+        *json = skip(rest, 1);
+        if (rest.len < len || memcmp(rest.data, mark, len) != 0)
+            continue;
+        rest = behind(behind(skip(rest, len), ':'), '"');
+        if (rest.len > name_len && parse(cox_slice(rest.data, name_len), ret))
+            return true;
+    }
+    return false;
+}
+
+void inputs_keep(struct cox_engine *e, cox_task_id root, struct cox_slice json)
+{
+    struct cox_payload blob = { .kind = COX_PAYLOAD_STORED };
+    while (next_blob(&json, &blob.hash))
+        payload_keep(e, root, &blob);
 }

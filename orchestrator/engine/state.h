@@ -572,7 +572,8 @@ void task_refuse_full(struct cox_engine *e, uint64_t request);
 
 /* ---- bundle.c: `name` is "sha256:..." or empty; root 0: it is kept for ever ---- */
 void bundle_keep(struct cox_engine *e, cox_task_id root, struct cox_slice name);
-void bundle_keep_of(struct cox_engine *e, struct cox_slice document); /* of one that has no end */
+void inputs_keep(struct cox_engine *e, cox_task_id root, struct cox_slice json); /* blobs that they name */
+void bundle_keep_of(struct cox_engine *e, struct cox_slice document);            /* of one that has no end */
 
 /* ---- words.c: what people say to a live task ---- */
 void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause);

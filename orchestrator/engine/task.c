@@ -449,6 +449,8 @@ void task_begin(struct cox_engine *e, struct cox_task *t)
     templates_hold_task(e, t);
     if (t->own_image)
         bundle_keep(e, t->root->id, t->doc.bundle);
+    if (t->parent_id == 0)
+        inputs_keep(e, t->id, t->doc.inputs_json); /* a frame's are of its root's values */
     task_arm_deadline(e, t);
     cox_list_push_back(&e->linking, &t->in_linking);
     if (t->own_image)

@@ -99,6 +99,22 @@ quick SUCCEEDED
 quick SUCCEEDED'
 check "it does not come back" await 20 listed
 
+# ---- a blob that a live task's inputs name stays, though nobody asks for it ----
+put_blob() { # put_blob WORD: a blob of it; prints its file
+    printf %s "$1" >"$scenario_dir/word"
+    word=$(sha256sum "$scenario_dir/word" | cut -d' ' -f1)
+    api "/blobs/sha256:$word" -f -T "$scenario_dir/word" >/dev/null
+    echo "$scenario_dir/data/blobs/${word:0:2}/${word:2}"
+}
+nobodys=$(put_blob nobody) inputs=$(put_blob input)
+hash=$(basename "$(dirname "$inputs")")$(basename "$inputs")
+check "a task names a blob" api /tasks -f -H 'content-type: application/json' -d '{"document": {"api_version": "v1",
+    "name": "names", "inputs": {"file": {"type": "object", "default": {"$blob": "sha256:'"$hash"'", "size": 5}}},
+    "steps": {"a": {"approval": {"prompt": "go on?"}}}}}'
+touch -d '2 days ago' "$nobodys" "$inputs"
+check "what nobody names goes" await 30 test ! -e "$nobodys"
+check "what the task names stays" test -e "$inputs"
+
 # ---- what is short ----
 stop_coxd TERM
 rm "$scenario_dir/go"

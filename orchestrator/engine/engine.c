@@ -575,16 +575,19 @@ static void link_task(struct cox_engine *e, struct cox_task *t)
 }
 
 /* Frames are derived before what they are under may go on. */
-static void restore_waiting(struct cox_engine *e, struct cox_task *t)
+static void restore_waiting(struct cox_engine *e, struct cox_task *t, uint64_t last_token)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
         struct cox_image_step doc;
         if (!task_has_step(t, i))
             continue;
         cox_image_step(&t->image, i, &doc);
-        if (task_step(t, i)->status == COX_STEP_WAITING) {
-            if (!task_step(t, i)
-                     ->x->continuing) /* between two calls of a program it has no place at a gate */
+        const struct step *s = task_step(t, i);
+        bool is_new = s->token.epoch == e->meta.epoch && s->token.counter > last_token;
+        if (s->status == COX_STEP_WAITING && is_new)
+            continue; /* it began as it was linked */
+        if (s->status == COX_STEP_WAITING) {
+            if (!s->x->continuing) /* between two calls of a program it has no place at a gate */
                 gate_restore(e, t, i);
             expand_restore(e, t, i);
         } else if (cox_step_status_final(task_step_status(t, i)) && doc.n_inner > 0 &&
@@ -599,12 +602,13 @@ static void restore_waiting(struct cox_engine *e, struct cox_task *t)
 
 void tasks_derive(struct cox_engine *e, struct cox_task **tasks, size_t n)
 {
+    uint64_t last_token = e->next_token;
     for (size_t i = 0; i < n; i++)
         derive_task(e, tasks[i]);
     for (size_t i = 0; i < n; i++)
         link_task(e, tasks[i]);
     for (size_t i = n; i-- > 0;) /* children first: ids rise */
-        restore_waiting(e, tasks[i]);
+        restore_waiting(e, tasks[i], last_token);
 }
 
 static void derive_all(struct cox_engine *e)

@@ -160,12 +160,29 @@ static void what_a_step_stops_as_it_is_linked_is_stopped_with_all_that_it_began(
     trace_end(t);
 }
 
+static void a_wait_that_begins_as_it_is_linked_begins_once(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    submit_many(t, "", 2999, "\"y\":{\"wait\":{\"signal\":\"go\"}},\"z\":{\"wait\":{\"signal\":\"go\"}}");
+    crash(t);
+    ignore(t);
+    signal_task(t, 1, "go", "1");
+    expect(t, "signal go", "y SUCCEEDED", "reply ok t0-000001");
+    signal_task(t, 1, "go", "2");
+    expect(t, "signal go", "z SUCCEEDED", "reply ok t0-000001");
+    signal_task(t, 1, "go", "3");
+    expect(t, "signal go", "reply ok t0-000001");
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_task_that_woke_is_what_it_was_wherever_the_checkpoint_ended),
         cmocka_unit_test(a_task_that_runs_again_is_what_it_was_wherever_the_checkpoint_ended),
         cmocka_unit_test(an_item_may_end_as_it_is_linked),
+        cmocka_unit_test(a_wait_that_begins_as_it_is_linked_begins_once),
         cmocka_unit_test(what_a_step_stops_as_it_is_linked_is_stopped_with_all_that_it_began),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

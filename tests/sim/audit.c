@@ -183,7 +183,8 @@ struct audit_task *audit_task_new(struct sim *s, cox_task_id id, struct job *job
 {
     struct audit *a = &s->audit;
     struct audit_task *t = COX_NEW(struct audit_task);
-    *t = (struct audit_task){ .id = id, .job = job, .image = *image, .created_wall_ms = wall_ms, .root = t };
+    *t = (struct audit_task){ .id = id, .job = job, .image = *image, .root = t };
+    t->created_wall_ms = t->accepted_wall_ms = wall_ms;
     t->n_members = t->image.n_steps;
     t->steps = cox_calloc(t->image.n_steps, sizeof t->steps[0]);
     for (uint32_t i = 0; i < t->image.n_steps; i++)
@@ -198,9 +199,28 @@ struct audit_task *audit_task_new(struct sim *s, cox_task_id id, struct job *job
     return t;
 }
 
+/* A key, as its client sends it, names one task until it expires. Frames are of their task's job. */
+void audit_key(struct sim *s, const struct job *j)
+{
+    for (size_t i = 0; i < s->audit.n && j->key[0] != 0; i++) {
+        const struct audit_task *t = s->audit.list[i];
+        if (t->parent == NULL && !t->key_expired && strcmp(j->key, t->job->key) == 0)
+            fail(s, "two tasks are accepted under the key %s", j->key);
+    }
+}
+
+/* Not before a day has passed on the clock that the driver is told. */
+static void key_expired(struct sim *s, struct audit_task *t)
+{
+    if (t->parent != NULL || t->key_expired || t->job->key[0] == 0)
+        fail(s, "%s has no key that could expire", t->job->plan.name);
+    if (s->audit.wall_ms - t->accepted_wall_ms < COX_IDEMPOTENCY_HOLD_MS)
+        fail(s, "the key %s expires before a day is over", t->job->key);
+    t->key_expired = true;
+}
+
 static void submitted(struct sim *s, const struct record *r)
 {
-    struct audit *a = &s->audit;
     struct cox_image image;
     struct cox_image_task doc;
     if (audit_task(s, r->task) != NULL)
@@ -213,10 +233,7 @@ static void submitted(struct sim *s, const struct record *r)
         fail(s, "the log holds a task nobody submitted");
     if ((job == &s->operator.scheduled) != (r->u.submitted.schedule.len > 0))
         fail(s, "a task is of a schedule, or is not, against what is so");
-    for (size_t i = 0; i < a->n; i++) /* a key names one task until it expires, after a day */
-        if (r->u.submitted.key.len > 0 && !a->list[i]->key_expired &&
-            cox_slice_is(r->u.submitted.key, a->list[i]->job->key))
-            fail(s, "two tasks are accepted under the key %s", a->list[i]->job->key);
+    audit_key(s, job);
     audit_task_new(s, r->task, job, &image, r->wall_ms);
 }
 
@@ -386,7 +403,7 @@ static void task_record(struct sim *s, const struct record *r)
     if (t == NULL)
         fail(s, "record type %d is of a task that was never submitted", (int)r->type);
     if (r->type == RECORD_KEY_EXPIRED) {
-        t->key_expired = true;
+        key_expired(s, t);
         return;
     }
     if (t->job->plan.scene != NULL) {
@@ -529,6 +546,8 @@ void audit_watch(struct sim *s, struct cox_slice records)
 {
     struct cox_reader in = cox_reader(records);
     struct record r;
+    if (s->coxd.wall_ms > s->audit.wall_ms)
+        s->audit.wall_ms = s->coxd.wall_ms;
     while (record_decode(&in, &r)) {
         if (r.type == RECORD_ATTEMPT_ENDED && r.u.ended.status == COX_ATTEMPT_LOST)
             check_lost(s, &r);

@@ -21,6 +21,8 @@ void audit_was_said(struct sim *s, struct cox_ref ref, const struct record_ended
 void audit_item_was_said(struct sim *s, struct cox_ref ref, const struct record_item *item);
 struct audit_task *audit_task_new(struct sim *s, cox_task_id id, struct job *job,
                                   const struct cox_image *image, int64_t wall_ms);
+/* A task is accepted under the job's key: it is free. */
+void audit_key(struct sim *s, const struct job *j);
 
 /* ---- scenes (audit_scene.c) ---- */
 void scene_frame_opened(struct sim *s, const struct record *r);

@@ -103,6 +103,7 @@ void scene_forked(struct sim *s, const struct record *r)
         fail(s, "the log holds a fork that nobody asked for");
     if (cox_image_open(&image, cox_buf_slice(&j->from->image)) != COX_OK)
         fail(s, "the image of a task is damaged");
+    audit_key(s, j);
     audit_task_new(s, r->task, j, &image, r->wall_ms)->forked = true;
     s->n.forks++;
 }

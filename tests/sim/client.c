@@ -276,11 +276,13 @@ void client_request(struct sim *s, const struct item *it)
     }
     struct job *j = &s->jobs[it->number];
     struct cox_input in = { .kind = COX_IN_SUBMIT };
+    bool forgotten;
     switch (it->kind) {
     case ITEM_SUBMIT:
+        forgotten = s->opt.plant == PLANT_KEY && chance(s, 125);
         in.u.submit = (struct cox_in_submit){ .request = request_number(j, OP_SUBMIT),
                                               .tenant = cox_slice_str("default"),
-                                              .key = cox_slice_str(j->key),
+                                              .key = cox_slice_str(forgotten ? "" : j->key),
                                               .document = j->hash,
                                               .image = cox_buf_slice(&j->image) };
         break;

@@ -50,7 +50,8 @@ struct sim;
     X(SIGNAL, "signal-twice", "one signal of eight is given to the engine twice")                            \
     X(LOSERS, "spare-losers", "one stop of four is not passed on to the worker")                             \
     X(MAP_PAGE, "lose-pages", "one page of a map of four is not handed to the state")                        \
-    X(ITEM, "swap-items", "two items of one batch of eight have each other's results")
+    X(ITEM, "swap-items", "two items of one batch of eight have each other's results")                       \
+    X(KEY, "forget-keys", "one idempotency key of eight is not given to the engine")
 #define PLANT_ENUM(name, text, what) PLANT_##name,
 enum plant { PLANT_TABLE(PLANT_ENUM) PLANT_NR };
 #undef PLANT_ENUM
@@ -441,13 +442,14 @@ struct audit_task {
     uint32_t n_signals;
     struct cox_image image;
     struct audit_step *steps;
-    int64_t created_wall_ms;
-    bool stopping, late; /* late: stopped by its deadline */
+    int64_t created_wall_ms, accepted_wall_ms; /* created: or run again */
+    bool stopping, late;                       /* late: stopped by its deadline */
     bool finished, archived, key_expired;
     enum cox_task_status status;
 };
 struct audit {
     uint64_t seq, epoch;
+    int64_t wall_ms; /* the latest that the engine was told */
     struct cox_token last_token;
     struct cox_map64 tasks;
     struct audit_task **list;

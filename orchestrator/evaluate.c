@@ -62,6 +62,11 @@ static void step_of(void *user, uint32_t index, struct cox_eval_step *ret)
     *ret = ev->steps[from].seen;
 }
 
+static size_t len_max(const struct cox_act_evaluate *act)
+{
+    return act->want == COX_EVAL_SPEC ? COX_SPEC_LEN_MAX : COX_BLOB_LEN_MAX;
+}
+
 static enum cox_err evaluate(struct evaluation *ev)
 {
     const struct cox_act_evaluate *act = &ev->act;
@@ -75,6 +80,8 @@ static enum cox_err evaluate(struct evaluation *ev)
         .item_json = act->item_json,
         .item_index = act->item_index,
         .args_json = act->args_json,
+        .checked = true,
+        .len_max = len_max(act),
     };
     bool yes;
 
@@ -91,12 +98,12 @@ static enum cox_err evaluate(struct evaluation *ev)
 static void check(struct evaluation *ev)
 {
     static const char *const names[] = { "outputs", "an input", "a condition", "a list" };
-    size_t len_max = ev->act.want == COX_EVAL_SPEC ? COX_SPEC_LEN_MAX : COX_BLOB_LEN_MAX;
     struct cox_slice out = cox_buf_slice(&ev->out);
     enum cox_json_kind kind = cox_json_kind(out);
 
-    if (out.len > len_max)
-        cox_buf_printf(&ev->error, "%s of %zu bytes; at most %zu fit", names[ev->act.want], out.len, len_max);
+    if (out.len > len_max(&ev->act))
+        cox_buf_printf(&ev->error, "%s of %zu bytes; at most %zu fit", names[ev->act.want], out.len,
+                       len_max(&ev->act));
     if (ev->act.want != COX_EVAL_LIST)
         return;
     if (kind != COX_JSON_ARRAY && kind != COX_JSON_NULL)
@@ -107,20 +114,28 @@ static void check(struct evaluation *ev)
         ev->n_items++;
 }
 
-/* What was uploaded as a blob has not been looked at before. */
-static bool values_are_json(struct evaluation *ev)
+/* Once here, so that expressions need not pay for it: a list is worth passing on whatever its length. */
+static bool is_json(struct evaluation *ev, struct cox_slice json)
 {
     struct cox_json_place at;
 
-    for (size_t i = 0; i < ev->n_steps; i++) {
-        struct cox_slice json = cox_buf_slice(&ev->steps[i].output.bytes);
-        if (json.len <= COX_LOGGED_PAYLOAD_LEN_MAX || cox_json_check(json, &at) == COX_OK)
-            continue;
-        cox_buf_printf(&ev->error, "the stored output of a step that it reads is not valid JSON at byte %zu",
-                       at.offset);
-        return false;
+    if (json.len == 0 || cox_json_check(json, &at) == COX_OK)
+        return true;
+    cox_buf_printf(&ev->error, "the stored output of a step that it reads is not valid JSON at byte %zu",
+                   at.offset);
+    return false;
+}
+
+static bool values_are_json(struct evaluation *ev)
+{
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < ev->n_steps; i++) {
+        const struct cox_eval_step *seen = &ev->steps[i].seen;
+        ok = is_json(ev, seen->output_json) && is_json(ev, seen->errors_json) &&
+             is_json(ev, seen->artifacts_json);
     }
-    return true;
+    return ok;
 }
 
 static void work(struct cox_work *w)

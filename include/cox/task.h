@@ -105,6 +105,8 @@ struct cox_eval_env {
     struct cox_slice item_json; /* root `item`, or the name that `as` gave; empty: null */
     uint64_t item_index;        /* root `index` */
     struct cox_slice args_json; /* root `args`; empty: null */
+    bool checked;               /* what `step` gives is known to be JSON: passing it on costs nothing */
+    size_t len_max;             /* of the result; 0: COX_MESSAGE_LEN_MAX */
 };
 
 /* Evaluates template `index` of the image and appends the resulting JSON text to `out`.

@@ -222,6 +222,17 @@ check_match "rule 13: is told its size" "4194304|4 MiB" err
 large many.json 100001 1
 check_exit "rule 13: a task of more than 100,000 steps" 2 cox task submit many.json
 check_match "rule 13: is told how many" "100001 steps" err
+write items.yaml <<'Y'
+api_version: v1
+name: items
+steps:
+  list: {run: {argv: [python3, -c, "print('[0' + ',0' * 10000000 + ']')"], output: json}}
+  each: {map: {over: "${{ steps.list.output }}"}, jq: {program: ".", input: 1}}
+Y
+id=$(submit items.yaml)
+check_exit "rule 13: a map over more than 10,000,000 items" 1 cox task watch "$id" -q --timeout 60s
+cox task get "$id" -o json >items.json
+holds "rule 13: is told the limit" items.json '"10000000" in v["error"]["message"]'
 write down.yaml <<'Y'
 api_version: v1
 kind: template

@@ -586,6 +586,38 @@ static void test_rule_13_an_evaluation_may_cost_only_so_much(void **state)
     cox_buf_fini(&error);
 }
 
+/* A list of 40 MB, as a map over a million items has it. */
+static void test_rule_13_passing_a_checked_value_on_costs_nothing(void **state)
+{
+    struct cox_buf document = document_of("steps.ok.output"), output = { 0 }, out = { 0 }, error = { 0 };
+    struct cox_image_task task;
+    struct world w = ended();
+    struct compiled c;
+
+    (void)state;
+    cox_buf_append_str(&output, "[");
+    for (int i = 0; i < 1000000; i++)
+        cox_buf_printf(&output, "%s\"a string of some forty bytes, %07d\"", i > 0 ? "," : "", i);
+    cox_buf_append_str(&output, "]");
+    w.steps[0].output_json = cox_buf_slice(&output);
+    compile_bytes(&c, cox_buf_slice(&document), NULL);
+    assert_int_equal(c.err, COX_OK);
+    cox_image_task(&c.image, &task);
+    struct cox_eval_env env = world_env(&w);
+
+    assert_int_equal(cox_eval_template(&c.image, task.outputs_template, &env, &out, &error), COX_ERR_INVALID);
+    env.checked = true;
+    assert_int_equal(cox_eval_template(&c.image, task.outputs_template, &env, &out, &error), COX_ERR_INVALID);
+    env.len_max = COX_BLOB_LEN_MAX;
+    assert_int_equal(cox_eval_template(&c.image, task.outputs_template, &env, &out, &error), COX_OK);
+    assert_true(out.len >= output.len);
+    compiled_fini(&c);
+    cox_buf_fini(&document);
+    cox_buf_fini(&output);
+    cox_buf_fini(&out);
+    cox_buf_fini(&error);
+}
+
 static void test_outputs_that_are_not_json_are_errors(void **state)
 {
     static const char *const broken[] = {
@@ -754,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_rule_13_a_template_may_cost_only_so_much),
         cmocka_unit_test(test_rule_13_an_evaluation_may_cost_only_so_much),
+        cmocka_unit_test(test_rule_13_passing_a_checked_value_on_costs_nothing),
         cmocka_unit_test(test_outputs_that_are_not_json_are_errors),
         cmocka_unit_test(test_conditions),
         cmocka_unit_test(test_random_arithmetic),

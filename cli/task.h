@@ -72,6 +72,12 @@ void cli_report_failures(struct cli *cli, const Coxswain__V1__Task *task);
 /* Appends text on one line, without what a terminal would obey. */
 void cli_put_line(struct cox_buf *out, struct cox_slice text);
 
+/* ---- task_output.c ---- */
+
+/* Appends the output of a step, or of the task when `step` is "", whatever its length; nothing for one that
+ * has none. Anything but CLI_OK has been reported. */
+enum cli_exit cli_fetch_output(struct cli *cli, const char *id, const char *step, struct cox_buf *ret);
+
 /* ---- progress.c ---- */
 struct cli_progress {
     struct cli *cli;

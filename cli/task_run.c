@@ -2,7 +2,6 @@
 #include "verbs.h"
 
 #include "cox/base/units.h"
-#include "cox/json.h"
 
 const struct cli_option cli_task_run_options[] = {
     CLI_SUBMIT_OPTIONS,
@@ -21,25 +20,12 @@ const char cli_task_run_help[] =
 
 static enum cli_exit print_outputs(struct cli *cli, const char *id)
 {
-    Coxswain__V1__GetOutputRequest request = COXSWAIN__V1__GET_OUTPUT_REQUEST__INIT;
-    ProtobufCMessage *response = NULL;
+    struct cox_buf json = { 0 };
+    enum cli_exit code = cli_fetch_output(cli, id, "", &json);
 
-    request.id = (char *)(uintptr_t)id;
-    enum cli_exit code =
-        cli_call(cli, &coxswain__v1__task_service__descriptor, "GetOutput", &request.base, true, &response);
-
-    if (code)
-        return code;
-    const ProtobufCBinaryData *json = &((Coxswain__V1__GetOutputResponse *)response)->json;
-    struct cox_slice text = json->len > 0 ? cox_slice(json->data, json->len) : cox_slice_str("{}");
-
-    if (cox_json_check(text, NULL) == COX_OK) {
-        cli_print_json(cli, text);
-    } else {
-        cli_error("%s: the outputs that came are not JSON", id);
-        code = CLI_UNAVAILABLE;
-    }
-    protobuf_c_message_free_unpacked(response, NULL);
+    if (!code)
+        cli_print_json(cli, json.len > 0 ? cox_buf_slice(&json) : cox_slice_str("{}"));
+    cox_buf_fini(&json);
     return code;
 }
 

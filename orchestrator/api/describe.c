@@ -3,6 +3,7 @@
 
 #include "../sha256.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define DESCRIBED_LEN_MAX ((size_t)COX_MESSAGE_LEN_MAX - (2u << 20))
@@ -174,16 +175,20 @@ static void build_output(struct cox_reading *r, const struct cox_engine *e, cons
 /* What does not fit one answer is a blob, and read as one. */
 static void build_bounded_output(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
 {
-    char name[COX_HASH_TEXT_MAX];
+    char name[COX_HASH_TEXT_MAX], reference[COX_HASH_TEXT_MAX + 64];
 
     build_output(r, e, t);
     if (r->error || !r->shown.wanted || r->shown.len <= DESCRIBED_LEN_MAX)
         return;
+    Coxswain__V1__GetOutputResponse *m = (Coxswain__V1__GetOutputResponse *)r->message;
+
     cox_hash_format(&r->shown.wanted->fetch.hash, name);
     r->shown.wanted = NULL;
-    cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
-                     "the output has %zu bytes, more than one answer; read it in pieces: GetBlob %s",
-                     r->shown.len, name);
+    int len = snprintf(reference, sizeof(reference), "{\"$blob\":\"%s\",\"size\":%zu}", name, r->shown.len);
+
+    m->blob = cox_show_text(&r->arena, cox_slice_str(name));
+    m->json.data = (uint8_t *)cox_show_text(&r->arena, cox_slice(reference, (size_t)len));
+    m->json.len = (size_t)len;
 }
 
 void cox_api_get_output(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)

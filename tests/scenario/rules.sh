@@ -157,6 +157,12 @@ holds "rule 10: artifacts are kept" files.json \
     'set(steps["make"]["artifacts"]["patch"]) == {"$blob", "size"} and steps["patch"]["output"]["stdout"] == "diff\n"'
 holds "rule 10: a value too large to inline is a reference, resolved where it is used" files.json \
     'set(steps["big"]["output"]) == {"$blob", "size"} and steps["uses"]["output"] == 1000'
+printf 'api_version: v1\nname: long\nsteps: {s: {run: {argv: [python3, -c, "print(chr(34) + chr(120) * 17000000 + chr(34))"], output: json}}}\noutputs: {s: "${{ steps.s.output }}"}\n' >long-output.yaml
+id=$(submit long-output.yaml)
+check_exit "rule 10: an output longer than an answer" 0 cox task watch "$id" -q --timeout 60s
+check_equal "rule 10: comes whole" 17000000 "$(cox task output "$id" s --raw | wc -c)"
+check_equal "rule 10: in the task's outputs too" 17000000 \
+    "$(cox task output "$id" -o json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["s"]))')"
 holds "rule 10: output that is no JSON is OUTPUT_INVALID" files.json 'steps["wrong"]["error"]["code"] == "OUTPUT_INVALID"'
 
 # ---- rule 11: idempotency ----

@@ -204,7 +204,7 @@ void word_reply(struct sim *s, struct job *j, const struct cox_act_reply *r)
     if (r->err != COX_OK && r->err != COX_ERR_NOT_FOUND && r->err != COX_ERR_INVALID &&
         r->err != COX_ERR_FULL)
         fail(s, "%s: a word is refused: %s", j->plan.name, cox_err_text(r->err));
-    if (r->err == COX_ERR_NOT_FOUND && r->message == NULL && !t->finished && j->n_retries == 0)
+    if (r->err == COX_ERR_NOT_FOUND && r->message == NULL && !t->finished && !t->revived)
         fail(s, "%s: a word finds no task, and it lives", j->plan.name);
 }
 

@@ -64,6 +64,7 @@ def found(program):
     """Seeds whose history a judge once misread, or an engine got wrong."""
     run(program, "--seed", 310037, "--tasks", 60)  # a key expires while frames of its task are on record
     run(program, "--seed", 500369, "--tasks", 60)  # a word comes too late for a task that another client runs again
+    run(program, "--seed", 600317, "--tasks", 60)  # a key expires while its client asks: two tasks, one of them unheard of
 
 
 def run_help(program):

@@ -82,6 +82,33 @@ static void read_lost(struct sim *s, struct event *ev)
 
 /* ---- answers ---- */
 
+static struct job *client_of(struct sim *s, struct job *from);
+
+static bool has_client(const struct sim *s, cox_task_id task)
+{
+    for (uint32_t i = 0; i < s->n_jobs; i++)
+        if (s->jobs[i].task == task)
+            return true;
+    return false;
+}
+
+/* Its key expired while it asked, and what it had asked for first runs too: somebody looks after that. */
+static void leave_none(struct sim *s, const struct job *j)
+{
+    for (size_t i = 0; i < s->audit.n; i++) {
+        const struct audit_task *t = s->audit.list[i];
+        if (t->parent != NULL || t->forked || t->finished || t->job->from != NULL ||
+            strcmp(t->job->plan.name, j->plan.name) != 0 || has_client(s, t->id))
+            continue;
+        struct job *other = client_of(s, t->job);
+        other->task = t->id;
+        other->state = JOB_ACKED;
+        trace(s, "client: somebody finds a task of %s", j->plan.name);
+        event_at(s, &other->read, s->now_ns + between(s, 0, 10 * SECOND));
+        word_begin(s, other);
+    }
+}
+
 static void acknowledged(struct sim *s, struct job *j, const struct cox_act_reply *r)
 {
     const struct audit_task *t = audit_task(s, r->task);
@@ -96,6 +123,7 @@ static void acknowledged(struct sim *s, struct job *j, const struct cox_act_repl
     trace(s, "client: %s is task %s", j->plan.name, ref_text((struct cox_ref){ .task = r->task }));
     event_at(s, &j->read, s->now_ns + between(s, 0, 10 * SECOND));
     word_begin(s, j);
+    leave_none(s, j);
     if (j->wants_cancel)
         event_at(s, &j->cancel, s->now_ns + between(s, 0, chance(s, 500) ? 200 * MS : 15 * SECOND));
 }
@@ -128,6 +156,7 @@ static void submit_reply(struct sim *s, struct job *j, const struct cox_act_repl
         if (!shares_key(s, j))
             fail(s, "%s is refused for a key that only it uses", j->plan.name);
         j->state = JOB_REFUSED;
+        leave_none(s, j);
         break;
     case COX_ERR_FULL:
         if (s->cfg.live_steps_max == 0)
@@ -353,16 +382,25 @@ static void init_events(struct job *j)
     word_init(j);
 }
 
-struct job *client_fork(struct sim *s, struct job *from)
+/* One more client for a task that is made of that job's document. */
+static struct job *client_of(struct sim *s, struct job *from)
 {
-    if (s->n_jobs == s->cap_jobs || s->healed)
-        return NULL;
     struct job *j = &s->jobs[s->n_jobs];
+    if (s->n_jobs == s->cap_jobs)
+        fail(s, "there are too many clients");
     j->index = s->n_jobs++;
     j->plan = from->plan;
     j->from = from->from != NULL ? from->from : from;
-    snprintf(j->key, sizeof j->key, "f%u", j->index);
     init_events(j);
+    return j;
+}
+
+struct job *client_fork(struct sim *s, struct job *from)
+{
+    if (s->n_jobs >= s->cap_jobs / 2 || s->healed)
+        return NULL;
+    struct job *j = client_of(s, from);
+    snprintf(j->key, sizeof j->key, "f%u", j->index);
     j->state = JOB_ASKING;
     event_at(s, &j->submit_lost, s->now_ns + PATIENCE_NS);
     return j;
@@ -397,7 +435,7 @@ static void draw_job(struct sim *s, struct job *j, uint32_t i)
 
 void clients_init(struct sim *s)
 {
-    s->cap_jobs = 2 * s->n_jobs;
+    s->cap_jobs = 4 * s->n_jobs; /* forks take as many again */
     s->jobs = cox_calloc(s->cap_jobs, sizeof s->jobs[0]);
     for (uint32_t i = 0; i < s->n_jobs; i++)
         draw_job(s, &s->jobs[i], i);

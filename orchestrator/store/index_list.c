@@ -209,8 +209,12 @@ enum cox_err store_index_list(struct store_index *index, struct cox_store_reques
         *ret_answer = COX_ERR_UNAVAILABLE;
     if (*ret_answer != COX_OK)
         return COX_OK;
+    bool live = l.query.statuses == 0 || (l.query.statuses & 1u << COX_TASK_PENDING) != 0;
+
     (void)cox_buf_extend(&l.out, PAGE_HEADER_LEN);
-    err = bound(&l, error);
+    err = store_index_flush(index, live ? STORE_FLUSH_ALL : STORE_FLUSH_STALE, error);
+    if (err == COX_OK)
+        err = bound(&l, error);
     if (err == COX_OK)
         err = fill(&l, l.query.limit < PAGE_ROWS_MAX ? l.query.limit : PAGE_ROWS_MAX, &before_id, error);
     struct cox_buf header = { 0 };

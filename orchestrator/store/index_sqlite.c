@@ -12,6 +12,7 @@
 #define CHECKPOINT_PAGES 4000
 #define CACHE_KIB 32768
 #define HELD_MAX 131072 /* about 32 MiB */
+#define FLUSH_FEW 4096u /* a tenth of a second, perhaps */
 
 /* A live task's row: most end before it need be written. */
 struct held {
@@ -233,6 +234,7 @@ static bool drop_held(struct store_index *index, uint64_t id)
         return false;
     bool fresh = h->fresh;
 
+    index->n_stale -= !fresh;
     cox_free(h);
     return fresh;
 }
@@ -271,10 +273,11 @@ enum cox_err store_index_hold(struct store_index *index, uint64_t id, struct cox
     struct held *h = cox_alloc(sizeof(*h) + bytes.len);
 
     h->fresh = drop_held(index, id) || id > index->max_id;
+    index->n_stale += !h->fresh;
     h->len = bytes.len;
     memcpy(h->row, bytes.data, bytes.len);
     (void)cox_map64_set(&index->held, id, h);
-    return index->held.len < HELD_MAX ? COX_OK : store_index_flush(index, error);
+    return index->held.len < HELD_MAX ? COX_OK : store_index_flush(index, STORE_FLUSH_FEW, error);
 }
 
 static int by_id(const void *a, const void *b)
@@ -284,28 +287,41 @@ static int by_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* In the order of the ids, so that equal changes make equal files. */
-enum cox_err store_index_flush(struct store_index *index, struct cox_buf *error)
+static enum cox_err write_held(struct store_index *index, uint64_t id, struct cox_buf *error)
 {
-    size_t n = index->held.len;
-    uint64_t *ids = cox_alloc((n + 1) * sizeof(*ids));
+    struct held *h = cox_map64_remove(&index->held, id);
+    struct cox_slice bytes = cox_slice(h->row, h->len);
+    struct cox_label labels[COX_LABELS_MAX];
+    struct cox_index_row row;
+
+    COX_ASSERT(cox_index_row_decode(bytes, &row, labels) == COX_OK);
+    enum cox_err err = put(index, &row, bytes, h->fresh, error);
+
+    index->n_stale -= !h->fresh;
+    cox_free(h);
+    return err;
+}
+
+/* In the order of the ids, so that equal changes make equal files. */
+enum cox_err store_index_flush(struct store_index *index, enum store_flush which, struct cox_buf *error)
+{
+    size_t n = 0, it = 0;
     enum cox_err err = COX_OK;
-    size_t it = 0;
+    uint64_t id;
     void *row;
 
-    for (size_t i = 0; i < n; i++)
-        (void)cox_map64_next(&index->held, &it, &ids[i], &row);
-    qsort(ids, n, sizeof(*ids), by_id);
-    for (size_t i = 0; i < n && err == COX_OK; i++) {
-        struct held *h = cox_map64_remove(&index->held, ids[i]);
-        struct cox_slice bytes = cox_slice(h->row, h->len);
-        struct cox_label labels[COX_LABELS_MAX];
-        struct cox_index_row decoded;
+    if (index->held.len == 0 || (which == STORE_FLUSH_STALE && index->n_stale == 0))
+        return COX_OK;
+    uint64_t *ids = cox_alloc(index->held.len * sizeof(*ids));
 
-        COX_ASSERT(cox_index_row_decode(bytes, &decoded, labels) == COX_OK);
-        err = put(index, &decoded, bytes, h->fresh, error);
-        cox_free(h);
-    }
+    while (cox_map64_next(&index->held, &it, &id, &row))
+        if (which != STORE_FLUSH_STALE || !((struct held *)row)->fresh)
+            ids[n++] = id;
+    qsort(ids, n, sizeof(*ids), by_id);
+    if (which == STORE_FLUSH_FEW && n > FLUSH_FEW)
+        n = FLUSH_FEW;
+    for (size_t i = 0; i < n && err == COX_OK; i++)
+        err = write_held(index, ids[i], error);
     cox_free(ids);
     return err;
 }

@@ -43,6 +43,7 @@ struct store_index {
     sqlite3_stmt *st[INDEX_STATEMENT_NR];
     const char *vfs;
     struct cox_map64 held; /* id -> struct held: rows of live tasks, not in the file yet */
+    size_t n_stale;        /* of them, those of which the file has an older row */
     uint64_t max_id;       /* of all rows ever in the file: ids rise, so a greater one is not in it */
     bool begun;
     bool complete;       /* else it is being made again, and answers no list */
@@ -58,11 +59,15 @@ void store_index_close(struct store_index *index, bool clean);
 /* Damage found while it is used: it goes, and the next start makes it again. */
 void store_index_discard(struct store_index *index);
 
-/* Keeps the row of a live task in memory until somebody looks, many are kept, or the task has ended: most end
- * before that, and cost one write. A crash may take them, for the engine says all of them again. */
+/* Keeps the row of a live task in memory until somebody looks at live tasks, very many are kept, or the task
+ * has ended: most end before that, and cost one write. A crash may take them, for the engine says all of them
+ * again. */
 COX_MUST_CHECK enum cox_err store_index_hold(struct store_index *index, uint64_t id, struct cox_slice bytes,
                                              struct cox_buf *error);
-COX_MUST_CHECK enum cox_err store_index_flush(struct store_index *index, struct cox_buf *error);
+/* Writes kept rows: all; or those whose older row would be seen; or the oldest few. */
+enum store_flush { STORE_FLUSH_ALL, STORE_FLUSH_STALE, STORE_FLUSH_FEW };
+COX_MUST_CHECK enum cox_err store_index_flush(struct store_index *index, enum store_flush which,
+                                              struct cox_buf *error);
 
 /* Changes gather in a transaction that these two begin. */
 /* `row` is what `bytes` say. */

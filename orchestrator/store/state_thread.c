@@ -313,7 +313,7 @@ void *store_state_main(void *arg)
 
     w->s = s;
     store_thread_loop(&s->state_thread, turn, w);
-    if (!store_is_dead(s) && (store_index_flush(&s->index, &w->error) != COX_OK ||
+    if (!store_is_dead(s) && (store_index_flush(&s->index, STORE_FLUSH_ALL, &w->error) != COX_OK ||
                               store_index_commit(&s->index, &w->error) != COX_OK))
         store_die(s, cox_buf_cstr(&w->error));
     for (size_t i = 0; i < w->n_held; i++)

@@ -112,8 +112,7 @@ static enum cox_err dispatch(struct cox_store *s, struct store_item *item, struc
     case COX_STORE_INDEX:
         return index_task(s, req, error);
     case COX_STORE_LIST:
-        err = store_index_flush(&s->index, error);
-        return err == COX_OK ? store_index_list(&s->index, req, &item->answer, error) : err;
+        return store_index_list(&s->index, req, &item->answer, error);
     case COX_STORE_DELETE:
         return delete_task(s, item, error);
     case COX_STORE_BACKUP: /* there is one already */

@@ -226,6 +226,7 @@ static void test_redirects_keep_or_change_the_method(void **state)
     expect_http(&b, "{\"method\":\"POST\",\"url\":\"http://127.0.0.1:%d/text\"}", server.port, COX_CODE_NONE,
                 "hi");
     assert_ptr_equal(strstr(server.request, "POST /text "), server.request);
+    assert_null(strcasestr(server.request, "content-type:"));
     server_stop(&server);
     bench_end(&b);
 }

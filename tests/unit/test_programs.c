@@ -406,6 +406,33 @@ static void test_a_program_without_serve_is_run_for_each_call(void **state)
     bench_end(&b);
 }
 
+/* What was set when the first process fell silent must not end the second. */
+static void test_a_program_that_falls_silent_before_it_refuses_to_serve_has_its_time(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_begin(&b);
+    bench_write(&b, "slow",
+                "#!/bin/sh\n"
+                "case $1 in --describe) echo '{}'; exit;; --serve) exec >&-; sleep 0.05; exit 2;; esac\n"
+                "read -r line\n"
+                "id=${line#*\\\"id\\\":\\\"}; id=${id%%\\\"*}\n"
+                "parent=${line#*\\\"traceparent\\\":\\\"}; parent=${parent%%\\\"*}\n"
+                "sleep 2.5\n"
+                "[ \"$parent\" = \"$TRACEPARENT\" ] && [ ${#parent} = 55 ] && same=true || same=false\n"
+                "echo \"{\\\"id\\\":\\\"$id\\\",\\\"output\\\":$same}\"\n");
+    bench_start(&b);
+    struct slots_reply *reply = bench_run(
+        &b, (struct cox_agent_assign){ .handler = cox_slice_str("slow@1"), .step_name = cox_slice_str("s") });
+
+    if (!cox_slice_is(reply->result.output, "true"))
+        fail_msg("%.*s %.*s", (int)reply->result.output.len, (const char *)reply->result.output.data,
+                 (int)reply->result.message.len, (const char *)reply->result.message.data);
+    slots_reply_free(b.slots, reply);
+    bench_end(&b);
+}
+
 /* Answers when it has read the first of its call, then stays. */
 #define HASTY(before)                                                                                        \
     "#!/bin/sh\n"                                                                                            \
@@ -678,6 +705,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_programs_come_and_change),
         cmocka_unit_test(test_bad_descriptions_are_left_out),
         cmocka_unit_test(test_a_program_without_serve_is_run_for_each_call),
+        cmocka_unit_test(test_a_program_that_falls_silent_before_it_refuses_to_serve_has_its_time),
         cmocka_unit_test(test_a_process_that_did_not_read_its_call_gets_no_other),
         cmocka_unit_test(test_a_call_that_nobody_began_is_begun_anew),
         cmocka_unit_test(test_a_killed_call_leaves_no_long_output),

@@ -1,5 +1,7 @@
 #include "answer.h"
 
+#include "run_spec.h"
+
 #include "cox/json.h"
 #include "cox/schema.h"
 
@@ -27,13 +29,16 @@ static void put_own(struct cox_buf *out, const char *name, const struct call_arg
 void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args)
 {
     const struct cox_agent_assign *assign = args->assign;
+    char traceparent[RUN_TRACEPARENT_MAX];
 
+    run_spec_traceparent(args, traceparent);
     cox_buf_printf(out, "{\"id\":\"%" PRIu64 "\",\"input\":", id);
     cox_json_compact(out, input.len > 0 ? input : cox_slice_str("null"));
     cox_buf_printf(out, ",\"context\":{\"attempt\":%u", assign->attempt);
     put_member(out, "task_id", assign->task_id);
     put_own(out, "step", args, assign->step_name);
     put_own(out, "idempotency_key", args, assign->idempotency_key);
+    put_member(out, "traceparent", cox_slice_str(traceparent));
     put_member(out, "workspace", cox_slice_str(args->dir));
     if (args->bundle_dir)
         put_member(out, "bundle", cox_slice_str(args->bundle_dir));

@@ -384,6 +384,8 @@ static void set_method(struct http_call *c, const char *method)
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, c->request.data ? (char *)c->request.data : "");
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->request.len);
     }
+    if (is_post && !c->request.data && !c->names_type) /* curl would call nothing a form */
+        c->headers = curl_slist_append(c->headers, "Content-Type:");
     if (is_post)
         return;
     curl_easy_setopt(c->easy, CURLOPT_POSTREDIR, CURL_REDIR_POST_301 | CURL_REDIR_POST_302);

@@ -289,10 +289,12 @@ static void on_crash(struct process *p)
     c->outcome.cpu_us -= c->cpu_before_us < c->outcome.cpu_us ? c->cpu_before_us : 0;
     if (refuses)
         atomic_store(&c->program->once, true);
-    if (again)
+    if (again) {
+        event_del(c->timer); /* it was set when the process that has gone fell silent */
         serve(c);
-    else
+    } else {
         tell(c);
+    }
 }
 
 /* ---------------------------------------------------------------- pipes */

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define N_OWN_MAX 9 /* COX_... and TRACEPARENT */
-#define TRACEPARENT_LEN 55
 #define ENV_MAX 1024u
 
 struct reader {
@@ -143,15 +142,13 @@ static void put_hex(char *to, const void *data, size_t len, size_t n)
         snprintf(to + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* W3C's, for programs that trace: a trace is a task, a span of it an attempt. Made of names that are the same
- * wherever they are looked at, so nothing needs to be kept. */
-static char *traceparent(struct cox_arena *arena, const struct call_args *args)
+void run_spec_traceparent(const struct call_args *args, char ret[RUN_TRACEPARENT_MAX])
 {
     const struct cox_agent_assign *assign = args->assign;
     struct cox_slice key = assign->idempotency_key;
     struct cox_buf span_of = { 0 };
     size_t task_len = 0;
-    char trace[33], span[17], *text = cox_arena_alloc(arena, TRACEPARENT_LEN + 1);
+    char trace[33], span[17];
 
     while (task_len < key.len && key.data[task_len] != '/')
         task_len++;
@@ -162,8 +159,7 @@ static char *traceparent(struct cox_arena *arena, const struct call_args *args)
     put_hex(trace, key.data, task_len, 16);
     put_hex(span, span_of.data, span_of.len, 8);
     cox_buf_fini(&span_of);
-    snprintf(text, TRACEPARENT_LEN + 1, "00-%s-%s-01", trace, span);
-    return text;
+    snprintf(ret, RUN_TRACEPARENT_MAX, "00-%s-%s-01", trace, span);
 }
 
 size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret)
@@ -171,7 +167,7 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     struct reader r = { .arena = arena };
     const struct cox_agent_assign *assign = args->assign;
     char **inherited = spawn_environment(NULL);
-    char number[12];
+    char number[12], traceparent[RUN_TRACEPARENT_MAX];
     char **envp;
     size_t n = 0;
 
@@ -186,7 +182,8 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     put_env(&r, envp, &n, "COX_ATTEMPT", number);
     put_env(&r, envp, &n, "COX_WORKSPACE", args->dir);
     put_env(&r, envp, &n, "COX_IDEMPOTENCY_KEY", dup_own(arena, args, assign->idempotency_key));
-    put_env(&r, envp, &n, "TRACEPARENT", traceparent(arena, args));
+    run_spec_traceparent(args, traceparent);
+    put_env(&r, envp, &n, "TRACEPARENT", traceparent);
     if (args->bundle_dir)
         put_env(&r, envp, &n, "COX_BUNDLE", args->bundle_dir);
     if (args->blobs_dir)

@@ -22,6 +22,11 @@ struct run_spec {
 COX_MUST_CHECK enum cox_err run_spec_read(struct cox_arena *arena, const struct call_args *args,
                                           struct run_spec *ret, const char **ret_why);
 
+/* W3C's, for programs that trace: a trace is a task, a span of it an attempt. Made of names that are the same
+ * wherever they are looked at, so nothing needs to be kept. */
+#define RUN_TRACEPARENT_MAX 56 /* with the 0 at its end */
+void run_spec_traceparent(const struct call_args *args, char ret[RUN_TRACEPARENT_MAX]);
+
 /* What a process of this call finds in its environment, its worker's and COX_...; ended by NULL. Returns the
  * number of entries; there is room for `room` more. */
 size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret);

@@ -57,6 +57,7 @@ class Context:
         self.step = fields.get("step", "")
         self.attempt = fields.get("attempt", 0)
         self.idempotency_key = fields.get("idempotency_key", "")
+        self.traceparent = fields.get("traceparent")
         # Asked for only when it is needed: the directory of the call before may be gone.
         self.workspace = fields["workspace"] if "workspace" in fields else os.getcwd()
         self.bundle = fields.get("bundle")
@@ -232,7 +233,7 @@ def _enter(fields):
     os.chdir(_call.workspace)
     names = {"COX_TASK_ID": _call.task_id, "COX_STEP": _call.step, "COX_ATTEMPT": str(_call.attempt),
              "COX_WORKSPACE": _call.workspace, "COX_IDEMPOTENCY_KEY": _call.idempotency_key,
-             "COX_BUNDLE": _call.bundle, "COX_BLOBS": _call.blobs,
+             "TRACEPARENT": _call.traceparent, "COX_BUNDLE": _call.bundle, "COX_BLOBS": _call.blobs,
              "COX_ITEM": None if _call.index is None else str(_call.index)}
     for name, value in names.items():
         if value is None:

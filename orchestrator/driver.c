@@ -636,7 +636,7 @@ void cox_driver_turn(struct cox_driver *d, size_t n_events)
     append(d);
     d->done_seq = release(d);
     holds_release(d, d->done_seq);
-    cox_housekeep_turn(&d->housekeep, d->now.mono_ns);
+    cox_housekeep_turn(&d->housekeep, d->now.mono_ns, cox_list_empty(&d->turns));
     give_back(d);
     fetches_send(d);
     asks_send(d);

@@ -11,7 +11,8 @@
 #define LOOK_NS (1000 * NS_PER_MS)
 #define SLICE_NS (100 * NS_PER_MS) /* between two slices of 5 ms */
 #define FULL_PERCENT 90
-#define SPARE_LEN_MIN (16u << 20) /* of freed memory: less is not worth giving back */
+#define SPARE_LEN_MIN (8u << 20) /* of freed memory: less is not worth giving back */
+#define SPARE_REST 100           /* a hundredth of the time at most goes into looking at it */
 
 static void on_swept(struct cox_ask *ask, enum cox_err err, uint64_t more, struct cox_buf *bytes)
 {
@@ -60,10 +61,12 @@ static void give_back(struct cox_housekeep *h)
     size_t idle_len = spare_len < h->spare_len ? spare_len : h->spare_len;
 
     h->spare_len = spare_len;
-    if (idle_len < SPARE_LEN_MIN || idle_len < kept_len)
+    if (spare_len < h->given_len)
+        h->given_len = spare_len;
+    if (idle_len < SPARE_LEN_MIN + h->given_len || idle_len < kept_len)
         return;
     (void)malloc_trim(0);
-    h->spare_len = 0;
+    h->given_len = spare_len;
 }
 
 static enum cox_shortage find_shortage(struct cox_housekeep *h, uint64_t *ret_rss)
@@ -103,15 +106,19 @@ void cox_housekeep_limit(struct cox_housekeep *h, uint64_t min_free, uint64_t me
     h->look_ns = 0; /* also without any limit: what was short no longer is */
 }
 
-void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns)
+void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns, bool quiet)
 {
     if (now_ns >= h->look_ns) {
         look(h);
         h->look_ns = h->min_free || h->memory_limit ? now_ns + LOOK_NS : INT64_MAX;
     }
-    if (now_ns >= h->spare_ns) {
+    if (quiet && now_ns >= h->spare_ns) {
+        int64_t begun_ns = cox_clock_mono_ns();
+
         give_back(h);
-        h->spare_ns = now_ns + LOOK_NS;
+        int64_t cost_ns = cox_clock_mono_ns() - begun_ns;
+
+        h->spare_ns = now_ns + LOOK_NS + cost_ns * SPARE_REST; /* it visits all that is free */
     }
     if (now_ns >= h->sweep_ns) {
         h->sweep_ns = INT64_MAX;

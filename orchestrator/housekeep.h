@@ -19,6 +19,7 @@ struct cox_housekeep {
     int64_t look_ns;       /* when to look again; INT64_MAX: never */
     int64_t spare_ns; /* when to look at freed memory again, if there is a turn: it is worth no wake-up */
     size_t spare_len; /* freed memory then */
+    size_t given_len; /* of it, given back: malloc goes on counting it */
     int64_t sweep_ns; /* when to sweep again; INT64_MAX: never, or a slice is under way */
     int64_t sweep_every_ns;
     struct cox_ask sweep;
@@ -31,7 +32,8 @@ void cox_housekeep_init(struct cox_housekeep *h, struct cox_driver *d, const str
                         int64_t from_ns);
 /* Other limits; they are looked at in the next turn. */
 void cox_housekeep_limit(struct cox_housekeep *h, uint64_t min_free, uint64_t memory_limit);
-void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns);
+/* `quiet`: nothing is under way that this would hold up. */
+void cox_housekeep_turn(struct cox_housekeep *h, int64_t now_ns, bool quiet);
 int64_t cox_housekeep_wake_ns(const struct cox_housekeep *h);
 
 #endif

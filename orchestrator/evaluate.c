@@ -62,11 +62,6 @@ static void step_of(void *user, uint32_t index, struct cox_eval_step *ret)
     *ret = ev->steps[from].seen;
 }
 
-static size_t len_max(const struct cox_act_evaluate *act)
-{
-    return act->want == COX_EVAL_SPEC ? COX_SPEC_LEN_MAX : COX_BLOB_LEN_MAX;
-}
-
 static enum cox_err evaluate(struct evaluation *ev)
 {
     const struct cox_act_evaluate *act = &ev->act;
@@ -81,7 +76,7 @@ static enum cox_err evaluate(struct evaluation *ev)
         .item_index = act->item_index,
         .args_json = act->args_json,
         .checked = true,
-        .len_max = len_max(act),
+        .len_max = act->want == COX_EVAL_SPEC ? 0 : COX_BLOB_LEN_MAX,
     };
     bool yes;
 
@@ -97,13 +92,11 @@ static enum cox_err evaluate(struct evaluation *ev)
 /* Says what is wrong with the value for what is wanted of it. */
 static void check(struct evaluation *ev)
 {
-    static const char *const names[] = { "outputs", "an input", "a condition", "a list" };
     struct cox_slice out = cox_buf_slice(&ev->out);
     enum cox_json_kind kind = cox_json_kind(out);
 
-    if (out.len > len_max(&ev->act))
-        cox_buf_printf(&ev->error, "%s of %zu bytes; at most %zu fit", names[ev->act.want], out.len,
-                       len_max(&ev->act));
+    if (ev->act.want == COX_EVAL_SPEC && out.len > COX_SPEC_LEN_MAX)
+        cox_buf_printf(&ev->error, "an input of %zu bytes; at most %u fit", out.len, COX_SPEC_LEN_MAX);
     if (ev->act.want != COX_EVAL_LIST)
         return;
     if (kind != COX_JSON_ARRAY && kind != COX_JSON_NULL)

@@ -60,7 +60,12 @@ static bool fits(struct machine *m)
 {
     size_t len_max = m->ev.env->len_max ? m->ev.env->len_max : COX_MESSAGE_LEN_MAX;
 
-    return m->out->len - m->out_start <= len_max || fail_str(m, "the result is too large");
+    if (m->out->len - m->out_start <= len_max)
+        return true;
+    char why[64];
+
+    snprintf(why, sizeof(why), "the result is larger than %zu bytes", len_max);
+    return fail_str(m, why);
 }
 
 static bool emit(struct machine *m, enum op op)
@@ -225,7 +230,7 @@ static struct value list_value(struct machine *m, uint32_t n)
     m->n_stack -= n;
     eval_charge(&m->ev, json.len);
     if (json.len > COX_MESSAGE_LEN_MAX)
-        list = value_error(&m->ev, "the result is too large");
+        list = value_error(&m->ev, "the result is larger than %u bytes", COX_MESSAGE_LEN_MAX);
     if (list.type != VALUE_ERROR)
         list = value_json(&m->ev, cox_slice(cox_arena_dup(&m->ev.arena, json.data, json.len), json.len));
     cox_buf_fini(&json);

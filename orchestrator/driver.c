@@ -4,6 +4,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <string.h>
@@ -483,7 +484,7 @@ static uint64_t release(struct cox_driver *d)
         const struct cox_action *a = t->fx.actions + t->next_action;
         const struct cox_action *end = t->fx.actions + t->fx.n_actions;
 
-        while (a < end && a->after_seq <= durable && action_do(d, a))
+        while (a < end && (a->after_seq <= durable || COX_PLANTED("ack-before-commit")) && action_do(d, a))
             a++;
         t->next_action = (size_t)(a - t->fx.actions);
         if (a < end) {

@@ -5,6 +5,8 @@
 #include "route.h"
 #include "stats.h"
 
+#include "cox/base/plant.h"
+
 #include <string.h>
 
 struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
@@ -295,7 +297,9 @@ struct attempt *attempt_find(const struct cox_engine *e, struct cox_ref ref, enu
         *ret_why = COX_ANSWER_STALE; /* or a duplicate: which batches have ended is not kept */
         return map_attempt_find(t, ref.step, ref.token);
     }
-    if (ref.token.counter != 0 && cox_token_eq(s->token, ref.token)) {
+    if (ref.token.counter != 0 &&
+        (cox_token_eq(s->token, ref.token) ||
+         (COX_PLANTED("token-counter-only") && s->token.counter == ref.token.counter))) {
         *ret_why = COX_ANSWER_DUPLICATE;
         return s->attempt;
     }

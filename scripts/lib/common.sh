@@ -25,14 +25,16 @@ quietly() {
     return "$code"
 }
 
-# build FOLDER OPTION...: configures the folder, or gives it these options when it is there already; then builds.
-build() {
+# configure FOLDER OPTION...: sets the folder up, or gives it these options when it is there already.
+configure() {
     local folder=$1
     shift
     if [ -f "$folder/build.ninja" ]; then
-        quietly "meson configure" meson configure "$folder" "$@" || return
+        quietly "meson configure" meson configure "$folder" "$@"
     else
-        quietly "meson setup" meson setup "$folder" "$root" "$@" || return
+        quietly "meson setup" meson setup "$folder" "$root" "$@"
     fi
-    quietly "the build" ninja -C "$folder"
 }
+
+# build FOLDER OPTION...: configures it, then builds it.
+build() { configure "$@" && quietly "the build" ninja -C "$1"; }

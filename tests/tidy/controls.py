@@ -12,10 +12,12 @@ GOOD = {
     "include/cox/store.h": '#include "cox/base/err.h"\n',
     "orchestrator/engine/step.h": "",
     "orchestrator/engine/step.c": '#include "step.h"\n#include "cox/base/err.h"\n#include <string.h>\n',
+    "lib/base/late.c": "int late(void) { return COX_PLANTED(\"late\"); }\n",
+    "tests/planted/bugs.json": '[{"name": "late", "what": "x", "where": "lib/base/late.c", "tests": ["sim"]}]',
     "lib/rpc/server.c": "#include <grpc/grpc.h>\n#include <stdio.h>\n",
     "worker/slot.c": "/* system(1) */\nconst char *s = \"atoi(\";\nint x = a->random(3);\n" + LONG.replace("    x++;\n", "", 10),
     **{f"{d}/README.md": "[x](#here) [y](https://example.com) `[z](no)`\n" for d in
-       ("include", "orchestrator", "orchestrator/engine", "lib", "lib/rpc", "worker", "tests", "tests/unit")},
+       ("include", "orchestrator", "orchestrator/engine", "lib", "lib/base", "lib/rpc", "worker", "tests", "tests/unit")},
     "tests/unit/test_x.c": "#include <cmocka.h>\n#include \"grpc/health/v1/health.pb-c.h\"\n",
 }
 # check, file, text put there (None: the file is removed), what the only complaint must contain
@@ -43,6 +45,11 @@ FAULTS = [
     ("readmes", "worker/handlers/a.c", "\n", "worker/handlers: has no README.md"),
     ("links", "worker/README.md", "see [this](../lib/nothing.md)\n", "worker/README.md:1: ../lib/nothing.md"),
     ("links", "worker/README.md", "```\n[no](x)\n```\n[a](../lib/README.md#b)\n[x](gone.c)\n", "README.md:5: gone.c"),
+    ("planted", "worker/a.c", "int x = COX_PLANTED(\"lost\");\n", "worker/a.c:1: lost: has no row"),
+    ("planted", "lib/base/late.c", "\n", "late: planted nowhere"),
+    ("planted", "tests/planted/bugs.json", '[{"name": "late", "what": "x", "where": "a.c", "tests": ["sim"]}]', "not in a.c"),
+    ("planted", "tests/planted/bugs.json", '[{"name": "late", "what": "x", "where": "lib/base/late.c", "tests": []}]', "a row has"),
+    ("planted", "tests/planted/bugs.json", None, "lib/base/late.c:1: late: has no row"),
 ]
 
 
@@ -67,7 +74,7 @@ def complaints_of(check, changes):
 
 def main():
     n_bad = 0
-    for check in ("includes", "size", "calls", "readmes", "links"):
+    for check in ("includes", "size", "calls", "readmes", "links", "planted"):
         code, lines = complaints_of(check, [])
         if code != 0 or lines:
             n_bad += 1

@@ -6,6 +6,7 @@ usage: tidy.py [--root DIR] [CHECK...]      without CHECK: all of them
 Prints one "place: complaint" a line. Exits 0 when there is none, 1 when there is one, 77 when every check
 asked for had to be skipped (a tool is missing).
 """
+import json
 import os
 import re
 import shutil
@@ -167,6 +168,33 @@ def check_links(root, files):
                     yield f"{name}:{number}: {target} leads nowhere"
 
 
+PLANTED = "tests/planted/bugs.json"
+
+
+def check_planted(root, files):
+    """Each planted bug has a row, and each row a place: COX_PLANTED("name") in the file that it says."""
+    places = {}
+    for name in c_files(files):
+        if name != "include/cox/base/plant.h":
+            for number, line in enumerate(read(root, name).split("\n"), 1):
+                for bug in re.findall(r'\bCOX_PLANTED\("([^"]*)"\)', line):
+                    places.setdefault(bug, []).append(f"{name}:{number}")
+    rows = json.loads(read(root, PLANTED)) if PLANTED in files else []
+    for row in rows:
+        bug = row.get("name", "?")
+        if set(row) != {"name", "what", "where", "tests"} or not row["tests"]:
+            yield f"{PLANTED}: {bug}: a row has name, what, where and tests"
+        elif bug not in places:
+            yield f"{PLANTED}: {bug}: planted nowhere"
+        elif row["where"] not in {place.split(":")[0] for place in places[bug]}:
+            yield f"{PLANTED}: {bug}: planted in {places[bug][0]}, not in {row['where']}"
+    known = [row.get("name") for row in rows]
+    for bug in sorted({bug for bug in known if known.count(bug) > 1}):
+        yield f"{PLANTED}: {bug}: two rows"
+    for bug in sorted(set(places) - set(known)):
+        yield f"{places[bug][0]}: {bug}: has no row in {PLANTED}"
+
+
 CHECKS = {
     "includes": check_includes,
     "size": check_size,
@@ -174,6 +202,7 @@ CHECKS = {
     "format": check_format,
     "readmes": check_readmes,
     "links": check_links,
+    "planted": check_planted,
 }
 
 

@@ -14,7 +14,7 @@ cox task submit "$scenario_dir/load.json" --key key-0 -o name >"$scenario_dir/sa
 took=$((${EPOCHREALTIME/./} - begin))
 echo "key-0 $(cat "$scenario_dir/said")" >"$scenario_dir/acknowledged"
 
-n=$(rounds 30 300)
+n=$(rounds 30 3000)
 n_said=0
 n_silent=0
 differ=

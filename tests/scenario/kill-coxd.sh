@@ -9,13 +9,18 @@ start_worker w1 --slots 4
 start_worker w2 --slots 4
 
 python3 "$load_py" slow "$body" "$logs" 10000 >"$scenario_dir/slow.json"
-slow=$(cox task submit "$scenario_dir/slow.json" -o name)
-await 20 test -s "$logs/$slow.long"
+slow=()
+start_slow() {
+    slow+=("$(cox task submit "$scenario_dir/slow.json" -o name)")
+    await 30 test -s "$logs/${slow[-1]}.long"
+}
+start_slow
 put_load
 start_load "$scenario_dir/load.json" --in-flight 8
 
-n=$(rounds 8 50)
+n=$(rounds 8 500)
 for ((i = 1; i <= n; i++)); do
+    [ $((i % 50)) != 0 ] || start_slow
     random_moment
     stop_coxd KILL
     # Recovery from the log alone, and from checkpoints of all ages.
@@ -24,8 +29,10 @@ for ((i = 1; i <= n; i++)); do
 done
 ok "killed $n times, and back each time"
 
-check "a step that took 10 s all the while ends" cox task watch "$slow"
-check "and was run once" python3 "$load_py" ran-once "$logs" "$slow" long
+each_slow() { for id in "${slow[@]}"; do "$@" "$id" || return 1; done; }
+ran_once() { python3 "$load_py" ran-once "$logs" "$1" long; }
+check "steps that took 10 s all the while end: ${#slow[@]}" each_slow cox task watch
+check "and were run once" each_slow ran_once
 await_load
 check_load
 finish

@@ -12,7 +12,7 @@ done
 python3 "$load_py" chain >"$scenario_dir/chain.json"
 start_load "$scenario_dir/chain.json" --in-flight 400
 
-n=$(rounds 8 50)
+n=$(rounds 8 500)
 for ((i = 1; i <= n; i++)); do
     random_moment
     stop_coxd KILL

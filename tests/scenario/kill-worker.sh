@@ -10,7 +10,7 @@ for w in w1 w2 w3; do start_worker "$w" --slots 3; done
 put_load
 start_load "$scenario_dir/load.json" --in-flight 12
 
-n=$(rounds 8 50)
+n=$(rounds 8 500)
 for ((i = 1; i <= n; i++)); do
     random_moment
     w=w$((RANDOM % 2 + 1))

@@ -9,6 +9,8 @@
 #define PAUSE_FIRST_MS 100
 #define PAUSE_MAX_MS 1000
 #define EVENTS_MAX 256
+#define CONNECT_LIMIT_MS                                                                                     \
+    5000 /* one attempt: who listens and says nothing must not outlast --connect-timeout */
 
 /* ---- connection ------------------------------------------------------------------------------------- */
 
@@ -18,17 +20,20 @@ void cli_connect(struct cli *cli)
         return;
     char *authorization = cli->token ? cox_asprintf("Bearer %s", cli->token) : NULL;
     struct cox_rpc_metadata metadata = { "authorization", authorization };
+    bool brief = cli->connect_timeout_ms > 0 && cli->connect_timeout_ms < CONNECT_LIMIT_MS;
 
     cli_interrupt_hold();
     cox_rpc_init();
     cli->loop = cox_rpc_loop_create();
-    cli->channel = cox_rpc_channel_create(cli->loop, &(struct cox_rpc_channel_config){
-                                                         .target = cli->address,
-                                                         .metadata = &metadata,
-                                                         .n_metadata = authorization != NULL,
-                                                         .reconnect_backoff_ms = PAUSE_FIRST_MS,
-                                                         .reconnect_backoff_max_ms = PAUSE_MAX_MS,
-                                                     });
+    cli->channel = cox_rpc_channel_create(
+        cli->loop, &(struct cox_rpc_channel_config){
+                       .target = cli->address,
+                       .metadata = &metadata,
+                       .n_metadata = authorization != NULL,
+                       .reconnect_backoff_ms = PAUSE_FIRST_MS,
+                       .reconnect_backoff_max_ms = PAUSE_MAX_MS,
+                       .connect_limit_ms = brief ? cli->connect_timeout_ms : CONNECT_LIMIT_MS,
+                   });
     cli_interrupt_start(cli->loop);
     cox_free(authorization);
 }

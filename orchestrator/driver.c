@@ -37,6 +37,8 @@ struct cox_driver {
     struct cox_compile *compile;
     struct cox_driver_hooks hooks;
     struct cox_now now;
+    int64_t due_ns; /* between turns: when the next one was to be, at the latest */
+    int64_t gap_ns; /* 0, or we were stopped for so long and the engine has not heard of it */
     uint32_t n_fed; /* inputs from outside in this turn */
 
     struct turn *cur;      /* takes effects */
@@ -100,18 +102,30 @@ static void turn_put(struct cox_driver *d, struct turn *t)
 /* Wall time never goes back, whatever the host's clock does. */
 static void clock_read(struct cox_driver *d)
 {
-    int64_t wall_ms = cox_clock_wall_ms();
+    int64_t wall_ms = cox_clock_wall_ms(), mono_ns = cox_clock_mono_ns();
+    int64_t expected_ns = d->now.mono_ns > d->due_ns ? d->now.mono_ns : d->due_ns;
 
-    d->now.mono_ns = cox_clock_mono_ns();
+    if (d->now.mono_ns > 0 && mono_ns - expected_ns > GAP_NS)
+        d->gap_ns = mono_ns - expected_ns;
+    d->due_ns = 0;
+    d->now.mono_ns = mono_ns;
     if (wall_ms > d->now.wall_ms)
         d->now.wall_ms = wall_ms;
 }
 
-static void step(struct cox_driver *d, struct cox_input *in)
+static void step_one(struct cox_driver *d, struct cox_input *in)
 {
     in->now = d->now;
     cox_engine_step(d->engine, in, &d->cur->fx);
     d->engine_wake_ns = d->cur->fx.wake_mono_ns;
+}
+
+static void step(struct cox_driver *d, struct cox_input *in)
+{
+    if (d->gap_ns > 0)
+        step_one(d, &(struct cox_input){ .kind = COX_IN_GAP, .u.gap.ns = d->gap_ns });
+    d->gap_ns = 0;
+    step_one(d, in);
 }
 
 void cox_driver_step(struct cox_driver *d, struct cox_input *in)
@@ -641,6 +655,7 @@ void cox_driver_turn(struct cox_driver *d, size_t n_events)
     give_back(d);
     fetches_send(d);
     asks_send(d);
+    d->due_ns = cox_driver_wake_ns(d);
 }
 
 int64_t cox_driver_wake_ns(const struct cox_driver *d)

@@ -15,7 +15,7 @@
  * thread passes its bound, cox_driver_full says so; the caller then stops reading from the network and goes
  * on taking turns, which only make progress. Timers do not fire meanwhile, and neither do they after a gap of
  * more than a second until what peers have sent has been read: silence that we caused is no silence of
- * theirs.
+ * theirs. The engine is told of gaps as well (COX_IN_GAP): some peers first have to find us again.
  *
  * Thread: one, the engine's.
  */

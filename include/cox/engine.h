@@ -42,6 +42,7 @@ struct cox_payload {
 
 enum cox_input_kind {
     COX_IN_TIMER, /* nothing but the time; also how due timers fire */
+    COX_IN_GAP,   /* the caller was stopped: what others said meanwhile is still to come */
     COX_IN_SUBMIT,
     COX_IN_CANCEL,
     COX_IN_WATCH, /* this task's changes are wanted as COX_ACT_CHANGED actions (not durable) */
@@ -255,6 +256,9 @@ struct cox_input {
         struct {
             size_t max_bytes;
         } checkpoint;
+        struct {
+            int64_t ns; /* up to now */
+        } gap;
     } u;
 };
 

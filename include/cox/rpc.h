@@ -276,6 +276,7 @@ struct cox_rpc_channel_config {
     bool own_connection;              /* do not share a connection with equal channels (load generators) */
     int64_t reconnect_backoff_ms;     /* first pause between connection attempts. 0: 100 */
     int64_t reconnect_backoff_max_ms; /* 0: 2,000 */
+    int64_t connect_limit_ms;         /* for one attempt, until the server has spoken; 0: 5,000 */
     size_t message_len_max;           /* as in the server's configuration */
 };
 

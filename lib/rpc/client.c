@@ -24,6 +24,7 @@ static grpc_channel *create_grpc_channel(const struct cox_rpc_channel_config *co
     size_t len_max = config->message_len_max > 0 ? config->message_len_max : COX_MESSAGE_LEN_MAX;
     int64_t backoff_ms = config->reconnect_backoff_ms > 0 ? config->reconnect_backoff_ms : 100;
     int64_t backoff_max_ms = config->reconnect_backoff_max_ms > 0 ? config->reconnect_backoff_max_ms : 2000;
+    int64_t connect_limit_ms = config->connect_limit_ms > 0 ? config->connect_limit_ms : 5000;
     grpc_arg args[] = {
         INT_ARG(GRPC_ARG_HTTP2_BDP_PROBE, 0), /* as on the server */
         INT_ARG(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 262144),
@@ -36,7 +37,7 @@ static grpc_channel *create_grpc_channel(const struct cox_rpc_channel_config *co
         INT_ARG(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, backoff_ms),
         INT_ARG(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, backoff_max_ms),
         /* This one bounds a connection attempt; the pause between attempts is the two above. */
-        INT_ARG(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000),
+        INT_ARG(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, connect_limit_ms),
         INT_ARG(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, backoff_max_ms),
         /* Whether to send again is the caller's decision, who has idempotency keys. */
         INT_ARG(GRPC_ARG_ENABLE_RETRIES, 0),

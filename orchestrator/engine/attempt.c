@@ -423,6 +423,10 @@ void attempt_cancel(struct cox_engine *e, struct attempt *a)
 void attempt_timer(struct cox_engine *e, struct attempt *a)
 {
     struct record_ended en = { 0 };
+    if (worker_unheard(e, a->worker)) {
+        timer_set(e, &a->timer, e->patience_until_ns);
+        return;
+    }
     if (a->worker->session != 0 && !a->cancelling)
         send_cancel(e, a->worker->session, attempt_ref(a));
     if (a->cancelling) {
@@ -441,6 +445,8 @@ void attempt_timer(struct cox_engine *e, struct attempt *a)
  * is in order of assignment and the limit is one constant, so only its head needs a look. */
 void attempts_check_unstarted(struct cox_engine *e)
 {
+    if (e->now.mono_ns < e->patience_until_ns)
+        return;
     while (!cox_list_empty(&e->unstarted)) {
         struct attempt *a = COX_CONTAINER_OF(e->unstarted.next, struct attempt, in_unstarted);
         if (e->now.mono_ns - a->assigned_mono_ns < COX_START_LIMIT_MS * NS_PER_MS)

@@ -240,6 +240,7 @@ static int64_t next_wake(const struct cox_engine *e)
     if (!cox_list_empty(&e->unstarted)) {
         const struct attempt *a = COX_CONTAINER_OF(e->unstarted.next, struct attempt, in_unstarted);
         int64_t at = a->assigned_mono_ns + COX_START_LIMIT_MS * NS_PER_MS;
+        at = at < e->patience_until_ns ? e->patience_until_ns : at;
         wake = at < wake ? at : wake;
     }
     if (!cox_list_empty(&e->key_list)) {
@@ -410,6 +411,9 @@ void engine_handle(struct cox_engine *e, const struct cox_input *in)
     switch (in->kind) {
     case COX_IN_TIMER:
         timers_run(e);
+        break;
+    case COX_IN_GAP:
+        fleet_gap(e, in->u.gap.ns);
         break;
     case COX_IN_CHECKPOINT:
         checkpoint_slice(e, in->u.checkpoint.max_bytes);

@@ -277,6 +277,22 @@ void worker_seen(struct cox_engine *e, struct worker *w)
     w->last_seen_mono_ns = e->now.mono_ns;
 }
 
+/* What was said while we were stopped comes late, and who has lost us has to find us again: nobody is judged
+ * by a silence that was ours. */
+void fleet_gap(struct cox_engine *e, int64_t gap_ns)
+{
+    int64_t patience_ns = gap_ns < COX_LOST_MS * NS_PER_MS ? gap_ns : COX_LOST_MS * NS_PER_MS;
+    if (e->now.mono_ns - gap_ns < e->adoption_until_ns)
+        e->adoption_until_ns += gap_ns;
+    e->woke_ns = e->now.mono_ns;
+    e->patience_until_ns = e->now.mono_ns + patience_ns;
+}
+
+bool worker_unheard(const struct cox_engine *e, const struct worker *w)
+{
+    return e->now.mono_ns < e->patience_until_ns && (w->session == 0 || w->last_seen_mono_ns < e->woke_ns);
+}
+
 static int64_t lost_at(const struct cox_engine *e, const struct worker *w)
 {
     int64_t at = w->last_seen_mono_ns + COX_LOST_MS * NS_PER_MS;
@@ -284,6 +300,8 @@ static int64_t lost_at(const struct cox_engine *e, const struct worker *w)
         at = e->adoption_until_ns; /* not seen since recovery */
     if (at < e->loss_suspended_until_ns)
         at = e->loss_suspended_until_ns;
+    if (at < e->patience_until_ns && worker_unheard(e, w))
+        at = e->patience_until_ns;
     return at;
 }
 

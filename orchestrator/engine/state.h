@@ -452,6 +452,7 @@ struct cox_engine {
     uint64_t n_fits; /* times that a class was held against a worker: the cost of new classes */
     int64_t adoption_until_ns;
     int64_t loss_suspended_until_ns;
+    int64_t woke_ns, patience_until_ns; /* the end of the last gap, and of the time it gives to workers */
 
     struct cox_mapb classes_by_key;
     struct class **classes; /* by index, with holes */
@@ -762,6 +763,10 @@ void worker_timer(struct cox_engine *e, struct worker *w);
 void worker_policy(struct cox_engine *e, const struct cox_in_policy *in);
 void worker_in_fleet(struct cox_engine *e, struct worker *w); /* its session or attempts changed */
 void worker_watch_liveness(struct cox_engine *e, struct worker *w);
+void fleet_gap(struct cox_engine *e, int64_t gap_ns); /* the caller was stopped for so long, until now */
+/* We were stopped a moment ago, and it may not have found the time to say that it lives, or what it has done.
+ */
+bool worker_unheard(const struct cox_engine *e, const struct worker *w);
 
 /* ---- engine.c ---- */
 void engine_handle(struct cox_engine *e, const struct cox_input *in);

@@ -132,6 +132,65 @@ static void a_broken_stream_is_not_a_death(void **state)
     trace_end(t);
 }
 
+/* Rule 7: who was stopped with us, or has lost us meanwhile, gets as long as the gap was, at most 8 s. */
+static void after_a_gap_workers_have_time_to_be_heard(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, ONE);
+    attach(t, "w2", 1);
+    started(t, "w1", "a");
+    expect(t, "reply ok t0-000001", "assign a#1 to w1");
+    stopped_ms(t, 12000);
+    alive_ms(t, 7500, NULL, "w2");
+    expect_nothing(t);
+    detach(t, "w1"); /* it was away as well, and finds us now */
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .holds = "a" });
+    alive_ms(t, 10000, "w1", "w2");
+    expect_nothing(t);
+    stopped_ms(t, 6000);
+    alive_ms(t, 7500, NULL, "w2"); /* as long as it was silent before, and 6 s more */
+    expect(t, "a goes to another worker after WORKER_LOST", "close w1: silent for longer than lost_ms",
+           "assign a#2 to w2");
+    trace_end(t);
+}
+
+static void a_gap_is_not_part_of_a_workers_time(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, DOC("\"a\":{" RUN ",\"timeout\":\"1s\"}"));
+    started(t, "w1", "a");
+    ignore(t);
+    stopped_ms(t, 15000); /* the step's own second, and the ten that its worker has to say so */
+    detach(t, "w1");
+    alive_ms(t, 2500, NULL, NULL);
+    expect_nothing(t);
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .holds = "a" });
+    succeed(t, "w1", "a", "1");
+    expect(t, "a SUCCEEDED", "task SUCCEEDED {}", "answer accepted to w1");
+    trace_end(t);
+}
+
+static void a_gap_is_not_part_of_the_adoption_window(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, ONE);
+    ignore(t);
+    crash(t);
+    attach(t, "w2", 1);
+    stopped_ms(t, 70000);
+    alive_ms(t, 57500, NULL, "w2");
+    expect_nothing(t);
+    alive_ms(t, 5000, NULL, "w2");
+    expect(t, "a goes to another worker after WORKER_LOST", "assign a#2 to w2");
+    trace_end(t);
+}
+
 static void a_worker_that_reboots_has_lost_its_attempts(void **state)
 {
     (void)state;
@@ -369,6 +428,9 @@ int main(void)
         cmocka_unit_test(rule_14_resources_are_taken_and_given_back),
         cmocka_unit_test(a_silent_worker_is_lost_and_its_steps_go_to_others),
         cmocka_unit_test(a_broken_stream_is_not_a_death),
+        cmocka_unit_test(after_a_gap_workers_have_time_to_be_heard),
+        cmocka_unit_test(a_gap_is_not_part_of_a_workers_time),
+        cmocka_unit_test(a_gap_is_not_part_of_the_adoption_window),
         cmocka_unit_test(a_worker_that_reboots_has_lost_its_attempts),
         cmocka_unit_test(rule_3_a_step_that_kills_its_workers_fails_at_the_loss_limit),
         cmocka_unit_test(the_newest_stream_wins),

@@ -32,6 +32,7 @@ void submit(struct trace *t, const char *document_json);
 void submit_keyed(struct trace *t, const char *key, const char *document_json);
 void cancel(struct trace *t, uint32_t task_no, const char *reason);
 void set_paused(struct trace *t, uint32_t task_no, bool paused);
+void stopped_ms(struct trace *t, int64_t ms);     /* a gap: the driver was stopped for so long, and says so */
 void set_clock_back(struct trace *t, int64_t ms); /* the wall clock of the host */
 void after_ms(struct trace *t, int64_t ms);       /* time passes; due timers fire, in their order */
 

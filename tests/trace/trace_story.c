@@ -66,6 +66,14 @@ void set_clock_back(struct trace *t, int64_t ms)
     t->wall_back_ms += ms;
 }
 
+void stopped_ms(struct trace *t, int64_t ms)
+{
+    struct cox_input in = { .kind = COX_IN_GAP, .u.gap.ns = ms * 1000000 };
+    t->mono_ms += ms;
+    step(t, &in);
+    step(t, &(struct cox_input){ .kind = COX_IN_TIMER });
+}
+
 void after_ms(struct trace *t, int64_t ms)
 {
     int64_t until_ms = t->mono_ms + ms;

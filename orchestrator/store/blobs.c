@@ -85,7 +85,9 @@ static void remove_dir(const char *path, const char *name)
  * that we are about to trust. */
 static enum cox_err sync_names(const struct store_blobs *b, struct cox_buf *error)
 {
-    enum cox_err err = access(b->dir, F_OK) == 0 ? store_data_dir_sync(b->dir, error) : COX_OK;
+    if (access(b->dir, F_OK) != 0)
+        return COX_OK;
+    enum cox_err err = store_data_dir_sync(b->dir, error);
 
     for (unsigned i = 0; i < STORE_BLOB_DIRS && err == COX_OK; i++) {
         char *path = cox_asprintf("%s/%02x", b->dir, i);

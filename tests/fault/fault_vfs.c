@@ -10,44 +10,20 @@
 #include <sqlite3.h>
 #include <string.h>
 
-#define SECTOR 512u
-#define FILES_MAX 16
-
-enum op_kind { OP_MAKE, OP_WRITE, OP_TRUNCATE, OP_REMOVE };
-
-/* A change not synced yet. */
-struct op {
-    enum op_kind kind;
-    bool doomed; /* its sync failed: it will never arrive */
-    size_t at;   /* WRITE: the place; TRUNCATE: the size */
-    struct cox_buf bytes;
-    struct op *next;
-};
-
-struct content {
-    bool exists;
-    struct cox_buf bytes;
-};
-
-struct file {
-    char *name;
-    struct content seen; /* what reads see */
-    struct content safe; /* what a disk certainly holds */
-    struct op *ops;      /* from `safe` to `seen`, oldest first */
-    struct op **ops_end;
-};
-
 struct fault_vfs {
     sqlite3_vfs vfs; /* first: SQLite hands it back */
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     struct cox_rng rng;
-    struct file files[FILES_MAX];
-    size_t n_files;
+    struct fault_disk disk;
+    fault_watch_fn watch;
+    void *watch_user;
     size_t n_open;
-    enum fault_kind kind;
+    struct fault_plan plan;
     uint64_t countdown;
     bool struck;
+    bool sync_failed[FAULT_FILES_MAX]; /* and this process was told so */
+    unsigned n_retried;
     bool dark; /* the power is gone */
     bool hold;
     size_t n_held;
@@ -56,186 +32,65 @@ struct fault_vfs {
 struct handle {
     sqlite3_file base; /* first */
     struct fault_vfs *v;
-    struct file *file;
+    struct fault_file *file;
     bool sync_names; /* with its first sync, as SQLite's Unix files do for new journals */
 };
 
-/* ---- content ---- */
-
-static void content_apply(struct content *c, const struct op *op)
-{
-    size_t end = op->at + op->bytes.len;
-
-    switch (op->kind) {
-    case OP_MAKE:
-        c->exists = true;
-        break;
-    case OP_REMOVE:
-        c->exists = false;
-        cox_buf_clear(&c->bytes);
-        break;
-    case OP_TRUNCATE:
-        if (c->bytes.len > op->at)
-            c->bytes.len = op->at;
-        break;
-    case OP_WRITE:
-        if (c->bytes.len < end) {
-            size_t more = end - c->bytes.len;
-
-            memset(cox_buf_extend(&c->bytes, more), 0, more);
-        }
-        if (op->bytes.len > 0)
-            memcpy(c->bytes.data + op->at, op->bytes.data, op->bytes.len);
-        break;
-    }
-}
-
-/* The sectors of a write arrive each by its own luck. */
-static void content_apply_torn(struct content *c, const struct op *op, struct cox_rng *rng)
-{
-    size_t done = 0;
-
-    while (done < op->bytes.len) {
-        size_t len = SECTOR - (op->at + done) % SECTOR;
-
-        if (len > op->bytes.len - done)
-            len = op->bytes.len - done;
-        struct op part = { .kind = OP_WRITE, .at = op->at + done };
-
-        part.bytes = (struct cox_buf){ .data = op->bytes.data + done, .len = len };
-        if (cox_rng_chance(rng, 500000))
-            content_apply(c, &part);
-        done += len;
-    }
-}
-
-static void content_copy(struct content *to, const struct content *from)
-{
-    to->exists = from->exists;
-    cox_buf_clear(&to->bytes);
-    cox_buf_append(&to->bytes, from->bytes.data, from->bytes.len);
-}
-
-/* ---- files ---- */
-
-static struct file *file_find(struct fault_vfs *v, const char *name)
-{
-    for (size_t i = 0; i < v->n_files; i++)
-        if (strcmp(v->files[i].name, name) == 0)
-            return &v->files[i];
-    return NULL;
-}
-
-static struct file *file_get(struct fault_vfs *v, const char *name)
-{
-    struct file *f = file_find(v, name);
-
-    if (f)
-        return f;
-    COX_ASSERT(v->n_files < FILES_MAX);
-    f = &v->files[v->n_files++];
-    *f = (struct file){ .name = cox_strdup(name) };
-    f->ops_end = &f->ops;
-    return f;
-}
-
-static void file_add(struct file *f, enum op_kind kind, size_t at, const void *data, size_t len)
-{
-    struct op *op = COX_NEW(struct op);
-
-    *op = (struct op){ .kind = kind, .at = at };
-    cox_buf_append(&op->bytes, data, len);
-    content_apply(&f->seen, op);
-    *f->ops_end = op;
-    f->ops_end = &op->next;
-}
-
-static void file_drop_op(struct file *f)
-{
-    struct op *op = f->ops;
-
-    f->ops = op->next;
-    if (!f->ops)
-        f->ops_end = &f->ops;
-    cox_buf_fini(&op->bytes);
-    cox_free(op);
-}
-
-static void file_forget_ops(struct file *f)
-{
-    while (f->ops)
-        file_drop_op(f);
-}
-
-/* Names are safe, contents are not. */
-static void file_sync_name(struct file *f)
-{
-    size_t n = 0;
-    size_t i = 0;
-
-    for (struct op *op = f->ops; op; op = op->next) {
-        i++;
-        if (op->kind == OP_REMOVE || (op->kind == OP_MAKE && n + 1 == i))
-            n = i;
-    }
-    for (; n > 0; n--) {
-        content_apply(&f->safe, f->ops);
-        file_drop_op(f);
-    }
-}
-
-static void file_sync(struct file *f)
-{
-    for (struct op *op = f->ops; op; op = op->next)
-        if (!op->doomed)
-            content_apply(&f->safe, op);
-    file_forget_ops(f);
-}
-
-static void file_doom(struct file *f)
-{
-    for (struct op *op = f->ops; op; op = op->next)
-        op->doomed = op->kind == OP_WRITE;
-}
-
-/* One cut loses nearly everything, another nearly nothing, a third tears at random. */
-static void file_cut(struct file *f, struct cox_rng *rng, uint32_t lost_ppm, uint32_t torn_ppm)
-{
-    for (struct op *op = f->ops; op; op = op->next) {
-        if (op->doomed || cox_rng_chance(rng, lost_ppm)) {
-            if (op->kind == OP_MAKE || op->kind == OP_REMOVE)
-                break; /* what follows happened to a file that has no name now */
-            continue;
-        }
-        if (op->kind == OP_WRITE && cox_rng_chance(rng, torn_ppm))
-            content_apply_torn(&f->safe, op, rng);
-        else
-            content_apply(&f->safe, op);
-    }
-    if (!f->safe.exists)
-        cox_buf_clear(&f->safe.bytes);
-    content_copy(&f->seen, &f->safe);
-    file_forget_ops(f);
-}
-
 /* ---- faults ---- */
 
-/* Counts one change and says what becomes of it. */
-static enum fault_kind meet(struct fault_vfs *v, bool is_write, bool is_sync)
+enum operation { READING, OPENING, WRITING, SYNCING, TRUNCATING, REMOVING };
+
+static bool can_strike(enum fault_kind kind, enum operation what)
 {
-    if (v->kind == FAULT_NONE || v->struck)
+    switch (kind) {
+    case FAULT_POWER_CUT:
+        return what >= WRITING;
+    case FAULT_NO_SPACE:
+    case FAULT_SHORT_WRITE:
+    case FAULT_WRITE:
+        return what == WRITING;
+    case FAULT_SYNC:
+        return what == SYNCING;
+    case FAULT_TRUNCATE:
+        return what == TRUNCATING;
+    case FAULT_REMOVE:
+        return what == REMOVING;
+    case FAULT_READ:
+        return what == READING;
+    case FAULT_OPEN:
+        return what == OPENING;
+    default:
+        return false;
+    }
+}
+
+/* Counts one operation and says what becomes of it. */
+static enum fault_kind meet(struct fault_vfs *v, enum operation what, const char *name)
+{
+    enum fault_kind kind = v->plan.kind;
+
+    if (kind == FAULT_NONE || (v->struck && !v->plan.lasting) ||
+        (v->plan.file && !strstr(name, v->plan.file)))
+        return FAULT_NONE;
+    if (!can_strike(kind, what) && (what < WRITING || kind == FAULT_READ || kind == FAULT_OPEN))
         return FAULT_NONE;
     if (v->countdown > 1) {
         v->countdown--;
         return FAULT_NONE;
     }
-    bool fits = v->kind == FAULT_POWER_CUT || (v->kind == FAULT_SYNC ? is_sync : is_write);
-
-    if (!fits)
+    if (!can_strike(kind, what))
         return FAULT_NONE;
     v->struck = true;
-    v->dark = v->kind == FAULT_POWER_CUT;
-    return v->kind;
+    v->dark = kind == FAULT_POWER_CUT;
+    return kind;
+}
+
+static void change(struct fault_vfs *v, struct fault_file *f, enum fault_op_kind kind, size_t at,
+                   const void *data, size_t len)
+{
+    if (v->watch)
+        v->watch(v->watch_user, f->name, kind, at, cox_slice(data, len));
+    fault_disk_change(&v->disk, f, kind, at, cox_slice(data, len));
 }
 
 /* ---- SQLite's file methods ---- */
@@ -265,15 +120,12 @@ static int io_close(sqlite3_file *base)
 static int io_read(sqlite3_file *base, void *to, int amount, sqlite3_int64 offset)
 {
     struct handle *h = lock(base);
-    struct cox_buf *b = &h->file->seen.bytes;
     size_t want = (size_t)amount;
-    size_t at = (size_t)offset;
-    size_t have = at >= b->len ? 0 : b->len - at < want ? b->len - at : want;
 
-    if (h->v->dark)
+    if (h->v->dark || meet(h->v, READING, h->file->name) != FAULT_NONE)
         return unlock(h, SQLITE_IOERR_READ);
-    if (have > 0)
-        memcpy(to, b->data + at, have);
+    size_t have = fault_file_read(h->file, (size_t)offset, to, want);
+
     memset((uint8_t *)to + have, 0, want - have);
     return unlock(h, have < want ? SQLITE_IOERR_SHORT_READ : SQLITE_OK);
 }
@@ -285,13 +137,13 @@ static int io_write(sqlite3_file *base, const void *data, int amount, sqlite3_in
 
     if (h->v->dark)
         return unlock(h, SQLITE_IOERR_WRITE);
-    enum fault_kind fault = meet(h->v, true, false);
+    enum fault_kind fault = meet(h->v, WRITING, h->file->name);
 
-    if (fault == FAULT_NO_SPACE)
-        return unlock(h, SQLITE_FULL);
+    if (fault == FAULT_NO_SPACE || fault == FAULT_WRITE)
+        return unlock(h, fault == FAULT_WRITE ? SQLITE_IOERR_WRITE : SQLITE_FULL);
     if (fault == FAULT_SHORT_WRITE)
         len /= 2;
-    file_add(h->file, OP_WRITE, (size_t)offset, data, len);
+    change(h->v, h->file, FAULT_OP_WRITE, (size_t)offset, data, len);
     if (fault == FAULT_SHORT_WRITE)
         return unlock(h, SQLITE_FULL);
     return unlock(h, fault == FAULT_POWER_CUT ? SQLITE_IOERR_WRITE : SQLITE_OK);
@@ -301,31 +153,34 @@ static int io_truncate(sqlite3_file *base, sqlite3_int64 size)
 {
     struct handle *h = lock(base);
 
-    if (h->v->dark || meet(h->v, false, false) != FAULT_NONE)
+    if (h->v->dark || meet(h->v, TRUNCATING, h->file->name) != FAULT_NONE)
         return unlock(h, SQLITE_IOERR_TRUNCATE);
-    file_add(h->file, OP_TRUNCATE, (size_t)size, NULL, 0);
+    change(h->v, h->file, FAULT_OP_TRUNCATE, (size_t)size, NULL, 0);
     return unlock(h, SQLITE_OK);
 }
 
 static int io_sync(sqlite3_file *base, int flags)
 {
     struct handle *h = lock(base);
+    bool *failed = &h->v->sync_failed[h->file - h->v->disk.files];
 
     (void)flags;
+    h->v->n_retried += *failed && !h->v->dark;
     h->v->n_held++;
     pthread_cond_broadcast(&h->v->cond);
     while (h->v->hold)
         pthread_cond_wait(&h->v->cond, &h->v->mutex);
     h->v->n_held--;
-    enum fault_kind fault = h->v->dark ? FAULT_POWER_CUT : meet(h->v, false, true);
+    enum fault_kind fault = h->v->dark ? FAULT_POWER_CUT : meet(h->v, SYNCING, h->file->name);
 
     if (fault == FAULT_NONE) {
-        file_sync(h->file);
-        for (size_t i = 0; i < h->v->n_files && h->sync_names; i++)
-            file_sync_name(&h->v->files[i]);
+        change(h->v, h->file, FAULT_OP_SYNC, 0, NULL, 0);
+        if (h->sync_names)
+            change(h->v, h->file, FAULT_OP_SYNC_NAMES, 0, NULL, 0);
         h->sync_names = false;
     } else if (fault == FAULT_SYNC) {
-        file_doom(h->file);
+        fault_file_doom(h->file);
+        *failed = true;
     }
     return unlock(h, fault == FAULT_NONE ? SQLITE_OK : SQLITE_IOERR_FSYNC);
 }
@@ -334,7 +189,7 @@ static int io_size(sqlite3_file *base, sqlite3_int64 *ret)
 {
     struct handle *h = lock(base);
 
-    *ret = (sqlite3_int64)h->file->seen.bytes.len;
+    *ret = (sqlite3_int64)h->file->seen.len;
     return unlock(h, SQLITE_OK);
 }
 
@@ -400,12 +255,13 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
     *h = (struct handle){ .v = v };
     COX_ASSERT(name);
     pthread_mutex_lock(&v->mutex);
-    struct file *f = file_get(v, name);
-    bool ok = !v->dark && (f->seen.exists || (flags & SQLITE_OPEN_CREATE));
+    struct fault_file *f = fault_disk_get(&v->disk, name);
+    bool ok =
+        !v->dark && (f->seen.exists || (flags & SQLITE_OPEN_CREATE)) && meet(v, OPENING, name) == FAULT_NONE;
 
     if (ok) {
         if (!f->seen.exists)
-            file_add(f, OP_MAKE, 0, NULL, 0);
+            change(v, f, FAULT_OP_MAKE, 0, NULL, 0);
         h->file = f;
         h->sync_names =
             (flags & SQLITE_OPEN_CREATE) && (flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL));
@@ -424,16 +280,16 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync)
     int rc = SQLITE_OK;
 
     pthread_mutex_lock(&v->mutex);
-    struct file *f = file_get(v, name);
+    struct fault_file *f = fault_disk_get(&v->disk, name);
 
-    if (v->dark || meet(v, false, false) != FAULT_NONE) {
+    if (v->dark || meet(v, REMOVING, name) != FAULT_NONE) {
         rc = SQLITE_IOERR_DELETE;
     } else if (!f->seen.exists) {
         rc = SQLITE_IOERR_DELETE_NOENT;
     } else {
-        file_add(f, OP_REMOVE, 0, NULL, 0);
+        change(v, f, FAULT_OP_REMOVE, 0, NULL, 0);
         if (sync)
-            file_sync(f);
+            change(v, f, FAULT_OP_SYNC, 0, NULL, 0);
     }
     pthread_mutex_unlock(&v->mutex);
     return rc;
@@ -445,7 +301,7 @@ static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *ret)
 
     (void)flags;
     pthread_mutex_lock(&v->mutex);
-    struct file *f = file_find(v, name);
+    struct fault_file *f = fault_disk_find(&v->disk, name);
 
     *ret = f && f->seen.exists;
     pthread_mutex_unlock(&v->mutex);
@@ -520,23 +376,18 @@ void fault_vfs_destroy(struct fault_vfs *v)
 {
     COX_ASSERT(v->n_open == 0);
     (void)sqlite3_vfs_unregister(&v->vfs);
-    for (size_t i = 0; i < v->n_files; i++) {
-        file_forget_ops(&v->files[i]);
-        cox_buf_fini(&v->files[i].seen.bytes);
-        cox_buf_fini(&v->files[i].safe.bytes);
-        cox_free(v->files[i].name);
-    }
+    fault_disk_fini(&v->disk);
     cox_free((char *)v->vfs.zName);
     pthread_cond_destroy(&v->cond);
     pthread_mutex_destroy(&v->mutex);
     cox_free(v);
 }
 
-void fault_vfs_plan(struct fault_vfs *v, enum fault_kind kind, uint64_t at)
+void fault_vfs_plan(struct fault_vfs *v, struct fault_plan plan)
 {
     pthread_mutex_lock(&v->mutex);
-    v->kind = kind;
-    v->countdown = at;
+    v->plan = plan;
+    v->countdown = plan.at;
     v->struck = false;
     pthread_mutex_unlock(&v->mutex);
 }
@@ -550,18 +401,56 @@ bool fault_vfs_struck(struct fault_vfs *v)
     return struck;
 }
 
+unsigned fault_vfs_retried_syncs(struct fault_vfs *v)
+{
+    return v->n_retried;
+}
+
+void fault_vfs_process_ended(struct fault_vfs *v)
+{
+    COX_ASSERT(v->n_open == 0);
+    memset(v->sync_failed, 0, sizeof(v->sync_failed));
+}
+
+struct luck {
+    struct cox_rng *rng;
+    uint32_t lost_ppm, torn_ppm;
+};
+
+static enum fault_fate by_luck(void *user, const struct fault_disk *d, size_t file, size_t op)
+{
+    struct luck *luck = user;
+
+    (void)d, (void)file, (void)op;
+    if (cox_rng_chance(luck->rng, luck->lost_ppm))
+        return FAULT_IS_LOST;
+    return cox_rng_chance(luck->rng, luck->torn_ppm) ? FAULT_IS_TORN : FAULT_ARRIVES;
+}
+
+/* One cut loses nearly everything, another nearly nothing, a third tears at random. */
 void fault_vfs_power_cycle(struct fault_vfs *v)
 {
     static const uint32_t lost_ppm[] = { 1000000, 900000, 500000, 100000, 0 };
-    uint32_t lost = lost_ppm[cox_rng_below(&v->rng, 5)];
-    uint32_t torn = cox_rng_chance(&v->rng, 500000) ? 300000 : 0;
+    struct luck luck = { &v->rng, lost_ppm[cox_rng_below(&v->rng, 5)], 0 };
 
-    COX_ASSERT(v->n_open == 0);
-    for (size_t i = 0; i < v->n_files; i++)
-        file_cut(&v->files[i], &v->rng, lost, torn);
+    luck.torn_ppm = cox_rng_chance(&v->rng, 500000) ? 300000 : 0;
+    fault_vfs_process_ended(v);
+    fault_disk_cut(&v->disk, &v->disk, by_luck, &luck, &v->rng);
     v->dark = false;
-    v->kind = FAULT_NONE;
+    v->plan.kind = FAULT_NONE;
     v->struck = false;
+}
+
+void fault_vfs_watch(struct fault_vfs *v, fault_watch_fn fn, void *user)
+{
+    v->watch = fn;
+    v->watch_user = user;
+}
+
+struct fault_disk *fault_vfs_disk(struct fault_vfs *v)
+{
+    COX_ASSERT(v->n_open == 0);
+    return &v->disk;
 }
 
 void fault_vfs_hold_syncs(struct fault_vfs *v, bool hold)

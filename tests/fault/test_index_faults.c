@@ -243,12 +243,13 @@ static struct world *live(uint64_t seed, bool mute)
     (void)snprintf(w->dir, sizeof(w->dir), "/tmp/cox-index-faults-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     for (int life = 0; life < 4; life++) {
-        fault_vfs_plan(w->vfs, FAULT_POWER_CUT, 1 + cox_rng_below(&w->rng, 300));
+        fault_vfs_plan(w->vfs,
+                       (struct fault_plan){ .kind = FAULT_POWER_CUT, .at = 1 + cox_rng_below(&w->rng, 300) });
         if (start(w) && compare(w))
             drive(w);
         stop(w);
         fault_vfs_power_cycle(w->vfs);
-        fault_vfs_plan(w->vfs, FAULT_NONE, 0);
+        fault_vfs_plan(w->vfs, (struct fault_plan){ 0 });
     }
     assert_true(start(w));
     assert_true(compare(w));

@@ -30,7 +30,7 @@ static void live(struct harness *h, enum fault_kind kind)
         /* Early faults fall into opening, late ones into checkpoints and truncations. */
         uint64_t at = 1 + cox_rng_below(&h->rng, cox_rng_chance(&h->rng, 300000) ? 40 : 600);
 
-        fault_vfs_plan(h->disk, kind, at);
+        fault_vfs_plan(h->disk, (struct fault_plan){ .kind = kind, .at = at });
         if (harness_start(h))
             harness_drive(h, 120);
         harness_stop(h);
@@ -38,7 +38,7 @@ static void live(struct harness *h, enum fault_kind kind)
         if (kind == FAULT_POWER_CUT || cox_rng_chance(&h->rng, 500000))
             fault_vfs_power_cycle(h->disk);
         else
-            fault_vfs_plan(h->disk, FAULT_NONE, 0);
+            fault_vfs_plan(h->disk, (struct fault_plan){ 0 });
     }
     (void)harness_start(h);
     harness_stop(h);

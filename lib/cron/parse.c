@@ -46,12 +46,22 @@ static bool is_word(struct cox_slice s, const char *word)
     return true;
 }
 
+/* Not cut inside a character: strict readers refuse a message that is not UTF-8. */
+static int shown_len(struct cox_slice s)
+{
+    if (s.len <= SHOWN_MAX)
+        return (int)s.len;
+    int len = SHOWN_MAX;
+    while (len > 0 && (s.data[len] & 0xc0) == 0x80)
+        len--;
+    return len;
+}
+
 static enum cox_err wrong(struct cox_buf *error, const char *where, struct cox_slice found,
                           const char *expected)
 {
-    size_t len = found.len < SHOWN_MAX ? found.len : SHOWN_MAX;
-    cox_buf_printf(error, "%s: found \"%.*s%s\", expected %s", where, (int)len, (const char *)found.data,
-                   len < found.len ? "..." : "", expected);
+    cox_buf_printf(error, "%s: found \"%.*s%s\", expected %s", where, shown_len(found),
+                   (const char *)found.data, SHOWN_MAX < found.len ? "..." : "", expected);
     return COX_ERR_INVALID;
 }
 
@@ -99,9 +109,8 @@ static enum cox_err parse_item(const struct field *f, struct cox_slice item, uin
     struct cox_slice range = cut(&step, '/', &has_step);
     int32_t every = 1, low = f->min, high = f->max == 7 ? 6 : f->max;
     if (has_step && (!number(step, f->max, &every) || every == 0)) {
-        cox_buf_printf(error, "%s: step \"%.*s\", expected a number from 1 to %d", f->name,
-                       (int)(step.len < SHOWN_MAX ? step.len : SHOWN_MAX), (const char *)step.data,
-                       (int)f->max);
+        cox_buf_printf(error, "%s: step \"%.*s\", expected a number from 1 to %d", f->name, shown_len(step),
+                       (const char *)step.data, (int)f->max);
         return COX_ERR_INVALID;
     }
     if (cox_slice_is(range, "*")) {

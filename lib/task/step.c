@@ -221,7 +221,7 @@ static void compile_inner(struct compiler *c, const struct place *at, uint32_t i
 
     if (c->plan[index].n_inner == 0)
         return;
-    if (image->map != COX_IMAGE_NONE && !cox_step_kind_is_leaf(s->kind)) {
+    if (image->map != COX_IMAGE_NONE && s->kind != COX_KIND_NONE && !cox_step_kind_is_leaf(s->kind)) {
         runs = index + 1;
         put_inner(c, runs, image, s->kind, compile_call(c, at, &s->call, s->f, s->kind, runs + 1, 0));
     }

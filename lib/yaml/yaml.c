@@ -15,6 +15,9 @@
 
 #define TAG "tag:yaml.org,2002:"
 
+/* Of all paths with a line. A long key would otherwise be kept once for each of the values below it. */
+#define LINES_LEN_MAX ((size_t)8 * COX_DOCUMENT_LEN_MAX)
+
 /* A mapping or sequence that is open. */
 struct frame {
     bool mapping;
@@ -36,6 +39,7 @@ struct reader {
     struct frame stack[COX_JSON_DEPTH_MAX];
     size_t depth;
     struct cox_buf path;
+    size_t lines_len;       /* of the paths in y->lines */
     struct cox_mapb names;  /* anchor name -> index + 1 into anchors */
     struct cox_buf anchors; /* struct anchor[] */
     size_t n_documents;
@@ -221,8 +225,12 @@ static struct anchor *anchor_at(struct reader *r, size_t index)
     return (struct anchor *)(void *)r->anchors.data + index;
 }
 
+/* What is beyond the bound has the line of what is around it. */
 static void note_line(struct reader *r, const yaml_mark_t *at)
 {
+    if (r->lines_len + r->path.len > LINES_LEN_MAX)
+        return;
+    r->lines_len += r->path.len;
     cox_mapb_set(&r->y->lines, cox_buf_slice(&r->path), (void *)(uintptr_t)(at->line + 1));
 }
 

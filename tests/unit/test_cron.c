@@ -66,6 +66,9 @@ static void errors(void **state)
         { "99999999999999999999 * * * *", "minute: found \"99999999999999999999\", expected 0-59" },
         { "1111111111111111111111111111111111111111111111111 * * * *",
           "minute: found \"1111111111111111111111111111111111111111...\", expected 0-59" },
+        /* never cut inside a character */
+        { "111111111111111111111111111111111111111\u00e41 * * * *",
+          "minute: found \"111111111111111111111111111111111111111...\", expected 0-59" },
     };
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
         struct cox_cron cron, before;

@@ -161,6 +161,37 @@ static void test_paths_have_lines(void **state)
     cox_yaml_fini(&y);
 }
 
+/* A path a value, each as long as the key above them: of 4 MiB these would be terabytes. */
+static void test_a_long_key_over_many_values_is_not_kept_for_each(void **state)
+{
+    (void)state;
+    struct cox_yaml y = { 0 };
+    struct cox_buf b = { 0 }, path = { 0 };
+    struct cox_slice key;
+    size_t it = 0, len = 0;
+    void *line;
+
+    for (int i = 0; i < 1 << 20; i++)
+        cox_put_u8(&path, 'k');
+    cox_buf_append_str(&b, "? ");
+    cox_buf_append_slice(&b, cox_buf_slice(&path));
+    cox_buf_append_str(&b, "\n:\n");
+    for (int i = 0; i < 1000; i++)
+        cox_buf_append_str(&b, " - 1\n");
+    assert_int_equal(cox_yaml_parse(&y, cox_buf_slice(&b)), COX_OK);
+    while (cox_mapb_next(&y.lines, &it, &key, &line))
+        len += key.len;
+    assert_true(len < 64 << 20);
+    cox_buf_append_str(&path, "[1]");
+    assert_int_equal(cox_yaml_line(&y, cox_buf_cstr(&path)), 4);
+    path.len -= 3;
+    cox_buf_append_str(&path, "[999]");
+    assert_int_equal(cox_yaml_line(&y, cox_buf_cstr(&path)), 1); /* the nearest that is kept */
+    cox_yaml_fini(&y);
+    cox_buf_fini(&b);
+    cox_buf_fini(&path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +203,7 @@ int main(void)
         cmocka_unit_test(test_bad_characters_have_their_place),
         cmocka_unit_test(test_bombs_are_refused),
         cmocka_unit_test(test_paths_have_lines),
+        cmocka_unit_test(test_a_long_key_over_many_values_is_not_kept_for_each),
     };
 
     return cmocka_run_group_tests_name("cox_yaml", tests, NULL, NULL);

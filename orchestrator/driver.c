@@ -495,13 +495,14 @@ static uint64_t release(struct cox_driver *d)
     d->state_full = false;
     while (!cox_list_empty(&d->turns)) {
         struct turn *t = COX_CONTAINER_OF(d->turns.next, struct turn, node);
-        const struct cox_action *a = t->fx.actions + t->next_action;
-        const struct cox_action *end = t->fx.actions + t->fx.n_actions;
+        const struct cox_action *a = NULL;
 
-        while (a < end && (a->after_seq <= durable || COX_PLANTED("ack-before-commit")) && action_do(d, a))
-            a++;
-        t->next_action = (size_t)(a - t->fx.actions);
-        if (a < end) {
+        for (; t->next_action < t->fx.n_actions; t->next_action++) {
+            a = &t->fx.actions[t->next_action];
+            if ((a->after_seq > durable && !COX_PLANTED("ack-before-commit")) || !action_do(d, a))
+                break;
+        }
+        if (t->next_action < t->fx.n_actions) {
             d->state_full = a->after_seq <= durable;
             done = d->state_full ? a->after_seq - 1 : durable;
             break;

@@ -54,6 +54,7 @@
 /* wire */
 #define COX_MESSAGE_LEN_MAX (16u << 20) /* one gRPC message */
 #define COX_OUTBOX_LEN_MAX (32u << 20)  /* bytes queued to one peer before it is cut off */
+#define COX_HELD_LEN_MAX (256u << 20)   /* bytes queued to all peers before large answers are refused */
 #define COX_BATCH_TASKS_MAX 1000u       /* SubmitTasks, BatchGetTasks */
 #define COX_WORKER_ID_LEN_MAX 128u
 #define COX_WORKER_SLOTS_MAX 65536u

@@ -35,7 +35,7 @@ void rpc_call_destroy(struct cox_rpc_call *call)
         grpc_slice_unref(call->details.value);
     if (call->call)
         grpc_call_unref(call->call);
-    gpr_free(call->peer);
+    cox_free(call->peer);
     cox_rpc_error_free(call->cut);
     cox_free(call);
 }
@@ -87,8 +87,12 @@ void rpc_call_batch_done(struct cox_rpc_call *call)
 
 /* ---- sending ---- */
 
-static void out_destroy(struct rpc_out *out)
+/* It has left the outbox's front or its list. */
+static void out_destroy(struct cox_rpc_call *call, struct rpc_out *out)
 {
+    call->outbox_len -= out->len;
+    if (call->server)
+        rpc_server_holds(call->server, -(ptrdiff_t)out->len);
     grpc_byte_buffer_destroy(out->bytes);
     cox_free(out);
 }
@@ -98,8 +102,7 @@ static void drop_outbox(struct cox_rpc_call *call)
     while (call->out_head) {
         struct rpc_out *out = call->out_head;
         call->out_head = out->next;
-        call->outbox_len -= out->len;
-        out_destroy(out);
+        out_destroy(call, out);
     }
     call->out_tail = NULL;
 }
@@ -168,10 +171,8 @@ void rpc_call_pump(struct cox_rpc_call *call)
     /* Only metadata can be refused: a token, say, with a byte that no header may hold. */
     call->sending = false;
     call->in_flight = NULL;
-    if (out) {
-        call->outbox_len -= out->len;
-        out_destroy(out);
-    }
+    if (out)
+        out_destroy(call, out);
     cox_rpc_cancel(call, &(struct cox_rpc_error){ .status = COX_RPC_INVALID_ARGUMENT,
                                                   .message = "metadata that no header may carry" });
 }
@@ -183,10 +184,8 @@ static void on_send(void *owner, bool ok)
 
     call->sending = false;
     call->in_flight = NULL;
-    if (out) {
-        call->outbox_len -= out->len;
-        out_destroy(out);
-    }
+    if (out)
+        out_destroy(call, out);
     if (!ok) {
         call->dead = true;
         drop_outbox(call);
@@ -225,6 +224,8 @@ enum cox_err rpc_call_queue(struct cox_rpc_call *call, const ProtobufCMessage *m
         call->out_head = out;
     call->out_tail = out;
     call->outbox_len += len;
+    if (call->server)
+        rpc_server_holds(call->server, (ptrdiff_t)len);
     return COX_OK;
 }
 
@@ -398,9 +399,12 @@ const char *cox_rpc_call_peer(struct cox_rpc_call *call)
 {
     if (call->local)
         return rpc_local_peer(call);
-    if (!call->peer)
-        call->peer = grpc_call_get_peer(call->call);
-    return call->peer ? call->peer : "";
+    if (!call->peer) {
+        char *name = grpc_call_get_peer(call->call);
+        call->peer = call->server ? rpc_server_peer(call->server, name) : cox_strdup(name ? name : "");
+        gpr_free(name);
+    }
+    return call->peer;
 }
 
 int64_t cox_rpc_call_deadline_ns(const struct cox_rpc_call *call)

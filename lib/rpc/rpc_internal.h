@@ -4,7 +4,8 @@
  *   call.c         a call of either side: outbox, reads, life
  *   message.c      protobuf-c to and from byte buffers
  *   error.c        statuses and google.rpc details
- *   server.c       listening, accepting, answering
+ *   listen.c       accepting connections, on a thread of its own
+ *   server.c       calls, answering
  *   client.c       channels, calls out
  *   local.c        calls of a server's methods by the same process
  *   descriptors.c  the contract as data: methods and symbols
@@ -201,6 +202,23 @@ void rpc_server_open(struct cox_rpc_call *call, struct cox_slice path);
 /* Gives a call its status, which leaves behind the queued messages. */
 void rpc_server_answer(struct cox_rpc_call *call, const struct cox_rpc_error *error);
 void rpc_server_call_gone(struct cox_rpc_server *server);
+/* So many bytes more are on their way to peers, in all outboxes but local ones. */
+void rpc_server_holds(struct cox_rpc_server *server, ptrdiff_t len);
+/* What the library calls a peer, as an address. The caller frees it. */
+char *rpc_server_peer(const struct cox_rpc_server *server, const char *library_name);
+
+/* ---- listen.c ---- */
+
+struct rpc_listener;
+/* Binds and listens; NULL when that is not possible. Who connects waits until it is started. */
+struct rpc_listener *rpc_listener_create(const char *address, int *ret_port);
+/* Connections go to `server` from here on. */
+void rpc_listener_start(struct rpc_listener *l, grpc_server *server);
+/* Closes the port; connections that the server has stay. Harmless before start, and again. */
+void rpc_listener_stop(struct rpc_listener *l);
+void rpc_listener_destroy(struct rpc_listener *l); /* NULL is allowed */
+/* Thread: any. The caller frees it. */
+char *rpc_listener_peer(struct rpc_listener *l, const char *library_name);
 
 /* ---- local.c ---- */
 

@@ -1,4 +1,4 @@
-/* Listening and answering. Calls of every method arrive through one generic request, armed ahead; the path is
+/* Calls and answers. Calls of every method arrive through one generic request, armed ahead; the path is
  * looked up in a table made of the services' descriptors when the server is created. */
 #include "rpc_internal.h"
 
@@ -31,6 +31,7 @@ struct slot {
 struct cox_rpc_server {
     struct cox_rpc_loop *loop;
     grpc_server *server;
+    struct rpc_listener *listener;
     int port;
     size_t outbox_len_max;
     size_t calls_max;
@@ -39,6 +40,7 @@ struct cox_rpc_server {
     struct rpc_reflection *reflection;
     struct cox_list calls;
     size_t n_calls;
+    size_t held_len;
     struct slot slots[ARMED];
     size_t n_armed;
     struct rpc_tag on_shutdown;
@@ -79,9 +81,26 @@ void cox_rpc_finish(struct cox_rpc_call *call)
     cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_OK });
 }
 
+void rpc_server_holds(struct cox_rpc_server *server, ptrdiff_t len)
+{
+    server->held_len += (size_t)len;
+}
+
+/* A large answer while peers have left too many of them lying: who takes theirs can ask again. */
+static bool is_too_much(const struct cox_rpc_call *call, const ProtobufCMessage *message)
+{
+    return !call->local && call->server->held_len > COX_HELD_LEN_MAX &&
+           protobuf_c_message_get_packed_size(message) > COX_INLINE_VALUE_LEN_MAX;
+}
+
 void cox_rpc_reply(struct cox_rpc_call *call, const ProtobufCMessage *message)
 {
-    if (rpc_call_queue(call, message) == COX_ERR_FULL)
+    if (is_too_much(call, message))
+        cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
+                                                    .message = "too many large answers wait to be taken",
+                                                    .reason = "TOO_MUCH_HELD",
+                                                    .retry_delay_ms = CALLS_RETRY_MS });
+    else if (rpc_call_queue(call, message) == COX_ERR_FULL)
         cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
                                                     .message = "the answer is too long for one message",
                                                     .reason = "MESSAGE_TOO_LARGE" });
@@ -296,8 +315,6 @@ static grpc_server *create_grpc_server(const struct cox_rpc_server_config *confi
 {
     size_t len_max = config->message_len_max > 0 ? config->message_len_max : COX_MESSAGE_LEN_MAX;
     grpc_arg args[] = {
-        /* Two servers on one port is a mistake, not load balancing. */
-        INT_ARG(GRPC_ARG_ALLOW_REUSEPORT, 0),
         /* Windows that grow by probing cost 4 MB for each stream that is not read; fixed ones 0.3 MB. */
         INT_ARG(GRPC_ARG_HTTP2_BDP_PROBE, 0),
         INT_ARG(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 262144),
@@ -326,6 +343,7 @@ static void free_server(struct cox_rpc_server *server)
     rpc_reflection_destroy(server->reflection);
     if (server->server)
         grpc_server_destroy(server->server);
+    rpc_listener_destroy(server->listener);
     cox_free(server);
 }
 
@@ -335,15 +353,6 @@ static void on_shutdown(void *owner, bool ok)
 
     (void)ok;
     server->shut = true;
-}
-
-static int bind_port(grpc_server *server, const char *address)
-{
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
-    int port = grpc_server_add_http2_port(server, address, credentials);
-
-    grpc_server_credentials_release(credentials);
-    return port;
 }
 
 enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_rpc_server_config *config,
@@ -358,18 +367,16 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     server->on_shutdown = (struct rpc_tag){ on_shutdown, server };
     cox_list_init(&server->calls);
     err = add_services(server, config);
+    if (err == COX_OK && !(server->listener = rpc_listener_create(config->address, &server->port)))
+        err = COX_ERR_UNAVAILABLE;
     if (err != COX_OK) {
         free_server(server);
         return err;
     }
     server->server = create_grpc_server(config);
     grpc_server_register_completion_queue(server->server, loop->cq, NULL);
-    server->port = bind_port(server->server, config->address);
     grpc_server_start(server->server);
-    if (server->port == 0) {
-        cox_rpc_server_destroy(server);
-        return COX_ERR_UNAVAILABLE;
-    }
+    rpc_listener_start(server->listener, server->server);
     for (size_t i = 0; i < ARMED; i++) {
         server->slots[i].server = server;
         server->slots[i].tag = (struct rpc_tag){ on_new_call, &server->slots[i] };
@@ -377,6 +384,11 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     }
     *ret_server = server;
     return COX_OK;
+}
+
+char *rpc_server_peer(const struct cox_rpc_server *server, const char *library_name)
+{
+    return rpc_listener_peer(server->listener, library_name ? library_name : "");
 }
 
 int cox_rpc_server_port(const struct cox_rpc_server *server)
@@ -428,6 +440,7 @@ void cox_rpc_server_drain(struct cox_rpc_server *server)
     if (server->draining)
         return;
     server->draining = true;
+    rpc_listener_stop(server->listener);
     grpc_server_shutdown_and_notify(server->server, server->loop->cq, &server->on_shutdown);
 }
 

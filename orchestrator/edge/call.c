@@ -24,6 +24,7 @@ struct call {
 
     struct cox_rpc_call *rpc; /* engine's thread */
     bool closed;
+    bool refused; /* its answer was too much: it is told so, in its place */
 };
 
 enum item_kind {
@@ -59,6 +60,8 @@ static struct item *item_create(struct call *c, enum item_kind kind, struct cox_
 
 static void item_destroy(struct item *item)
 {
+    if (item->kind == ITEM_MESSAGE)
+        atomic_fetch_sub(&item->call->edge->held_len, item->len);
     cox_rpc_error_free(item->error);
     cox_free(item);
 }
@@ -79,6 +82,11 @@ static void call_destroy(struct call *c)
     cox_free(c->peer);
     cox_free(c);
 }
+
+const struct cox_rpc_error call_too_much = { .status = COX_RPC_RESOURCE_EXHAUSTED,
+                                             .message = "too many large requests and answers at once",
+                                             .reason = "TOO_MUCH_HELD",
+                                             .retry_delay_ms = 1000 };
 
 /* ---- the edge's thread ---- */
 
@@ -189,9 +197,25 @@ static void report_closed(struct call *c, const struct cox_rpc_error *status)
     lane_push(&c->edge->to_edge, &item->node);
 }
 
+static void report_message(struct call *c, struct cox_slice packed)
+{
+    atomic_fetch_add(&c->edge->held_len, packed.len);
+    report(c, ITEM_MESSAGE, packed);
+}
+
+/* A stream's reader bounds what is under way to it. Whole answers are bounded together: readers of large ones
+ * may be many, and slow. */
 static void on_message(void *user, struct cox_slice packed)
 {
-    report(user, ITEM_MESSAGE, packed);
+    struct call *c = user;
+
+    if (packed.len <= COX_HTTP_OUTBOX_LEN_MAX ||
+        atomic_load(&c->edge->held_len) + packed.len <= COX_HTTP_HELD_LEN_MAX) {
+        report_message(c, packed);
+        return;
+    }
+    c->refused = true;
+    cox_rpc_local_cancel(c->rpc);
 }
 
 static void on_read(void *user, size_t len)
@@ -205,7 +229,9 @@ static void on_read(void *user, size_t len)
 
 static void on_closed(void *user, const struct cox_rpc_error *status)
 {
-    report_closed(user, status);
+    struct call *c = user;
+
+    report_closed(c, c->refused ? &call_too_much : status);
 }
 
 static void run_ask(struct call *c)
@@ -215,7 +241,7 @@ static void run_ask(struct call *c)
 
     c->ask(c->edge, &out, &ok);
     if (ok)
-        report(c, ITEM_MESSAGE, cox_buf_slice(&out));
+        report_message(c, cox_buf_slice(&out));
     report_closed(c, &(struct cox_rpc_error){ .status = ok ? COX_RPC_OK : COX_RPC_UNAVAILABLE,
                                               .message = ok ? NULL : cox_buf_cstr(&out),
                                               .reason = ok ? NULL : "NOT_READY" });

@@ -37,12 +37,12 @@ void conn_timer(struct conn *c, int64_t delay_ms)
 static void hold(struct conn *c, size_t len)
 {
     c->held_len += len;
-    c->edge->held_len += len;
+    atomic_fetch_add(&c->edge->held_len, len);
 }
 
 static void release(struct conn *c)
 {
-    c->edge->held_len -= c->held_len;
+    atomic_fetch_sub(&c->edge->held_len, c->held_len);
     c->held_len = 0;
 }
 
@@ -246,7 +246,7 @@ static bool read_body(struct conn *c)
     }
     conn_timer(c, BODY_MS);
     take_piece(c, before);
-    if (!c->streaming_body && !c->body_over && c->edge->held_len > COX_HTTP_HELD_LEN_MAX) {
+    if (!c->streaming_body && !c->body_over && atomic_load(&c->edge->held_len) > COX_HTTP_HELD_LEN_MAX) {
         cox_buf_fini(&c->body);
         exchange_refuse_held(c);
         return true;
@@ -413,17 +413,30 @@ static void name_peer(struct conn *c, const struct sockaddr *peer)
     snprintf(c->peer, sizeof(c->peer), "http:%s:%s", host, port);
 }
 
-/* At the bound the one that has been idle longest gives way, or nobody is let in until one has left. */
-static void make_room(struct cox_edge *e)
+/* It is the peer's turn, and has been for a while: to go on with its request, or to take its answer. */
+static bool dawdles(const struct conn *c)
+{
+    return c->phase == CONN_BODY || c->phase == CONN_LEAVING;
+}
+
+static bool end_first(struct cox_edge *e, bool (*which)(const struct conn *c))
 {
     COX_LIST_FOR_EACH (it, &e->conns) {
         struct conn *c = COX_CONTAINER_OF(it, struct conn, node);
-        if (conn_idle(c) && it->next != &e->conns) {
+        if (which(c) && it->next != &e->conns) {
             conn_destroy(c);
-            return;
+            return true;
         }
     }
-    evconnlistener_disable(e->listener);
+    return false;
+}
+
+/* At the bound the one that has been idle longest gives way, else the oldest whose peer we wait for. Else
+ * nobody is let in until one has left. */
+static void make_room(struct cox_edge *e)
+{
+    if (!end_first(e, conn_idle) && !end_first(e, dawdles))
+        evconnlistener_disable(e->listener);
 }
 
 void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)

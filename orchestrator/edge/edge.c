@@ -221,6 +221,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     cox_list_init(&e->calls);
     atomic_init(&e->state, EDGE_STARTING);
     atomic_init(&e->stop, false);
+    atomic_init(&e->held_len, 0);
     e->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     COX_ASSERT(e->wake_fd >= 0);
     lane_init(&e->to_engine, wake_engine_of, wake_edge_of, e);

@@ -95,16 +95,16 @@ static bool is_json(struct cox_slice type)
 
 void exchange_refuse_held(struct conn *c)
 {
-    answer_error(c, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,
-                                             .message = "too many large requests and answers at once",
-                                             .reason = "TOO_MUCH_HELD",
-                                             .retry_delay_ms = DRAIN_RETRY_MS });
+    answer_error(c, &call_too_much);
 }
 
-/* Bodies that are coming and answers that their readers have not taken. */
+/* Bodies that are coming and answers that their readers have not taken. What is small is let in: those who
+ * leave their answers lying are not to shut the door for others. */
 static bool refuse_by_held(struct conn *c, const struct route *r)
 {
-    if (!r->service || c->edge->held_len <= COX_HTTP_HELD_LEN_MAX)
+    bool small = !c->head.chunked && c->head.body_len <= COX_HTTP_OUTBOX_LEN_MAX;
+
+    if (!r->service || small || atomic_load(&c->edge->held_len) <= COX_HTTP_HELD_LEN_MAX)
         return false;
     exchange_refuse_held(c);
     return true;

@@ -33,13 +33,14 @@ struct cox_edge {
     struct event *accept_again; /* after an error: it would come again at once */
     struct cox_list conns;
     size_t n_conns;
-    size_t held_len; /* bytes of bodies that are being read */
     struct cox_list calls;
     struct cox_buf openapi; /* made when first asked for */
     char *server;           /* the Server header */
 
     /* Between the threads. */
     int wake_fd; /* eventfd: the edge's thread is to look */
+    atomic_size_t
+        held_len; /* bytes of bodies that are being read, and of answers from the service to the socket */
     struct lane to_engine;
     struct lane to_edge;
 
@@ -57,6 +58,7 @@ struct call_events {
     void (*on_closed)(void *user, const struct cox_rpc_error *status);
 };
 struct call;
+extern const struct cox_rpc_error call_too_much;
 typedef void call_ask(struct cox_edge *e, struct cox_buf *out, bool *ret_ok);
 
 struct call *call_start(struct cox_edge *e, const char *path, const struct cox_rpc_metadata *metadata,

@@ -1,0 +1,388 @@
+/* Accepting connections, on a thread of its own.
+ *
+ * The library's listener is not used: the first accept() that fails for want of a descriptor ends it for
+ * good, silently, so anybody who opened connections enough once would shut the door for all (1.51; later ones
+ * wait and try again). It also keeps who connects and says nothing for two minutes.
+ *
+ * Here a connection is handed to the library once its client has said the 24 bytes that HTTP/2 begins with.
+ * Until then it waits among a bounded number, of which the oldest gives way, and for 10 s at most. When
+ * descriptors become scarce the newest is refused, so that files can still be opened: its client tries again.
+ */
+#include "rpc_internal.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/log.h"
+#include "cox/base/units.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <grpc/grpc_posix.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define LISTENERS_MAX 8
+#define WAITING_MAX 1024u
+#define PREFACE_LEN 24
+#define PREFACE_NS (10000 * INT64_C(1000000))
+#define PAUSE_NS                                                                                             \
+    (100 * INT64_C(1000000))               /* after an accept() that failed: others will free what it lacks  \
+                                            */
+#define WARN_NS (10000 * INT64_C(1000000)) /* between two lines of the log about that */
+#define USER_TIMEOUT_MS 10000              /* unacknowledged for so long: the connection is gone */
+#define FDS_MAX (1u << 20)
+#define FDS_KEPT 2048u /* for files and the HTTP side; of a small limit, half */
+#define EVENTS_MAX 64
+
+struct waiting {
+    struct cox_list node; /* oldest first */
+    int fd;
+    int64_t until_ns;
+};
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
+struct rpc_listener {
+    grpc_server *server;
+    grpc_server_credentials *credentials;
+    int epoll_fd, stop_fd;
+    int fds[LISTENERS_MAX];
+    size_t n_fds;
+    struct cox_list waiting;
+    size_t n_waiting;
+    int64_t paused_until_ns; /* 0: accepting */
+    int64_t warned_ns;
+    int fd_end; /* no connection has this number or a higher one */
+    pthread_t thread;
+    pthread_mutex_t mutex; /* of peers: by descriptor, the last that had it */
+    union address *peers;
+};
+
+/* ---- listening ---- */
+
+static void set_option(int fd, int level, int name, int value)
+{
+    (void)setsockopt(fd, level, name, &value, sizeof(value)); /* all that we ask for are refinements */
+}
+
+static int listen_on(const struct addrinfo *info, int port)
+{
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    union address address;
+
+    memcpy(&address, info->ai_addr, info->ai_addrlen < sizeof(address) ? info->ai_addrlen : sizeof(address));
+    if (info->ai_family == AF_INET6)
+        address.in6.sin6_port = htons((uint16_t)port);
+    else
+        address.in.sin_port = htons((uint16_t)port);
+    if (fd < 0)
+        return -1;
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (bind(fd, &address.any, info->ai_addrlen) || listen(fd, SOMAXCONN)) {
+        close(fd);
+        return -1;
+    }
+    /* Inherited by what is accepted. */
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
+    return fd;
+}
+
+static int port_of(int fd)
+{
+    union address bound;
+    socklen_t len = sizeof(bound);
+
+    if (getsockname(fd, &bound.any, &len))
+        return 0;
+    return ntohs(bound.any.sa_family == AF_INET6 ? bound.in6.sin6_port : bound.in.sin_port);
+}
+
+/* All that a name stands for, on one port. Returns it, or 0. */
+static int listen_all(struct rpc_listener *l, const char *address)
+{
+    const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+    const char *colon = strrchr(address, ':');
+    struct addrinfo *found = NULL;
+
+    if (!colon || colon == address)
+        return 0;
+    bool six = address[0] == '[' && colon[-1] == ']';
+    char *name = cox_strndup(address + six, (size_t)(colon - address) - (six ? 2 : 0));
+    int port = 0;
+    bool bad = getaddrinfo(name, colon + 1, &hints, &found) != 0;
+
+    for (const struct addrinfo *it = found; it && !bad && l->n_fds < LISTENERS_MAX; it = it->ai_next) {
+        int wanted = ntohs(it->ai_family == AF_INET6 ? ((union address *)(void *)it->ai_addr)->in6.sin6_port
+                                                     : ((union address *)(void *)it->ai_addr)->in.sin_port);
+        int fd = listen_on(it, port ? port : wanted);
+        bad = fd < 0;
+        if (!bad)
+            port = port_of(l->fds[l->n_fds++] = fd);
+    }
+    cox_free(name);
+    if (found)
+        freeaddrinfo(found);
+    return bad ? 0 : port;
+}
+
+/* ---- waiting for the first words ---- */
+
+static void watch(struct rpc_listener *l, int op, int fd, void *what)
+{
+    struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
+
+    COX_ASSERT(epoll_ctl(l->epoll_fd, op, fd, &event) == 0);
+}
+
+/* Its descriptor goes elsewhere, or is closed. */
+static void leave(struct rpc_listener *l, struct waiting *w, bool shut)
+{
+    cox_list_remove(&w->node);
+    l->n_waiting--;
+    if (shut)
+        close(w->fd);
+    cox_free(w);
+}
+
+static void on_words(struct rpc_listener *l, struct waiting *w)
+{
+    char preface[PREFACE_LEN];
+    int fd = w->fd;
+    bool speaks = recv(fd, preface, sizeof(preface), MSG_PEEK) == (ssize_t)sizeof(preface);
+
+    if (speaks)
+        watch(l, EPOLL_CTL_DEL, fd, NULL);
+    leave(l, w, !speaks); /* it has left, or hung up half way */
+    if (!speaks)
+        return;
+    set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+    grpc_server_add_channel_from_fd(l->server, fd, l->credentials);
+}
+
+static void expire(struct rpc_listener *l, int64_t now_ns)
+{
+    while (!cox_list_empty(&l->waiting)) {
+        struct waiting *w = COX_CONTAINER_OF(l->waiting.next, struct waiting, node);
+        if (w->until_ns > now_ns)
+            return;
+        leave(l, w, true);
+    }
+}
+
+/* ---- accepting ---- */
+
+static void pause_accepting(struct rpc_listener *l, bool pause)
+{
+    for (size_t i = 0; i < l->n_fds; i++)
+        watch(l, pause ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, l->fds[i], &l->fds[i]);
+    l->paused_until_ns = pause ? cox_clock_mono_ns() + PAUSE_NS : 0;
+}
+
+static void warn_scarce(struct rpc_listener *l, const char *why)
+{
+    int64_t now_ns = cox_clock_mono_ns();
+
+    if (l->warned_ns && now_ns - l->warned_ns < WARN_NS)
+        return;
+    l->warned_ns = now_ns;
+    cox_log(COX_LOG_WARN, "refusing gRPC connections", "why", why, "waiting", COX_LOG_NUM(l->n_waiting),
+            NULL);
+}
+
+static void admit(struct rpc_listener *l, int fd, const union address *peer)
+{
+    struct waiting *w = COX_NEW(struct waiting);
+
+    pthread_mutex_lock(&l->mutex);
+    l->peers[fd] = *peer;
+    pthread_mutex_unlock(&l->mutex);
+    *w = (struct waiting){ .fd = fd, .until_ns = cox_clock_mono_ns() + PREFACE_NS };
+    set_option(fd, SOL_SOCKET, SO_RCVLOWAT, PREFACE_LEN);
+    cox_list_push_back(&l->waiting, &w->node);
+    l->n_waiting++;
+    watch(l, EPOLL_CTL_ADD, fd, w);
+    if (l->n_waiting > WAITING_MAX)
+        leave(l, COX_CONTAINER_OF(l->waiting.next, struct waiting, node), true);
+}
+
+/* False when there is nobody else. */
+static bool accept_one(struct rpc_listener *l, int listener)
+{
+    union address peer = { .any.sa_family = AF_UNSPEC };
+    socklen_t len = sizeof(peer);
+    int fd = accept4(listener, &peer.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd >= 0 && fd < l->fd_end) {
+        admit(l, fd, &peer);
+        return true;
+    }
+    if (fd >= 0) {
+        close(fd);
+        warn_scarce(l, "descriptors are scarce");
+        if (!cox_list_empty(&l->waiting)) /* the next one may have the number of who waits longest */
+            leave(l, COX_CONTAINER_OF(l->waiting.next, struct waiting, node), true);
+        return true;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return false;
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        warn_scarce(l, strerror(errno));
+        pause_accepting(l, true);
+        return false;
+    }
+    return true; /* that one is gone */
+}
+
+static int wait_ms(const struct rpc_listener *l, int64_t now_ns)
+{
+    int64_t until_ns = INT64_MAX;
+
+    if (!cox_list_empty(&l->waiting))
+        until_ns = COX_CONTAINER_OF(l->waiting.next, struct waiting, node)->until_ns;
+    if (l->paused_until_ns && l->paused_until_ns < until_ns)
+        until_ns = l->paused_until_ns;
+    if (until_ns == INT64_MAX)
+        return -1;
+    return until_ns <= now_ns ? 0 : (int)((until_ns - now_ns) / 1000000) + 1;
+}
+
+static int *listener_of(struct rpc_listener *l, void *what)
+{
+    for (size_t i = 0; i < l->n_fds; i++)
+        if (what == &l->fds[i])
+            return &l->fds[i];
+    return NULL;
+}
+
+static void *run(void *arg)
+{
+    struct rpc_listener *l = arg;
+
+    for (;;) {
+        struct epoll_event events[EVENTS_MAX];
+        int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms(l, cox_clock_mono_ns()));
+
+        /* Who waits is looked at before anybody is let in or given up: an event names nobody who has left. */
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.ptr == &l->stop_fd)
+                return NULL;
+            if (!listener_of(l, events[i].data.ptr))
+                on_words(l, events[i].data.ptr);
+        }
+        for (int i = 0; i < n; i++) {
+            const int *fd = listener_of(l, events[i].data.ptr);
+            for (int k = 0; fd && k < EVENTS_MAX && !l->paused_until_ns && accept_one(l, *fd); k++) {
+            }
+        }
+        expire(l, cox_clock_mono_ns());
+        if (l->paused_until_ns && cox_clock_mono_ns() >= l->paused_until_ns)
+            pause_accepting(l, false);
+    }
+}
+
+/* ---- life ---- */
+
+static int fd_end(void)
+{
+    struct rlimit limit;
+    rlim_t n = FDS_MAX;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < n)
+        n = limit.rlim_cur;
+    return (int)(n > 2 * FDS_KEPT ? n - FDS_KEPT : n / 2);
+}
+
+struct rpc_listener *rpc_listener_create(const char *address, int *ret_port)
+{
+    struct rpc_listener *l = COX_NEW(struct rpc_listener);
+
+    cox_list_init(&l->waiting);
+    l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    COX_ASSERT(l->epoll_fd >= 0 && l->stop_fd >= 0);
+    pthread_mutex_init(&l->mutex, NULL);
+    l->fd_end = fd_end();
+    l->peers = cox_calloc((size_t)l->fd_end, sizeof(*l->peers));
+    *ret_port = listen_all(l, address);
+    if (*ret_port != 0)
+        return l;
+    rpc_listener_destroy(l);
+    return NULL;
+}
+
+void rpc_listener_start(struct rpc_listener *l, grpc_server *server)
+{
+    sigset_t all, before;
+
+    l->server = server;
+    l->credentials = grpc_insecure_server_credentials_create();
+    watch(l, EPOLL_CTL_ADD, l->stop_fd, &l->stop_fd);
+    pause_accepting(l, false);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    COX_ASSERT(pthread_create(&l->thread, NULL, run, l) == 0);
+    (void)pthread_setname_np(l->thread, "cox-accept"); /* shown by ps and perf */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void rpc_listener_stop(struct rpc_listener *l)
+{
+    const uint64_t one = 1;
+
+    if (!l->server)
+        return;
+    COX_ASSERT(write(l->stop_fd, &one, sizeof(one)) == (ssize_t)sizeof(one));
+    pthread_join(l->thread, NULL);
+    l->server = NULL;
+    expire(l, INT64_MAX);
+    for (size_t i = 0; i < l->n_fds; i++)
+        close(l->fds[i]);
+    l->n_fds = 0;
+}
+
+void rpc_listener_destroy(struct rpc_listener *l)
+{
+    if (!l)
+        return;
+    rpc_listener_stop(l);
+    for (size_t i = 0; i < l->n_fds; i++)
+        close(l->fds[i]);
+    if (l->credentials)
+        grpc_server_credentials_release(l->credentials);
+    close(l->epoll_fd);
+    close(l->stop_fd);
+    pthread_mutex_destroy(&l->mutex);
+    cox_free(l->peers);
+    cox_free(l);
+}
+
+char *rpc_listener_peer(struct rpc_listener *l, const char *library_name)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    union address peer;
+    int fd;
+
+    if (sscanf(library_name, "fd:%d", &fd) != 1 || fd < 0 || fd >= l->fd_end)
+        return cox_strdup(library_name);
+    pthread_mutex_lock(&l->mutex);
+    peer = l->peers[fd];
+    pthread_mutex_unlock(&l->mutex);
+    if (peer.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &peer.in6.sin6_addr, host, sizeof(host));
+        return cox_asprintf("ipv6:[%s]:%d", host, ntohs(peer.in6.sin6_port));
+    }
+    inet_ntop(AF_INET, &peer.in.sin_addr, host, sizeof(host));
+    return cox_asprintf("ipv4:%s:%d", host, ntohs(peer.in.sin_port));
+}

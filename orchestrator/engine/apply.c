@@ -458,6 +458,8 @@ static void apply_submitted(struct cox_engine *e, uint64_t seq, const struct rec
     t->status = COX_TASK_PENDING;
     t->created_wall_ms = r->wall_ms;
     task_init_header(t);
+    if (!task_pages_fit(t))
+        record_misfit(e);
     entity_touch(e, &t->entity, seq);
 }
 
@@ -506,6 +508,8 @@ static void apply_frame_opened(struct cox_engine *e, uint64_t seq, const struct 
     t->created_wall_ms = r->wall_ms;
     task_init_header(t);
     frame_attach(e, t);
+    if (!task_pages_fit(t))
+        record_misfit(e);
     entity_touch(e, &t->entity, seq);
 }
 

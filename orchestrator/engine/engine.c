@@ -471,14 +471,13 @@ enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_
     struct record r;
     uint32_t seen = 0;
     while (record_decode(&in, &r)) {
-        struct cox_image image;
-        if (r.type == RECORD_TASK_SUBMITTED && cox_image_open(&image, r.u.submitted.image) != COX_OK)
-            return COX_ERR_CORRUPT;
-        if (r.type == RECORD_SCHEDULE_APPLIED && !schedule_record_ok(&r))
+        if (!record_fits(e, first_seq + seen, &r))
             return COX_ERR_CORRUPT;
         e->seq = first_seq + seen++;
         wall_seen(e, r.wall_ms);
         apply(e, e->seq, &r);
+        if (e->misfit)
+            return COX_ERR_CORRUPT;
     }
     return in.bad || seen != n ? COX_ERR_CORRUPT : COX_OK;
 }

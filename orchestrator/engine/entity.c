@@ -160,7 +160,11 @@ static void words_decode(struct cox_task *t, struct cox_reader *r)
             signal_keep(t, name, &payload);
         t->last_signal = last;
     }
-    task_pin_templates(t, cox_get_bytes(r));
+    struct cox_slice pins = cox_get_bytes(r);
+    if (pins.len > 0 && (!t->own_image || pins.len != cox_image_n_refs(&t->image) * sizeof(uint64_t)))
+        r->bad = true;
+    else
+        task_pin_templates(t, pins);
     for (uint32_t n = cox_get_u32(r); n > 0 && !r->bad; n--) {
         uint32_t class_index = cox_get_u32(r);
         struct cox_slice version = cox_get_bytes(r);
@@ -185,7 +189,10 @@ static void frame_decode(struct cox_task *t, struct cox_reader *r)
     t->own_image = cox_get_u8(r) != 0;
     t->item = get_value(r);
     t->args = get_value(r);
-    if (t->n_steps == 0 || t->n_steps > COX_TASK_STEPS_MAX)
+    bool in_image =
+        t->image_bytes == NULL || (t->first < t->image.n_steps && t->n_steps <= t->image.n_steps - t->first);
+    if (t->n_steps == 0 || t->n_steps > COX_TASK_STEPS_MAX || !in_image ||
+        (t->own_image && (t->image_bytes == NULL || t->first != 0)))
         r->bad = true;
 }
 
@@ -375,7 +382,8 @@ static void step_decode(struct cox_reader *r, uint8_t version, struct step *s, b
     if (version >= 2)
         expansion_decode(r, s);
     uint32_t n = cox_get_u32(r);
-    if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > COX_ATTEMPTS_KEPT)
+    if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > COX_ATTEMPTS_KEPT ||
+        (s->x != NULL && s->x->continuing && n == 0))
         r->bad = true;
     if (r->bad || n == 0)
         return;
@@ -573,12 +581,14 @@ static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_sli
     return r.bad ? COX_ERR_CORRUPT : COX_OK;
 }
 
+#define WORKERS_MAX (1u << 26) /* ever named: they are looked up by number */
+
 static enum cox_err load_worker(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
     get_version(&r);
     struct cox_slice name = cox_get_bytes(&r);
-    if (r.bad || name.len == 0 || id == 0 || id > UINT32_MAX || worker_by_ref(e, (uint32_t)id) != NULL)
+    if (r.bad || name.len == 0 || id == 0 || id > WORKERS_MAX || worker_by_ref(e, (uint32_t)id) != NULL)
         return COX_ERR_CORRUPT;
     struct worker *w = worker_make(e, (uint32_t)id, name);
     w->entity.applied_seq = seq;
@@ -596,6 +606,8 @@ static enum cox_err load_task(struct cox_engine *e, uint64_t id, uint64_t seq, s
     if (err != COX_OK)
         return err;
     task_init_header(t);
+    if (!task_pages_fit(t) || t->parent_id >= id) /* a frame is younger than what it is in */
+        return COX_ERR_CORRUPT;
     frame_attach(e, t);
     wall_seen(e, t->created_wall_ms);
     wall_seen(e, t->finished_wall_ms);

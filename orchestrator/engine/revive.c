@@ -106,18 +106,22 @@ static struct cox_task *body_decode(struct cox_engine *e, uint64_t seq, cox_task
     if (t == NULL)
         t = task_create(e, id);
     if (fresh) {
-        enum cox_err err = header_decode(t, header);
-        COX_ASSERT(err == COX_OK); /* encoded by us; the record has a checksum */
+        if (header_decode(t, header) != COX_OK || !t->own_image) {
+            record_misfit(e);
+            return t;
+        }
         task_init_header(t);
+        if (!task_pages_fit(t))
+            record_misfit(e);
     }
     uint32_t n_pages = cox_get_u32(&in);
-    for (uint32_t no = 0; no < n_pages; no++) {
+    for (uint32_t no = 0; no < n_pages && !in.bad; no++) {
         struct cox_slice page = cox_get_bytes(&in);
         if (no >= t->n_pages || page_is_newer(e, t, no, seq))
             continue;
         struct page *p = page_create(t, no, page_n_steps(t, no));
-        enum cox_err err = page_decode(p, page);
-        COX_ASSERT(err == COX_OK);
+        if (page_decode(p, page) != COX_OK)
+            record_misfit(e);
         entity_touch(e, &p->entity, seq);
     }
     if (fresh) /* after its pages: see frame_thaw() */

@@ -134,9 +134,11 @@ static bool frame_thaw(struct cox_engine *e, uint64_t seq, struct cox_reader *in
         if (in->bad || header_decode(t, header) != COX_OK)
             return false;
         task_init_header(t);
+        if (!task_pages_fit(t) || t->parent_id >= id)
+            return false;
         frame_attach(e, t);
     }
-    for (uint32_t no = 0; no < n_pages; no++) {
+    for (uint32_t no = 0; no < n_pages && !in->bad; no++) {
         struct cox_slice bytes = cox_get_bytes(in);
         if (no >= t->n_pages || page_is_newer(e, t, no, seq) || bytes.len == 0)
             continue;
@@ -280,7 +282,8 @@ void apply_woken(struct cox_engine *e, uint64_t seq, const struct record *r)
     bool ok = cox_get_u8(&in) == TREE_VERSION;
     for (uint32_t n = cox_get_u32(&in); ok && n > 0; n--)
         ok = frame_thaw(e, seq, &in);
-    COX_ASSERT(ok); /* it was checked when it was loaded, and the record has a checksum */
+    if (!ok)
+        record_misfit(e);
 }
 
 /* ---- entities ---- */

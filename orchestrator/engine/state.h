@@ -506,6 +506,7 @@ struct cox_engine {
     size_t spec_len_held;
 
     struct cox_buf replayed_archives; /* u64 task, u64 root, u32 length, bytes: until recovered() */
+    bool misfit;                      /* replay: a record that could not be applied */
     struct cox_buf replayed_payloads; /* u64 root, hash, u32 length, bytes: until recovered() */
 
     struct cox_list dirty, saving, tombstones, tombstones_saving;
@@ -648,6 +649,7 @@ void task_archived(struct cox_engine *e, struct cox_task *t);
 void keys_expire(struct cox_engine *e);
 
 /* ---- step.c ---- */
+bool step_may_move(enum cox_step_status from, enum cox_step_status to);
 void step_move(struct cox_task *t, struct step *s, enum cox_step_status to);
 void step_settle(struct cox_engine *e, struct cox_task *t, uint32_t step); /* it became final */
 void settle_all(struct cox_engine *e);
@@ -767,6 +769,11 @@ void fleet_gap(struct cox_engine *e, int64_t gap_ns); /* the caller was stopped 
 /* We were stopped a moment ago, and it may not have found the time to say that it lives, or what it has done.
  */
 bool worker_unheard(const struct cox_engine *e, const struct worker *w);
+
+/* ---- fits.c: replay ---- */
+bool record_fits(struct cox_engine *e, uint64_t seq, const struct record *r);
+void record_misfit(struct cox_engine *e); /* found while it was applied */
+bool task_pages_fit(const struct cox_task *t);
 
 /* ---- engine.c ---- */
 void engine_handle(struct cox_engine *e, const struct cox_input *in);

@@ -28,9 +28,14 @@ static const uint32_t step_may_move_to[COX_STEP_STATUS_NR] = {
     [COX_STEP_WAITING] = MAY(READY) | MAY(SUCCEEDED) | MAY(FAILED) | MAY(CANCELLED),
 };
 
+bool step_may_move(enum cox_step_status from, enum cox_step_status to)
+{
+    return step_may_move_to[from] & (1u << to);
+}
+
 void step_move(struct cox_task *t, struct step *s, enum cox_step_status to)
 {
-    COX_ASSERT(step_may_move_to[s->status] & (1u << to));
+    COX_ASSERT(step_may_move((enum cox_step_status)s->status, to));
     t->n_by_status[s->status]--;
     t->n_by_status[to]++;
     s->status = (uint8_t)to;

@@ -74,15 +74,23 @@ void task_init_header(struct cox_task *t)
     pages_reserve(t);
 }
 
+static bool range_fits(const struct cox_task *t, const struct cox_task *parent)
+{
+    return parent->image.bytes.len > 0 && t->first < parent->image.n_steps &&
+           t->n_steps <= parent->image.n_steps - t->first;
+}
+
 /* A frame over a range of its parent's image borrows it; in recovery the parent may come later. */
 void frame_attach(struct cox_engine *e, struct cox_task *t)
 {
     if (t->parent != NULL || t->parent_id == 0)
         return;
     struct cox_task *parent = cox_map64_get(&e->tasks, t->parent_id);
-    if (parent == NULL || !parent->has_header)
+    if (parent == NULL || !parent->has_header || parent->id >= t->id)
         return;
     frame_attach(e, parent);
+    if (t->image_bytes == NULL && !range_fits(t, parent))
+        return;
     t->parent = parent;
     t->root = parent->root;
     t->depth = parent->depth + 1;

@@ -106,7 +106,7 @@ def simulated(build, command, plant, text):
         return "1 seed", "it crashed: " + what_it_said(text)
     out = json.loads(line)
     n = out["seed"] - int(command[command.index("--seed") + 1]) + 1
-    _, again = call(build, [command[0], *out["again"].split()[1:]], plant, LIMIT_S["sim"])
+    _, again = call(build, [command[0], *out["again"].split()[1:], "--shorten", "off"], plant, LIMIT_S["sim"])
     if f'"broken":{json.dumps(out["broken"])}' not in again:
         raise AssertionError(f"seed {out['seed']}: {out['broken']}; alone: {again.splitlines()[-1]}")
     return f"{n} seed{'s' if n > 1 else ''}", out["broken"]

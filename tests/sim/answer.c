@@ -196,6 +196,7 @@ void load_start(struct sim *s, struct cox_entity_key sleeper)
     s->n.loads++;
 }
 
+/* Rules 10 and 11. */
 void answer_read(struct sim *s, struct state_op *op)
 {
     struct cox_input in = { .kind = COX_IN_FETCHED };

@@ -48,6 +48,7 @@ struct cox_image_class audit_class(const struct audit_task *t, uint32_t step)
     return cls;
 }
 
+/* Rule 8. */
 void audit_occupy(struct sim *s, struct audit_worker *w, const struct cox_resources *r, int sign)
 {
     w->used.cpu_milli += sign * r->cpu_milli;
@@ -57,6 +58,7 @@ void audit_occupy(struct sim *s, struct audit_worker *w, const struct cox_resour
         fail(s, "%s is given more than it has", w->host->id);
 }
 
+/* Rule 5. */
 void audit_token_follows(struct sim *s, struct cox_token token)
 {
     struct audit *a = &s->audit;
@@ -154,7 +156,7 @@ void audit_item_was_said(struct sim *s, struct cox_ref ref, const struct record_
     fail(s, "%s: item %u is recorded as done, which its worker never said", ref_text(ref), item->index);
 }
 
-/* What the log says a worker said, it has said, of this very attempt. */
+/* What the log says a worker said, it has said, of this very attempt. (rule 6) */
 void audit_was_said(struct sim *s, struct cox_ref ref, const struct record_ended *en)
 {
     uint64_t parts[5];
@@ -249,7 +251,7 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
              cox_step_status_text((enum cox_step_status)st->status));
     audit_token_follows(s, token);
     dependencies_over(s, t, r->step, "assigned");
-    if (r->wall_ms < st->ready_wall_ms && s->cfg.rates.wall_jump_ms == 0)
+    if (r->wall_ms < st->ready_wall_ms && s->cfg.mean_ms[KIND_CLOCK_JUMP] == 0)
         fail(s, "%s/%u is assigned %lld ms before its backoff is over", t->job->plan.name, r->step,
              (long long)(st->ready_wall_ms - r->wall_ms));
     struct cox_image_class cls = audit_class(t, r->step);
@@ -260,6 +262,7 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
     st->n_attempts++;
 }
 
+/* Rule 6. */
 static void leaves_worker(struct sim *s, struct audit_task *t, const struct record *r, struct cox_token token)
 {
     struct audit_step *st = &t->steps[r->step];
@@ -471,6 +474,7 @@ static void record(struct sim *s, const struct record *r)
     }
 }
 
+/* Rule 3. */
 void audit_batch(struct sim *s, const struct batch *b)
 {
     struct cox_reader in = cox_reader(cox_buf_slice(&b->records));
@@ -496,7 +500,7 @@ static bool inbox_has(const struct sim *s, const struct stream *st)
     return false;
 }
 
-/* A worker that beats and runs the step keeps it; and for a while after a recovery, any worker. */
+/* A worker that beats and runs the step keeps it; and for a while after a recovery, any worker. (rule 7) */
 static void check_lost(struct sim *s, const struct record *r)
 {
     struct cox_ref ref = { r->task, r->step, r->u.ended.token };
@@ -515,7 +519,7 @@ static void check_lost(struct sim *s, const struct record *r)
     }
 }
 
-/* Nothing that was told to stop runs on where it could have been told. */
+/* Nothing that was told to stop runs on where it could have been told. (rule 8) */
 static void check_cancelled(struct sim *s, const struct record *r)
 {
     struct cox_ref ref = { r->task, r->step, r->u.ended.token };
@@ -529,6 +533,7 @@ static void check_cancelled(struct sim *s, const struct record *r)
     }
 }
 
+/* Rule 7. */
 static void check_withdrawn(struct sim *s, const struct record *r)
 {
     struct cox_ref ref = { r->task, r->step, r->u.unassigned.token };
@@ -560,6 +565,7 @@ void audit_watch(struct sim *s, struct cox_slice records)
 
 /* ---- actions, as they leave ---- */
 
+/* Rules 2 and 5. */
 static void assign_leaves(struct sim *s, const struct cox_act_assign *a)
 {
     const struct audit_task *t = audit_task(s, a->ref.task);
@@ -584,6 +590,7 @@ static void assign_leaves(struct sim *s, const struct cox_act_assign *a)
         fail(s, "%s goes to %s, which has no such handler", ref_text(a->ref), st->host->id);
 }
 
+/* Rules 2 and 6. */
 static void answer_leaves(struct sim *s, struct cox_ref ref, enum cox_answer answer)
 {
     const struct audit_task *t = audit_task(s, ref.task);

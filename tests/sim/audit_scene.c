@@ -200,7 +200,7 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
         fail(s, "%s/%u is assigned to a worker without a name", name_of(t), r->step);
     may_begin(s, t, r->step, "assigned");
     audit_token_follows(s, r->u.assigned.token);
-    if (r->wall_ms < st->ready_wall_ms && s->cfg.rates.wall_jump_ms == 0)
+    if (r->wall_ms < st->ready_wall_ms && s->cfg.mean_ms[KIND_CLOCK_JUMP] == 0)
         fail(s, "%s/%u is assigned before its backoff is over", name_of(t), r->step);
     struct cox_image_class cls = audit_class(t, r->step);
     audit_occupy(s, w, &cls.resources, 1);
@@ -642,6 +642,7 @@ static bool later(struct cox_token a, struct cox_token b)
     return a.epoch > b.epoch || (a.epoch == b.epoch && a.counter > b.counter);
 }
 
+/* Rules 2 and 5. */
 void scene_assign_leaves(struct sim *s, const struct audit_task *t, const struct cox_act_assign *a)
 {
     const struct audit_step *st = &t->steps[a->ref.step];
@@ -660,6 +661,7 @@ void scene_assign_leaves(struct sim *s, const struct audit_task *t, const struct
         fail(s, "%s goes with other items than are on record", ref_text(a->ref));
 }
 
+/* Rules 2 and 6. */
 void scene_answer_leaves(struct sim *s, const struct audit_task *t, struct cox_ref ref,
                          enum cox_answer answer)
 {

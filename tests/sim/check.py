@@ -2,6 +2,8 @@
 """The sim suite: check.py PROGRAM SLICE. Slices are below; COX_TEST_LONG=1 asks for 20 times as many seeds."""
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -21,9 +23,11 @@ def run(program, *args, expect=0):
 
 def small(program):
     total = run(program, "--seed", 1, "--runs", 200 * LONG)
+    for kind, n in total["kinds"].items():
+        assert n > 0, f"a slice without {kind} tests less than it says"
     for what in ("crashes", "deaths", "adopted", "duplicates", "evaluations", "checkpoints", "lost_messages", "compiles",
                  "composes", "fetches", "loads", "frames", "waits", "signals", "continuations", "maps", "batches_given",
-                 "pauses", "sleeps", "retries", "forks", "scheduled"):
+                 "pauses", "sleeps", "retries", "forks", "scheduled", "reboots", "reordered"):
         assert total[what] > 0, f"a slice without {what} tests less than it says"
 
 
@@ -51,13 +55,29 @@ def same(program):
 def planted(program):
     """What is broken on purpose is found, and soon."""
     text = run_help(program)
-    names = [line.split()[0] for line in text.split("must be caught:\n")[1].splitlines()]
+    names = [line.split()[0] for line in text.split("must be caught:\n")[1].split("\n\n")[0].splitlines()]
     assert len(names) > 14
     for name in names:
         found = run(program, "--seed", 1, "--runs", 2000, "--plant", name, expect=1)
-        again = run(program, *found["again"].split()[1:], expect=1)
+        again = run(program, *found["again"].split()[1:], "--shorten", "off", expect=1)
         assert again["broken"] == found["broken"], f"{name}: {found['broken']}; again: {again['broken']}"
         print(f"{name}: seed {found['seed']}: {found['broken']}")
+
+
+def shorten(program):
+    """What breaks breaks the same in a much smaller history, which one command shows again."""
+    factors = []
+    for name in ("lose-batch", "skip-payload", "forget-keys", "lose-sleepers"):
+        found = run(program, "--seed", 1, "--runs", 2000, "--tasks", 30, "--plant", name, expect=1)
+        short = run(program, *found["again"].split()[1:], expect=1)
+        again = run(program, *short["shortened"].split()[1:], expect=1)
+        assert again["invariant"] == found["invariant"], f"{name}: {found['broken']}; shorter: {again['broken']}"
+        assert again["events"] == short["shortened_events"]
+        assert again["events"] <= found["events"]
+        factors.append(found["events"] / again["events"])
+        print(f"{name}: {found['events']} events, {again['events']} after {short['shortened_tries']} tries:\n"
+              f"  {short['shortened']}")
+    assert sorted(factors)[-2] >= 4, f"histories become smaller by {factors}"
 
 
 def found(program):
@@ -67,9 +87,18 @@ def found(program):
     run(program, "--seed", 600317, "--tasks", 60)  # a key expires while its client asks: two tasks, one of them unheard of
 
 
+def rules(program):
+    """tests/rules.md names what there is."""
+    tests = pathlib.Path(__file__).resolve().parents[1]
+    named = re.findall(r"`([a-z/_.A-Z0-9-]+): ([\w ]+)`", (tests / "rules.md").read_text())
+    assert len(named) > 30
+    for path, name in named:
+        assert re.search(rf"\b{name}\b", (tests / path).read_text()), f"rules.md: {path} has no {name}"
+
+
 def run_help(program):
     return subprocess.run([program, "--help"], check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (small, calm, large, each, same, planted, found)}[sys.argv[2]](sys.argv[1])
+    {f.__name__: f for f in (small, calm, large, each, same, planted, shorten, found, rules)}[sys.argv[2]](sys.argv[1])

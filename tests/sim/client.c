@@ -14,6 +14,62 @@ struct hold { /* a view, shown once it is durable */
 
 #define PATIENCE_NS (10 * SECOND)
 
+/* ---- the way to coxd ---- */
+
+struct letter {
+    struct cox_list node;
+    struct event ev;
+    struct message *message;
+};
+
+static void letter_free(struct sim *s, struct letter *l)
+{
+    event_cancel(s, &l->ev);
+    cox_list_remove(&l->node);
+    message_free(l->message);
+    cox_free(l);
+}
+
+static void letter_arrives(struct sim *s, struct event *ev)
+{
+    struct letter *l = COX_CONTAINER_OF(ev, struct letter, ev);
+    if (s->coxd.up && s->coxd.listening && !s->coxd.leaving) {
+        s->n.reordered += l->message->sent < s->last_heard;
+        s->last_heard = l->message->sent > s->last_heard ? l->message->sent : s->last_heard;
+        cox_list_push_back(&s->coxd.inbox, &l->message->node);
+        l->message = NULL;
+        coxd_poke(s);
+    }
+    letter_free(s, l);
+}
+
+static void post(struct sim *s, struct message *m, int64_t after_ns)
+{
+    struct letter *l = COX_NEW(struct letter);
+    l->message = m;
+    m->sent = ++s->n_sent;
+    event_init(&l->ev, letter_arrives);
+    cox_list_push_back(&s->letters, &l->node);
+    event_at(s, &l->ev, s->now_ns + after_ns);
+}
+
+/* What may be asked twice: a task that its key makes one, and what asks for no more than is so already. */
+static bool repeatable(const struct sim *s, const struct item *it)
+{
+    return it->kind == ITEM_STOP || it->kind == ITEM_GET ||
+           (it->kind == ITEM_SUBMIT && s->jobs[it->number].key[0] != 0);
+}
+
+void client_send(struct sim *s, struct message *m)
+{
+    if (repeatable(s, &m->items[0]) && befalls(s, KIND_REQUEST_TWICE, 30)) {
+        struct message *copy = message_new();
+        *message_add(copy, m->items[0].kind) = m->items[0];
+        post(s, copy, between(s, 0, 3 * SECOND));
+    }
+    post(s, m, befalls(s, KIND_OVERTAKEN, 50) ? between(s, 0, 6 * SECOND) : 0);
+}
+
 /* ---- asking ---- */
 
 static bool ask(struct sim *s, struct job *j, enum item_kind kind, struct event *again, struct event *lost)
@@ -24,9 +80,8 @@ static bool ask(struct sim *s, struct job *j, enum item_kind kind, struct event 
     }
     struct message *m = message_new();
     message_add(m, kind)->number = j->index;
-    cox_list_push_back(&s->coxd.inbox, &m->node);
     event_at(s, lost, s->now_ns + PATIENCE_NS);
-    coxd_poke(s);
+    client_send(s, m);
     return true;
 }
 
@@ -44,8 +99,10 @@ static void submit(struct sim *s, struct event *ev)
 static void cancel(struct sim *s, struct event *ev)
 {
     struct job *j = COX_CONTAINER_OF(ev, struct job, cancel);
-    if (ask(s, j, ITEM_STOP, ev, &j->cancel_lost))
-        j->cancel_sent = true;
+    if (!ask(s, j, ITEM_STOP, ev, &j->cancel_lost))
+        return;
+    befell(s, KIND_CANCEL);
+    j->cancel_sent = true;
 }
 
 static void look(struct sim *s, struct event *ev)
@@ -109,6 +166,7 @@ static void leave_none(struct sim *s, const struct job *j)
     }
 }
 
+/* Rule 2. */
 static void acknowledged(struct sim *s, struct job *j, const struct cox_act_reply *r)
 {
     const struct audit_task *t = audit_task(s, r->task);
@@ -203,7 +261,7 @@ void client_reply(struct sim *s, const struct cox_act_reply *r)
         word_reply(s, j, r);
         return;
     }
-    if (!s->healed && s->opt.faults && chance(s, 40))
+    if (befalls(s, KIND_DROP, 40))
         return; /* lost on the way; the client's patience ends */
     if (r->request % OP_NR == OP_SUBMIT)
         submit_reply(s, j, r);
@@ -215,6 +273,7 @@ void client_reply(struct sim *s, const struct cox_act_reply *r)
 
 /* ---- reading ---- */
 
+/* Rule 2. */
 static void saw(struct sim *s, struct job *j, enum cox_task_status status)
 {
     const struct audit_task *t = audit_task(s, j->task);
@@ -280,6 +339,7 @@ static void get(struct sim *s, struct job *j)
     hold(s, j, view.status);
 }
 
+/* Rule 10. */
 void client_archived(struct sim *s, const struct state_op *op)
 {
     struct job *j = &s->jobs[op->ticket];
@@ -397,8 +457,9 @@ static struct job *client_of(struct sim *s, struct job *from)
 
 struct job *client_fork(struct sim *s, struct job *from)
 {
-    if (s->n_jobs >= s->cap_jobs / 2 || s->healed)
+    if (s->n_jobs >= s->cap_jobs / 2 || s->healed || !kind_on(s, KIND_FORK))
         return NULL;
+    befell(s, KIND_FORK);
     struct job *j = client_of(s, from);
     snprintf(j->key, sizeof j->key, "f%u", j->index);
     j->state = JOB_ASKING;
@@ -406,10 +467,10 @@ struct job *client_fork(struct sim *s, struct job *from)
     return j;
 }
 
-static void draw_job(struct sim *s, struct job *j, uint32_t i)
+/* Which client it is, and of which document. What it is does not depend on how many there are. */
+static uint32_t draw_client(struct sim *s, struct job *j, uint32_t i)
 {
     uint32_t number = i;
-    j->index = i;
     if (i > 0 && chance(s, 120)) { /* another client with the same key, and perhaps another document */
         if (s->jobs[i - 1].key[0] == 0)
             snprintf(s->jobs[i - 1].key, sizeof j->key, "k%u", i - 1);
@@ -419,30 +480,54 @@ static void draw_job(struct sim *s, struct job *j, uint32_t i)
     } else if (chance(s, 500)) {
         snprintf(j->key, sizeof j->key, "k%u", i);
     }
+    j->wants_cancel = chance(s, 120) && kind_on(s, KIND_CANCEL);
+    j->watched = chance(s, 300);
+    event_at(s, &j->submit, between(s, 0, s->cfg.load_ns));
+    return number;
+}
+
+static bool skipped(const struct sim *s, uint32_t i)
+{
+    return i < 64 * sizeof s->opt.skip / sizeof s->opt.skip[0] && (s->opt.skip[i / 64] >> i % 64 & 1) != 0;
+}
+
+static void draw_job(struct sim *s, struct job *j, uint32_t i)
+{
     struct cox_rng rng;
+    uint64_t parts[3] = { s->opt.seed, 2, i };
+    j->index = i;
+    init_events(j);
+    cox_rng_init(&rng, cox_hash64(parts, sizeof parts));
+    s->chance = &rng;
+    uint32_t number = draw_client(s, j, i);
+    s->chance = &s->rng;
     cox_rng_init(&rng, s->opt.seed * 1000003 + number);
     plan_draw(&j->plan, &rng, number, s->opt.n_steps_max);
     if (cox_rng_below(&rng, 1000) < s->cfg.scenes) {
+        befell(s, KIND_SCENE);
         j->plan.scene = COX_NEW(struct scene);
-        scene_draw(j->plan.scene, j->plan.name, &rng);
+        scene_draw(j->plan.scene, j->plan.name, &rng, s->opt.n_steps_max);
     }
     compile(s, j);
-    j->wants_cancel = chance(s, 120);
-    j->watched = chance(s, 300);
-    init_events(j);
-    event_at(s, &j->submit, between(s, 0, s->cfg.load_ns));
+    if (!skipped(s, i))
+        return;
+    event_cancel(s, &j->submit);
+    j->state = JOB_REFUSED;
 }
 
 void clients_init(struct sim *s)
 {
     s->cap_jobs = 4 * s->n_jobs; /* forks take as many again */
     s->jobs = cox_calloc(s->cap_jobs, sizeof s->jobs[0]);
+    cox_list_init(&s->letters);
     for (uint32_t i = 0; i < s->n_jobs; i++)
         draw_job(s, &s->jobs[i], i);
 }
 
 void clients_fini(struct sim *s)
 {
+    while (!cox_list_empty(&s->letters))
+        letter_free(s, COX_CONTAINER_OF(s->letters.next, struct letter, node));
     for (uint32_t i = 0; i < s->n_jobs; i++) {
         if (s->jobs[i].from == NULL)
             plan_fini(&s->jobs[i].plan);

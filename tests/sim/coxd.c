@@ -64,6 +64,8 @@ void coxd_step(struct sim *s, struct cox_input *in)
     struct cox_effects *fx = &d->cur->fx;
     size_t from = fx->records.len;
     in->now = now_of(s);
+    if (fx->n_records > 0)
+        cox_put_u32(&d->inputs, fx->n_records);
     cox_engine_step(d->engine, in, fx);
     d->wake_ns = fx->wake_mono_ns;
     s->n.steps++;
@@ -86,6 +88,8 @@ static bool to_state(struct sim *s, enum cox_store_op kind, struct cox_entity_ke
     struct state_op *op = COX_NEW(struct state_op);
     *op = (struct state_op){ .op = kind, .key = key, .seq = seq };
     cox_buf_append_slice(&op->bytes, bytes);
+    if (kind == COX_STORE_SAVE && s->cfg.older_records && chance(s, 500))
+        older_entity(s, key.kind, &op->bytes);
     if (store_request(s, op))
         return true;
     cox_list_init(&op->node);
@@ -175,6 +179,30 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     return true;
 }
 
+/* Does it crash after this effect? What has left by then is on its way, or not even that. */
+static bool dies_here(struct sim *s)
+{
+    if (s->coxd.crash_in == 0 || --s->coxd.crash_in > 0 || s->healed)
+        return false;
+    if (chance(s, 500))
+        session_flush(s);
+    befell(s, KIND_CRASH_SENDING);
+    return true;
+}
+
+/* The actions of a turn that are durable. True: it died at one of them. */
+static bool release_turn(struct sim *s, struct turn *t, uint64_t durable)
+{
+    for (; t->next_action < t->fx.n_actions; t->next_action++) {
+        const struct cox_action *a = &t->fx.actions[t->next_action];
+        if (a->after_seq > durable || !action_do(s, a))
+            return false;
+        if (dies_here(s))
+            return true;
+    }
+    return false;
+}
+
 /* Lets go what is durable, in order. */
 static void release(struct sim *s)
 {
@@ -182,16 +210,15 @@ static void release(struct sim *s)
     uint64_t durable = s->store.durable_seq, done = durable;
     if (s->opt.plant == PLANT_EARLY)
         durable = UINT64_MAX;
+    bool died = false;
     struct cox_list gone;
     cox_list_init(&gone);
     d->state_full = false;
-    while (!cox_list_empty(&d->turns)) {
+    while (!cox_list_empty(&d->turns) && !died) {
         struct turn *t = COX_CONTAINER_OF(d->turns.next, struct turn, node);
-        const struct cox_action *a = t->fx.actions + t->next_action, *end = t->fx.actions + t->fx.n_actions;
-        while (a < end && a->after_seq <= durable && action_do(s, a))
-            a++;
-        t->next_action = (size_t)(a - t->fx.actions);
-        if (a < end) {
+        died = release_turn(s, t, durable);
+        if (!died && t->next_action < t->fx.n_actions) {
+            const struct cox_action *a = &t->fx.actions[t->next_action];
             d->state_full = a->after_seq <= durable;
             done = d->state_full ? a->after_seq - 1 : durable;
             break;
@@ -199,13 +226,15 @@ static void release(struct sim *s)
         cox_list_remove(&t->node);
         cox_list_push_back(&gone, &t->node);
     }
-    uint32_t incarnation = d->incarnation;
-    session_flush(s);
+    if (!died)
+        session_flush(s);
     COX_LIST_FOR_EACH (it, &gone) {
         cox_list_remove(it);
         turn_put(s, COX_CONTAINER_OF(it, struct turn, node));
     }
-    if (d->up && d->incarnation == incarnation)
+    if (died)
+        coxd_crash(s, chance(s, 300));
+    else
         client_holds_release(s, s->opt.plant == PLANT_EARLY_VIEW ? UINT64_MAX : done);
 }
 
@@ -219,7 +248,7 @@ static bool full(const struct sim *s)
 static size_t read_inbox(struct sim *s)
 {
     struct coxd *d = &s->coxd;
-    size_t n = 0, max = chance(s, s->cfg.read_cut) ? 1 + rnd(s, 3) : SIZE_MAX;
+    size_t n = 0, max = befalls(s, KIND_CUT_READ, s->cfg.read_cut) ? 1 + rnd(s, 3) : SIZE_MAX;
     for (; n < max && !full(s) && !cox_list_empty(&d->inbox); n++) {
         struct message *m = COX_CONTAINER_OF(d->inbox.next, struct message, node);
         cox_list_remove(&m->node);
@@ -301,7 +330,8 @@ static void append(struct sim *s)
     size_t len = fx->records.len;
     if (fx->n_records == 0 && fx->n_actions == 0)
         return;
-    d->log_full = fx->n_records > 0 && !store_append(s, fx->first_seq, fx->n_records, &fx->records);
+    d->log_full =
+        fx->n_records > 0 && !store_append(s, fx->first_seq, fx->n_records, &fx->records, &d->inputs);
     if (d->log_full)
         return;
     fx->n_records = 0;
@@ -367,7 +397,7 @@ static void turn(struct sim *s, struct event *ev)
 
 /* ---- life and death ---- */
 
-/* The engine's state must be what all records of the log make of an empty one. */
+/* The engine's state must be what all records of the log make of an empty one. (rules 1 and 9) */
 static void compare_with_log(struct sim *s, const struct cox_engine *e, size_t n_batches, const char *what)
 {
     struct cox_engine_config config = { 0 };
@@ -407,7 +437,8 @@ void coxd_boot(struct sim *s)
     d->listening = d->leaving = false;
     d->wall_ms = 0;
     d->checkpoint = CHECKPOINT_NONE;
-    d->log_len = d->crash_in = 0;
+    d->log_len = 0;
+    d->crash_in = 0;
     d->state_full = d->log_full = false;
     d->last_turn_ns = d->last_event_ns = s->now_ns;
     d->settle_until_ns = d->paused_until_ns = 0;
@@ -418,6 +449,8 @@ void coxd_boot(struct sim *s)
     d->wake_ns = d->cur->fx.wake_mono_ns;
     d->recovered_ns = s->now_ns;
     cox_engine_check(d->engine);
+    if (befalls(s, KIND_CRASH_RECOVERING, 100))
+        event_at(s, &d->crash_ev, s->now_ns + between(s, 0, 2 * s->cfg.commit_ns));
     trace(s, "coxd: recovered %llu records, of them %llu cut", (unsigned long long)s->store.durable_seq,
           (unsigned long long)s->store.cut_seq);
     coxd_poke(s);
@@ -449,6 +482,7 @@ static void forget_all(struct sim *s)
     if (d->cur != NULL)
         turn_free(d->cur);
     d->cur = NULL;
+    cox_buf_clear(&d->inputs);
     inbox_free(d);
     cox_engine_destroy(d->engine);
     d->engine = NULL;
@@ -468,8 +502,10 @@ void coxd_crash(struct sim *s, bool power_cut)
     s->n.crashes++;
     d->up = d->listening = false;
     event_cancel(s, &d->turn_ev);
+    event_cancel(s, &d->crash_ev);
     forget_all(s);
     store_crash(s, power_cut);
+    save_log(s);
     streams_lose_coxd(s, power_cut);
     clients_coxd_gone(s);
     int64_t down_ns = chance(s, 50) ? 100 * SECOND : chance(s, 200) ? 15 * SECOND : 2 * SECOND;
@@ -481,6 +517,7 @@ void coxd_leave(struct sim *s)
     if (!s->coxd.up || s->coxd.leaving)
         return;
     trace(s, "coxd: asked to stop");
+    befell(s, KIND_STOP);
     s->coxd.leaving = true;
     session_reconnect_all(s);
     coxd_poke(s);
@@ -492,6 +529,12 @@ static void boots(struct sim *s, struct event *ev)
     coxd_boot(s);
 }
 
+static void dies_early(struct sim *s, struct event *ev)
+{
+    (void)ev;
+    coxd_crash(s, chance(s, 300));
+}
+
 void coxd_init(struct sim *s)
 {
     struct coxd *d = &s->coxd;
@@ -500,6 +543,7 @@ void coxd_init(struct sim *s)
         cox_list_init(lists[i]);
     event_init(&d->turn_ev, turn);
     event_init(&d->boot_ev, boots);
+    event_init(&d->crash_ev, dies_early);
     works_init(s);
     event_at(s, &d->boot_ev, 0);
 }
@@ -507,5 +551,6 @@ void coxd_init(struct sim *s)
 void coxd_fini(struct sim *s)
 {
     forget_all(s);
+    cox_buf_fini(&s->coxd.inputs);
     turns_free(&s->coxd.pool);
 }

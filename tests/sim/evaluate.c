@@ -198,6 +198,7 @@ void evaluate_start(struct sim *s, const struct cox_act_evaluate *act)
         cox_list_push_back(&s->coxd.fetching, &ev->work.node);
 }
 
+/* Rule 11. */
 static void take(struct sim *s, struct evaluation *ev, struct value *v, size_t k, struct state_op *op)
 {
     if (op->err != COX_OK)

@@ -1,25 +1,9 @@
 /* What goes wrong, how often, until it is time to see whether everything recovers. */
 #include "sim.h"
 
-enum fault_kind {
-    FAULT_CRASH,
-    FAULT_POWER_CUT,
-    FAULT_LEAVE,
-    FAULT_COXD_PAUSE,
-    FAULT_HOST_DEATH,
-    FAULT_HOST_GONE,
-    FAULT_HOST_PAUSE,
-    FAULT_HOST_TERM,
-    FAULT_PARTITION,
-    FAULT_BREAK,
-    FAULT_WALL_JUMP,
-    FAULT_NR
-};
-
 struct fault {
     struct event ev;
-    enum fault_kind kind;
-    uint32_t mean_ms;
+    enum kind kind;
 };
 
 static struct host *any_host(struct sim *s)
@@ -31,6 +15,7 @@ static void pause_host(struct sim *s, struct host *h)
 {
     if (!h->up)
         return;
+    befell(s, KIND_STALL);
     h->paused_until_ns = s->now_ns + between(s, 10 * MS, chance(s, 300) ? 20 * SECOND : 2 * SECOND);
     trace(s, "%s: stopped until %.3f", h->id, (double)h->paused_until_ns / 1e9);
 }
@@ -39,6 +24,7 @@ static void pause_coxd(struct sim *s)
 {
     if (!s->coxd.up)
         return;
+    befell(s, KIND_GAP);
     s->coxd.paused_until_ns = s->now_ns + between(s, 10 * MS, chance(s, 500) ? 30 * SECOND : 2 * SECOND);
     trace(s, "coxd: stopped until %.3f", (double)s->coxd.paused_until_ns / 1e9);
 }
@@ -47,6 +33,7 @@ static void partition(struct sim *s)
 {
     int64_t until_ns = s->now_ns + between(s, 10 * MS, chance(s, 300) ? 30 * SECOND : 3 * SECOND);
     uint32_t n = chance(s, 200) ? s->n_hosts : 1;
+    befell(s, KIND_PARTITION);
     for (uint32_t i = 0; i < n; i++) {
         struct host *h = n == 1 ? any_host(s) : &s->hosts[i];
         h->cut_off_until_ns = until_ns;
@@ -63,6 +50,7 @@ static void break_stream(struct sim *s)
     if (h->stream == NULL || h->stream->broken)
         return;
     bool half_open = chance(s, 300);
+    befell(s, KIND_BREAK);
     trace(s, "%s: its stream breaks", h->id);
     stream_break(s, h->stream, between(s, 0, half_open && chance(s, 500) ? 15 * SECOND : 20 * MS),
                  between(s, 0, half_open ? 15 * SECOND : 20 * MS));
@@ -76,6 +64,8 @@ static void kill_host(struct sim *s, bool forever)
     h->gone = forever;
     trace(s, "%s: dies%s", h->id, forever ? " for good" : "");
     s->n.deaths += h->up;
+    if (h->up)
+        befell(s, forever ? KIND_LOSS : KIND_DEATH);
     host_die(s, h);
     if (forever)
         event_cancel(s, &h->boot_ev);
@@ -87,81 +77,120 @@ static void wall_jump(struct sim *s)
     if (chance(s, 20))
         ms = 25 * 3600 * 1000; /* idempotency keys expire */
     s->wall_offset_ms += ms;
+    befell(s, KIND_CLOCK_JUMP);
     trace(s, "the wall clock jumps by %lld ms", (long long)ms);
 }
 
-static void strike(struct sim *s, enum fault_kind kind)
+static void crash(struct sim *s)
+{
+    struct coxd *d = &s->coxd;
+    if (chance(s, 400) && kind_now(s, KIND_CRASH_SENDING)) {
+        d->crash_in = 1 + (uint32_t)rnd(s, 12);
+        return;
+    }
+    if (d->up)
+        befell(s, KIND_CRASH);
+    coxd_crash(s, false);
+}
+
+static void strike(struct sim *s, enum kind kind)
 {
     switch (kind) {
-    case FAULT_CRASH:
-        if (chance(s, 300))
-            s->coxd.crash_in = 1 + (uint32_t)rnd(s, 4); /* in the middle of what leaves */
-        else
-            coxd_crash(s, false);
+    case KIND_CRASH:
+        crash(s);
         break;
-    case FAULT_POWER_CUT:
+    case KIND_POWER_CUT:
+        if (s->coxd.up)
+            befell(s, kind);
         coxd_crash(s, true);
         break;
-    case FAULT_LEAVE:
+    case KIND_STOP:
         coxd_leave(s);
         break;
-    case FAULT_COXD_PAUSE:
+    case KIND_GAP:
         pause_coxd(s);
         break;
-    case FAULT_HOST_DEATH:
-    case FAULT_HOST_GONE:
-        kill_host(s, kind == FAULT_HOST_GONE);
+    case KIND_DEATH:
+    case KIND_LOSS:
+        kill_host(s, kind == KIND_LOSS);
         break;
-    case FAULT_HOST_PAUSE:
+    case KIND_STALL:
         pause_host(s, any_host(s));
         break;
-    case FAULT_HOST_TERM:
+    case KIND_LEAVE:
+        befell(s, kind);
         host_shutdown(s, any_host(s));
         break;
-    case FAULT_PARTITION:
+    case KIND_PARTITION:
         partition(s);
         break;
-    case FAULT_BREAK:
+    case KIND_BREAK:
         break_stream(s);
         break;
-    case FAULT_WALL_JUMP:
+    case KIND_CLOCK_JUMP:
         wall_jump(s);
         break;
-    case FAULT_NR:
-        break;
+    default:
+        fail(s, "a fault comes that has no time of its own");
     }
 }
 
 static void next(struct sim *s, struct fault *f)
 {
-    event_at(s, &f->ev, s->now_ns + between(s, 0, 2 * (int64_t)f->mean_ms) * MS);
+    event_at(s, &f->ev, s->now_ns + between(s, 0, 2 * (int64_t)s->cfg.mean_ms[f->kind]) * MS);
 }
 
+/* All that a fault draws is of its kind's own chance. */
 static void fires(struct sim *s, struct event *ev)
 {
     struct fault *f = COX_CONTAINER_OF(ev, struct fault, ev);
-    if (s->now_ns >= s->cfg.fault_ns)
+    if (s->healed || s->now_ns >= s->cfg.fault_ns)
         return;
+    s->chance = &s->kinds[f->kind];
     strike(s, f->kind);
     next(s, f);
+    s->chance = &s->rng;
+}
+
+/* How often each comes by itself: in so many histories of a thousand, with a mean time between, ms. */
+static const struct {
+    enum kind kind;
+    uint32_t per_mille, lo_ms, hi_ms;
+} drawn[] = {
+    { KIND_CRASH, 700, 300, 15000 },       { KIND_POWER_CUT, 400, 2000, 30000 },
+    { KIND_STOP, 200, 4000, 30000 },       { KIND_GAP, 300, 3000, 30000 },
+    { KIND_DEATH, 500, 500, 20000 },       { KIND_LOSS, 200, 5000, 60000 },
+    { KIND_STALL, 400, 500, 20000 },       { KIND_LEAVE, 200, 3000, 30000 },
+    { KIND_PARTITION, 400, 1000, 20000 },  { KIND_BREAK, 500, 200, 10000 },
+    { KIND_CLOCK_JUMP, 200, 2000, 30000 },
+};
+#define N_DRAWN (sizeof drawn / sizeof drawn[0])
+
+void faults_draw(struct sim *s)
+{
+    for (size_t i = 0; i < N_DRAWN; i++) {
+        s->chance = &s->kinds[drawn[i].kind];
+        uint32_t mean_ms =
+            chance(s, drawn[i].per_mille) ? (uint32_t)between(s, drawn[i].lo_ms, drawn[i].hi_ms) : 0;
+        s->cfg.mean_ms[drawn[i].kind] = kind_on(s, drawn[i].kind) ? mean_ms : 0;
+    }
+    s->chance = &s->kinds[KIND_REPEAT];
+    s->cfg.adversary = chance(s, 400) ? (uint32_t)rnd(s, 300) : 0;
+    s->chance = &s->rng;
 }
 
 void faults_init(struct sim *s)
 {
-    const struct fault_rates *r = &s->cfg.rates;
-    const uint32_t means[FAULT_NR] = {
-        r->crash_ms,      r->power_cut_ms, r->leave_ms,      r->coxd_pause_ms,
-        r->host_death_ms, r->host_gone_ms, r->host_pause_ms, r->host_term_ms,
-        r->partition_ms,  r->break_ms,     r->wall_jump_ms,
-    };
-    s->faults = cox_calloc(FAULT_NR, sizeof s->faults[0]);
-    for (uint32_t i = 0; i < FAULT_NR; i++) {
-        s->faults[i].kind = (enum fault_kind)i;
-        s->faults[i].mean_ms = means[i];
-        event_init(&s->faults[i].ev, fires);
-        if (means[i] > 0)
-            next(s, &s->faults[i]);
+    s->faults = cox_calloc(N_DRAWN, sizeof s->faults[0]);
+    for (size_t i = 0; i < N_DRAWN; i++) {
+        struct fault *f = &s->faults[i];
+        f->kind = drawn[i].kind;
+        event_init(&f->ev, fires);
+        s->chance = &s->kinds[f->kind];
+        if (s->cfg.mean_ms[f->kind] > 0)
+            next(s, f);
     }
+    s->chance = &s->rng;
 }
 
 void faults_fini(struct sim *s)

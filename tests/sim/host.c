@@ -29,7 +29,7 @@ static void say_items(struct sim *s, const struct body *b, struct cox_agent_item
     for (size_t i = 0; i < b->n_items; i++) {
         const struct outcome *o = &b->items[i];
         bool well = o->code == COX_CODE_NONE;
-        if (s->opt.faults && b->n_items > 1 && chance(s, 5))
+        if (b->n_items > 1 && befalls(s, KIND_FORGOTTEN, 5))
             continue;
         items[r->n_items++] = (struct cox_agent_item_result){
             .index = b->indexes[i],
@@ -50,7 +50,8 @@ static void body_ends(struct sim *s, struct event *ev)
         event_at(s, ev, h->paused_until_ns);
         return;
     }
-    if (b->outcome.kills && !b->killed && s->opt.faults) {
+    if (b->outcome.kills && !b->killed && kind_on(s, KIND_KILLER)) {
+        befell(s, KIND_KILLER);
         trace(s, "%s: %s takes it down", h->id, ref_text(b->ref));
         host_die(s, h);
         return;
@@ -133,7 +134,10 @@ static void body_start(struct sim *s, struct host *h, const struct cox_agent_act
     else
         start_one(s, b, as);
     h->bodies[a->slot] = b;
-    event_at(s, &b->end, s->now_ns + b->outcome.run_ms * MS + between(s, 0, MS));
+    bool slow = h->slow && kind_now(s, KIND_SLOW);
+    if (slow)
+        befell(s, KIND_SLOW);
+    event_at(s, &b->end, s->now_ns + b->outcome.run_ms * (slow ? 8 : 1) * MS + between(s, 0, MS));
     s->n.attempts++;
 }
 
@@ -180,7 +184,7 @@ static void keep_result(struct sim *s, struct host *h, const struct item *it)
 /* Says again what was said long ago, in any order: tokens must see through it. */
 static void say_again(struct sim *s, struct host *h, struct message *m)
 {
-    if (h->n_said == 0 || !chance(s, s->cfg.adversary))
+    if (h->n_said == 0 || !befalls(s, KIND_REPEAT, s->cfg.adversary))
         return;
     size_t n = rnd(s, h->n_said);
     struct cox_list *it = h->said.next;
@@ -216,6 +220,7 @@ static void exit_now(struct sim *s, struct host *h, const char *why)
     host_die(s, h);
 }
 
+/* Rule 8. */
 static void hang_up(struct sim *s, struct host *h, const char *why)
 {
     trace(s, "%s: hangs up: %s", h->id, why);
@@ -355,6 +360,7 @@ void host_boot(struct sim *s, struct host *h)
     event_cancel(s, &h->boot_ev);
     h->up = true;
     h->paused_until_ns = 0;
+    s->n.reboots += h->boot > 0;
     snprintf(h->boot_id, sizeof h->boot_id, "boot-%u", ++h->boot);
     struct cox_agent_config config = agent_config(s, h);
     h->agent = cox_agent_create(&config);
@@ -394,6 +400,7 @@ static void boots(struct sim *s, struct event *ev)
     host_boot(s, COX_CONTAINER_OF(ev, struct host, boot_ev));
 }
 
+/* Rule 6. */
 bool hosts_settled(const struct sim *s)
 {
     for (uint32_t i = 0; i < s->n_hosts; i++) {
@@ -407,9 +414,14 @@ bool hosts_settled(const struct sim *s)
     return true;
 }
 
-/* Host 0 can run anything; the others lack something now and then. */
+/* Host 0 can run anything; the others lack something now and then. What one is does not depend on how many
+ * there are. */
 static void draw_host(struct sim *s, struct host *h, uint32_t i)
 {
+    struct cox_rng rng;
+    uint64_t parts[3] = { s->opt.seed, 1, i };
+    cox_rng_init(&rng, cox_hash64(parts, sizeof parts));
+    s->chance = &rng;
     h->index = i;
     snprintf(h->id, sizeof h->id, "w%u", i);
     h->slots = 1 + (uint32_t)rnd(s, chance(s, 200) ? 32 : 6);
@@ -419,11 +431,13 @@ static void draw_host(struct sim *s, struct host *h, uint32_t i)
     h->resources.memory_bytes = (i < ZONES || chance(s, 500) ? INT64_C(1200) : 100) << 20;
     if (i < ZONES)
         h->n_handlers = HANDLERS;
+    h->slow = cox_rng_below(&s->kinds[KIND_SLOW], 1000) < 80;
     h->bodies = cox_calloc(h->slots, sizeof h->bodies[0]);
     cox_list_init(&h->said);
     event_init(&h->turn, turn);
     event_init(&h->boot_ev, boots);
     event_at(s, &h->boot_ev, s->now_ns + between(s, 0, 3 * SECOND));
+    s->chance = &s->rng;
 }
 
 void hosts_init(struct sim *s)

@@ -92,6 +92,8 @@ static void coxd_hears(struct sim *s, struct stream *st, struct message *m)
         message_free(m);
         return;
     }
+    s->n.reordered += m->sent < s->last_heard;
+    s->last_heard = m->sent > s->last_heard ? m->sent : s->last_heard;
     m->in_inbox = true;
     st->n_inbox++;
     cox_list_push_back(&s->coxd.inbox, &m->node);
@@ -202,6 +204,7 @@ static void send(struct sim *s, struct stream *st, struct cox_list *list, struct
 
 void stream_send_up(struct sim *s, struct stream *st, struct message *m)
 {
+    m->sent = ++s->n_sent;
     send(s, st, &st->up, &st->up_ev, m);
 }
 
@@ -225,6 +228,7 @@ static void coxd_end(struct sim *s, struct event *ev)
     struct stream *st = COX_CONTAINER_OF(ev, struct stream, coxd_end);
     struct message *m = message_new();
     m->stream = st;
+    m->sent = ++s->n_sent;
     message_add(m, ITEM_END);
     coxd_hears(s, st, m);
 }

@@ -51,11 +51,11 @@ static void ask_something(struct sim *s)
     }
     if (!o->schedule_known && operator_has_templates(s))
         send(s, ASK_SCHEDULE);
-    if (chance(s, 60)) { /* a new revision, or none for a while */
+    if (befalls(s, KIND_REVISION, 60)) { /* a new revision, or none for a while */
         o->templates[i].kept = false;
         send(s, chance(s, 300) ? ASK_DELETE + i : ASK_TEMPLATE + i);
     }
-    if (s->opt.faults && chance(s, 100))
+    if (befalls(s, KIND_CORDON, 100))
         send(s, (chance(s, 500) ? ASK_CORDON : ASK_UNCORDON) + w);
 }
 

@@ -3,31 +3,9 @@
 #include "sim.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define GIVE_UP_NS (6 * 60 * MINUTE)
-
-static uint32_t rate(struct sim *s, uint32_t per_mille, uint32_t lo_ms, uint32_t hi_ms)
-{
-    return chance(s, per_mille) ? (uint32_t)between(s, lo_ms, hi_ms) : 0;
-}
-
-static void draw_faults(struct sim *s)
-{
-    s->cfg.rates = (struct fault_rates){
-        .crash_ms = rate(s, 700, 300, 15000),
-        .power_cut_ms = rate(s, 400, 2000, 30000),
-        .leave_ms = rate(s, 200, 4000, 30000),
-        .coxd_pause_ms = rate(s, 300, 3000, 30000),
-        .host_death_ms = rate(s, 500, 500, 20000),
-        .host_gone_ms = rate(s, 200, 5000, 60000),
-        .host_pause_ms = rate(s, 400, 500, 20000),
-        .host_term_ms = rate(s, 200, 3000, 30000),
-        .partition_ms = rate(s, 400, 1000, 20000),
-        .break_ms = rate(s, 500, 200, 10000),
-        .wall_jump_ms = rate(s, 200, 2000, 30000),
-    };
-    s->cfg.adversary = chance(s, 400) ? (uint32_t)rnd(s, 300) : 0;
-}
 
 static void draw(struct sim *s)
 {
@@ -45,12 +23,21 @@ static void draw(struct sim *s)
     c->compile_ns = between(s, 10000, chance(s, 200) ? 10 * MS : MS);
     c->ring = rings[rnd(s, 4)];
     c->checkpoint_len = chance(s, 200) ? SIZE_MAX : 1000 + rnd(s, chance(s, 300) ? 1000000 : 60000);
+    if (chance(s, 100)) /* one after the other, while there is anything new */
+        c->checkpoint_len = 1;
+    if (!kind_on(s, KIND_CHECKPOINT))
+        c->checkpoint_len = SIZE_MAX;
     c->checkpoint_slice = 1 + rnd(s, chance(s, 500) ? 1000 : 60000);
     c->read_cut = chance(s, 300) ? (uint32_t)rnd(s, 800) : 0;
     c->live_steps_max = chance(s, 100) ? 2000 : 0;
     c->scenes = chance(s, 400) ? 0 : (uint32_t)between(s, 200, 1000);
+    if (!kind_on(s, KIND_SCENE))
+        c->scenes = 0;
+    if (!kind_on(s, KIND_CUT_READ))
+        c->read_cut = 0;
+    c->older_records = cox_rng_below(&s->kinds[KIND_OLD_RECORD], 1000) < 500 && kind_on(s, KIND_OLD_RECORD);
     if (s->opt.faults)
-        draw_faults(s);
+        faults_draw(s);
     else
         c->fault_ns = 0;
 }
@@ -60,6 +47,7 @@ static void heal(struct sim *s)
 {
     trace(s, "no more faults");
     s->healed = true;
+    s->cfg.fault_ns = s->now_ns;
     s->cfg.adversary = 0;
     s->coxd.crash_in = 0;
     for (uint32_t i = 0; i < s->n_hosts; i++)
@@ -127,7 +115,10 @@ static void history(struct sim *s)
         cox_heap_remove(&s->events, node);
         s->now_ns = (int64_t)node->key;
         s->n.events++;
-        if (!s->healed && s->now_ns >= s->cfg.fault_ns)
+        if (s->opt.events_max > 0 && s->n.events > s->opt.events_max)
+            exit(3);
+        if (!s->healed &&
+            (s->now_ns >= s->cfg.fault_ns || (s->opt.faults_until > 0 && s->n.events >= s->opt.faults_until)))
             heal(s);
         struct event *ev = COX_CONTAINER_OF(node, struct event, node);
         ev->fn(s, ev);
@@ -148,6 +139,8 @@ static void counts_add(struct counts *to, const struct counts *from)
 #define ADD(name) to->name += from->name;
     COUNTS_TABLE(ADD)
 #undef ADD
+    for (size_t i = 0; i < KIND_NR; i++)
+        to->kinds[i] += from->kinds[i];
 }
 
 uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_virtual_ms)
@@ -157,8 +150,14 @@ uint64_t sim_run(const struct options *opt, struct counts *total, int64_t *ret_v
     s->lines = cox_calloc(TRACE_LINES, sizeof s->lines[0]);
     sim_current = s;
     cox_rng_init(&s->rng, opt->seed);
+    for (uint64_t i = 0; i < KIND_NR; i++) {
+        uint64_t parts[2] = { opt->seed, i };
+        cox_rng_init(&s->kinds[i], cox_hash64(parts, sizeof parts));
+    }
+    s->chance = &s->rng;
     cox_list_init(&s->streams);
     draw(s);
+    cox_rng_init(&s->rng, opt->seed ^ (opt->salt + 1) * UINT64_C(0x9e3779b97f4a7c15));
     store_init(s);
     coxd_init(s);
     hosts_init(s);

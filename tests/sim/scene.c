@@ -108,11 +108,13 @@ static void draw_step(struct scene *sc, struct cox_rng *rng, uint32_t i)
     draw_limits(sc, rng, i);
 }
 
-void scene_draw(struct scene *sc, const char *name, struct cox_rng *rng)
+void scene_draw(struct scene *sc, const char *name, struct cox_rng *rng, uint32_t n_steps_max)
 {
     memset(sc, 0, sizeof *sc);
     sc->name = name;
     sc->n_steps = 1 + below(rng, SCENE_STEPS_MAX);
+    if (sc->n_steps > n_steps_max)
+        sc->n_steps = n_steps_max;
     sc->fail_fast = one_in(rng, 6);
     sc->deadline_ms = one_in(rng, 12) ? 1000 + below(rng, 60000) : 0;
     for (uint32_t i = 0; i < sc->n_steps; i++)

@@ -49,7 +49,7 @@ struct scene {
     uint32_t deadline_ms;
 };
 
-void scene_draw(struct scene *sc, const char *name, struct cox_rng *rng);
+void scene_draw(struct scene *sc, const char *name, struct cox_rng *rng, uint32_t n_steps_max);
 json_t *scene_document(const struct scene *sc);
 json_t *scene_template(uint32_t number);
 json_t *scene_schedule(void);

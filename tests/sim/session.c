@@ -330,10 +330,6 @@ void session_flush(struct sim *s)
         st->out = NULL;
         sort_items(m);
         stream_send_down(s, st, m);
-        if (s->coxd.crash_in > 0 && --s->coxd.crash_in == 0) {
-            coxd_crash(s, chance(s, 300));
-            return;
-        }
     }
 }
 

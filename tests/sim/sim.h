@@ -29,6 +29,57 @@
 
 struct sim;
 
+/* ---------------------------------------------------------------- what happens, by kind */
+
+/* Each kind has a course of chance of its own, so that a history without one kind is otherwise as near to the
+ * same as it can be; is counted when it happens; and is turned off by `--without NAME`. Faults (true) stop
+ * when it is time to see whether everything recovers. */
+#define KIND_TABLE(X)                                                                                        \
+    X(CRASH, "crashes", true, "coxd is killed between two turns")                                            \
+    X(CRASH_SENDING, "crashes-sending", true, "between two effects of what leaves")                          \
+    X(CRASH_TRUNCATING, "crashes-truncating", true, "between the state's sync and the log's cut, or in it")  \
+    X(CRASH_RECOVERING, "crashes-recovering", true, "again, right after it came back")                       \
+    X(TORN, "torn-commits", true, "a crash leaves the commit under way up to any of its inputs")             \
+    X(POWER_CUT, "power-cuts", true, "coxd's machine loses power")                                           \
+    X(LOST_WRITE, "lost-writes", true, "that takes writes of the state which were not synced")               \
+    X(STOP, "stops", true, "coxd is asked to stop")                                                          \
+    X(GAP, "gaps", true, "coxd stands still, and its clock goes on")                                         \
+    X(DEATH, "deaths", true, "a worker dies and comes back under its id")                                    \
+    X(LOSS, "losses", true, "a worker dies for good")                                                        \
+    X(STALL, "stalls", true, "a worker stands still")                                                        \
+    X(SLOW, "slow-workers", true, "whose steps take many times as long")                                     \
+    X(LEAVE, "leavings", true, "a worker is asked to stop")                                                  \
+    X(PARTITION, "partitions", true, "workers are cut off")                                                  \
+    X(BREAK, "breaks", true, "a stream breaks, each side learns of it in its time")                          \
+    X(CLOCK_JUMP, "clock-jumps", true, "of the wall clock, either way")                                      \
+    X(DROP, "drops", true, "an answer to a client is lost")                                                  \
+    X(DELAY, "delays", true, "a message takes 30 times as long")                                             \
+    X(REPEAT, "repeats", true, "a worker says an old result again")                                          \
+    X(REQUEST_TWICE, "repeated-requests", true, "a client's request arrives twice")                          \
+    X(OVERTAKEN, "overtakings", true, "a client's request arrives after later ones")                         \
+    X(KILLER, "killers", true, "a step takes its worker down")                                               \
+    X(FORGOTTEN, "forgotten-items", true, "a worker says nothing of one item of a batch")                    \
+    X(CORDON, "cordons", true, "a worker is set aside for a while")                                          \
+    X(OLD_RECORD, "older-records", false, "records as earlier versions wrote them")                          \
+    X(CUT_READ, "cut-reads", false, "a turn reads a part of what came")                                      \
+    X(CHECKPOINT, "checkpoints", false, "and the log is cut")                                                \
+    X(SCENE, "scenes", false, "tasks of steps that no slot runs")                                            \
+    X(CANCEL, "cancels", false, "of tasks")                                                                  \
+    X(WORD, "words", false, "to tasks that did not need them")                                               \
+    X(REVISION, "revisions", false, "of templates")                                                          \
+    X(FORK, "forks", false, "of tasks")                                                                      \
+    X(RETRY, "retries", false, "of ended tasks")
+#define KIND_ENUM(name, text, fault, what) KIND_##name,
+enum kind { KIND_TABLE(KIND_ENUM) KIND_NR };
+#undef KIND_ENUM
+extern const char *const kind_names[KIND_NR];
+
+bool kind_on(const struct sim *s, enum kind k);  /* in this history at all */
+bool kind_now(const struct sim *s, enum kind k); /* and not stopped by now */
+/* Does it happen now? Drawn from the kind's own chance, and counted. */
+bool befalls(struct sim *s, enum kind k, uint32_t per_mille);
+void befell(struct sim *s, enum kind k); /* counts it */
+
 /* ---------------------------------------------------------------- faults to plant */
 
 #define PLANT_TABLE(X)                                                                                       \
@@ -73,7 +124,8 @@ int64_t between(struct sim *s, int64_t lo, int64_t hi); /* lo .. hi */
 int64_t latency(struct sim *s, int64_t typical_ns);     /* around it, with a long tail */
 
 void trace(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-_Noreturn void sim_broken(struct sim *s, const char *what); /* main.c */
+/* `invariant` names what broke in every history alike; `what` says it of this one. main.c */
+_Noreturn void sim_broken(struct sim *s, const char *invariant, const char *what);
 _Noreturn void fail(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *ref_text(struct cox_ref ref); /* in a rotating scratch */
 
@@ -83,6 +135,7 @@ struct batch {
     uint64_t first_seq;
     uint32_t n;
     struct cox_buf records;
+    struct cox_buf inputs; /* u32 each: records before each input that made some */
 };
 
 struct row { /* an entity, an archived task or a payload */
@@ -115,7 +168,8 @@ struct store {
     size_t n_durable;    /* log[0 .. n_durable) survived */
     size_t n_committing; /* log[n_durable .. n_committing) are in the commit under way */
     uint64_t durable_seq;
-    uint64_t cut_seq; /* what a recovery reads begins after this */
+    uint64_t cut_seq;  /* what a recovery reads begins after this */
+    bool dies_cutting; /* a crash comes before the cut that it has just synced the state for */
     struct event commit;
     struct table live; /* what reads see */
     struct table disk; /* what no crash undoes */
@@ -128,12 +182,14 @@ struct store {
 void store_init(struct sim *s);
 void store_blob(struct sim *s, const struct cox_hash *hash, struct cox_slice bytes); /* durable at once */
 void store_fini(struct sim *s);
-bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records);
+bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records,
+                  struct cox_buf *inputs);
 size_t store_room(const struct sim *s);
 bool store_request(struct sim *s, struct state_op *op); /* takes it when true */
 struct state_op *store_poll(struct sim *s);             /* the caller frees it */
 void state_op_free(struct state_op *op);
 void store_crash(struct sim *s, bool power_cut);
+void save_log(struct sim *s); /* when it was asked for, and ends the program (save.c) */
 enum cox_err store_recover(struct sim *s, struct cox_engine *e);
 enum cox_err store_replay_all(struct sim *s, struct cox_engine *e, size_t n_batches);
 struct cox_entity_key payload_key(const struct cox_hash *hash);
@@ -141,6 +197,10 @@ struct cox_hash payload_hash(struct cox_slice bytes);
 bool store_waits(const struct sim *s,
                  struct cox_entity_key key); /* it was handed over, and is not there yet */
 const struct row *store_row(const struct sim *s, struct cox_entity_key key); /* NULL: not there */
+
+/* What an earlier version would have written, where it had words for it (older.c). */
+void older_records(struct sim *s, struct cox_buf *records);
+void older_entity(struct sim *s, uint8_t kind, struct cox_buf *bytes);
 
 /* ---------------------------------------------------------------- network (net.c) */
 
@@ -180,6 +240,7 @@ struct message {
     bool in_inbox;
     int64_t due_ns;
     struct stream *stream; /* NULL: from a client */
+    uint64_t sent;         /* counts messages as they are sent */
     struct cox_arena arena;
     struct item *items;
     size_t n, cap;
@@ -248,6 +309,7 @@ struct host {
     struct cox_agent_actions actions;
     struct stream *stream;
     struct body **bodies; /* by slot */
+    bool slow;
     struct event turn, boot_ev;
     struct cox_list said; /* results sent before, for the adversary */
     size_t n_said;
@@ -275,7 +337,7 @@ struct coxd {
     int64_t paused_until_ns;
     struct cox_engine *engine;
     struct turn *cur;
-    size_t n_seen;
+    struct cox_buf inputs; /* of the turn, as in its batch */
     struct cox_list turns, pool;
     struct event turn_ev, boot_ev;
     struct cox_list inbox; /* messages that arrived */
@@ -292,9 +354,10 @@ struct coxd {
     int64_t recovered_ns;
     uint64_t epoch_seq;
     uint64_t next_fetch;
+    struct event crash_ev;    /* of one that has just come back */
     const struct item *hello; /* being read */
     bool hello_reboots;       /* of a process that this coxd knew by another boot_id */
-    uint32_t crash_in;        /* crashes after so many messages of a flush; 0: does not */
+    uint32_t crash_in;        /* crashes after so many effects have left; 0: does not */
 };
 void coxd_init(struct sim *s);
 void coxd_fini(struct sim *s);
@@ -361,6 +424,7 @@ static inline uint64_t request_number(const struct job *j, enum op op)
 struct job *client_fork(struct sim *s, struct job *from); /* NULL: no more room for one */
 void clients_init(struct sim *s);
 void clients_fini(struct sim *s);
+void client_send(struct sim *s, struct message *m);        /* it arrives, perhaps late or twice */
 void client_request(struct sim *s, const struct item *it); /* coxd reads a request */
 void client_reply(struct sim *s, const struct cox_act_reply *r);
 void client_holds_release(struct sim *s, uint64_t durable_seq);
@@ -471,12 +535,7 @@ void verify_scene(struct sim *s, const struct audit_task *at, const struct cox_t
 
 /* ---------------------------------------------------------------- faults (faults.c) */
 
-struct fault_rates { /* mean time between, ms; 0: never */
-    uint32_t crash_ms, power_cut_ms, leave_ms, coxd_pause_ms;
-    uint32_t host_death_ms, host_gone_ms, host_pause_ms, host_term_ms;
-    uint32_t partition_ms, break_ms;
-    uint32_t wall_jump_ms;
-};
+void faults_draw(struct sim *s);
 void faults_init(struct sim *s);
 void faults_fini(struct sim *s);
 
@@ -486,37 +545,53 @@ struct options { /* 0 or -1: drawn from the seed */
     uint64_t seed;
     uint32_t n_hosts, n_jobs, n_steps_max;
     bool faults, trace_all, check_each;
+    uint64_t without;      /* bit 1 << enum kind: does not happen */
+    uint64_t skip[4];      /* these tasks are never submitted, as bits */
+    uint64_t faults_until; /* events; faults stop then, if not earlier. 0: no such end */
+    uint64_t events_max;   /* gives up then, with exit 3. 0: does not */
+    const char *save_log;  /* after crash number save_crash; NULL: no */
+    uint64_t save_crash;
+    uint64_t salt; /* another course of all that is not drawn beforehand */
     enum plant plant;
 };
+/* The options that ask for exactly this. */
+void options_text(const struct options *o, struct cox_buf *ret);
+/* Looks for a smaller history that breaks the same invariant (shorten.c); options_text of `o` must break it.
+ * Returns its events, and how many histories it took. */
+uint64_t shorten(struct options *o, const char *invariant, uint64_t events, uint32_t *ret_n_tried);
 /* clang-format off */
 #define COUNTS_TABLE(X)                                                                                      \
     X(tasks) X(attempts) X(events) X(steps) X(turns) X(batches) X(messages) X(lost_messages) X(crashes)      \
     X(breaks) X(deaths) X(adopted) X(duplicates) X(evaluations) X(checkpoints) X(hash_checks) X(compiles)     \
     X(composes) X(fetches) X(loads) X(frames) X(waits) X(signals) X(continuations) X(maps) X(batches_given)   \
-    X(pauses) X(sleeps) X(retries) X(forks) X(scheduled)
+    X(pauses) X(sleeps) X(retries) X(forks) X(scheduled) X(reboots) X(reordered)
 /* clang-format on */
 #define COUNTS_FIELD(name) uint64_t name;
 struct counts {
     COUNTS_TABLE(COUNTS_FIELD)
+    uint64_t kinds[KIND_NR];
 };
 #undef COUNTS_FIELD
 struct config {
-    struct fault_rates rates;
-    int64_t load_ns;  /* clients begin within this */
-    int64_t fault_ns; /* faults stop then */
+    uint32_t mean_ms[KIND_NR]; /* of faults that come by themselves: mean time between; 0: never */
+    int64_t load_ns;           /* clients begin within this */
+    int64_t fault_ns;          /* faults stop then */
     int64_t net_ns, commit_ns, state_ns, compile_ns;
     uint32_t ring; /* batches, and requests / 8 */
     size_t checkpoint_len, checkpoint_slice;
     uint32_t adversary; /* per mille of messages that carry an old result again */
     uint32_t read_cut;  /* per mille of turns that read only a part */
     uint32_t live_steps_max;
-    uint32_t scenes; /* per mille of tasks */
+    uint32_t scenes;    /* per mille of tasks */
+    bool older_records; /* some records are written as earlier versions did */
 };
 struct sim {
     struct options opt;
     struct config cfg;
     struct counts n;
-    struct cox_rng rng;
+    struct cox_rng rng;            /* of what has no kind */
+    struct cox_rng kinds[KIND_NR]; /* of what has */
+    struct cox_rng *chance;        /* one of these: the course that is drawn from now */
     int64_t now_ns;
     int64_t wall_offset_ms;
     bool healed;
@@ -528,10 +603,12 @@ struct sim {
     struct coxd coxd;
     struct job *jobs;
     uint32_t n_jobs, cap_jobs; /* forks come behind the others */
+    struct cox_list letters;   /* requests that are on their way */
     struct operator operator;
     struct audit audit;
     struct fault *faults;
     size_t n_faults;
+    uint64_t n_sent, last_heard; /* messages to coxd: sent, and the newest that arrived */
     uint64_t trace_hash;
     char (*lines)[256];
     uint64_t n_lines;

@@ -141,6 +141,12 @@ static uint64_t batch_last(const struct batch *b)
     return b->first_seq + b->n - 1;
 }
 
+static void batch_fini(struct batch *b)
+{
+    cox_buf_fini(&b->records);
+    cox_buf_fini(&b->inputs);
+}
+
 static void commit_begin(struct sim *s)
 {
     struct store *st = &s->store;
@@ -148,6 +154,17 @@ static void commit_begin(struct sim *s)
         return;
     st->n_committing = st->n;
     event_at(s, &st->commit, s->now_ns + latency(s, s->cfg.commit_ns));
+}
+
+/* Of the first `n` framed records. */
+static size_t records_len(struct cox_slice records, uint32_t n)
+{
+    struct cox_reader in = cox_reader(records);
+    for (; n > 0; n--) {
+        (void)cox_get_u8(&in);
+        (void)cox_get_raw(&in, cox_get_u32(&in));
+    }
+    return records.len - cox_reader_left(&in);
 }
 
 static void log_durable(struct sim *s)
@@ -159,6 +176,24 @@ static void log_durable(struct sim *s)
     }
 }
 
+/* More than a real store does, which commits all that waits at once: the commit under way ends after any of
+ * its inputs. What one input has made is one fact: a hop is one commit (rule 5). */
+static void log_torn(struct sim *s)
+{
+    struct store *st = &s->store;
+    st->n_committing = st->n_durable + rnd(s, st->n_committing - st->n_durable);
+    log_durable(s);
+    struct batch *b = &st->log[st->n_durable];
+    size_t n_inputs = b->inputs.len / sizeof(uint32_t), at = rnd(s, n_inputs + 1);
+    if (at == n_inputs)
+        return; /* none of this batch */
+    struct cox_reader in = cox_reader(cox_slice(b->inputs.data + at * sizeof(uint32_t), sizeof(uint32_t)));
+    b->n = cox_get_u32(&in);
+    b->records.len = records_len(cox_buf_slice(&b->records), b->n);
+    st->n_committing = st->n_durable + 1;
+    log_durable(s);
+}
+
 static void commit_done(struct sim *s, struct event *ev)
 {
     (void)ev;
@@ -168,7 +203,8 @@ static void commit_done(struct sim *s, struct event *ev)
     coxd_poke(s);
 }
 
-bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records)
+bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records,
+                  struct cox_buf *inputs)
 {
     struct store *st = &s->store;
     if (store_room(s) == 0)
@@ -181,8 +217,10 @@ bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf 
     if (first_seq != last + 1)
         fail(s, "the engine appends record %llu after %llu", (unsigned long long)first_seq,
              (unsigned long long)last);
-    st->log[st->n++] = (struct batch){ first_seq, n, *records };
-    *records = (struct cox_buf){ 0 };
+    if (s->cfg.older_records && chance(s, 500))
+        older_records(s, records);
+    st->log[st->n++] = (struct batch){ first_seq, n, *records, *inputs };
+    *records = *inputs = (struct cox_buf){ 0 };
     s->n.batches++;
     commit_begin(s);
     return true;
@@ -237,6 +275,12 @@ static bool op_do(struct sim *s, struct state_op *op)
     case COX_STORE_TRUNCATE:
         if (s->opt.plant != PLANT_NO_SYNC)
             sync_state(st);
+        befell(s, KIND_CHECKPOINT);
+        st->dies_cutting = befalls(s, KIND_CRASH_TRUNCATING, 150);
+        if (st->dies_cutting) { /* it drops rows in steps: none, some or all are gone */
+            st->cut_seq += rnd(s, op->seq - st->cut_seq + 1);
+            return true;
+        }
         st->cut_seq = op->seq;
         s->n.checkpoints++;
         trace(s, "log cut at %llu", (unsigned long long)op->seq);
@@ -256,6 +300,11 @@ static void work_done(struct sim *s, struct event *ev)
         st->n_queue--;
         if (op_do(s, op)) {
             cox_list_push_back(&st->done, &op->node);
+            if (st->dies_cutting) {
+                st->dies_cutting = false;
+                coxd_crash(s, chance(s, 500));
+                return;
+            }
             continue;
         }
         cox_list_push_back(&st->since_sync, &op->node);
@@ -308,7 +357,7 @@ void store_fini(struct sim *s)
 {
     struct store *st = &s->store;
     for (size_t i = 0; i < st->n; i++)
-        cox_buf_fini(&st->log[i].records);
+        batch_fini(&st->log[i]);
     cox_free(st->log);
     table_fini(&st->live);
     table_fini(&st->disk);
@@ -331,7 +380,9 @@ static void state_power_cut(struct sim *s)
     size_t n = 0;
     COX_LIST_FOR_EACH (it, &st->since_sync)
         n++;
-    size_t n_kept = rnd(s, n + 1);
+    size_t n_kept = kind_now(s, KIND_LOST_WRITE) ? rnd(s, n + 1) : n;
+    if (n_kept < n)
+        befell(s, KIND_LOST_WRITE);
     COX_LIST_FOR_EACH (it, &st->since_sync)
         if (n_kept-- > 0)
             table_apply(&st->disk, COX_CONTAINER_OF(it, struct state_op, node));
@@ -344,15 +395,17 @@ static void state_power_cut(struct sim *s)
 void store_crash(struct sim *s, bool power_cut)
 {
     struct store *st = &s->store;
-    if (cox_heap_has(&st->commit.node) && chance(s, 500))
+    if (cox_heap_has(&st->commit.node) && chance(s, 250))
         log_durable(s); /* it had reached the disk, and nobody was told */
+    else if (cox_heap_has(&st->commit.node) && befalls(s, KIND_TORN, 1000))
+        log_torn(s);
     event_cancel(s, &st->commit);
     event_cancel(s, &st->work);
     if (s->opt.plant == PLANT_LOSE_BATCH && st->n_durable > 0 &&
         st->log[st->n_durable - 1].first_seq > st->cut_seq)
         st->n_durable--;
     while (st->n > st->n_durable)
-        cox_buf_fini(&st->log[--st->n].records);
+        batch_fini(&st->log[--st->n]);
     st->durable_seq = st->n > 0 ? batch_last(&st->log[st->n - 1]) : 0;
     ops_free(&st->queue);
     ops_free(&st->done);

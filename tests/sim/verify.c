@@ -189,7 +189,7 @@ static void walk_attempt(struct model *m, struct walk *w, const struct audit_att
     struct outcome o = outcome_of(spec, NULL, av->number);
     bool bad = av->in_fallback != w->in_fallback;
     enum cox_code code = (enum cox_code)av->code;
-    if (o.kills && m->s->opt.faults &&
+    if (o.kills && kind_on(m->s, KIND_KILLER) &&
         (av->status == COX_ATTEMPT_SUCCEEDED || av->status == COX_ATTEMPT_FAILED) && code == o.code)
         bad = true; /* nobody was left to say so */
     switch ((enum cox_attempt_status)av->status) {
@@ -394,7 +394,7 @@ static void verify_task(struct sim *s, const struct audit_task *at, const struct
     cox_free(m.steps);
 }
 
-/* At the end, when everything has come to rest. */
+/* At the end, when everything has come to rest. (rules 10 and 11) */
 void verify_all(struct sim *s)
 {
     for (size_t i = 0; i < s->audit.n; i++) {

@@ -32,8 +32,7 @@ static void says(struct sim *s, struct event *ev)
     if (j->state == JOB_ACKED && s->coxd.up && s->coxd.listening && !s->coxd.leaving) {
         struct message *m = message_new();
         message_add(m, ITEM_WORD)->number = j->index;
-        cox_list_push_back(&s->coxd.inbox, &m->node);
-        coxd_poke(s);
+        client_send(s, m);
     }
     if (retried || j->state == JOB_ACKED || (j->state == JOB_UNKNOWN && s->now_ns < s->cfg.fault_ns + MINUTE))
         event_at(s, ev, s->now_ns + between(s, 5 * MS, s->healed ? 800 * MS : 4 * SECOND));
@@ -189,10 +188,12 @@ static void any_word(struct sim *s, struct job *j)
 void word_request(struct sim *s, struct job *j)
 {
     j->n_said++;
-    if (s->healed)
+    if (s->healed || !kind_on(s, KIND_WORD)) {
         needed_word(s, j);
-    else
-        any_word(s, j);
+        return;
+    }
+    befell(s, KIND_WORD);
+    any_word(s, j);
 }
 
 void word_reply(struct sim *s, struct job *j, const struct cox_act_reply *r)
@@ -217,8 +218,9 @@ void word_archived(struct sim *s, struct job *j, struct cox_slice bytes, enum co
         j->n_forks++;
         fork_input(s, j, bytes);
     }
-    if (status == COX_TASK_SUCCEEDED || j->n_retries >= 2 || !chance(s, 400))
+    if (status == COX_TASK_SUCCEEDED || j->n_retries >= 2 || !chance(s, 400) || !kind_on(s, KIND_RETRY))
         return;
+    befell(s, KIND_RETRY);
     struct cox_input in = { .kind = COX_IN_RETRY };
     in.u.retry.request = request_number(j, OP_WORD);
     in.u.retry.task = j->task;

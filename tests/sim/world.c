@@ -33,7 +33,7 @@ void event_cancel(struct sim *s, struct event *ev)
 
 uint64_t rnd(struct sim *s, uint64_t bound)
 {
-    return bound == 0 ? 0 : cox_rng_below(&s->rng, bound);
+    return bound == 0 ? 0 : cox_rng_below(s->chance, bound);
 }
 
 bool chance(struct sim *s, uint32_t per_mille)
@@ -49,7 +49,39 @@ int64_t between(struct sim *s, int64_t lo, int64_t hi)
 int64_t latency(struct sim *s, int64_t typical_ns)
 {
     int64_t ns = between(s, typical_ns / 2, typical_ns * 2);
-    return chance(s, 10) ? ns * 30 : ns;
+    return befalls(s, KIND_DELAY, 10) ? ns * 30 : ns;
+}
+
+/* ---- kinds ---- */
+
+#define KIND_NAME(name, text, fault, what) text,
+const char *const kind_names[KIND_NR] = { KIND_TABLE(KIND_NAME) };
+#undef KIND_NAME
+#define KIND_FAULT(name, text, fault, what) fault,
+static const bool kind_is_fault[KIND_NR] = { KIND_TABLE(KIND_FAULT) };
+#undef KIND_FAULT
+
+bool kind_on(const struct sim *s, enum kind k)
+{
+    return (s->opt.without >> k & 1) == 0 && (s->opt.faults || !kind_is_fault[k]);
+}
+
+bool kind_now(const struct sim *s, enum kind k)
+{
+    return kind_on(s, k) && !(s->healed && kind_is_fault[k]);
+}
+
+void befell(struct sim *s, enum kind k)
+{
+    s->n.kinds[k]++;
+}
+
+bool befalls(struct sim *s, enum kind k, uint32_t per_mille)
+{
+    bool yes = per_mille > 0 && cox_rng_below(&s->kinds[k], 1000) < per_mille && kind_now(s, k);
+    if (yes)
+        befell(s, k);
+    return yes;
 }
 
 const char *ref_text(struct cox_ref ref)
@@ -88,5 +120,5 @@ void fail(struct sim *s, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    sim_broken(s, text);
+    sim_broken(s, fmt, text);
 }

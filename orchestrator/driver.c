@@ -48,6 +48,7 @@ struct cox_driver {
     size_t n_pool;
     size_t pending_len;
     size_t records_len; /* of the last turn: the next is likely to be as long */
+    size_t n_archiving; /* ended tasks handed to the store that it has not answered for */
     bool state_full;    /* the next action waits for the state's ring */
     bool log_full;      /* the current turn waits for the log's ring */
 
@@ -324,6 +325,7 @@ static void event_handle(struct cox_driver *d, struct cox_store_event *ev)
     case COX_STORE_ARCHIVE:
         if (ev->err)
             on_fatal(NULL, "a finished task could not be archived");
+        d->n_archiving--;
         step(d, &(struct cox_input){ .kind = COX_IN_ARCHIVED, .u.task.task = ev->id });
         break;
     case COX_STORE_LIST:
@@ -424,8 +426,10 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
         return true;
     }
     cox_buf_append_slice(&req.bytes, bytes);
-    if (cox_store_request(d->store, &req))
+    if (cox_store_request(d->store, &req)) {
+        d->n_archiving += op == COX_STORE_ARCHIVE;
         return true;
+    }
     cox_buf_fini(&req.bytes);
     return false;
 }
@@ -682,7 +686,7 @@ bool cox_driver_full(const struct cox_driver *d)
 bool cox_driver_settled(const struct cox_driver *d)
 {
     return cox_list_empty(&d->turns) && d->cur->fx.n_records == 0 && d->cur->fx.n_actions == 0 &&
-           cox_store_durable_seq(d->store) >= cox_engine_seq(d->engine);
+           d->n_archiving == 0 && cox_store_durable_seq(d->store) >= cox_engine_seq(d->engine);
 }
 
 void cox_driver_checkpoint(struct cox_driver *d)

@@ -80,7 +80,8 @@ void cox_driver_turn(struct cox_driver *d, size_t n_events);
 /* When the next turn is due, monotonic; INT64_MAX: when something happens. */
 int64_t cox_driver_wake_ns(const struct cox_driver *d);
 bool cox_driver_full(const struct cox_driver *d);
-/* All that has been fed is durable and has been acted on. */
+/* All that has been fed is durable and has been acted on, and ended tasks are in the archive: who listens
+ * earlier after a recovery shows deleted tasks that only the log still has. */
 bool cox_driver_settled(const struct cox_driver *d);
 
 /* Begins a checkpoint unless one runs; cox_driver_checkpointing turns false when the log has been cut. */

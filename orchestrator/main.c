@@ -232,7 +232,8 @@ static enum cox_err start_driver(struct coxd *c)
             COX_LOG_NUM(found.n_records), "last_seq", COX_LOG_NUM(found.last_seq), "tasks",
             COX_LOG_NUM(stats.n_live_tasks), "steps", COX_LOG_NUM(stats.n_live_steps), "took_ms",
             COX_LOG_NUM(found.took_ms), NULL);
-    while (!cox_driver_settled(c->driver)) /* the epoch's record, before anybody is heard */
+    while (
+        !cox_driver_settled(c->driver)) /* the epoch's record and what had ended, before anybody is heard */
         turn(c, COX_RPC_FOREVER);
     return COX_OK;
 }

@@ -339,6 +339,21 @@ static void nothing_leaves_before_it_is_durable(void **state)
     assert_true(cox_driver_settled(d));
 }
 
+/* Or a task that was deleted would be shown once more after a restart, until the store has said no. */
+static void nothing_is_settled_before_the_ended_are_archived(void **state)
+{
+    struct cox_driver *d = *state;
+
+    fake.actions[fake.n_actions++] = (struct cox_action){ .kind = COX_ACT_ARCHIVE };
+    cox_driver_step(d, &(struct cox_input){ .kind = COX_IN_BEAT });
+    cox_driver_turn(d, 1);
+    assert_int_equal(store.requests[store.n_requests - 1], COX_STORE_ARCHIVE);
+    assert_false(cox_driver_settled(d));
+    store.events[store.n_events++] = (struct cox_store_event){ .op = COX_STORE_ARCHIVE };
+    cox_driver_turn(d, 1);
+    assert_true(cox_driver_settled(d));
+}
+
 static void what_needs_no_record_leaves_in_its_turn(void **state)
 {
     struct cox_driver *d = *state;
@@ -631,6 +646,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(nothing_leaves_before_it_is_durable),
+        TEST(nothing_is_settled_before_the_ended_are_archived),
         TEST(what_needs_no_record_leaves_in_its_turn),
         TEST(but_not_before_what_came_earlier),
         TEST(a_full_log_gathers_turns_and_says_so),

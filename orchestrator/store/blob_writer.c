@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -183,7 +184,7 @@ static enum cox_err give_name(struct cox_blob_writer *w, const struct cox_hash *
     else
         store_backup_add(b, hash);
     pthread_mutex_unlock(&b->mutex);
-    if (err == COX_OK && (err = sync_dir(dir)) != COX_OK && !replaced)
+    if (err == COX_OK && !COX_PLANTED("blob-name-unsynced") && (err = sync_dir(dir)) != COX_OK && !replaced)
         (void)unlink(path); /* nobody may trust a name that a power cut takes back */
     naming_end(b, hash);
     if (err == COX_OK && !replaced)
@@ -212,7 +213,7 @@ enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *exp
     COX_ASSERT(EVP_DigestFinal_ex(w->digest, hash.b, NULL) == 1);
     if (expected && memcmp(expected->b, hash.b, sizeof(hash.b)) != 0)
         err = COX_ERR_INVALID;
-    if (err == COX_OK && fsync(w->fd) != 0)
+    if (err == COX_OK && !COX_PLANTED("blob-unsynced") && fsync(w->fd) != 0)
         err = no(errno);
     if (err == COX_OK)
         err = give_name(w, &hash);

@@ -1,6 +1,7 @@
 #include "db.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -146,7 +147,7 @@ static enum cox_err rewrite_wal(struct store_db *db, const char *vfs_name, struc
     sqlite3_vfs *vfs = sqlite3_vfs_find(vfs_name);
     int exists = 0;
 
-    if (db->in_memory)
+    if (db->in_memory || COX_PLANTED("trusted-old-wal"))
         return COX_OK;
     COX_ASSERT(vfs);
     char *wal = cox_asprintf("%s-wal", db->path);

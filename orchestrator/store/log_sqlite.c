@@ -2,6 +2,8 @@
 
 #include "row.h"
 
+#include "cox/base/plant.h"
+
 #include <inttypes.h>
 
 #define APPLICATION_ID 0x436f786c /* "Coxl" */
@@ -65,7 +67,9 @@ enum cox_err store_log_open(struct store_log *log, const char *dir, const struct
     const struct store_db_spec spec = {
         .dir = dir,
         .name = "log.db",
-        .synchronous = tuning->log_synchronous ? tuning->log_synchronous : "FULL",
+        .synchronous = tuning->log_synchronous        ? tuning->log_synchronous
+                       : COX_PLANTED("skipped-fsync") ? "OFF"
+                                                      : "FULL",
         .application_id = APPLICATION_ID,
         .checkpoint_pages = CHECKPOINT_PAGES,
         .cache_kib = CACHE_KIB,

@@ -4,6 +4,7 @@
 
 #include "row.h"
 
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 /* A row takes further batches until it is this long; a buffer grown far beyond it is given back. */
@@ -50,8 +51,11 @@ static bool commit(struct work *w, struct store_batch *batch)
     store_row_end(&w->row, first_seq, n);
 
     uint64_t last_seq = first_seq + n - 1;
+    enum cox_err err = store_log_append(&s->log, last_seq, cox_buf_slice(&w->row), &w->error);
 
-    if (store_log_append(&s->log, last_seq, cox_buf_slice(&w->row), &w->error) != COX_OK || store_is_dead(s))
+    if (err != COX_OK && COX_PLANTED("retried-commit"))
+        err = store_log_append(&s->log, last_seq, cox_buf_slice(&w->row), &w->error);
+    if (err != COX_OK || store_is_dead(s))
         return false;
     publish(s, last_seq, n, w->row.len, cox_clock_mono_ns() - begun_ns);
     cox_buf_clear(&w->row);
@@ -109,7 +113,9 @@ static bool drop(struct work *w)
         copy(w);
         return true;
     }
-    if (store_log_drop(&s->log, w->truncate->req.seq, &more, &w->error) != COX_OK || store_is_dead(s))
+    if (store_log_drop(&s->log, w->truncate->req.seq + COX_PLANTED("dropped-one-more"), &more, &w->error) !=
+            COX_OK ||
+        store_is_dead(s))
         return false;
     if (!more) {
         atomic_store(&s->dropped_seq, w->truncate->req.seq);

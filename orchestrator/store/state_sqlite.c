@@ -2,6 +2,7 @@
 
 #include "row.h"
 
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <inttypes.h>
@@ -96,7 +97,11 @@ enum cox_err store_state_open(struct store_state *state, const char *dir, const 
     if (err != COX_OK)
         return err;
     for (size_t i = 0; i < STATE_STATEMENT_NR && err == COX_OK; i++)
-        err = store_db_prepare(&state->db, statements[i], &state->st[i], error);
+        err = store_db_prepare(&state->db,
+                               i == STATE_DELETE_PAYLOAD && COX_PLANTED("swept-live-payload")
+                                   ? "DELETE FROM payload WHERE rowid = ?1 AND created_ms < ?2"
+                                   : statements[i],
+                               &state->st[i], error);
     if (err == COX_OK)
         err = load_covered(state, error);
     if (err == COX_OK)
@@ -268,7 +273,7 @@ static enum cox_err forget_deleted(struct store_state *state, struct cox_buf *er
 
     if (state->n_deleted == 0)
         return COX_OK;
-    store_bind_u64(st, 1, state->dropped_seq);
+    store_bind_u64(st, 1, COX_PLANTED("deleted-forgotten") ? UINT64_MAX >> 1 : state->dropped_seq);
     enum cox_err err = store_db_run(&state->db, st, "forgetting what was deleted", error);
 
     if (err == COX_OK)

@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #define TURN_ITEMS_MAX 4096u
@@ -63,7 +64,7 @@ static enum cox_err take(struct work *w, struct store_item *item)
     err = store_state_work(s, item, &w->error);
     if ((op == COX_STORE_DELETE && item->answer == COX_OK) ||
         (op == COX_STORE_SWEEP && s->state.disowned && s->state.sweep.phase == SWEEP_BLOBS))
-        w->sync = true;
+        w->sync = !COX_PLANTED("delete-unsynced");
     if (store_op_reads(op))
         atomic_fetch_add_explicit(&s->read_bytes, item->req.bytes.len, memory_order_relaxed);
     if (err == COX_OK && op == COX_STORE_LIST && w->after_seq <= atomic_load(&s->durable_seq)) {
@@ -124,7 +125,7 @@ static bool wait_for_log(struct work *w)
 {
     struct store_parker *p = &w->s->state_thread.parker;
 
-    while (atomic_load(&w->s->durable_seq) < w->after_seq) {
+    while (atomic_load(&w->s->durable_seq) < w->after_seq && !COX_PLANTED("state-ahead-of-log")) {
         atomic_store(&w->s->awaited_seq, w->after_seq);
         store_parker_prepare(p, STORE_SLEEPING);
         if (store_is_dead(w->s))
@@ -181,7 +182,7 @@ static void give_log_thread(struct cox_store *s, struct store_item *item)
 static enum cox_err pass_truncate_on(struct work *w)
 {
     struct cox_store *s = w->s;
-    enum cox_err err = sync_all(w, w->truncate->req.seq);
+    enum cox_err err = COX_PLANTED("truncate-before-sync") ? COX_OK : sync_all(w, w->truncate->req.seq);
 
     if (err != COX_OK)
         return err;

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #define ENTITIES 4
-#define CHECKPOINT_PAGES 12
-#define UNOWNED_MS 1 /* so that sweeps find something */
+#define CHECKPOINT_PAGES 1000 /* of one that only looks */
+#define UNOWNED_MS 1          /* so that sweeps find something */
 
 /* ---- bytes ---- */
 
@@ -407,23 +407,27 @@ static void wait_for_wake(struct life *l)
     pthread_mutex_unlock(&l->mutex);
 }
 
-/* Until the answer to this kind of request. */
-static void await(struct life *l, enum cox_store_op op)
+/* What came; true when an answer to this kind of request was among it. */
+static bool take_events(struct life *l, enum cox_store_op op)
 {
     struct cox_store_event e;
+    bool met = false;
 
-    for (;;) {
-        while (cox_store_poll(l->store, &e)) {
-            cox_buf_fini(&e.bytes);
-            if (e.op == op && op == COX_STORE_DELETE && e.err == COX_OK) {
-                l->m->fates[e.id] = CRASH_DELETED;
-                crash_tape_note(l->tape, e.id, CRASH_DELETED);
-            }
-            if (e.op == op)
-                return;
+    while (cox_store_poll(l->store, &e)) {
+        cox_buf_fini(&e.bytes);
+        if (e.op == COX_STORE_DELETE && e.err == COX_OK) {
+            l->m->fates[e.id] = CRASH_DELETED;
+            crash_tape_note(l->tape, e.id, CRASH_DELETED);
         }
-        wait_for_wake(l);
+        met |= e.op == op;
     }
+    return met;
+}
+
+static void await(struct life *l, enum cox_store_op op)
+{
+    while (!take_events(l, op))
+        wait_for_wake(l);
 }
 
 static void request(struct life *l, struct cox_store_request req)
@@ -437,10 +441,9 @@ static void end_task(struct life *l, uint64_t id)
         request(l, say(id, i));
 }
 
-static void append(struct life *l)
+static void append(struct life *l, uint32_t n)
 {
     uint64_t first_seq = l->m->n + 1;
-    uint32_t n = 1 + (uint32_t)cox_rng_below(l->rng, 4);
     struct cox_buf b = { 0 };
 
     if (first_seq + n > CRASH_RECORDS_MAX)
@@ -474,7 +477,10 @@ static void truncate_log(struct life *l)
     for (uint64_t i = 0; i < ENTITIES; i++)
         save(l, i);
     request(l, (struct cox_store_request){ .op = COX_STORE_TRUNCATE, .seq = l->m->n });
-    await(l, COX_STORE_TRUNCATE);
+    if (l->how->in_step)
+        await(l, COX_STORE_TRUNCATE);
+    else
+        append(l, 1); /* which must not go with those before it */
 }
 
 static void delete_one(struct life *l)
@@ -486,7 +492,8 @@ static void delete_one(struct life *l)
     l->m->fates[id] = CRASH_ASKED;
     crash_tape_note(l->tape, id, CRASH_ASKED);
     request(l, (struct cox_store_request){ .op = COX_STORE_DELETE, .id = id, .seq = l->m->n });
-    await(l, COX_STORE_DELETE);
+    if (l->how->in_step)
+        await(l, COX_STORE_DELETE);
 }
 
 static void settle(struct life *l)
@@ -502,7 +509,7 @@ static void step(struct life *l)
     uint64_t dice = cox_rng_below(l->rng, 100);
 
     if (dice < 50) {
-        append(l);
+        append(l, 1 + (uint32_t)cox_rng_below(l->rng, 4));
     } else if (dice < 65) {
         save(l, cox_rng_below(l->rng, ENTITIES));
     } else if (dice < 73) {
@@ -511,12 +518,12 @@ static void step(struct life *l)
         delete_one(l);
     } else if (dice < 90) {
         request(l, (struct cox_store_request){ .op = COX_STORE_SWEEP });
-        await(l, COX_STORE_SWEEP);
     } else {
         settle(l);
     }
     if (l->how->in_step)
         settle(l);
+    (void)take_events(l, COX_STORE_LIST);
 }
 
 static void open_store(struct life *l)
@@ -526,7 +533,7 @@ static void open_store(struct life *l)
     };
     const struct store_tuning tuning = { .vfs = l->how->vfs,
                                          .log_synchronous = l->how->log_synchronous,
-                                         .checkpoint_pages = CHECKPOINT_PAGES,
+                                         .checkpoint_pages = l->how->checkpoint_pages,
                                          .unowned_ms = UNOWNED_MS };
     struct cox_store_recovery callbacks;
     struct recovery r;

@@ -44,6 +44,7 @@ void crash_check_log(const struct crash_model *m, uint64_t acked_seq, const char
 struct crash_life {
     const char *vfs, *dir;
     const char *log_synchronous; /* NULL: as it should be */
+    int checkpoint_pages;
     bool in_step; /* waits after each thing it asks for, so that the order of all is the seed's */
     unsigned steps;
 };

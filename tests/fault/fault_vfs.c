@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <string.h>
+#include <time.h>
 
 struct fault_vfs {
     sqlite3_vfs vfs; /* first: SQLite hands it back */
@@ -16,6 +17,8 @@ struct fault_vfs {
     pthread_cond_t cond;
     struct cox_rng rng;
     struct fault_disk disk;
+    const char *slow;
+    uint64_t n_changes;
     fault_watch_fn watch;
     void *watch_user;
     size_t n_open;
@@ -88,6 +91,9 @@ static enum fault_kind meet(struct fault_vfs *v, enum operation what, const char
 static void change(struct fault_vfs *v, struct fault_file *f, enum fault_op_kind kind, size_t at,
                    const void *data, size_t len)
 {
+    v->n_changes++;
+    if (v->slow)
+        pthread_cond_broadcast(&v->cond);
     if (v->watch)
         v->watch(v->watch_user, f->name, kind, at, cox_slice(data, len));
     fault_disk_change(&v->disk, f, kind, at, cox_slice(data, len));
@@ -159,6 +165,24 @@ static int io_truncate(sqlite3_file *base, sqlite3_int64 size)
     return unlock(h, SQLITE_OK);
 }
 
+static void dawdle(struct fault_vfs *v, const struct fault_file *f)
+{
+    uint64_t n_changes = v->n_changes;
+    struct timespec until;
+    int rc = 0;
+
+    if (!v->slow || !strstr(f->name, v->slow))
+        return;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    while (v->n_changes == n_changes && rc == 0)
+        rc = pthread_cond_timedwait(&v->cond, &v->mutex, &until);
+}
+
 static int io_sync(sqlite3_file *base, int flags)
 {
     struct handle *h = lock(base);
@@ -171,6 +195,7 @@ static int io_sync(sqlite3_file *base, int flags)
     while (h->v->hold)
         pthread_cond_wait(&h->v->cond, &h->v->mutex);
     h->v->n_held--;
+    dawdle(h->v, h->file);
     enum fault_kind fault = h->v->dark ? FAULT_POWER_CUT : meet(h->v, SYNCING, h->file->name);
 
     if (fault == FAULT_NONE) {
@@ -439,6 +464,11 @@ void fault_vfs_power_cycle(struct fault_vfs *v)
     v->dark = false;
     v->plan.kind = FAULT_NONE;
     v->struck = false;
+}
+
+void fault_vfs_slow(struct fault_vfs *v, const char *file)
+{
+    v->slow = file;
 }
 
 void fault_vfs_watch(struct fault_vfs *v, fault_watch_fn fn, void *user)

@@ -54,6 +54,10 @@ void fault_vfs_power_cycle(struct fault_vfs *v);
 void fault_vfs_hold_syncs(struct fault_vfs *v, bool hold);
 void fault_vfs_await_sync(struct fault_vfs *v); /* returns when a sync waits */
 
+/* From now on, a sync of a file whose name has this waits for a change of another file, or a millisecond: so
+ * that threads that may go on meanwhile do. */
+void fault_vfs_slow(struct fault_vfs *v, const char *file);
+
 /* Called before each change that succeeds, in their order, on the thread that makes it. No call back. */
 typedef void (*fault_watch_fn)(void *user, const char *name, enum fault_op_kind kind, size_t at,
                                struct cox_slice bytes);

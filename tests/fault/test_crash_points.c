@@ -109,27 +109,26 @@ static struct cut walk(struct history *h, int life)
 {
     struct cut next = { 0 };
     uint64_t n_seen = 0;
-    bool changed = true;
 
     memcpy(h->model.fates, h->before.fates, sizeof(h->model.fates));
     for (size_t i = 0; i <= h->tape.n; i++) {
         const struct crash_entry *e = i < h->tape.n ? &h->tape.entries[i] : NULL;
         uint64_t acked_seq = e ? e->acked_seq : h->tape.base_seq;
         struct crash_variant v[VARIANTS_MAX];
-        size_t n = changed ? crash_variants(&h->walker, &h->rng, v, variants_max) : 0;
+        size_t n = crash_variants(&h->walker, &h->rng, v, variants_max);
 
         for (size_t j = 0; j < n; j++) {
             try_point(h, life, i, acked_seq, &v[j]);
             if (cox_rng_below(&h->rng, ++n_seen) == 0)
                 next = (struct cut){ i, v[j] };
         }
-        if (changed && i > 0 && strstr(h->tape.names[h->tape.entries[i - 1].file], "/log.db"))
+        if (i > 0 && !h->tape.entries[i - 1].is_note &&
+            strstr(h->tape.names[h->tape.entries[i - 1].file], "/log.db"))
             try_log(h, life, i, acked_seq);
         if (!e)
             break;
         if (e->is_note)
             take_note(h, e);
-        changed = !e->is_note;
         crash_tape_play(&h->tape, i, &h->walker);
     }
     return next;
@@ -156,6 +155,7 @@ static uint64_t go_to(struct history *h, const struct fault_disk *base, const st
 static void live(struct history *h, uint64_t points) /* about that many; never a life by halves */
 {
     static const struct crash_variant whole = { .kind = CRASH_EVERYTHING };
+    static const int checkpoint_pages[] = { 12, 40, 100 };
     struct fault_disk base = { 0 };
     uint64_t acked_seq = 0;
 
@@ -163,6 +163,7 @@ static void live(struct history *h, uint64_t points) /* about that many; never a
         crash_cut(fault_vfs_disk(h->lived), &base, &whole);
         crash_cut(&base, &h->walker, &whole);
         h->before = h->model;
+        h->how.checkpoint_pages = checkpoint_pages[cox_rng_below(&h->rng, 3)];
         crash_tape_record(&h->tape, h->lived, acked_seq);
         crash_live(&h->how, &h->model, &h->tape, &h->rng);
         fault_vfs_watch(h->lived, NULL, NULL);
@@ -190,6 +191,8 @@ static struct crash_verdict run_one(uint64_t seed, const char *log_synchronous, 
     fault_vfs_disk(h->image)->careless = true;
     crash_tape_init(&h->tape);
     h->quiet = log_synchronous;
+    if (seed % 2 == 0)
+        fault_vfs_slow(h->lived, "/log.db");
     h->how = (struct crash_life){ .vfs = "crash-lived",
                                   .dir = dir,
                                   .log_synchronous = log_synchronous,

@@ -280,21 +280,31 @@ static bool is_passing(int err)
     return err == EMFILE || err == ENFILE || err == ENOMEM || err == EAGAIN;
 }
 
+enum cox_err program_read(const char *path, struct cox_slice printed, const char *name, const char *major,
+                          struct program **ret, struct cox_buf *why)
+{
+    struct program *p = new_program(path);
+    struct description d = { .text = cox_json_trim(printed), .why = why };
+
+    if (!read_description(&d, p, name, major)) {
+        program_unref(p);
+        return COX_ERR_INVALID;
+    }
+    *ret = p;
+    return COX_OK;
+}
+
 enum cox_err program_describe(const char *path, const char *name, const char *major, const char *dir,
                               const char *bundle, struct program **ret, struct cox_buf *why)
 {
-    struct program *p = new_program(path);
     struct cox_buf out = { 0 };
-    struct description d = { .why = why };
     struct stat st;
     int status = 0;
     int err = stat(path, &st) == 0 ? 0 : errno;
+    enum cox_err result = COX_ERR_INVALID;
 
-    if (err == 0) {
-        remember_file(p, &st);
+    if (err == 0)
         err = run_describe(path, dir, bundle, &out, &status);
-    }
-    d.text = cox_json_trim(cox_buf_slice(&out));
     if (err == ETIMEDOUT)
         cox_buf_printf(why, "--describe did not end within %d s", PROGRAM_DESCRIBE_LIMIT_MS / 1000);
     else if (err == EFBIG)
@@ -305,14 +315,12 @@ enum cox_err program_describe(const char *path, const char *name, const char *ma
         cox_buf_printf(why, "--describe ended with %s %d; it says why: %s --describe",
                        WIFSIGNALED(status) ? "signal" : "exit code",
                        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), path);
-    else if (read_description(&d, p, name, major)) {
-        cox_buf_fini(&out);
-        *ret = p;
-        return COX_OK;
-    }
+    else
+        result = program_read(path, cox_buf_slice(&out), name, major, ret, why);
+    if (result == COX_OK)
+        remember_file(*ret, &st);
     cox_buf_fini(&out);
-    program_unref(p);
-    return is_passing(err) ? COX_ERR_IO : COX_ERR_INVALID;
+    return is_passing(err) ? COX_ERR_IO : result;
 }
 
 struct program *program_built_in(const char *handler, const char *path, const char *arg)

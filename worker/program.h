@@ -40,6 +40,10 @@ COX_MUST_CHECK enum cox_err program_describe(const char *path, const char *name,
                                              const char *dir, const char *bundle, struct program **ret,
                                              struct cox_buf *why);
 
+/* Reads what `--describe` has printed, as above. */
+COX_MUST_CHECK enum cox_err program_read(const char *path, struct cox_slice printed, const char *name,
+                                         const char *major, struct program **ret, struct cox_buf *why);
+
 /* One without a file of its own: `path arg --serve`. */
 struct program *program_built_in(const char *handler, const char *path, const char *arg);
 

@@ -13,7 +13,8 @@
 
 #define CALLS_MAX 64
 #define TURNS_MAX 20000 /* of one moment; beyond, it goes in circles */
-#define STEPS_MAX 100   /* of time that passes in one go */
+#define STEPS_MAX 60    /* of time that passes in one go */
+#define STEPS_ALL_MAX 200
 #define START_WALL_MS 1767225600000LL
 #define NS_PER_MS 1000000LL
 
@@ -24,6 +25,7 @@ struct fuzz_coxd {
     struct cox_api *api;
     struct cox_rpc_call *calls[CALLS_MAX];
     uint32_t n_calls;
+    int n_steps; /* of time */
 };
 
 /* ---- the clock, by --wrap ---- */
@@ -202,7 +204,7 @@ void fuzz_coxd_pass(struct fuzz_coxd *c, int64_t ms)
         next_ns = api_ns < next_ns ? api_ns : next_ns;
         if (next_ns <= now_ns)
             next_ns = now_ns + NS_PER_MS;
-        now_ns = next_ns < until_ns && i < STEPS_MAX ? next_ns : until_ns;
+        now_ns = next_ns < until_ns && i < STEPS_MAX && c->n_steps++ < STEPS_ALL_MAX ? next_ns : until_ns;
         fuzz_coxd_settle(c);
     }
 }

@@ -83,7 +83,7 @@ static struct cox_slice last_lines(struct cox_slice s, size_t len_max)
     }
     while (begin > 0 && begin < s.len && (s.data[begin] & 0xC0) == 0x80)
         begin++;
-    return cox_slice(s.data + begin, s.len - begin);
+    return begin < s.len ? cox_slice(s.data + begin, s.len - begin) : cox_slice(NULL, 0);
 }
 
 void run_failure_message(struct cox_buf *message, int status, struct cox_slice stderr_tail)

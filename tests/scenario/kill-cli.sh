@@ -19,6 +19,7 @@ n_said=0
 n_silent=0
 differ=
 for ((i = 1; i <= n; i++)); do
+    : >"$scenario_dir/said" # it may be killed before it would have been emptied for it
     "$COX_BUILD/cox" task submit "$scenario_dir/load.json" --key "key-$i" -o name >"$scenario_dir/said" 2>/dev/null &
     pid=$!
     sleep "$(printf '0.%06d' $((took * (RANDOM % 120) / 100 % 1000000)))"

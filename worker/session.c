@@ -27,6 +27,7 @@ struct session {
     bool attached;      /* ever */
     bool welcomed;      /* on this stream */
     bool dialled;       /* in the last turn: Hello waits for the next */
+    bool stirred;       /* something has come since the last turn */
     bool renewing;      /* leaves the stream to say Hello anew */
     bool shutdown;
     bool left;
@@ -37,6 +38,7 @@ static void act(struct session *s);
 static void feed(struct session *s, struct cox_agent_input *in)
 {
     in->now_mono_ns = cox_clock_mono_ns();
+    s->stirred = true;
     cox_agent_step(s->agent, in, &s->actions);
     if (in->kind != COX_AGENT_TURN)
         act(s);
@@ -204,6 +206,7 @@ static void dial(struct session *s, uint32_t address)
         s->agent,
         &(struct cox_agent_input){ .now_mono_ns = cox_clock_mono_ns(), .kind = COX_AGENT_STREAM_OPEN },
         &s->actions);
+    s->dialled = true;
 }
 
 /* Does what cannot wait for the turn's end. Actions that send exist only at that end. */
@@ -344,16 +347,34 @@ static void end_turn(struct session *s)
     steer(s);
 }
 
-bool session_turn(struct session *s, int64_t until_mono_ns)
+int64_t session_wake_ns(const struct session *s)
 {
-    int64_t wake_ns = s->dialled ? 0 : cox_agent_wake_ns(s->agent);
+    return s->dialled || s->stirred ? 0 : cox_agent_wake_ns(s->agent);
+}
 
+bool session_after(struct session *s)
+{
     s->dialled = false;
-    cox_rpc_loop_run_once(s->loop, wake_ns < until_mono_ns ? wake_ns : until_mono_ns, EVENTS_MAX);
     take_replies(s);
     mind_catalogue(s);
     end_turn(s);
+    s->stirred = false;
     return !s->left;
+}
+
+enum session_state session_state(const struct session *s)
+{
+    if (!s->call)
+        return SESSION_APART;
+    return s->welcomed ? SESSION_ATTACHED : SESSION_DIALLING;
+}
+
+bool session_turn(struct session *s, int64_t until_mono_ns)
+{
+    int64_t wake_ns = session_wake_ns(s);
+
+    cox_rpc_loop_run_once(s->loop, wake_ns < until_mono_ns ? wake_ns : until_mono_ns, EVENTS_MAX);
+    return session_after(s);
 }
 
 void session_shutdown(struct session *s)

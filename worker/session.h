@@ -40,6 +40,13 @@ void session_destroy(struct session *s); /* NULL is allowed; runs the loop until
 /* One turn: waits for something to happen, but not beyond `until_mono_ns`; false once the agent has left. */
 bool session_turn(struct session *s, int64_t until_mono_ns);
 
+/* The same in two halves, for many sessions on one loop: when the loop is to return for this one, and what is
+ * to be done once it has. */
+int64_t session_wake_ns(const struct session *s);
+bool session_after(struct session *s);
+enum session_state { SESSION_APART, SESSION_DIALLING, SESSION_ATTACHED };
+enum session_state session_state(const struct session *s);
+
 /* As SIGTERM does. Takes effect in the next turn. */
 void session_shutdown(struct session *s);
 

@@ -5,8 +5,9 @@
  * wait and try again). It also keeps who connects and says nothing for two minutes.
  *
  * Here a connection is handed to the library once its client has said the 24 bytes that HTTP/2 begins with.
- * Until then it waits among a bounded number, of which the oldest gives way, and for 10 s at most. When
- * descriptors become scarce the newest is refused, so that files can still be opened: its client tries again.
+ * Until then it waits, for 10 s at most, and among a third of the descriptors at most, of whom the oldest
+ * gives way: thousands that come back at once from a busy host take seconds to speak. When descriptors become
+ * scarce the newest is refused, so that files can still be opened: its client tries again.
  */
 #include "rpc_internal.h"
 
@@ -29,7 +30,7 @@
 #include <unistd.h>
 
 #define LISTENERS_MAX 8
-#define WAITING_MAX 1024u
+#define WAITING_SHARE 3
 #define PREFACE_LEN 24
 #define PREFACE_NS (10000 * INT64_C(1000000))
 #define PAUSE_NS                                                                                             \
@@ -213,7 +214,7 @@ static void admit(struct rpc_listener *l, int fd, const union address *peer)
     cox_list_push_back(&l->waiting, &w->node);
     l->n_waiting++;
     watch(l, EPOLL_CTL_ADD, fd, w);
-    if (l->n_waiting > WAITING_MAX)
+    if (l->n_waiting > (size_t)l->fd_end / WAITING_SHARE)
         leave(l, COX_CONTAINER_OF(l->waiting.next, struct waiting, node), true);
 }
 

@@ -177,6 +177,17 @@ void report_median(const struct workload *w, const struct figures *runs, size_t 
 
 int worker_main(int argc, char **argv);
 
+/* Slots of one step, which runs until it is ended. */
+struct slots;
+struct slots *noop_create_one(void);
+void noop_destroy_one(struct slots *s);
+uint32_t noop_begun(const struct slots *s); /* steps, in all */
+void noop_end(struct slots *s);             /* what it has, and from here on each at once */
+
+/* ---- crew.c: the verb `crew`, thousands of simulated workers in one process, for scenarios ---- */
+
+int crew_main(int argc, char **argv);
+
 /* ---- keeper.c: the verbs `submit` and `await`, for scenarios ---- */
 
 int submit_main(int argc, char **argv);

@@ -16,6 +16,7 @@ enum { EXIT_USAGE = 2 };
 static const char usage[] =
     "usage: cox-bench w1|w1t|w2|w2l|w3|w4|fanout|waiting [--spawn] [OPTION...]\n"
     "       cox-bench worker --orchestrator ADDR [--slots N] [--id ID] [--result-len N]\n"
+    "       cox-bench crew --addr ADDR --workers N\n"
     "       cox-bench submit --addr ADDR --document FILE --list FILE [--tasks N] [--in-flight N]\n"
     "       cox-bench await --addr ADDR <IDS\n"
     "\n"
@@ -215,6 +216,8 @@ int main(int argc, char **argv)
 
     if (strcmp(verb, "worker") == 0)
         return worker_main(argc - 1, argv + 1);
+    if (strcmp(verb, "crew") == 0)
+        return crew_main(argc - 1, argv + 1);
     if (strcmp(verb, "submit") == 0)
         return submit_main(argc - 1, argv + 1);
     if (strcmp(verb, "await") == 0)

@@ -25,6 +25,8 @@
 
 struct slots {
     uint32_t n_slots;
+    bool holds;                           /* what is started runs until noop_end */
+    uint32_t n_begun;                     /* in all */
     struct cox_buf output;                /* of every step; empty: null */
     struct cox_buf expected;              /* what a step must be given that is given anything */
     struct slots_reply *replies;          /* by slot: a slot has at most one attempt */
@@ -93,13 +95,42 @@ void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *
         end_items(s, slot, assign, &result);
     s->replies[slot] =
         (struct slots_reply){ .kind = SLOTS_ENDED, .slot = slot, .ref = assign->ref, .result = result };
-    s->ended[s->n_ended++ % s->n_slots] = slot;
+    s->n_begun++;
+    if (!s->holds)
+        s->ended[s->n_ended++ % s->n_slots] = slot;
 }
 
-/* Too late: it has ended. */
+/* Too late: it has ended, or will end. */
 void slots_kill(struct slots *s, uint32_t slot)
 {
     (void)s, (void)slot;
+}
+
+struct slots *noop_create_one(void)
+{
+    struct slots *s = COX_NEW(struct slots);
+
+    noop_init(s, 1, 0);
+    s->holds = true;
+    return s;
+}
+
+void noop_destroy_one(struct slots *s)
+{
+    noop_fini(s);
+    cox_free(s);
+}
+
+uint32_t noop_begun(const struct slots *s)
+{
+    return s->n_begun;
+}
+
+void noop_end(struct slots *s)
+{
+    if (s->holds && s->n_begun > 0)
+        s->ended[s->n_ended++ % s->n_slots] = 0;
+    s->holds = false;
 }
 
 /* It has no directories, and nothing to bring or take. */

@@ -9,7 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAITING_MAX 1024 /* as in listen.c */
+#define LIMIT 600       /* descriptors: */
+#define WAITING_MAX 100 /* a third of the half that listen.c gives to connections */
 #define SILENT (WAITING_MAX + 6)
 
 static int connect_to(const struct fixture *f)
@@ -67,12 +68,24 @@ static void is_served(struct fixture *f)
     cox_rpc_channel_destroy(channel);
 }
 
+static void limit_fds(rlim_t n)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = n;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 static void the_silent_give_way_to_those_who_speak(void **state)
 {
     struct fixture f;
+    struct rlimit before;
     int fds[SILENT];
 
     (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit_fds(LIMIT);
     fixture_init(&f, (struct cox_rpc_server_config){ 0 });
     for (int i = 0; i < SILENT; i++)
         fds[i] = connect_to(&f);
@@ -83,15 +96,7 @@ static void the_silent_give_way_to_those_who_speak(void **state)
     for (int i = 0; i < SILENT; i++)
         close(fds[i]);
     fixture_fini(&f);
-}
-
-static void limit_fds(rlim_t n)
-{
-    struct rlimit limit;
-
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    limit.rlim_cur = n;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit_fds(before.rlim_cur);
 }
 
 static void when_descriptors_become_scarce_some_are_refused(void **state)

@@ -435,6 +435,8 @@ void fault_vfs_process_ended(struct fault_vfs *v)
 {
     COX_ASSERT(v->n_open == 0);
     memset(v->sync_failed, 0, sizeof(v->sync_failed));
+    v->plan.kind = FAULT_NONE;
+    v->struck = false;
 }
 
 struct luck {
@@ -462,8 +464,6 @@ void fault_vfs_power_cycle(struct fault_vfs *v)
     fault_vfs_process_ended(v);
     fault_disk_cut(&v->disk, &v->disk, by_luck, &luck, &v->rng);
     v->dark = false;
-    v->plan.kind = FAULT_NONE;
-    v->struck = false;
 }
 
 void fault_vfs_slow(struct fault_vfs *v, const char *file)

@@ -44,7 +44,7 @@ void fault_vfs_plan(struct fault_vfs *v, struct fault_plan plan);
 bool fault_vfs_struck(struct fault_vfs *v); /* the planned fault has happened */
 /* Files that were synced again, by the process that was told that their sync had failed. */
 unsigned fault_vfs_retried_syncs(struct fault_vfs *v);
-void fault_vfs_process_ended(struct fault_vfs *v); /* the next one was told nothing */
+void fault_vfs_process_ended(struct fault_vfs *v); /* the next one was told nothing, and nothing is planned */
 
 /* The power goes now, if it has not gone yet, and comes back: files are what a disk would have kept.
  * No file may be open. */

@@ -216,7 +216,7 @@ bool harness_start(struct harness *h)
 
     if (err == COX_OK)
         err = cox_store_recover(h->store, &recovery, &last_seq, &error);
-    if (err != COX_OK && !fault_vfs_struck(h->disk))
+    if (err != COX_OK && !fault_vfs_struck(h->disk) && !h->forgives)
         damage(h, cox_buf_cstr(&error), 0);
     cox_buf_fini(&error);
     if (err != COX_OK)
@@ -331,7 +331,7 @@ static bool dies_of_fault(struct harness *h)
     struct timespec until;
     int rc = 0;
 
-    if (!fault_vfs_struck(h->disk))
+    if (!fault_vfs_struck(h->disk) || h->shrugs)
         return false;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 10;
@@ -365,6 +365,8 @@ void harness_stop(struct harness *h)
     }
     cox_store_close(h->store);
     h->store = NULL;
+    if (fault_vfs_retried_syncs(h->disk) > 0)
+        damage(h, "a failed sync was tried again", 0);
     if (alive && is_alive(h))
         acked = h->appended_seq; /* an orderly close commits what was handed over */
     if (acked > h->acked_seq)

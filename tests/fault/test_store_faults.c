@@ -38,7 +38,7 @@ static void live(struct harness *h, enum fault_kind kind)
         if (kind == FAULT_POWER_CUT || cox_rng_chance(&h->rng, 500000))
             fault_vfs_power_cycle(h->disk);
         else
-            fault_vfs_plan(h->disk, (struct fault_plan){ 0 });
+            fault_vfs_process_ended(h->disk);
     }
     (void)harness_start(h);
     harness_stop(h);

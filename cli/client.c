@@ -2,6 +2,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
+#include "cox/wire.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -54,7 +55,7 @@ ProtobufCMessage *cli_copy(const ProtobufCMessage *message)
     uint8_t *bytes = cox_alloc(len);
 
     protobuf_c_message_pack(message, bytes);
-    ProtobufCMessage *copy = protobuf_c_message_unpack(message->descriptor, NULL, len, bytes);
+    ProtobufCMessage *copy = protobuf_c_message_unpack(message->descriptor, &cox_wire_allocator, len, bytes);
 
     COX_ASSERT(copy);
     cox_free(bytes);

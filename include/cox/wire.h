@@ -24,6 +24,10 @@
 /* Appends `message` as compact JSON. Cost: O(message), no tree. */
 void cox_wire_put_json(struct cox_buf *out, const ProtobufCMessage *message);
 
+/* For unpacking: memory that cannot fail to arrive, so that NULL says that the bytes are no such message.
+ * What it gave may be freed without it. */
+extern ProtobufCAllocator cox_wire_allocator;
+
 /* Makes a message of JSON text.
  *   ret_message  [out] on COX_OK; freed by protobuf_c_message_free_unpacked(message, NULL)
  *   error        gets a sentence that names the place, "steps[2].status: expected one of READY ..., found 7"

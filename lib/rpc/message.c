@@ -1,5 +1,6 @@
 #include "rpc_internal.h"
 
+#include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
 #include <stdlib.h>
@@ -96,7 +97,7 @@ static void *space_alloc(void *data, size_t size)
         return NULL;
     }
     space->left -= size;
-    return space->arena ? cox_arena_alloc(space->arena, size) : malloc(size);
+    return space->arena ? cox_arena_alloc(space->arena, size) : cox_alloc(size);
 }
 
 static void space_free(void *data, void *p)

@@ -1,9 +1,17 @@
 /* Documents through jansson: strict, bounded, with errors that name the place. */
 #include "compile.h"
 
+#include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
 #include <string.h>
+
+/* Of memory that it lacks jansson says that the document is wrong, or says nothing. Before main: no thread
+ * reads it while it is written. */
+__attribute__((constructor)) static void take_memory_from_us(void)
+{
+    json_set_alloc_funcs(cox_alloc, cox_free);
+}
 
 static void report_parse_error(struct report *r, const struct place *place, struct cox_slice text,
                                const json_error_t *error)

@@ -1,6 +1,22 @@
 #include "wire_shape.h"
 
+#include "cox/base/alloc.h"
+
 #include <string.h>
+
+static void *allocate(void *data, size_t size)
+{
+    (void)data;
+    return cox_alloc(size);
+}
+
+static void release(void *data, void *p)
+{
+    (void)data;
+    cox_free(p);
+}
+
+ProtobufCAllocator cox_wire_allocator = { .alloc = allocate, .free = release };
 
 static bool ends_with(const char *s, const char *tail)
 {

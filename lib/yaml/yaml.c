@@ -1,5 +1,6 @@
 #include "cox/yaml.h"
 
+#include "cox/base/alloc.h"
 #include "cox/base/units.h"
 #include "cox/json.h"
 #include "cox/limits.h"
@@ -427,6 +428,9 @@ static bool read_events(struct reader *r, yaml_parser_t *parser, struct cox_slic
     while (!end) {
         if (!yaml_parser_parse(parser, &e)) {
             yaml_mark_t at = parser->problem_mark;
+
+            if (parser->error == YAML_MEMORY_ERROR)
+                cox_out_of_memory();
             if (parser->error == YAML_READER_ERROR)
                 at = mark_of(text, parser->problem_offset);
             if (parser->context)
@@ -449,7 +453,8 @@ enum cox_err cox_yaml_parse(struct cox_yaml *y, struct cox_slice text)
     yaml_parser_t parser;
     yaml_mark_t start = { 0 };
 
-    COX_ASSERT(yaml_parser_initialize(&parser));
+    if (!yaml_parser_initialize(&parser))
+        cox_out_of_memory();
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser, text.data, text.len);
     bool ok = read_events(&r, &parser, text);

@@ -211,6 +211,11 @@ static void edge_free(struct cox_edge *e)
     cox_free(e);
 }
 
+static void *resize(void *p, size_t size)
+{
+    return cox_realloc(p, 1, size);
+}
+
 enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_edge **ret,
                              struct cox_buf *error)
 {
@@ -226,6 +231,8 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     COX_ASSERT(e->wake_fd >= 0);
     lane_init(&e->to_engine, wake_engine_of, wake_edge_of, e);
     lane_init(&e->to_edge, wake_edge_of, wake_engine_of, e);
+    /* Else a part of an answer that found no memory would be missing from it, and nobody would know. */
+    event_set_mem_functions(cox_alloc, resize, cox_free);
     e->base = event_base_new();
     COX_ASSERT(e->base);
     e->woken = event_new(e->base, e->wake_fd, EV_READ | EV_PERSIST, on_woken, e);

@@ -221,7 +221,8 @@ static void put_field(struct cox_buf *out, const ProtobufCMessage *message, cons
 
 void exchange_answer_message(struct exchange *x, struct cox_slice packed)
 {
-    ProtobufCMessage *m = protobuf_c_message_unpack(route_output(x->route), NULL, packed.len, packed.data);
+    ProtobufCMessage *m =
+        protobuf_c_message_unpack(route_output(x->route), &cox_wire_allocator, packed.len, packed.data);
     struct cox_buf json = { 0 };
 
     COX_ASSERT(m); /* our own service packed it */

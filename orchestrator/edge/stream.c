@@ -113,7 +113,8 @@ static void on_message(void *user, struct cox_slice packed)
         conn_end(c);
         return;
     }
-    ProtobufCMessage *m = protobuf_c_message_unpack(route_output(x->route), NULL, packed.len, packed.data);
+    ProtobufCMessage *m =
+        protobuf_c_message_unpack(route_output(x->route), &cox_wire_allocator, packed.len, packed.data);
 
     COX_ASSERT(m); /* our own service packed it */
     x->untaken_len += packed.len;

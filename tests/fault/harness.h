@@ -47,7 +47,7 @@ struct harness {
     struct verdict verdict;
     bool verbose;
     bool forgives; /* the store may refuse to open: memory, not the disk, fails */
-    bool shrugs; /* a fault need not be fatal: what it hit may have been tried only for its speed */
+    bool shrugs;   /* a fault need not be fatal: what it hit may have been tried only for its speed */
 
     /* from the store's threads */
     pthread_mutex_t mutex;

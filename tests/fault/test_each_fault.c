@@ -1,5 +1,5 @@
-/* The store when its k-th operation on a disk fails, or its k-th allocation in SQLite: for every k of a life, of
- * each kind, in each database, once or from then on. It ends or goes on, but what it acknowledged is there
+/* The store when its k-th operation on a disk fails, or its k-th allocation in SQLite: for every k of a life,
+ * of each kind, in each database, once or from then on. It ends or goes on, but what it acknowledged is there
  * afterwards, and it never syncs again what it could not sync.
  *
  *   test-each-fault [ONE_IN [SEED]]     one k of so many; the default takes some seconds, COX_TEST_LONG=1 all
@@ -88,14 +88,16 @@ struct fault {
 
 static void says(const struct fault *f, const struct verdict *v)
 {
-    fprintf(stderr, "seed %" PRIu64 ": kind %d of %s at %" PRIu64 "%s, allocation %" PRIu64 ": lost %" PRIu64 "+%" PRIu64
-                    ", damage %" PRIu64 "\n",
+    fprintf(stderr,
+            "seed %" PRIu64 ": kind %d of %s at %" PRIu64 "%s, allocation %" PRIu64 ": lost %" PRIu64
+            "+%" PRIu64 ", damage %" PRIu64 "\n",
             seed, (int)f->disk.kind, f->disk.file ? f->disk.file : "all", f->disk.at,
-            f->disk.lasting ? " and ever after" : "", f->memory_at, v->lost_records, v->lost_tasks, v->damage);
+            f->disk.lasting ? " and ever after" : "", f->memory_at, v->lost_records, v->lost_tasks,
+            v->damage);
 }
 
-/* Whether the fault happened. A life in good order first, so that there is something to lose; then the fault, from
- * the opening on; then a look, half of the times after a power cut. */
+/* Whether the fault happened. A life in good order first, so that there is something to lose; then the fault,
+ * from the opening on; then a look, half of the times after a power cut. */
 static bool live(const struct fault *f, bool power_goes)
 {
     struct harness *h = harness_create(seed, NULL);
@@ -152,9 +154,7 @@ static void test_each_operation_may_fail(void **state)
     for (enum fault_kind kind = FAULT_NO_SPACE; kind < FAULT_KIND_NR; kind++)
         for (size_t file = 0; file < 3; file++)
             for (int lasting = 0; lasting < 2; lasting++) {
-                struct fault f = {
-                    .disk = { .kind = kind, .file = files[file], .lasting = lasting }
-                };
+                struct fault f = { .disk = { .kind = kind, .file = files[file], .lasting = lasting } };
                 /* There are few openings, truncations and removals, and each matters. */
                 bool rare = kind == FAULT_OPEN || kind == FAULT_REMOVE;
 

@@ -7,6 +7,7 @@
 #include "edge/route.h"
 
 #include "cox/base/units.h"
+#include "cox/wire.h"
 
 #include <string.h>
 
@@ -43,7 +44,8 @@ static void check_mapping(const struct route *r, const struct edge_param *path, 
         };
         if (map_request(&in, &packed, &error))
             COX_ASSERT(error.description.len > 0 && packed.len == 0);
-        ProtobufCMessage *m = protobuf_c_message_unpack(route_input(r), NULL, packed.len, packed.data);
+        ProtobufCMessage *m =
+            protobuf_c_message_unpack(route_input(r), &cox_wire_allocator, packed.len, packed.data);
         COX_ASSERT(m);
         protobuf_c_message_free_unpacked(m, NULL);
     }

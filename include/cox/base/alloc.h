@@ -21,7 +21,8 @@ void *cox_realloc(void *p, size_t n, size_t size)     /* n * size is overflow-ch
 char *cox_strdup(const char *s) COX_ALLOC_FN;
 char *cox_strndup(const char *s, size_t len) COX_ALLOC_FN; /* copies len bytes, adds NUL */
 char *cox_asprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2))) COX_ALLOC_FN;
-void cox_free(void *p); /* NULL is allowed */
+void cox_free(void *p);                 /* NULL is allowed */
+_Noreturn void cox_out_of_memory(void); /* for who learns from a library that it had none */
 
 #define COX_NEW(type) ((type *)cox_calloc(1, sizeof(type)))
 

@@ -12,9 +12,10 @@
 #include <string.h>
 
 #define CALLS_MAX 64
-#define TURNS_MAX 20000 /* of one moment; beyond, it goes in circles */
-#define STEPS_MAX 60    /* of time that passes in one go */
-#define STEPS_ALL_MAX 200
+#define TURNS_MAX 20000   /* of one moment; beyond, it goes in circles */
+#define STEPS_MAX 60      /* of time that passes in one go */
+#define STEPS_ALL_MAX 200 /* in all; then it passes in leaps */
+#define STEPS_SLOW_MAX 12
 #define START_WALL_MS 1767225600000LL
 #define NS_PER_MS 1000000LL
 
@@ -25,7 +26,7 @@ struct fuzz_coxd {
     struct cox_api *api;
     struct cox_rpc_call *calls[CALLS_MAX];
     uint32_t n_calls;
-    int n_steps; /* of time */
+    int n_steps; /* of time, left */
 };
 
 /* ---- the clock, by --wrap ---- */
@@ -204,7 +205,7 @@ void fuzz_coxd_pass(struct fuzz_coxd *c, int64_t ms)
         next_ns = api_ns < next_ns ? api_ns : next_ns;
         if (next_ns <= now_ns)
             next_ns = now_ns + NS_PER_MS;
-        now_ns = next_ns < until_ns && i < STEPS_MAX && c->n_steps++ < STEPS_ALL_MAX ? next_ns : until_ns;
+        now_ns = next_ns < until_ns && i < STEPS_MAX && c->n_steps-- > 0 ? next_ns : until_ns;
         fuzz_coxd_settle(c);
     }
 }
@@ -229,11 +230,12 @@ static void start(struct fuzz_coxd *c)
     fuzz_coxd_settle(c);
 }
 
-struct fuzz_coxd *fuzz_coxd_create(bool history)
+struct fuzz_coxd *fuzz_coxd_create(bool history, bool slow)
 {
     struct fuzz_coxd *c = COX_NEW(struct fuzz_coxd);
 
     keeps_history = history;
+    c->n_steps = slow ? STEPS_SLOW_MAX : STEPS_ALL_MAX;
     now_ns = 5000 * NS_PER_MS;
     cox_log_init(COX_LOG_ERROR, COX_LOG_TEXT);
     c->store = fuzz_store_create();

@@ -10,7 +10,8 @@
 
 struct fuzz_coxd;
 
-struct fuzz_coxd *fuzz_coxd_create(bool history); /* of metrics: it keeps one */
+/* history: of metrics, once a second. slow: time passes in few steps, for each is dear. */
+struct fuzz_coxd *fuzz_coxd_create(bool history, bool slow);
 /* Stops it as SIGTERM does, checks what must hold then, and frees it. */
 void fuzz_coxd_destroy(struct fuzz_coxd *c);
 /* As destroy, then recovers from what was stored. */

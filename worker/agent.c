@@ -8,6 +8,7 @@
 #include "agent_copy.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #define BODY_CAP_KEEP 4096u /* larger buffers are not kept in the pool */
@@ -299,6 +300,8 @@ static void judge_killed(const struct attempt *at, struct cox_agent_result *resu
     case KILL_FORGOTTEN:
         return;
     case KILL_TIMEOUT:
+        if (COX_PLANTED("killed-counts-as-done"))
+            return;
         result->status = COX_ATTEMPT_TIMED_OUT;
         result->code = COX_CODE_TIMEOUT;
         cox_buf_append_str(text, "stopped after its time limit of ");
@@ -370,7 +373,7 @@ static void on_welcome(struct cox_agent *a, const struct cox_agent_input *in,
         hang_up(a, "the orchestrator broke the protocol: a second Welcome, or one before Hello");
         return;
     }
-    if (a->shard_uid != 0 && a->shard_uid != in->u.welcome.shard_uid)
+    if (a->shard_uid != 0 && a->shard_uid != in->u.welcome.shard_uid && !COX_PLANTED("other-shard-keeps"))
         agent_forget_all(a, actions);
     a->shard_uid = in->u.welcome.shard_uid;
     a->beat_ms = in->u.welcome.beat_ms ? in->u.welcome.beat_ms : COX_BEAT_MS;
@@ -423,7 +426,7 @@ static void on_assign(struct cox_agent *a, const struct cox_agent_input *in,
     }
     a->assigned++;
     at = find(a, as->ref);
-    if (at) {
+    if (at && !COX_PLANTED("repeated-assign-runs-again")) {
         if (at->state == ATTEMPT_ENDED) {
             cox_list_remove(&at->link);
             cox_list_push_back(&a->unsent, &at->link);
@@ -487,7 +490,8 @@ static void on_stream_open(struct cox_agent *a)
     a->granted = 0;
     a->assigned = 0;
     splice_front(&a->quiet, &a->reported);
-    splice_front(&a->unsent, &a->sent);
+    if (!COX_PLANTED("sent-means-delivered"))
+        splice_front(&a->unsent, &a->sent);
 }
 
 /* Nobody reads logs across streams: who still wants them asks again. */

@@ -6,6 +6,7 @@
 #include "agent_state.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #define LATE_NS (100 * NS_PER_MS)
 
@@ -58,7 +59,8 @@ static void fire_timers(struct cox_agent *a, int64_t now_ns, struct cox_agent_ac
         a->preempted = true;
     }
     if (a->stream != COX_AGENT_UP && holds_something(a) &&
-        now_ns >= agent_after_ms(a->down_since_ns, (uint64_t)a->config.orphan_timeout_ms))
+        (COX_PLANTED("orphans-stop-at-once") ||
+         now_ns >= agent_after_ms(a->down_since_ns, (uint64_t)a->config.orphan_timeout_ms)))
         agent_forget_all(a, actions);
     if ((a->stream == COX_AGENT_DIALLING || a->stream == COX_AGENT_GREETING) && !a->hang_up_why &&
         now_ns >= agent_after_ms(a->dialled_ns, COX_AGENT_WELCOME_LIMIT_MS))
@@ -86,7 +88,8 @@ uint32_t agent_prefetch(const struct cox_agent *a)
 static void send_credit(struct cox_agent *a, bool company, struct cox_agent_actions *actions)
 {
     uint64_t capacity = (uint64_t)a->config.slots + agent_prefetch(a);
-    uint64_t taken = (uint64_t)a->n_queued + a->n_running + a->n_zombies;
+    uint64_t taken =
+        (uint64_t)a->n_queued + a->n_running + (COX_PLANTED("credit-for-dying-slots") ? 0 : a->n_zombies);
     uint64_t granted = a->assigned + (capacity > taken ? capacity - taken : 0);
     uint64_t outstanding = a->granted - a->assigned;
 
@@ -164,7 +167,8 @@ static void send_returned(struct cox_agent *a, int64_t now_ns, bool late, struct
     struct attempt *at = first(&a->queue);
 
     for (; at; at = first(&a->queue)) {
-        if (!a->draining && (late || now_ns < agent_after_ms(at->since_ns, COX_PREFETCH_HOLD_MS)))
+        if (!a->draining && (late || COX_PLANTED("returned-late") ||
+                             now_ns < agent_after_ms(at->since_ns, COX_PREFETCH_HOLD_MS)))
             return;
         if (at->log_wanted)
             agent_log_end(a, at->assign.ref);
@@ -202,7 +206,8 @@ static void send_all(struct cox_agent *a, int64_t now_ns, size_t room_len, bool 
         send_returned(a, now_ns, late, actions);
         send_log_ends(a, actions);
         send_credit(a, actions->len > before, actions);
-        if (actions->len == before && now_ns >= agent_after_ms(a->last_sent_ns, (uint64_t)a->beat_ms))
+        if (actions->len == before && !COX_PLANTED("beats-forgotten") &&
+            now_ns >= agent_after_ms(a->last_sent_ns, (uint64_t)a->beat_ms))
             agent_act(actions, COX_AGENT_SEND_BEAT);
     }
     if (actions->len > before)
@@ -322,7 +327,7 @@ void agent_turn(struct cox_agent *a, int64_t now_ns, size_t room_len, struct cox
 {
     bool late = a->wake_ns != NEVER_NS && now_ns - a->wake_ns > LATE_NS;
 
-    if (!late)
+    if (!late || COX_PLANTED("late-turn-fires"))
         fire_timers(a, now_ns, actions);
     agent_start_ready(a, now_ns, actions);
     mind_idleness(a, now_ns, late);

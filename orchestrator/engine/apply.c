@@ -222,19 +222,20 @@ static void page_ended(struct cox_task *t, struct step *s, const struct record *
         break;
     case NEXT_REQUEUE:
         s->n_losses++;
-        s->n_tries--;
+        if (!COX_PLANTED("loss-counts-as-try"))
+            s->n_tries--;
         attempt_to_history(s, r, en->status, en->code, en->message);
         step_move(t, s, COX_STEP_READY);
         break;
     case NEXT_RETRY:
-        s->ready_wall_ms = en->retry_wall_ms;
+        s->ready_wall_ms = COX_PLANTED("backoff-not-kept") ? 0 : en->retry_wall_ms;
         attempt_to_history(s, r, en->status, en->code, en->message);
         step_move(t, s, COX_STEP_READY);
         break;
     case NEXT_FALLBACK:
         attempt_to_history(s, r, en->status, en->code, en->message);
         s->flags |= STEP_IN_FALLBACK;
-        s->n_tries = 0;
+        s->n_tries = COX_PLANTED("fallback-inherits-tries") ? s->n_tries : 0;
         page_asks_no_more(s);
         step_move(t, s, COX_STEP_READY);
         break;
@@ -314,7 +315,8 @@ static bool header_step_failed(struct cox_task *t, const struct record *r, enum 
 {
     struct cox_image_step step;
     cox_image_step(&t->image, r->step, &step);
-    if (t->code != COX_CODE_NONE || step.allow_failure || step_is_inner(t, r->step, &step))
+    if ((t->code != COX_CODE_NONE && !COX_PLANTED("first-error-overwritten")) || step.allow_failure ||
+        step_is_inner(t, r->step, &step))
         return false;
     t->code = code;
     t->error_step = r->step;
@@ -417,7 +419,8 @@ static void apply_key(struct cox_engine *e, uint64_t seq, cox_task_id task, int6
     k->wall_ms = wall_ms;
     cox_mapb_set(&e->keys, cox_slice(k->map_key, k->map_key_len), k);
     cox_list_push_back(&e->key_list, &k->in_keys);
-    entity_touch(e, &k->entity, seq);
+    if (!COX_PLANTED("key-forgotten"))
+        entity_touch(e, &k->entity, seq);
 }
 
 static void set_image(struct cox_task *t, struct cox_slice image)
@@ -456,7 +459,7 @@ static void apply_submitted(struct cox_engine *e, uint64_t seq, const struct rec
     t->schedule = text_of(r->u.submitted.schedule);
     task_pin_templates(t, r->u.submitted.pins);
     t->status = COX_TASK_PENDING;
-    t->created_wall_ms = r->wall_ms;
+    t->created_wall_ms = COX_PLANTED("apply-reads-the-clock") ? e->now.wall_ms : r->wall_ms;
     task_init_header(t);
     if (!task_pages_fit(t))
         record_misfit(e);
@@ -492,7 +495,7 @@ static void apply_frame_opened(struct cox_engine *e, uint64_t seq, const struct 
     t->parent_id = f->parent;
     t->parent_step = f->parent_step;
     t->parent_token = f->token;
-    t->parent_item = f->item;
+    t->parent_item = f->item == UINT64_MAX || !COX_PLANTED("spec-of-frame-lost") ? f->item : 0;
     t->item = value_make(&f->item_json);
     t->args = value_make(&f->args);
     if (f->image.len > 0) {
@@ -516,7 +519,7 @@ static void apply_frame_opened(struct cox_engine *e, uint64_t seq, const struct 
 /* A signal that ended a wait is no longer the root's to give. */
 static void apply_signal_taken(struct cox_engine *e, uint64_t seq, struct cox_task *root, uint64_t number)
 {
-    if (root->entity.applied_seq >= seq)
+    if (root->entity.applied_seq >= seq || COX_PLANTED("signal-stays"))
         return;
     signal_drop(root, number);
     entity_touch(e, &root->entity, seq);
@@ -539,7 +542,8 @@ static void apply_policy(struct cox_engine *e, uint64_t seq, const struct record
     if (w == NULL || w->entity.applied_seq >= seq)
         return;
     w->cordoned = r->u.policy.cordoned;
-    entity_touch(e, &w->entity, seq);
+    if (!COX_PLANTED("cordon-not-saved"))
+        entity_touch(e, &w->entity, seq);
 }
 
 static void apply_key_expired(struct cox_engine *e, uint64_t seq, const struct record *r)
@@ -581,7 +585,7 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
         COX_ASSERT(task_contains(t, r->step));
         struct step *s = task_step_make(t, r->step);
         struct page *p = step_page(s);
-        if (p->entity.applied_seq < seq) {
+        if (p->entity.applied_seq < seq || COX_PLANTED("record-applied-twice")) {
             apply_page(t, s, r);
             entity_touch(e, &p->entity, seq);
         }
@@ -648,7 +652,9 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         apply_key_expired(e, seq, r);
         break;
     case RECORD_PAYLOAD:
-        if (!e->live) /* the state may not have it: recovered() hands it over again */
+        if (!e->live &&
+            !COX_PLANTED(
+                "values-not-replayed")) /* the state may not have it: recovered() hands it over again */
             payload_replayed(e, r);
         break;
     case RECORD_FRAME_OPENED:

@@ -5,8 +5,6 @@
 #include "route.h"
 #include "stats.h"
 
-#include "cox/base/plant.h"
-
 #include <string.h>
 
 struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
@@ -53,7 +51,8 @@ void attempt_release(struct cox_engine *e, struct attempt *a)
     stats_slot(e, a->worker, -1);
     worker_in_fleet(e, a->worker);
     e->stats.n_running--;
-    resources_give(&a->worker->used, &a->cls->resources);
+    if (!COX_PLANTED("resources-not-given-back"))
+        resources_give(&a->worker->used, &a->cls->resources);
     route_attempt_over(e, a->cls, a->task, a->worker);
     placement_worker_changed(e, a->worker);
     if (a->step->attempt == a)
@@ -168,7 +167,8 @@ struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32
     struct attempt *a = attempt_new(e, t, step, w, task_step(t, step)->token);
     a->step->attempt = a;
     a->cls = route_restore(e, t, step, w);
-    resources_take(&w->used, &a->cls->resources);
+    if (!COX_PLANTED("restored-attempt-takes-nothing"))
+        resources_take(&w->used, &a->cls->resources);
     gate_restore(e, t, step);
     return a;
 }
@@ -196,7 +196,8 @@ enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uin
     const struct step *s = task_step(t, step);
     struct cox_image_step doc;
     struct cox_image_call call;
-    if (s->flags & STEP_STOPPING) /* whatever it says: a race has one winner */
+    if (s->flags & STEP_STOPPING &&
+        !COX_PLANTED("race-takes-second-winner")) /* whatever it says: a race has one winner */
         return NEXT_CANCEL;
     if (en->status == COX_ATTEMPT_SUCCEEDED)
         return NEXT_DONE;
@@ -206,9 +207,11 @@ enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uin
     step_call(t, step, s, &call);
     bool lost = en->code == COX_CODE_WORKER_LOST || en->code == COX_CODE_PREEMPTED;
     bool mapped = doc.map != COX_IMAGE_NONE && !(s->flags & STEP_IN_FALLBACK); /* its items were retried */
-    if (lost && !mapped && s->n_losses + 1u < COX_LOSSES_MAX)
+    if (lost && !mapped && (s->n_losses + 1u < COX_LOSSES_MAX || COX_PLANTED("losses-without-end")))
         return NEXT_REQUEUE;
-    if (!lost && !mapped && s->n_tries < call.max_attempts && call.retry_on & 1u << en->code) {
+    if (!lost && !mapped && !(COX_PLANTED("fallback-before-retry") && doc.fallback != COX_IMAGE_NONE) &&
+        s->n_tries < call.max_attempts + COX_PLANTED("one-try-too-many") &&
+        (call.retry_on & 1u << en->code || COX_PLANTED("retry-on-anything"))) {
         en->retry_wall_ms = e->now.wall_ms + backoff_ms(e, &call, s->n_tries);
         return NEXT_RETRY;
     }
@@ -225,6 +228,8 @@ void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_paylo
     r.u.payload.hash = p->hash;
     r.u.payload.bytes = p->bytes;
     emit(e, &r);
+    if (COX_PLANTED("value-not-handed-over"))
+        return;
     struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
     a->u.payload.hash = p->hash;
     a->u.payload.root = root;
@@ -322,6 +327,8 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
     if (a == NULL) {
         if (why != COX_ANSWER_DUPLICATE)
             e->stats.results_stale++;
+        else if (COX_PLANTED("no-answer-to-duplicate"))
+            return;
         answer(e, in->session, in->ref, why);
         return;
     }
@@ -354,7 +361,7 @@ void attempt_started(struct cox_engine *e, uint32_t session, struct cox_ref ref)
     attempt_arrived(e, a);
     struct cox_image_call call;
     step_call(a->task, a->step_index, a->step, &call);
-    if (call.timeout_ms > 0 && !a->cancelling)
+    if (call.timeout_ms > 0 && !a->cancelling && !COX_PLANTED("backstop-forgotten"))
         timer_set(e, &a->timer, timeout_at(e, &call, a));
     changed(e, a->task, a->step_index);
 }
@@ -413,7 +420,8 @@ void attempt_cancel(struct cox_engine *e, struct attempt *a)
         return;
     a->cancelling = true;
     cox_list_remove(&a->in_unstarted);
-    timer_set(e, &a->timer, e->now.mono_ns + COX_START_LIMIT_MS * NS_PER_MS);
+    if (!COX_PLANTED("cancel-waits-for-ever"))
+        timer_set(e, &a->timer, e->now.mono_ns + COX_START_LIMIT_MS * NS_PER_MS);
     if (a->worker->session != 0)
         send_cancel(e, a->worker->session, attempt_ref(a));
     changed(e, a->task, a->step_index);
@@ -452,7 +460,7 @@ void attempts_check_unstarted(struct cox_engine *e)
         if (e->now.mono_ns - a->assigned_mono_ns < COX_START_LIMIT_MS * NS_PER_MS)
             return;
         cox_list_remove(&a->in_unstarted);
-        if (a->worker->session == 0)
+        if (a->worker->session == 0 || COX_PLANTED("unstarted-forgotten"))
             continue; /* the worker's own liveness decides */
         send_cancel(e, a->worker->session, attempt_ref(a));
         attempt_lost(e, a);

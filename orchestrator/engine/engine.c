@@ -556,7 +556,8 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
         return;
     }
     t->link_next = t->first + t->n_steps;
-    task_archive(e, t);
+    if (!COX_PLANTED("ended-not-archived-again"))
+        task_archive(e, t);
     if (t->parent == NULL)
         task_index(e, t);
 }
@@ -641,11 +642,12 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     e->fx = fx;
     e->live = true;
     struct record r = { .type = RECORD_EPOCH, .wall_ms = now.wall_ms };
-    r.u.epoch = e->meta.epoch + 1;
+    r.u.epoch = e->meta.epoch + !COX_PLANTED("epoch-not-raised");
     emit(e, &r);
     e->adoption_until_ns = now.mono_ns + COX_ADOPTION_MS * NS_PER_MS;
     hand_over_payloads(e);
-    hand_over_archives(e);
+    if (!COX_PLANTED("archives-of-frames-lost"))
+        hand_over_archives(e);
     derive_all(e);
     map_pages_forget_lost(e);
     sleepers_recovered(e);

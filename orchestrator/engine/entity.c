@@ -34,7 +34,9 @@ void entity_forget(struct cox_engine *e, struct entity *en)
     ts->key = (struct cox_entity_key){ en->kind, en->id, en->sub };
     /* A checkpoint under way may not have come to this entity: what the state still has of it would be older
      * than the log once that is cut. So it goes with this checkpoint, not with the next. */
-    cox_list_push_back(e->checkpointing ? &e->tombstones_saving : &e->tombstones, &ts->in_tombstones);
+    cox_list_push_back(e->checkpointing && !COX_PLANTED("tombstone-too-late") ? &e->tombstones_saving
+                                                                              : &e->tombstones,
+                       &ts->in_tombstones);
 }
 
 /* ---- encoding: every entity begins with its format version ---- */
@@ -341,7 +343,7 @@ static void step_encode(struct cox_buf *b, const struct step *s)
     cox_put_u64(b, s->cpu_us);
     cox_put_u32(b, s->worker);
     cox_put_u32(b, (uint32_t)s->exit_code);
-    cox_put_u16(b, s->n_tries);
+    cox_put_u16(b, COX_PLANTED("retry-counter-reset") ? 0 : s->n_tries);
     cox_put_u8(b, s->attempt_status);
     cox_put_u8(b, s->code);
     cox_put_u8(b, s->n_losses);
@@ -500,7 +502,7 @@ static size_t checkpoint_save(struct cox_engine *e, struct cox_buf *scratch)
     entity_encode(scratch, en);
     struct cox_action *a = act(e, COX_ACT_SAVE);
     a->u.save.key = (struct cox_entity_key){ en->kind, en->id, en->sub };
-    a->u.save.applied_seq = en->applied_seq;
+    a->u.save.applied_seq = COX_PLANTED("saved-as-of-the-checkpoint") ? e->checkpoint_seq : en->applied_seq;
     a->u.save.bytes = cox_slice(cox_arena_dup(&e->fx->arena, scratch->data, scratch->len), scratch->len);
     return scratch->len + sizeof *a;
 }
@@ -517,7 +519,7 @@ static size_t checkpoint_forget(struct cox_engine *e)
 {
     struct tombstone *ts = COX_CONTAINER_OF(e->tombstones_saving.next, struct tombstone, in_tombstones);
     cox_list_remove(&ts->in_tombstones);
-    if (!is_kept_again(e, &ts->key)) {
+    if (!is_kept_again(e, &ts->key) || COX_PLANTED("forgets-what-is-kept-again")) {
         struct cox_action *a = act(e, COX_ACT_FORGET);
         a->u.save.key = ts->key;
         a->u.save.applied_seq = e->checkpoint_seq;
@@ -537,8 +539,9 @@ void checkpoint_slice(struct cox_engine *e, size_t max_bytes)
     while (used < max_bytes && !cox_list_empty(&e->saving))
         used += checkpoint_save(e, &scratch);
     cox_buf_fini(&scratch);
-    if (cox_list_empty(&e->saving) && cox_list_empty(&e->tombstones_saving)) {
-        act(e, COX_ACT_TRUNCATE)->u.truncate.seq = e->checkpoint_seq;
+    bool last = COX_PLANTED("truncates-before-last-page") && e->saving.next == e->saving.prev;
+    if ((cox_list_empty(&e->saving) || last) && cox_list_empty(&e->tombstones_saving)) {
+        act(e, COX_ACT_TRUNCATE)->u.truncate.seq = e->checkpoint_seq + COX_PLANTED("truncates-too-far");
         e->checkpointing = false;
     }
 }

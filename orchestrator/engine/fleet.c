@@ -131,7 +131,8 @@ void worker_detach(struct cox_engine *e, struct worker *w)
     e->n_attached--;
     stats_slots(e, w, -1);
     w->session = 0;
-    w->granted = w->taken = 0;
+    if (!COX_PLANTED("credit-carried-over"))
+        w->granted = w->taken = 0;
     stats_worker(e, w);
     worker_in_fleet(e, w);
     placement_worker_gone(e, w);
@@ -185,9 +186,9 @@ static void settle_attempts(struct cox_engine *e, struct worker *w, uint32_t ses
         struct attempt *a = COX_CONTAINER_OF(mine.next, struct attempt, in_worker);
         cox_list_remove(&a->in_worker);
         cox_list_push_back(&w->attempts, &a->in_worker);
-        if (a->holds_mark == session)
+        if (a->holds_mark == session && !COX_PLANTED("double-dispatch-after-adoption"))
             adopt(e, a);
-        else if (rebooted)
+        else if (rebooted && !COX_PLANTED("reboot-not-charged"))
             attempt_lost(e, a);
         else
             attempt_withdraw(e, a, false);
@@ -204,12 +205,13 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
         emit(e, &r);
         w = worker_by_ref(e, r.u.worker.ref);
     }
-    if (w->session != 0)
+    if (w->session != 0 && !COX_PLANTED("older-stream-stays"))
         close_session(e, w, COX_ERR_STALE, "a newer stream of this worker was opened");
     bool rebooted = w->boot_id != NULL && !cox_slice_is(in->boot_id, w->boot_id);
     worker_take_hello(w, in);
     w->session = in->session;
-    w->granted = w->taken = 0;
+    if (!COX_PLANTED("credit-carried-over"))
+        w->granted = w->taken = 0;
     w->draining = w->gone = false;
     w->attached_wall_ms = e->now.wall_ms;
     cox_map64_set(&e->sessions, in->session, w);
@@ -238,7 +240,7 @@ void worker_credit(struct cox_engine *e, struct worker *w, uint64_t granted)
     }
     if (granted > w->taken + COX_WORKER_SLOTS_MAX)
         granted = w->taken + COX_WORKER_SLOTS_MAX; /* a bound on what one worker may hoard */
-    if (granted > w->granted)
+    if (granted > w->granted && !(COX_PLANTED("lost-credit") && w->taken > 0 && w->taken == w->granted))
         w->granted = granted;
     placement_worker_changed(e, w);
 }
@@ -295,8 +297,8 @@ bool worker_unheard(const struct cox_engine *e, const struct worker *w)
 
 static int64_t lost_at(const struct cox_engine *e, const struct worker *w)
 {
-    int64_t at = w->last_seen_mono_ns + COX_LOST_MS * NS_PER_MS;
-    if (w->boot_id == NULL && at < e->adoption_until_ns)
+    int64_t at = w->last_seen_mono_ns + COX_LOST_MS / (COX_PLANTED("lost-too-soon") ? 4 : 1) * NS_PER_MS;
+    if (w->boot_id == NULL && at < e->adoption_until_ns && !COX_PLANTED("adoption-window-ignored"))
         at = e->adoption_until_ns; /* not seen since recovery */
     if (at < e->loss_suspended_until_ns)
         at = e->loss_suspended_until_ns;
@@ -308,7 +310,7 @@ static int64_t lost_at(const struct cox_engine *e, const struct worker *w)
 void worker_watch_liveness(struct cox_engine *e, struct worker *w)
 {
     bool waited_for = w->n_attempts > 0 || !cox_list_empty(&w->pinned) || w->boot_id != NULL;
-    if (w->session == 0 && (w->gone || !waited_for))
+    if ((w->session == 0 && (w->gone || !waited_for)) || COX_PLANTED("silence-is-patience"))
         timer_clear(e, &w->liveness);
     else
         timer_set(e, &w->liveness, lost_at(e, w));
@@ -324,7 +326,8 @@ static bool mass_loss(struct cox_engine *e)
         if (e->now.mono_ns - w->last_seen_mono_ns >= COX_LOST_MS * NS_PER_MS)
             n_silent++;
     }
-    return n_fleet >= LARGE_FLEET && n_silent * 100 > n_fleet * MASS_LOSS_PERCENT;
+    return n_fleet >= LARGE_FLEET && n_silent * 100 > n_fleet * MASS_LOSS_PERCENT &&
+           !COX_PLANTED("mass-loss-believed");
 }
 
 static bool suspend_losses(struct cox_engine *e, const struct worker *w)

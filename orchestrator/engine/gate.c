@@ -212,7 +212,7 @@ static void hold_leave_concurrency(struct cox_engine *e, struct hold *h)
     h->concurrency = NULL;
     if (h->permitted) {
         h->permitted = false;
-        g->n_used--;
+        g->n_used -= !COX_PLANTED("permit-not-given-back");
         if (g->waiting.n > 0)
             gate_look_again(e, g);
     }
@@ -235,7 +235,8 @@ static bool hold_advance(struct cox_engine *e, struct hold *h)
 {
     struct gate *c = h->concurrency;
     if (c != NULL && !h->permitted) {
-        if (!e->gates_open || c->n_used >= c->limit || c->waiting.n > 0) {
+        if (!e->gates_open || c->n_used >= c->limit + COX_PLANTED("one-above-concurrency") ||
+            c->waiting.n > 0) {
             gate_wait(e, c, h->step);
             return false;
         }
@@ -298,8 +299,8 @@ void gate_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_buf error = { 0 };
     struct hold *h = hold_make(e, task_step(t, step));
     if (hold_find_gates(e, h, t, step, &x, &error)) {
-        h->permitted = true;
-        h->concurrency->n_used++;
+        h->permitted = !COX_PLANTED("permit-forgotten-in-recovery");
+        h->concurrency->n_used += h->permitted;
     }
     hold_tidy(e, h);
     cox_buf_fini(&error);

@@ -77,7 +77,7 @@ bool labels_satisfy(const struct requirement *r, const struct worker *w)
     bool equal = false;
     for (size_t i = 0; i < w->n_labels && !equal; i++)
         equal = cox_slice_is(w->labels[i].name, r->label) && cox_slice_is(w->labels[i].value, r->value);
-    return equal != r->negated;
+    return equal != r->negated || COX_PLANTED("requirement-ignored");
 }
 
 static bool worker_offers(const struct worker *w, const struct class *c)
@@ -285,7 +285,7 @@ void class_release(struct cox_engine *e, struct class *c)
 static struct band *queue_band(struct step_queue *q, int32_t priority)
 {
     uint32_t at = 0;
-    while (at < q->n_bands && q->bands[at]->priority > priority)
+    while (at < q->n_bands && (q->bands[at]->priority > priority) != COX_PLANTED("low-priority-first"))
         at++;
     if (at < q->n_bands && q->bands[at]->priority == priority)
         return q->bands[at];
@@ -362,7 +362,8 @@ void resources_give(struct cox_resources *used, const struct cox_resources *r)
 bool worker_has_room(const struct worker *w, const struct class *c)
 {
     return c->resources.cpu_milli <= w->resources.cpu_milli - w->used.cpu_milli &&
-           c->resources.memory_bytes <= w->resources.memory_bytes - w->used.memory_bytes &&
+           (c->resources.memory_bytes <= w->resources.memory_bytes - w->used.memory_bytes ||
+            COX_PLANTED("memory-not-counted")) &&
            c->resources.disk_bytes <= w->resources.disk_bytes - w->used.disk_bytes;
 }
 
@@ -370,8 +371,8 @@ bool worker_has_room(const struct worker *w, const struct class *c)
 
 bool worker_available(const struct worker *w)
 {
-    return w->session != 0 && !w->draining && !w->cordoned && w->granted > w->taken &&
-           w->unstarted_len < UNSTARTED_LEN_MAX;
+    return w->session != 0 && !w->draining && (!w->cordoned || COX_PLANTED("cordon-ignored")) &&
+           w->granted + COX_PLANTED("credit-off-by-one") > w->taken && w->unstarted_len < UNSTARTED_LEN_MAX;
 }
 
 void placement_worker_changed(struct cox_engine *e, struct worker *w)
@@ -383,7 +384,7 @@ void placement_worker_changed(struct cox_engine *e, struct worker *w)
     }
     if (cox_list_empty(&w->in_available))
         cox_list_push_back(&e->available, &w->in_available);
-    if (cox_list_empty(&w->in_woken))
+    if (cox_list_empty(&w->in_woken) && !COX_PLANTED("parked-forgotten"))
         cox_list_push_back(&e->woken, &w->in_woken);
 }
 

@@ -20,7 +20,7 @@ static void mark_dependants(const struct cox_task *t, bool *again, uint32_t step
         cox_image_step(&t->image, i, &doc);
         for (uint32_t k = 0; k < doc.n_dependants; k++) {
             uint32_t d = cox_image_dependant(&t->image, i, k);
-            if (!again[d]) {
+            if (!again[d] && !COX_PLANTED("retry-keeps-dependants")) {
                 again[d] = true;
                 stack[n++] = d;
             }
@@ -166,7 +166,7 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
         reply(e, in->request, COX_ERR_INTERNAL, NULL, "the archived task is damaged");
         return;
     }
-    if (old->status == COX_TASK_SUCCEEDED) {
+    if (old->status == COX_TASK_SUCCEEDED && !COX_PLANTED("retry-of-a-success")) {
         reply(e, in->request, COX_ERR_INVALID, old, "the task has succeeded: there is nothing to run again");
         cox_task_free(old);
         return;
@@ -300,7 +300,8 @@ void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
         emit(e, &r);
         cox_buf_fini(&bytes);
         struct cox_task *t = cox_map64_get(&e->tasks, r.task);
-        task_claim_values(e, t, in->from);
+        if (!COX_PLANTED("fork-claims-nothing"))
+            task_claim_values(e, t, in->from);
         task_begin(e, t);
         task_index(e, t);
         reply(e, in->request, COX_OK, t, NULL);

@@ -179,7 +179,7 @@ static bool choose(struct cox_engine *e, struct cox_task *t, uint32_t step, cons
         ret->only = affinity_worker(e, t, step, x.affinity);
         if (ret->only == NULL || !ret->only->gone)
             return true;
-        if (x.affinity == COX_AFFINITY_WORKSPACE)
+        if (x.affinity == COX_AFFINITY_WORKSPACE && !COX_PLANTED("workspace-moves"))
             return false;
         ret->only = NULL;
     }
@@ -286,7 +286,7 @@ bool route_take(struct cox_engine *e, struct class *c, struct step *s, struct wo
     step_call(t, step_index(s), s, &call);
     struct cox_slice mine = worker_version(w, c);
     struct cox_slice pinned = version_pin(e, t, call.class_index, t->classes[call.class_index]);
-    if (pinned.len == 0 || mine.len == 0 || cox_slice_eq(pinned, mine))
+    if (pinned.len == 0 || mine.len == 0 || cox_slice_eq(pinned, mine) || COX_PLANTED("any-version-will-do"))
         return true;
     enqueue_again(e, t, s);
     if (c->base != NULL)
@@ -455,7 +455,7 @@ void workspaces_release(struct cox_engine *e, struct cox_task *root)
 
 void workspaces_release_late(struct cox_engine *e, struct worker *w)
 {
-    for (uint32_t i = 0; i < w->n_unreleased; i++) {
+    for (uint32_t i = 0; i < w->n_unreleased && !COX_PLANTED("workspace-kept-for-ever"); i++) {
         struct cox_action *a = act(e, COX_ACT_RELEASE);
         a->u.worker.session = w->session;
         a->u.worker.task = w->unreleased[i];

@@ -180,12 +180,13 @@ static void look(struct cox_engine *e, struct schedule *s)
         struct record r = ran_record(s, 0);
         r.u.ran.n_queued--;
         room = run(e, s, &r);
-    } else if (s->next_wall_ms != 0 && s->next_wall_ms < oldest_wall_ms) {
+    } else if (s->next_wall_ms != 0 && s->next_wall_ms < oldest_wall_ms &&
+               !COX_PLANTED("late-runs-made-up-for")) {
         skip_missed(e, s, oldest_wall_ms);
     } else if (s->next_wall_ms != 0 && s->next_wall_ms <= e->now.wall_ms) {
         struct record r = ran_record(s, s->next_wall_ms);
         r.u.ran.next_wall_ms = next_after(s, s->next_wall_ms);
-        if (is_busy(e, s))
+        if (is_busy(e, s) && !COX_PLANTED("overlapping-runs"))
             overlap(e, s, &r);
         else
             room = run(e, s, &r);
@@ -397,7 +398,7 @@ static void apply_ran(struct cox_engine *e, uint64_t seq, struct schedule *s, co
     s->next_wall_ms = r->u.ran.next_wall_ms;
     s->n_queued = r->u.ran.n_queued;
     s->n_skipped += r->u.ran.n_skipped;
-    if (r->u.ran.made != 0) {
+    if (r->u.ran.made != 0 && !COX_PLANTED("run-forgotten")) {
         s->last_task = r->u.ran.made;
         s->last_wall_ms = r->wall_ms;
     }

@@ -77,7 +77,7 @@ void task_rested(struct cox_engine *e, struct cox_task *root)
         timer_set(e, &root->rest, mono_after(e, COX_EVICT_AFTER_MS));
     if (rest != AT_REST || !rests || n_waiting == 0)
         return;
-    if (root->doc.deadline_ms > 0) {
+    if (root->doc.deadline_ms > 0 && !COX_PLANTED("sleeps-over-its-deadline")) {
         int64_t from = root->revived_wall_ms > 0 ? root->revived_wall_ms : root->created_wall_ms;
         if (from + root->doc.deadline_ms < wake_wall_ms)
             wake_wall_ms = from + root->doc.deadline_ms;
@@ -183,7 +183,7 @@ static void collect_pins(struct sleeper *sl, const struct cox_task *t)
 
 static void hold_templates(struct cox_engine *e, struct sleeper *sl)
 {
-    if (!sl->holds_templates)
+    if (!sl->holds_templates && !COX_PLANTED("sleeper-needs-no-template"))
         templates_hold(e, sl->template_pins, sl->n_template_pins);
     sl->holds_templates = true;
 }
@@ -336,7 +336,7 @@ void sleepers_recovered(struct cox_engine *e)
     while (cox_map64_next(&e->sleepers, &it, &id, &at)) {
         struct sleeper *sl = at;
         hold_templates(e, sl);
-        if (sl->bytes.len > 0)
+        if (sl->bytes.len > 0 && !COX_PLANTED("sleeper-not-stored-again"))
             sleeper_store(e, sl); /* the log has it, the state may not */
         else if (sl->wake_wall_ms > 0)
             timer_set(e, &sl->timer, mono_after(e, sl->wake_wall_ms - e->now.wall_ms));
@@ -468,7 +468,10 @@ bool sleeper_keeps(struct cox_engine *e, const struct cox_input *in)
     struct kept_input *k = COX_NEW(struct kept_input);
     k->in = *in;
     own_slices(k);
-    cox_list_push_back(&sl->inputs, &k->in_inputs);
+    if (COX_PLANTED("words-in-reverse"))
+        cox_list_push_front(&sl->inputs, &k->in_inputs);
+    else
+        cox_list_push_back(&sl->inputs, &k->in_inputs);
     load(e, sl);
     return true;
 }

@@ -16,6 +16,7 @@
 #include "cox/base/heap.h"
 #include "cox/base/list.h"
 #include "cox/base/map.h"
+#include "cox/base/plant.h"
 #include "cox/base/pool.h"
 #include "cox/base/rng.h"
 #include "cox/engine.h"

@@ -169,7 +169,7 @@ void eval_env_init(struct cox_eval_env *env, struct frame_values *values, const 
         return;
     env->success = step_deps_ok(t, step, &env->failure);
     const struct step *s = task_step(t, step);
-    if (s->flags & STEP_IN_FALLBACK) {
+    if (s->flags & STEP_IN_FALLBACK && !COX_PLANTED("fallback-without-error")) {
         env->error_code = (enum cox_code)s->code;
         env->error_message = cox_slice_str(s->message);
     }
@@ -395,7 +395,7 @@ void step_consider(struct cox_engine *e, struct cox_task *t, uint32_t step)
     if (s->flags & (STEP_OPEN | STEP_IN_FALLBACK) || s->status == COX_STEP_READY) {
         go = true; /* decided before a restart */
     } else if (doc.condition == COX_IMAGE_NONE) {
-        go = step_deps_ok(t, step, &failure);
+        go = step_deps_ok(t, step, &failure) || COX_PLANTED("runs-after-a-failure");
     } else if (!condition_known(e, t, step, doc.condition, &go)) {
         return;
     } else if (go) {
@@ -420,7 +420,8 @@ bool step_is_closed(const struct cox_task *t, uint32_t step, const struct step *
 void step_again(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     for (uint32_t i = task_next_inner(t, step, step); i != COX_IMAGE_NONE; i = task_next_inner(t, step, i)) {
-        if (!task_has_step(t, i) || task_step(t, i)->status == COX_STEP_BLOCKED)
+        if (!task_has_step(t, i) || task_step(t, i)->status == COX_STEP_BLOCKED ||
+            COX_PLANTED("inner-steps-keep-their-end"))
             continue;
         if (task_step(t, i)->flags & STEP_EVALUATING)
             evaluations_forget(e, t, i);
@@ -502,7 +503,7 @@ static bool step_expands(const struct cox_task *t, uint32_t step, const struct s
 void step_place(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct step *s = task_step(t, step);
-    if (t->root->paused)
+    if (t->root->paused && !COX_PLANTED("paused-goes-on"))
         return; /* task_pause() places it when the task goes on */
     if (s->ready_mono_ns == 0)
         s->ready_mono_ns = e->now.mono_ns;
@@ -657,7 +658,8 @@ static void settle_one(struct cox_engine *e, struct cox_task *t, uint32_t step)
         race_inner_ended(e, t, doc.owner);
     if (t->stopping != COX_TASK_NONE || step_is_inner(t, step, &doc))
         return; /* what had not begun is cancelled already */
-    if (task_step_status(t, step) == COX_STEP_FAILED && !doc.allow_failure && t->doc.fail_fast) {
+    if (task_step_status(t, step) == COX_STEP_FAILED && !doc.allow_failure && t->doc.fail_fast &&
+        !COX_PLANTED("fail-fast-forgotten")) {
         task_stop(e, t, COX_TASK_FAILED, t->code, t->message);
         return;
     }

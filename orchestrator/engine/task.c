@@ -360,7 +360,8 @@ bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in)
         emit(e, &(struct record){ .type = RECORD_KEY_EXPIRED, .task = k->entity.id });
         return false;
     }
-    if (memcmp(k->document.b, in->document.b, sizeof k->document.b) == 0)
+    if (memcmp(k->document.b, in->document.b, sizeof k->document.b) == 0 ||
+        COX_PLANTED("key-for-any-document"))
         reply_submit(e, in->request, COX_OK, true, &(struct task_made){ .task = k->entity.id });
     else
         reply_submit(e, in->request, COX_ERR_EXISTS, true,
@@ -472,6 +473,8 @@ void task_arm_deadline(struct cox_engine *e, struct cox_task *t)
         cox_task_status_final(t->status))
         return;
     int64_t from_ms = t->revived_wall_ms > 0 ? t->revived_wall_ms : t->created_wall_ms;
+    if (COX_PLANTED("deadline-begins-anew"))
+        from_ms = e->now.wall_ms;
     timer_set(e, &t->deadline, mono_after(e, t->doc.deadline_ms - (e->now.wall_ms - from_ms)));
 }
 
@@ -504,7 +507,7 @@ static void link_step(struct cox_engine *e, struct cox_task *t, uint32_t i)
     cox_image_step(&t->image, i, &doc);
     task_acquire_classes(e, t, i);
     s->n_waiting = 0; /* what a frame's steps refer to outside it has ended */
-    for (uint32_t k = 0; k < doc.n_needs; k++)
+    for (uint32_t k = COX_PLANTED("first-need-not-awaited"); k < doc.n_needs; k++)
         if (task_contains(t, cox_image_need(&t->image, i, k)) &&
             !cox_step_status_final(task_step_status(t, cox_image_need(&t->image, i, k))))
             s->n_waiting++;
@@ -565,7 +568,8 @@ void task_stop(struct cox_engine *e, struct cox_task *t, enum cox_task_status in
     cox_list_remove(&t->in_linking); /* what is not linked yet is cancelled by the record */
     for (uint32_t no = 0; no < t->n_pages; no++)
         for (uint32_t i = 0; t->pages[no] != NULL && i < t->pages[no]->n_steps; i++)
-            step_unready(e, t, &t->pages[no]->steps[i]);
+            if (t->pages[no]->steps[i].backoff == NULL || !COX_PLANTED("stop-leaves-backoff"))
+                step_unready(e, t, &t->pages[no]->steps[i]);
     struct record r = { .type = RECORD_TASK_STOPPING, .task = t->id, .wall_ms = e->now.wall_ms };
     r.u.stopping.into = into;
     r.u.stopping.code = code;
@@ -722,7 +726,9 @@ void task_index(struct cox_engine *e, const struct cox_task *t)
 void task_archived(struct cox_engine *e, struct cox_task *t)
 {
     t->archived = true;
-    while (t != NULL && t->archived && t->n_evaluations == 0 && t->n_children == 0 &&
+    while (t != NULL && t->archived &&
+           (t->n_evaluations == 0 || COX_PLANTED("ends-with-its-evaluation-out")) &&
+           (t->n_children == 0 || COX_PLANTED("archived-with-frames-left")) &&
            cox_task_status_final(t->status)) {
         struct cox_task *parent = t->parent;
         emit(e, &(struct record){ .type = RECORD_TASK_ARCHIVED, .task = t->id });
@@ -738,7 +744,8 @@ void keys_expire(struct cox_engine *e)
 {
     for (int n = 0; n < KEYS_EXPIRED_PER_TURN && !cox_list_empty(&e->key_list); n++) {
         struct idem_key *k = COX_CONTAINER_OF(e->key_list.next, struct idem_key, in_keys);
-        if (e->now.wall_ms - k->wall_ms < COX_IDEMPOTENCY_HOLD_MS)
+        if (e->now.wall_ms - k->wall_ms <
+            COX_IDEMPOTENCY_HOLD_MS / (COX_PLANTED("key-expires-too-soon") ? 2 : 1))
             break;
         emit(e, &(struct record){ .type = RECORD_KEY_EXPIRED, .task = k->entity.id });
     }

@@ -105,7 +105,7 @@ const char *template_place(const struct cox_image *img, struct cox_slice ref, st
 static void unused_or_not(struct cox_engine *e, struct template *tpl)
 {
     cox_list_remove(&tpl->in_unused);
-    if (tpl->retired && tpl->n_pins == 0)
+    if (tpl->retired && (tpl->n_pins == 0 || COX_PLANTED("template-dropped-while-needed")))
         cox_list_push_back(&e->templates_unused, &tpl->in_unused);
 }
 

@@ -80,7 +80,10 @@ void signal_keep(struct cox_task *root, struct cox_slice name, const struct cox_
     sig->number = ++root->last_signal;
     sig->name = text_own(name);
     sig->payload = value_make(payload);
-    cox_list_push_back(&root->signals, &sig->in_signals);
+    if (COX_PLANTED("newest-signal-first"))
+        cox_list_push_front(&root->signals, &sig->in_signals);
+    else
+        cox_list_push_back(&root->signals, &sig->in_signals);
     root->n_signals++;
 }
 

@@ -176,9 +176,10 @@ def check_planted(root, files):
     places = {}
     for name in c_files(files):
         if name != "include/cox/base/plant.h":
-            for number, line in enumerate(read(root, name).split("\n"), 1):
-                for bug in re.findall(r'\bCOX_PLANTED\("([^"]*)"\)', line):
-                    places.setdefault(bug, []).append(f"{name}:{number}")
+            text = read(root, name)
+            for found in re.finditer(r'\bCOX_PLANTED\(\s*"([^"]*)"\)', text):
+                number = text.count("\n", 0, found.start()) + 1
+                places.setdefault(found.group(1), []).append(f"{name}:{number}")
     rows = json.loads(read(root, PLANTED)) if PLANTED in files else []
     for row in rows:
         bug = row.get("name", "?")

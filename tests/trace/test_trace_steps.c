@@ -171,6 +171,40 @@ static void rule_3_fail_fast_cancels_the_rest(void **state)
     trace_end(t);
 }
 
+static void what_waits_to_be_tried_again_stops_with_its_task(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 2, .credit = 9 });
+    submit(t, DOC("\"a\":{" RUN "," RETRY "},\"b\":{" RUN "}"));
+    fails(t, "w1", "a", COX_CODE_EXIT_NONZERO);
+    ignore(t);
+    cancel(t, 1, "enough");
+    expect(t, "task stops: enough", "stop b on w1", "reply ok t0-000001");
+    beat(t, "w1");
+    after_ms(t, 5000);
+    beat(t, "w1");
+    after_ms(t, 5001); /* past the backoff, and b's worker has not confirmed */
+    expect_nothing(t);
+    cancelled(t, "w1", "b");
+    expect(t, "b CANCELLED", "task CANCELLED CANCELLED: enough", "answer accepted to w1");
+    trace_end(t);
+}
+
+static void a_task_fails_with_its_first_error(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 2, .credit = 9 });
+    submit(t, DOC("\"a\":{" RUN "},\"b\":{" RUN "}"));
+    ignore(t);
+    fails(t, "w1", "b", COX_CODE_EXIT_NONZERO);
+    expect(t, "b FAILED after EXIT_NONZERO", "answer accepted to w1");
+    fails(t, "w1", "a", COX_CODE_INPUT_INVALID);
+    expect(t, "a FAILED after INPUT_INVALID", "task FAILED EXIT_NONZERO: it broke", "answer accepted to w1");
+    trace_end(t);
+}
+
 static void rule_6_a_condition_decides_on_outputs(void **state)
 {
     (void)state;
@@ -241,6 +275,8 @@ int main(void)
         cmocka_unit_test(rule_3_a_failure_skips_what_depends_on_it_and_other_branches_finish),
         cmocka_unit_test(rule_3_allow_failure_lets_dependants_run),
         cmocka_unit_test(rule_3_fail_fast_cancels_the_rest),
+        cmocka_unit_test(what_waits_to_be_tried_again_stops_with_its_task),
+        cmocka_unit_test(a_task_fails_with_its_first_error),
         cmocka_unit_test(rule_6_a_condition_decides_on_outputs),
         cmocka_unit_test(rule_6_always_runs_after_a_failure_and_a_skip),
         cmocka_unit_test(rule_2_a_type_error_fails_the_step_and_names_the_expression),

@@ -107,7 +107,8 @@ bool again_resume(struct cox_engine *e, struct cox_task *t, uint32_t step, struc
     *ret = cox_slice(NULL, 0);
     if (x == NULL || x->resume == NULL)
         return false;
-    if (!cox_json_member(bytes_of(x->asked, x->asked_bytes), "state", &state))
+    if (!cox_json_member(bytes_of(x->asked, x->asked_bytes), "state", &state) ||
+        COX_PLANTED("continuation-forgets"))
         state = cox_slice_str("null");
     cox_buf_append_str(&json, "{\"state\":");
     cox_buf_append_slice(&json, state);

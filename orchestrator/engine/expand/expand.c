@@ -178,7 +178,9 @@ void expand_stop(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_image_call call;
     step_call(t, step, s, &call);
     cox_list_remove(&s->x->in_waiters);
-    if (s->x->child != NULL)
+    if (s->x->child != NULL && COX_PLANTED("stopped-subtask-runs-on"))
+        end_stopped(e, t, step);
+    else if (s->x->child != NULL)
         task_stop(e, s->x->child, COX_TASK_CANCELLED, COX_CODE_CANCELLED, "what it is part of was stopped");
     else if (is_map(t, step) && !s->x->continuing)
         map_stop(e, t, step);
@@ -236,9 +238,10 @@ void expand_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
             again_begin(e, t, step);
         return;
     }
-    expand_arm(e, t, step);
+    if (!COX_PLANTED("wait-not-armed-again"))
+        expand_arm(e, t, step);
     step_call(t, step, s, &call);
-    if (call.kind == COX_KIND_TASK && x->child == NULL)
+    if (call.kind == COX_KIND_TASK && x->child == NULL && !COX_PLANTED("subtask-lost-in-recovery"))
         subtask_restore(e, t, step);
     else if (call.kind == COX_KIND_RACE)
         race_inner_ended(e, t, step);

@@ -158,13 +158,15 @@ uint64_t map_room(const struct map *m)
     uint64_t max = m->doc.max_parallel;
     if (max == 0)
         max = m->of_frames ? FRAMES_MAX : UINT64_MAX;
+    max += COX_PLANTED("one-above-max-parallel") && m->doc.max_parallel > 0;
     return m->n_given < max ? max - m->n_given : 0;
 }
 
 static bool may_give(const struct cox_engine *e, const struct map *m)
 {
     uint32_t item;
-    return !m->stopping && m->list.len > 0 && m->task->stopping == COX_TASK_NONE && !m->task->root->paused &&
+    return !m->stopping && m->list.len > 0 && m->task->stopping == COX_TASK_NONE &&
+           (!m->task->root->paused || COX_PLANTED("paused-map-gives")) &&
            (map_room(m) > 0 && map_item_peek(e, m, &item));
 }
 
@@ -245,6 +247,11 @@ static void save_page(struct cox_engine *e, struct map_page *p)
     struct cox_buf bytes = { 0 };
     map_page_encode(&bytes, p);
     cox_list_remove(&p->entity.in_dirty);
+    if (COX_PLANTED("ended-page-not-saved")) {
+        cox_buf_fini(&bytes);
+        map_page_seal(p);
+        return;
+    }
     struct cox_action *a = act(e, COX_ACT_SAVE);
     a->u.save.key = (struct cox_entity_key){ p->entity.kind, p->entity.id, p->entity.sub };
     a->u.save.applied_seq = p->entity.applied_seq;
@@ -475,7 +482,7 @@ static void stop(struct cox_engine *e, struct map *m, enum cox_code code)
 
 void map_go_on(struct cox_engine *e, struct map *m)
 {
-    if (!m->stopping && m->n_failed > m->n_tolerated)
+    if (!m->stopping && m->n_failed > m->n_tolerated + COX_PLANTED("tolerates-one-more"))
         stop(e, m, COX_CODE_NONE);
     if (!m->stopping && !m->of_frames && route_is_lost(e, m->task, step_index(m->step)))
         stop(e, m, COX_CODE_WORKER_LOST);

@@ -34,7 +34,8 @@ struct giving {
 
 static bool follows(const struct giving *g, uint32_t item)
 {
-    return g->n == 0 || (item == g->first + g->n && item % COX_MAP_PAGE_ITEMS != 0);
+    return g->n == 0 || (item == g->first + g->n &&
+                         (item % COX_MAP_PAGE_ITEMS != 0 || COX_PLANTED("batch-over-two-pages")));
 }
 
 static void give_item(struct map *m, struct giving *g, uint32_t item, struct cox_slice spec)
@@ -192,7 +193,8 @@ static void decide(struct cox_engine *e, const struct map *m, const struct map_p
         item->next = NEXT_CANCEL;
     } else if (lost && n_losses < COX_LOSSES_MAX) {
         item->next = NEXT_REQUEUE;
-    } else if (!lost && n_tries < m->call.max_attempts && m->call.retry_on & 1u << item->code) {
+    } else if (!lost && n_tries < m->call.max_attempts + COX_PLANTED("item-tried-once-more") &&
+               m->call.retry_on & 1u << item->code) {
         item->next = NEXT_RETRY;
         item->retry_wall_ms = e->now.wall_ms + backoff_ms(e, &m->call, n_tries);
     } else {
@@ -215,6 +217,7 @@ static struct record_item outcome(const struct attempt *a, uint32_t index, const
         item.next = NEXT_DONE; /* a worker that has no word for batches */
         item.output = en->output.bytes;
     } else if (en->status == COX_ATTEMPT_SUCCEEDED) {
+        item.next = COX_PLANTED("unsaid-item-succeeds") ? NEXT_DONE : NEXT_FAIL;
         item.code = COX_CODE_OUTPUT_INVALID;
         item.message = cox_slice_str("its worker did not say how it ended");
     }
@@ -243,7 +246,7 @@ static const struct cox_item_result **results_by_item(struct cox_engine *e, cons
     for (size_t i = 0; in != NULL && i < in->n_items; i++) {
         uint32_t at = in->items[i].index - a->first;
         if (in->items[i].index >= a->first && at < a->n && by[at] == NULL)
-            by[at] = &in->items[i];
+            by[COX_PLANTED("items-by-position") ? i : at] = &in->items[i];
     }
     return by;
 }
@@ -308,7 +311,8 @@ void map_attempt_withdrawn(struct cox_engine *e, struct attempt *a, bool returne
     r.u.items.returned = returned;
     release(e, m, a);
     emit(e, &r);
-    give_again(m, p, r.u.items.first, r.u.items.n);
+    if (!COX_PLANTED("returned-items-dropped"))
+        give_again(m, p, r.u.items.first, r.u.items.n);
     map_go_on(e, m);
 }
 
@@ -323,7 +327,7 @@ void map_restore_batches(struct cox_engine *e, struct map *m)
             continue;
         }
         struct map_batch *b = cox_map64_get(&p->batches, item);
-        if (b == NULL)
+        if (b == NULL || COX_PLANTED("batch-not-restored"))
             continue;
         struct worker *w = worker_by_ref(e, b->worker);
         COX_ASSERT(w != NULL); /* named before it was given anything */

@@ -260,9 +260,11 @@ static void digest_add(struct map_page *p, const struct record_item *item)
 static void item_failed(struct map_page *p, const struct record_item *item)
 {
     p->failures = cox_realloc(p->failures, p->n_failures + 1u, sizeof p->failures[0]);
-    p->failures[p->n_failures++] =
-        (struct map_failure){ item->index, (uint8_t)item->code,
-                              text_own(text_cut(item->message, COX_PAST_MESSAGE_LEN_MAX)) };
+    p->failures[p->n_failures++] = (struct map_failure){
+        item->index, (uint8_t)item->code,
+        text_own(text_cut(COX_PLANTED("failed-item-is-null") ? cox_slice(NULL, 0) : item->message,
+                          COX_PAST_MESSAGE_LEN_MAX))
+    };
     p->n_failed++;
 }
 

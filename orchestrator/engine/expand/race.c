@@ -77,7 +77,7 @@ void race_inner_ended(struct cox_engine *e, struct cox_task *t, uint32_t owner)
             return;
         }
     }
-    if (n_final == n)
+    if (n_final == n || (COX_PLANTED("race-lost-too-soon") && n_final > 0))
         race_lost(e, t, owner, first_failed, n);
 }
 
@@ -98,6 +98,8 @@ void inner_close(struct cox_engine *e, struct cox_task *t, uint32_t owner)
          i = task_next_inner(t, owner, i)) {
         struct step *s = task_step_make(t, i);
         if (cox_step_status_final((enum cox_step_status)s->status))
+            continue;
+        if (s->flags & STEP_OPEN && COX_PLANTED("losers-run-on"))
             continue;
         if (s->flags & STEP_OPEN)
             step_cancel(e, t, i);

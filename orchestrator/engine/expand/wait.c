@@ -55,7 +55,7 @@ void wait_listen(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct expansion *x = task_step(t, step)->x;
     const struct signal *sig = signal_find(t->root, cox_slice_str(x->detail));
-    if (sig == NULL) {
+    if (sig == NULL || COX_PLANTED("early-signal-lost")) {
         cox_list_push_back(&t->root->waiters, &x->in_waiters);
         return;
     }
@@ -149,7 +149,7 @@ void wait_over(struct cox_engine *e, struct cox_task *t, uint32_t step)
     } else if (call.on_expire == COX_EXPIRE_FAIL) {
         expand_fail(e, t, step, COX_CODE_EXPIRED, cox_slice_str("nobody answered in time"));
     } else {
-        answered(e, t, step, call.on_expire == COX_EXPIRE_APPROVE, cox_slice_str("nobody answered in time"),
-                 cox_slice(NULL, 0), "rejected");
+        answered(e, t, step, call.on_expire == COX_EXPIRE_APPROVE || COX_PLANTED("approval-expires-as-yes"),
+                 cox_slice_str("nobody answered in time"), cox_slice(NULL, 0), "rejected");
     }
 }

@@ -103,7 +103,7 @@ finish() {
 
 # await_file FILE PID [SECONDS]: until FILE has a whole line; fails when PID ends first or time is up.
 await_file() {
-    local deadline=$((SECONDS + ${3:-20}))
+    local deadline=$((SECONDS + ${3:-120}))
     until [ -s "$1" ]; do
         kill -0 "$2" 2>/dev/null || return 1
         [ "$SECONDS" -lt "$deadline" ] || return 1

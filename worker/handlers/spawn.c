@@ -13,6 +13,8 @@
 #include <signal.h>
 #include <stdalign.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -77,20 +79,51 @@ static int child_main(void *arg)
     _exit(127);
 }
 
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer marks a child as one that synchronises no more, in memory that would be the calling
+ * thread's: from then on all that this thread shares would be reported. So there the child has its own. */
+#define CLONE_FLAGS (CLONE_VFORK | SIGCHLD)
+#define REPORT_FLAGS MAP_SHARED
+#else
+#define CLONE_FLAGS (CLONE_VM | CLONE_VFORK | SIGCHLD)
+#define REPORT_FLAGS 0
+#endif
+
+/* Where the child writes what failed. NULL: no memory for it. */
+static struct child *report_begin(struct child *mine)
+{
+    if (!REPORT_FLAGS)
+        return mine;
+    void *at = mmap(NULL, sizeof(*mine), PROT_READ | PROT_WRITE, REPORT_FLAGS | MAP_ANONYMOUS, -1, 0);
+
+    return at == MAP_FAILED ? NULL : memcpy(at, mine, sizeof(*mine));
+}
+
+static int report_end(struct child *child)
+{
+    int failed = child->failed;
+
+    if (REPORT_FLAGS)
+        munmap(child, sizeof(*child));
+    return failed;
+}
+
 int spawn_process(const struct spawn_args *args, pid_t *ret_pid)
 {
     alignas(64) char stack[STACK_LEN];
-    struct child child = { .args = args, .parent = getpid() };
-    pid_t pid = clone(child_main, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
+    struct child mine = { .args = args, .parent = getpid() };
+    struct child *child = report_begin(&mine);
+    pid_t pid = child ? clone(child_main, stack + sizeof(stack), CLONE_FLAGS, child) : -1;
+    int err = errno;
+    int failed = child ? report_end(child) : 0;
 
     if (pid < 0)
-        return errno;
-    if (child.failed) {
+        return err;
+    if (failed)
         waitpid(pid, NULL, 0);
-        return child.failed;
-    }
-    *ret_pid = pid;
-    return 0;
+    else
+        *ret_pid = pid;
+    return failed;
 }
 
 int spawn_pidfd(pid_t pid)

@@ -508,7 +508,7 @@ static uint64_t release(struct cox_driver *d)
         }
         if (t->next_action < t->fx.n_actions) {
             d->state_full = a->after_seq <= durable;
-            done = d->state_full ? a->after_seq - 1 : durable;
+            done = d->state_full && !COX_PLANTED("list-before-its-rows") ? a->after_seq - 1 : durable;
             break;
         }
         cox_list_remove(&t->node);
@@ -524,7 +524,7 @@ static uint64_t release(struct cox_driver *d)
 
 void cox_driver_hold(struct cox_driver *d, struct cox_hold *h, void (*fn)(struct cox_hold *h))
 {
-    h->seq = cox_engine_seq(d->engine);
+    h->seq = COX_PLANTED("read-of-uncommitted") ? 0 : cox_engine_seq(d->engine);
     h->fn = fn;
     cox_list_push_back(&d->holds, &h->node);
 }
@@ -556,7 +556,7 @@ static void append(struct cox_driver *d)
     d->records_len = records_len;
     d->log_full =
         fx->n_records > 0 && !cox_store_append(d->store, fx->first_seq, fx->n_records, &fx->records);
-    if (d->log_full)
+    if (d->log_full && !COX_PLANTED("full-log-drops-a-turn"))
         return;
     fx->n_records = 0;
     t->len = records_len + fx->n_actions * sizeof(*fx->actions);

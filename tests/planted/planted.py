@@ -95,7 +95,7 @@ def what_it_said(text):
                     r"^(.*Assertion .*)", r"^.*(error: .*)"):
         found = re.search(pattern, text, flags=re.M)
         if found:
-            return test + re.sub(r"\S*/", "", found.group(1)).strip()
+            return test + re.sub(r"\[ +LINE +\] --- |\S*/", "", found.group(1)).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return test + (lines[-1] if lines else "nothing")
 

@@ -85,7 +85,8 @@ static void add_file(Google__Protobuf__FileDescriptorProto *file)
 void rpc_descriptors_init(void)
 {
     contract.set = google__protobuf__file_descriptor_set__unpack(NULL, rpc_protoset_len, rpc_protoset);
-    COX_ASSERT(contract.set != NULL);
+    if (!contract.set) /* the bytes are our own */
+        cox_out_of_memory();
     for (size_t i = 0; i < contract.set->n_file; i++)
         add_file(contract.set->file[i]);
 }

@@ -152,6 +152,8 @@ class Replay:
             for entry in self.entries[self.n_safe:last_flush]:
                 self.apply(f, entry)
         self.n_safe = last_flush
+        if os.path.exists(image):
+            os.unlink(image)  # whatever is still mounted somewhere on the old one writes to that alone
         pending = [e for e in self.entries[last_flush:n] if e.length > 0]
         run("cp", "--sparse=always", self.safe, image)
         lose = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])

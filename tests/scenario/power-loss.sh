@@ -15,4 +15,7 @@ images=9
 [ -n "${COX_TEST_LONG:-}" ] && images=1000
 seed=${COX_SEED:-$$}
 echo "seed $seed (COX_SEED)"
-python3 "$scenario_root/tests/scenario/power_loss.py" "$COX_BUILD" "$folder" "$images" "$seed"
+# In a mount namespace of its own: one that somebody else copies meanwhile would keep our images mounted after umount.
+unshare=(unshare --mount --propagation private)
+"${unshare[@]}" true 2>/dev/null || unshare=()
+"${unshare[@]}" python3 "$scenario_root/tests/scenario/power_loss.py" "$COX_BUILD" "$folder" "$images" "$seed"

@@ -99,6 +99,8 @@ struct cox_api *cox_api_create(void)
                                                              admin_methods, COUNT(admin_methods), a };
     cox_list_init(&a->dirty);
     cox_list_init(&a->ops);
+    cox_list_init(&a->reviving);
+    cox_list_init(&a->deleting);
     return a;
 }
 

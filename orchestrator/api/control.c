@@ -27,10 +27,12 @@ struct word {
     struct cox_buf new_image;
     struct cox_violations violations;
     bool rebound, asked_archive;
+    struct cox_list in_reviving; /* from the question to the archive on */
 };
 
 static void word_free(struct word *w)
 {
+    cox_list_remove(&w->in_reviving);
     cox_op_fini(&w->op);
     cox_arena_fini(&w->arena);
     cox_buf_fini(&w->archived);
@@ -150,6 +152,8 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     char id[COX_TASK_ID_TEXT_MAX];
 
     cox_task_id_format(w->task, id);
+    if (!err && cox_api_deleting(w->op.api, w->task))
+        err = COX_ERR_NOT_FOUND; /* the answer overtook the deletion */
     if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &t)) == COX_OK) {
         w->archived = *bytes;
         memset(bytes, 0, sizeof(*bytes));
@@ -173,9 +177,19 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     word_free(w);
 }
 
+bool cox_api_reviving(const struct cox_api *a, cox_task_id task)
+{
+    COX_LIST_FOR_EACH (it, &a->reviving)
+        if (COX_CONTAINER_OF(it, struct word, in_reviving)->task == task)
+            return true;
+    return false;
+}
+
 static void archive_ask(struct word *w)
 {
     w->asked_archive = true;
+    if (w->kind == WORD_RETRY || w->kind == WORD_FORK)
+        cox_list_push_back(&w->op.api->reviving, &w->in_reviving);
     w->archive = (struct cox_fetch){ .task = w->task, .fn = on_archive };
     cox_driver_fetch(w->op.api->driver, &w->archive);
 }
@@ -275,6 +289,7 @@ static struct word *word_create(struct cox_api *a, struct cox_rpc_call *call, co
     w->requested.on_reply = on_reply;
     w->kind = kind;
     w->task = task;
+    cox_list_init(&w->in_reviving);
     return w;
 }
 

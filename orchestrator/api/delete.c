@@ -9,10 +9,12 @@ struct deletion {
     struct cox_hold hold;
     struct cox_ask ask;
     cox_task_id task;
+    struct cox_list in_deleting;
 };
 
 static void deletion_free(struct deletion *d)
 {
+    cox_list_remove(&d->in_deleting);
     cox_op_fini(&d->op);
     cox_free(d);
 }
@@ -54,15 +56,37 @@ static bool refuse_live(struct deletion *d)
     return true;
 }
 
+bool cox_api_deleting(const struct cox_api *a, cox_task_id task)
+{
+    COX_LIST_FOR_EACH (it, &a->deleting)
+        if (COX_CONTAINER_OF(it, struct deletion, in_deleting)->task == task)
+            return true;
+    return false;
+}
+
+/* A retry or a fork may have its bytes by now: what it makes of them would be taken for what was deleted, and
+ * go with its result; or refer to values that nobody owns. */
+static bool refuse_reviving(struct deletion *d)
+{
+    char text[COX_TASK_ID_TEXT_MAX];
+
+    if (!cox_api_reviving(d->op.api, d->task))
+        return false;
+    cox_task_id_format(d->task, text);
+    cox_op_failf(&d->op, COX_RPC_ABORTED, "IN_USE", "task %s is being retried or forked; try again", text);
+    return true;
+}
+
 /* One that has ended just now is on its way to the archive by now, and the store keeps the order. */
 static void on_durable(struct cox_hold *h)
 {
     struct deletion *d = COX_CONTAINER_OF(h, struct deletion, hold);
 
-    if (refuse_live(d)) {
+    if (refuse_live(d) || refuse_reviving(d)) {
         deletion_free(d);
         return;
     }
+    cox_list_push_back(&d->op.api->deleting, &d->in_deleting);
     d->ask = (struct cox_ask){ .req = { .op = COX_STORE_DELETE, .id = d->task }, .fn = on_deleted };
     cox_driver_ask(d->op.api->driver, &d->ask);
 }
@@ -85,6 +109,7 @@ void cox_api_delete_task(struct cox_rpc_call *call, const ProtobufCMessage *mess
     cox_op_init(&d->op, a, call);
     d->op.on_gone = on_gone;
     d->task = task;
+    cox_list_init(&d->in_deleting);
     if (refuse_live(d))
         deletion_free(d);
     else

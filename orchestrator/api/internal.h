@@ -26,6 +26,8 @@ struct cox_api {
     struct cox_list dirty;    /* struct cox_watcher with something to say at the turn's end */
     struct cox_heap waits;    /* cox_op.wait by time */
     struct cox_list ops;      /* every cox_op with a call */
+    struct cox_list reviving; /* control.c: retries and forks that begin from the archive */
+    struct cox_list deleting; /* delete.c: what the store was asked for */
     size_t n_watches;         /* WatchTask streams */
     size_t n_told;            /* messages queued to them in this turn */
     struct cox_stats *stats;  /* stats.c */
@@ -151,6 +153,10 @@ void cox_reading_fail(struct cox_reading *r, enum cox_rpc_status status, const c
 /* The same fetching and sending for others: `then` is called when every wanted value is in place. */
 void cox_reading_fetch(struct cox_reading *r, void (*then)(struct cox_reading *r));
 
+/* A retry or a fork has asked the archive for this task and is not answered yet (control.c). */
+bool cox_api_reviving(const struct cox_api *a, cox_task_id task);
+/* The store was asked to delete it, and has not answered yet (delete.c). */
+bool cox_api_deleting(const struct cox_api *a, cox_task_id task);
 /* Parses, or fails the call NOT_FOUND and returns 0. */
 cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text);
 

@@ -11,7 +11,7 @@ struct cox_payload value_kept(struct sim *s, struct cox_slice json)
         return p;
     p.kind = COX_PAYLOAD_STORED;
     p.hash = payload_hash(json);
-    if (json.len > COX_LOGGED_PAYLOAD_LEN_MAX) {
+    if (json.len > s->cfg.logged_max) {
         store_blob(s, &p.hash, json);
         p.bytes = cox_slice(NULL, 0);
     }

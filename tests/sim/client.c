@@ -291,6 +291,38 @@ static void saw(struct sim *s, struct job *j, enum cox_task_status status)
         event_at(s, &j->read, s->now_ns + between(s, 0, 30 * SECOND));
     j->seen = status;
     j->state = JOB_OVER;
+    if (!s->healed && kind_on(s, KIND_DELETE) && chance(s, 150) && s->coxd.up) {
+        struct message *m = message_new();
+        message_add(m, ITEM_DELETE)->number = j->index;
+        client_send(s, m);
+    }
+}
+
+static bool in_use(const struct sim *s, cox_task_id task)
+{
+    for (uint32_t i = 0; i < s->n_jobs; i++) {
+        const struct job *j = &s->jobs[i];
+        if (j->task == task && j->n_words > 0)
+            return true;
+        if (j->state == JOB_ASKING && j->from != NULL && j->forked_from == task)
+            return true;
+    }
+    return false;
+}
+
+/* As DeleteTask: ended tasks only, and none that is being retried or forked. What it had must have been
+ * right. */
+static void delete (struct sim *s, const struct job *j)
+{
+    struct audit_task *t = audit_task(s, j->task);
+    if (t == NULL || t->deleted || !t->finished || !t->archived || in_use(s, j->task) ||
+        cox_engine_find(s->coxd.engine, j->task) != NULL || cox_engine_asleep(s->coxd.engine, j->task) ||
+        s->store.n_queue > 0 || s->store.durable_seq < cox_engine_seq(s->coxd.engine))
+        return;
+    trace(s, "client: deletes %s", ref_text((struct cox_ref){ .task = t->id }));
+    verify_root(s, t);
+    t->deleted = true;
+    store_delete(s, t->id);
 }
 
 void client_holds_release(struct sim *s, uint64_t durable_seq)
@@ -345,6 +377,12 @@ void client_archived(struct sim *s, const struct state_op *op)
     struct job *j = &s->jobs[op->ticket];
     struct cox_task *t;
     struct cox_task_view view;
+    if (audit_task(s, j->task)->deleted && op->err == COX_ERR_NOT_FOUND) {
+        event_cancel(s, &j->read_lost);
+        event_cancel(s, &j->word);
+        j->state = JOB_OVER;
+        return;
+    }
     if (op->err != COX_OK)
         fail(s, "%s was acknowledged, and is in neither the engine nor the archive", j->plan.name);
     if (cox_task_thaw(cox_buf_slice(&op->bytes), &t) != COX_OK)
@@ -384,6 +422,9 @@ void client_request(struct sim *s, const struct item *it)
         break;
     case ITEM_WORD:
         word_request(s, j);
+        return;
+    case ITEM_DELETE:
+        delete (s, j);
         return;
     default:
         if (j->watched) {

@@ -97,6 +97,27 @@ static bool to_state(struct sim *s, enum cox_store_op kind, struct cox_entity_ke
     return false;
 }
 
+/* What a task owns, and what it has of another. */
+static bool payload_to_state(struct sim *s, const struct cox_action *a)
+{
+    struct state_op *op = COX_NEW(struct state_op);
+    *op = (struct state_op){ .op = COX_STORE_PUT_PAYLOAD,
+                             .root = a->u.payload.root,
+                             .from = a->u.payload.from };
+    op->key = payload_key(&a->u.payload.hash);
+    cox_buf_append_slice(&op->bytes, a->u.payload.bytes);
+    if (op->from != 0 && s->opt.plant == PLANT_OWNER && chance(s, 500))
+        op->from = 0;
+    if (op->from == 0 && op->bytes.len == 0 && a->u.payload.from == 0 && store_row(s, op->key) == NULL &&
+        !store_waits(s, op->key))
+        fail(s, "a value is claimed that nobody has kept");
+    if (store_request(s, op))
+        return true;
+    cox_list_init(&op->node);
+    state_op_free(op);
+    return false;
+}
+
 static bool store_sleeper(struct sim *s, const struct cox_action *a)
 {
     struct cox_buf bytes = { 0 };
@@ -115,19 +136,11 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     uint64_t seq;
     switch (a->kind) {
     case COX_ACT_PUT_PAYLOAD:
-        if (a->u.payload.from != 0)
-            return true;
-        if (a->u.payload.bytes.len == 0) { /* a blob: it is noted whose it is */
-            if (store_row(s, payload_key(&a->u.payload.hash)) == NULL &&
-                !store_waits(s, payload_key(&a->u.payload.hash)))
-                fail(s, "a value is claimed that nobody has kept");
-            return true;
-        }
         if (s->opt.plant == PLANT_SKIP_PAYLOAD && chance(s, 250))
             return true;
-        return to_state(s, COX_STORE_PUT_PAYLOAD, payload_key(&a->u.payload.hash), 0, a->u.payload.bytes);
+        return payload_to_state(s, a);
     case COX_ACT_ARCHIVE:
-        return to_state(s, COX_STORE_ARCHIVE, archive, 0, a->u.archive.bytes);
+        return to_state(s, COX_STORE_ARCHIVE, archive, a->u.archive.root, a->u.archive.bytes);
     case COX_ACT_SAVE:
         if (s->opt.plant == PLANT_MAP_PAGE && a->u.save.key.kind == KIND_MAP_PAGE && chance(s, 250))
             return true;

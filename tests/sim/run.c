@@ -35,6 +35,9 @@ static void draw(struct sim *s)
         c->scenes = 0;
     if (!kind_on(s, KIND_CUT_READ))
         c->read_cut = 0;
+    c->logged_max = COX_LOGGED_PAYLOAD_LEN_MAX;
+    if (kind_on(s, KIND_BLOB) && cox_rng_below(&s->kinds[KIND_BLOB], 1000) < 400)
+        c->logged_max = COX_INLINE_PAYLOAD_LEN_MAX + cox_rng_below(&s->kinds[KIND_BLOB], 6000);
     c->older_records = cox_rng_below(&s->kinds[KIND_OLD_RECORD], 1000) < 500 && kind_on(s, KIND_OLD_RECORD);
     if (s->opt.faults)
         faults_draw(s);

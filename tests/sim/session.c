@@ -99,7 +99,14 @@ static void large_drop(struct work *w)
 static void large_done(struct sim *s, struct work *w)
 {
     struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
-    l->in.u.result.output.hash = payload_hash(l->in.u.result.output.bytes);
+    struct cox_payload *out = &l->in.u.result.output;
+    out->hash = payload_hash(out->bytes);
+    if (out->size > s->cfg.logged_max) { /* the worker has put it beside the log */
+        store_blob(s, &out->hash, out->bytes);
+        out->bytes = cox_slice(NULL, 0);
+        l->in.u.result.blobs = &out->hash;
+        l->in.u.result.n_blobs = 1;
+    }
     coxd_step(s, &l->in);
     large_drop(w);
 }

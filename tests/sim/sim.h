@@ -68,6 +68,9 @@ struct sim;
     X(WORD, "words", false, "to tasks that did not need them")                                               \
     X(REVISION, "revisions", false, "of templates")                                                          \
     X(FORK, "forks", false, "of tasks")                                                                      \
+    X(DELETE, "deletions", false, "of ended tasks")                                                          \
+    X(SWEEP, "sweeps", false, "that take values which nobody owns")                                          \
+    X(BLOB, "blobs", false, "values that are kept beside the log")                                           \
     X(RETRY, "retries", false, "of ended tasks")
 #define KIND_ENUM(name, text, fault, what) KIND_##name,
 enum kind { KIND_TABLE(KIND_ENUM) KIND_NR };
@@ -102,6 +105,7 @@ void befell(struct sim *s, enum kind k); /* counts it */
     X(LOSERS, "spare-losers", "one stop of four is not passed on to the worker")                             \
     X(MAP_PAGE, "lose-pages", "one page of a map of four is not handed to the state")                        \
     X(ITEM, "swap-items", "two items of one batch of eight have each other's results")                       \
+    X(OWNER, "forget-owners", "one fork of two owns nothing of what it was made of")                         \
     X(KEY, "forget-keys", "one idempotency key of eight is not given to the engine")
 #define PLANT_ENUM(name, text, what) PLANT_##name,
 enum plant { PLANT_TABLE(PLANT_ENUM) PLANT_NR };
@@ -147,8 +151,10 @@ struct table {
     struct row *rows; /* by key */
     size_t n, cap;
 };
-#define ROW_ARCHIVE 100
-#define ROW_PAYLOAD 101
+#define ROW_ARCHIVE 100 /* seq: of which root it is */
+#define ROW_PAYLOAD 101 /* seq: when it came, or was asked for again; virtual ms */
+#define ROW_OWNER 102   /* id: a root; bytes: the key of what it owns */
+#define ROW_DELETED 103 /* id: a root that the log may bring back */
 
 enum reader { READER_VALUE, READER_CLIENT, READER_LOAD, READER_FETCH, READER_PART };
 struct state_op {
@@ -158,6 +164,7 @@ struct state_op {
     uint64_t ticket;
     struct cox_entity_key key;
     uint64_t seq;
+    cox_task_id root, from; /* PUT_PAYLOAD: whose it is; all that this one owns is, too */
     struct cox_buf bytes;
     enum cox_err err; /* of a read */
 };
@@ -176,11 +183,12 @@ struct store {
     struct cox_list since_sync;
     struct cox_list queue;
     size_t n_queue;
-    struct event work;
+    struct event work, sweep;
     struct cox_list done; /* completions for coxd */
 };
 void store_init(struct sim *s);
 void store_blob(struct sim *s, const struct cox_hash *hash, struct cox_slice bytes); /* durable at once */
+void store_delete(struct sim *s, cox_task_id root); /* an ended task: durable at once */
 void store_fini(struct sim *s);
 bool store_append(struct sim *s, uint64_t first_seq, uint32_t n, struct cox_buf *records,
                   struct cox_buf *inputs);
@@ -223,6 +231,7 @@ enum item_kind { /* in the order in which a message is read */
                  ITEM_STOP,
                  ITEM_GET,
                  ITEM_WATCH,
+                 ITEM_DELETE,
                  ITEM_WORD,    /* number: the job; ref.step: which */
                  ITEM_OPERATOR /* number: which */
 };
@@ -408,6 +417,7 @@ struct job {
     enum cox_task_status seen; /* final, by a read */
     bool cancel_sent, cancel_answered, wants_cancel, watched;
     struct job *from; /* it is a fork of that one */
+    cox_task_id forked_from;
     uint32_t n_words; /* said and not yet answered, by this incarnation of coxd */
     uint32_t n_retries, n_forks, n_said;
     int64_t retried_ns;
@@ -508,7 +518,7 @@ struct audit_task {
     struct audit_step *steps;
     int64_t created_wall_ms, accepted_wall_ms; /* created: or run again */
     bool stopping, late;                       /* late: stopped by its deadline */
-    bool finished, archived, key_expired;
+    bool finished, archived, key_expired, deleted;
     enum cox_task_status status;
 };
 struct audit {
@@ -529,6 +539,7 @@ void audit_action(struct sim *s, const struct cox_action *a); /* it leaves */
 void audit_fini(struct sim *s);
 struct audit_task *audit_task(const struct sim *s, cox_task_id id);
 void verify_all(struct sim *s);
+void verify_root(struct sim *s, const struct audit_task *root); /* it is about to be deleted */
 json_t *verify_value(struct sim *s, const struct audit_task *at,
                      const struct cox_payload *p); /* new reference */
 void verify_scene(struct sim *s, const struct audit_task *at, const struct cox_task *t);
@@ -582,8 +593,9 @@ struct config {
     uint32_t adversary; /* per mille of messages that carry an old result again */
     uint32_t read_cut;  /* per mille of turns that read only a part */
     uint32_t live_steps_max;
-    uint32_t scenes;    /* per mille of tasks */
-    bool older_records; /* some records are written as earlier versions did */
+    uint32_t scenes;     /* per mille of tasks */
+    uint64_t logged_max; /* values above are blobs */
+    bool older_records;  /* some records are written as earlier versions did */
 };
 struct sim {
     struct options opt;

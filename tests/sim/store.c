@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define YOUNG_NS MINUTE /* for a day that a store waits: longer than any answer is on its way here */
+
 /* ---- tables ---- */
 
 static int key_cmp(const struct cox_entity_key *a, const struct cox_entity_key *b)
@@ -71,17 +73,83 @@ static void table_fini(struct table *t)
     *t = (struct table){ 0 };
 }
 
-static void table_apply(struct table *t, const struct state_op *op)
+static bool table_has(const struct table *t, const struct cox_entity_key *key)
 {
     bool found;
+    table_find(t, key, &found);
+    return found;
+}
+
+/* ---- whose values are whose ---- */
+
+static bool is_deleted(const struct table *t, cox_task_id root)
+{
+    return root != 0 && table_has(t, &(struct cox_entity_key){ .kind = ROW_DELETED, .id = root });
+}
+
+static void owner_put(struct table *t, cox_task_id root, const struct cox_entity_key *payload)
+{
+    struct cox_entity_key key = { .kind = ROW_OWNER, .id = root };
+    key.sub = (uint32_t)cox_hash64(&payload->id, sizeof payload->id);
+    table_put(t, &key, 0, cox_slice(payload, sizeof *payload));
+}
+
+static size_t owners_of(const struct table *t, cox_task_id root, size_t *ret_end)
+{
+    bool found;
+    size_t at = table_find(t, &(struct cox_entity_key){ .kind = ROW_OWNER, .id = root }, &found);
+    for (*ret_end = at;
+         *ret_end < t->n && t->rows[*ret_end].key.kind == ROW_OWNER && t->rows[*ret_end].key.id == root;
+         ++*ret_end) {
+    }
+    return at;
+}
+
+static void own(struct table *t, const struct state_op *op)
+{
+    size_t end, n;
+    if (is_deleted(t, op->root))
+        return;
+    if (op->from == 0 && (op->key.id != 0 || op->bytes.len > 0)) {
+        if (!table_has(t, &op->key) && op->bytes.len > 0)
+            table_put(t, &op->key, op->seq, cox_buf_slice(&op->bytes));
+        owner_put(t, op->root, &op->key);
+        return;
+    }
+    size_t at = owners_of(t, op->from, &end);
+    struct cox_entity_key *keys = cox_calloc(end - at + 1, sizeof keys[0]);
+    for (n = 0; at + n < end; n++)
+        memcpy(&keys[n], t->rows[at + n].bytes.data, sizeof keys[n]);
+    while (n > 0)
+        owner_put(t, op->root, &keys[--n]);
+    cox_free(keys);
+}
+
+static void delete_root(struct table *t, cox_task_id root)
+{
+    size_t end, to = 0, at = owners_of(t, root, &end);
+    for (size_t i = 0; i < t->n; i++) {
+        bool goes = (i >= at && i < end) || (t->rows[i].key.kind == ROW_ARCHIVE && t->rows[i].seq == root);
+        if (goes)
+            cox_buf_fini(&t->rows[i].bytes);
+        else
+            t->rows[to++] = t->rows[i];
+    }
+    t->n = to;
+    table_put(t, &(struct cox_entity_key){ .kind = ROW_DELETED, .id = root }, 0, cox_slice(NULL, 0));
+}
+
+static void table_apply(struct table *t, const struct state_op *op)
+{
     switch (op->op) {
     case COX_STORE_PUT_PAYLOAD:
-        table_find(t, &op->key, &found);
-        if (!found)
+        own(t, op);
+        break;
+    case COX_STORE_ARCHIVE:
+        if (!is_deleted(t, op->seq))
             table_put(t, &op->key, op->seq, cox_buf_slice(&op->bytes));
         break;
     case COX_STORE_SAVE:
-    case COX_STORE_ARCHIVE:
         table_put(t, &op->key, op->seq, cox_buf_slice(&op->bytes));
         break;
     case COX_STORE_FORGET:
@@ -130,11 +198,14 @@ bool store_waits(const struct sim *s, struct cox_entity_key key)
 void store_blob(struct sim *s, const struct cox_hash *hash, struct cox_slice bytes)
 {
     struct cox_entity_key key = payload_key(hash);
-    table_put(&s->store.live, &key, 0, bytes);
-    table_put(&s->store.disk, &key, 0, bytes);
+    table_put(&s->store.live, &key, (uint64_t)(s->now_ns / MS), bytes);
+    table_put(&s->store.disk, &key, (uint64_t)(s->now_ns / MS), bytes);
+    befell(s, KIND_BLOB);
 }
 
 /* ---- the log ---- */
+
+static void sync_state(struct store *st);
 
 static uint64_t batch_last(const struct batch *b)
 {
@@ -230,6 +301,50 @@ size_t store_room(const struct sim *s)
 {
     size_t waiting = s->store.n - s->store.n_durable;
     return waiting < s->cfg.ring ? s->cfg.ring - waiting : 0;
+}
+
+/* ---- what goes ---- */
+
+void store_delete(struct sim *s, cox_task_id root)
+{
+    sync_state(&s->store);
+    delete_root(&s->store.live, root);
+    delete_root(&s->store.disk, root);
+    befell(s, KIND_DELETE);
+}
+
+static bool is_owned(const struct table *t, const struct cox_entity_key *payload)
+{
+    for (size_t i = t->n; i-- > 0 && t->rows[i].key.kind >= ROW_OWNER;) {
+        struct cox_entity_key key;
+        if (t->rows[i].key.kind != ROW_OWNER)
+            continue;
+        memcpy(&key, t->rows[i].bytes.data, sizeof key);
+        if (key_cmp(&key, payload) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What nobody owns and is not young goes, from what reads see and, as that is synced, from the disk. (rule
+ * 11) */
+static void sweep(struct sim *s, struct event *ev)
+{
+    struct store *st = &s->store;
+    event_at(s, ev, s->now_ns + between(s, SECOND, 30 * SECOND));
+    if (!s->coxd.up || !s->coxd.listening || st->n_queue > 0)
+        return;
+    sync_state(st);
+    for (size_t i = st->live.n; i-- > 0;) {
+        struct row *row = &st->live.rows[i];
+        struct cox_entity_key key = row->key;
+        if (key.kind != ROW_PAYLOAD || (int64_t)row->seq * MS + YOUNG_NS > s->now_ns ||
+            is_owned(&st->live, &key))
+            continue;
+        table_drop(&st->live, &key);
+        table_drop(&st->disk, &key);
+        befell(s, KIND_SWEEP);
+    }
 }
 
 /* ---- the state ---- */
@@ -351,6 +466,9 @@ void store_init(struct sim *s)
     cox_list_init(&s->store.done);
     event_init(&s->store.commit, commit_done);
     event_init(&s->store.work, work_done);
+    event_init(&s->store.sweep, sweep);
+    if (kind_on(s, KIND_SWEEP))
+        event_at(s, &s->store.sweep, between(s, 0, 30 * SECOND));
 }
 
 void store_fini(struct sim *s)

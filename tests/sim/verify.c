@@ -394,21 +394,32 @@ static void verify_task(struct sim *s, const struct audit_task *at, const struct
     cox_free(m.steps);
 }
 
+static void verify_archived(struct sim *s, const struct audit_task *at)
+{
+    const struct row *row = store_row(s, (struct cox_entity_key){ .kind = ROW_ARCHIVE, .id = at->id });
+    struct cox_task *t;
+    if (row == NULL)
+        fail(s, "%s (%llu) is not in the archive", at->job->plan.name, (unsigned long long)at->id);
+    if (cox_task_thaw(cox_buf_slice(&row->bytes), &t) != COX_OK)
+        fail(s, "%s cannot be read from the archive", at->job->plan.name);
+    if (at->parent == NULL && at->job->plan.scene != NULL)
+        verify_scene(s, at, t);
+    else if (at->parent == NULL)
+        verify_task(s, at, t);
+    cox_task_free(t);
+}
+
+void verify_root(struct sim *s, const struct audit_task *root)
+{
+    for (size_t i = 0; i < s->audit.n; i++)
+        if (s->audit.list[i]->root == root)
+            verify_archived(s, s->audit.list[i]);
+}
+
 /* At the end, when everything has come to rest. (rules 10 and 11) */
 void verify_all(struct sim *s)
 {
-    for (size_t i = 0; i < s->audit.n; i++) {
-        const struct audit_task *at = s->audit.list[i];
-        const struct row *row = store_row(s, (struct cox_entity_key){ .kind = ROW_ARCHIVE, .id = at->id });
-        struct cox_task *t;
-        if (row == NULL)
-            fail(s, "%s (%llu) is not in the archive", at->job->plan.name, (unsigned long long)at->id);
-        if (cox_task_thaw(cox_buf_slice(&row->bytes), &t) != COX_OK)
-            fail(s, "%s cannot be read from the archive", at->job->plan.name);
-        if (at->parent == NULL && at->job->plan.scene != NULL)
-            verify_scene(s, at, t);
-        else if (at->parent == NULL)
-            verify_task(s, at, t);
-        cox_task_free(t);
-    }
+    for (size_t i = 0; i < s->audit.n; i++)
+        if (!s->audit.list[i]->root->deleted)
+            verify_archived(s, s->audit.list[i]);
 }

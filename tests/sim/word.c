@@ -66,6 +66,7 @@ static void fork_input(struct sim *s, struct job *j, struct cox_slice archived)
                                       .document = payload_hash(cox_slice_str(f->key)) };
     if (chance(s, 600))
         in.u.fork.at = cox_slice_str(sc->steps[rnd(s, sc->n_steps)].name);
+    f->forked_from = j->task;
     trace(s, "client: forks %s as %s", j->plan.name, f->key);
     coxd_step(s, &in);
 }

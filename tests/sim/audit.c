@@ -70,6 +70,51 @@ void audit_token_follows(struct sim *s, struct cox_token token)
     a->last_token = token;
 }
 
+/* ---- pinned versions ---- */
+
+/* Frames over a range of their parent's image share its pins. */
+static const struct audit_task *image_owner(const struct audit_task *t)
+{
+    while (t->parent != NULL && t->image.bytes.data == t->parent->image.bytes.data)
+        t = t->parent;
+    return t;
+}
+
+void audit_pinned(struct sim *s, struct audit_task *t, const struct record *r)
+{
+    uint32_t cls = r->u.pinned.class_index;
+    struct cox_image_class cls_of;
+    const char *is = NULL;
+    if (cls >= t->image.n_classes)
+        fail(s, "%s is pinned where it has no program", t->job->plan.name);
+    cox_image_class(&t->image, cls, &cls_of);
+    for (uint32_t i = 0; i < s->n_hosts; i++)
+        if (cox_slice_is(r->u.pinned.version, host_version(s, &s->hosts[i], cls_of.handler)))
+            is = host_version(s, &s->hosts[i], cls_of.handler);
+    if (is == NULL || *is == 0)
+        fail(s, "%s is pinned to a version that nobody has", t->job->plan.name);
+    if (t->pins == NULL)
+        t->pins = cox_calloc(t->image.n_classes, sizeof t->pins[0]);
+    if (t->pins[cls] != NULL)
+        fail(s, "%s is pinned to a version twice", t->job->plan.name);
+    t->pins[cls] = is;
+    befell(s, KIND_VERSION);
+}
+
+void audit_version(struct sim *s, const struct audit_task *t, uint32_t step, const struct audit_worker *w)
+{
+    struct cox_image_step doc;
+    struct cox_image_call call;
+    const struct audit_task *owner = image_owner(t);
+    cox_image_step(&t->image, step, &doc);
+    cox_image_call(&t->image, t->steps[step].in_fallback ? doc.fallback : doc.call, &call);
+    const char *pin = owner->pins != NULL ? owner->pins[call.class_index] : NULL;
+    const char *has = host_version(s, w->host, audit_class(t, step).handler);
+    if (pin != NULL && strcmp(pin, has) != 0)
+        fail(s, "%s/%u is pinned to version %s, and goes to %s, which has %s", t->job->plan.name, step, pin,
+             w->host->id, has);
+}
+
 static bool step_final(const struct audit_step *st)
 {
     return cox_step_status_final((enum cox_step_status)st->status);
@@ -255,6 +300,7 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
         fail(s, "%s/%u is assigned %lld ms before its backoff is over", t->job->plan.name, r->step,
              (long long)(st->ready_wall_ms - r->wall_ms));
     struct cox_image_class cls = audit_class(t, r->step);
+    audit_version(s, t, r->step, w);
     audit_occupy(s, w, &cls.resources, 1);
     st->status = COX_STEP_RUNNING;
     st->token = token;
@@ -421,7 +467,9 @@ static void task_record(struct sim *s, const struct record *r)
     }
     if (t->finished)
         fail(s, "%s is over, and goes on with record type %d", t->job->plan.name, (int)r->type);
-    if (r->type == RECORD_TASK_STOPPING)
+    if (r->type == RECORD_PINNED)
+        audit_pinned(s, t, r);
+    else if (r->type == RECORD_TASK_STOPPING)
         stopping(s, t, r);
     else if (r->type == RECORD_TASK_FINISHED)
         task_finished(s, t, r);
@@ -627,6 +675,7 @@ void audit_fini(struct sim *s)
             cox_free(a->list[i]->steps[k].attempts);
         scene_task_fini(a->list[i]);
         cox_free(a->list[i]->steps);
+        cox_free(a->list[i]->pins);
         cox_free(a->list[i]);
     }
     while (cox_mapb_next(&a->results, &it, &key, &said))

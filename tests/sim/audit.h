@@ -15,6 +15,9 @@ struct cox_image_class audit_class(const struct audit_task *t, uint32_t step);
 void audit_occupy(struct sim *s, struct audit_worker *w, const struct cox_resources *r, int sign);
 uint64_t audit_value_id(struct cox_slice bytes);
 uint64_t audit_payload_id(const struct cox_payload *p);
+/* A program's version is pinned; a step is given to a worker that has it. */
+void audit_pinned(struct sim *s, struct audit_task *t, const struct record *r);
+void audit_version(struct sim *s, const struct audit_task *t, uint32_t step, const struct audit_worker *w);
 void audit_token_follows(struct sim *s, struct cox_token token);
 void audit_was_said(struct sim *s, struct cox_ref ref, const struct record_ended *en);
 /* Its worker has said so of this item of the batch. */

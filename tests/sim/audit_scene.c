@@ -192,6 +192,24 @@ static void check_limit(struct sim *s, const struct audit_task *t, uint32_t step
         fail(s, "%s/%u: %u steps hold the key k%u", name_of(t), step, n, of->concurrency);
 }
 
+/* A step that shares another's files runs where that ran last. */
+static void check_files(struct sim *s, const struct audit_task *t, uint32_t step,
+                        const struct audit_worker *w)
+{
+    const struct scene_step *of = scene_step(t, step);
+    char name[16];
+    if (of == NULL || !of->same_files || t->forked || t->steps[step].in_fallback)
+        return;
+    snprintf(name, sizeof name, "s%d", of->beside);
+    const struct audit_step *first = &t->steps[cox_image_find_step(&t->image, cox_slice_str(name))];
+    if (first->status != COX_STEP_SUCCEEDED || audit_worker(s, first->worker) == NULL)
+        return;
+    befell(s, KIND_FILES);
+    if (audit_worker(s, first->worker) != w)
+        fail(s, "%s/%u needs the files of a step that ran on %s, and goes to %s", name_of(t), step,
+             audit_worker(s, first->worker)->host->id, w->host->id);
+}
+
 static void assigned(struct sim *s, struct audit_task *t, const struct record *r)
 {
     struct audit_step *st = &t->steps[r->step];
@@ -203,6 +221,8 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
     if (r->wall_ms < st->ready_wall_ms && s->cfg.mean_ms[KIND_CLOCK_JUMP] == 0)
         fail(s, "%s/%u is assigned before its backoff is over", name_of(t), r->step);
     struct cox_image_class cls = audit_class(t, r->step);
+    audit_version(s, t, r->step, w);
+    check_files(s, t, r->step, w);
     audit_occupy(s, w, &cls.resources, 1);
     st->status = COX_STEP_RUNNING;
     st->token = r->u.assigned.token;
@@ -219,6 +239,12 @@ static void waiting(struct sim *s, struct audit_task *t, const struct record *r)
     st->status = COX_STEP_WAITING;
     st->token = r->u.waiting.token;
     st->wake_wall_ms = r->u.waiting.wake_wall_ms;
+    const struct scene_step *of = scene_step(t, r->step);
+    if (of != NULL && of->until_wall_ms > 0 && !st->in_fallback) {
+        befell(s, KIND_UNTIL);
+        if (st->wake_wall_ms != of->until_wall_ms)
+            fail(s, "%s/%u waits until another time than was said", name_of(t), r->step);
+    }
     st->n_attempts++;
     st->continuing = false;
     cox_free(st->items);
@@ -629,6 +655,7 @@ void scene_record(struct sim *s, struct audit_task *t, const struct record *r)
         t->asleep = false;
         break;
     case RECORD_PINNED:
+        audit_pinned(s, t, r);
         break;
     default:
         step_record(s, t, r);

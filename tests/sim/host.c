@@ -401,6 +401,15 @@ static void boots(struct sim *s, struct event *ev)
 }
 
 /* Rule 6. */
+/* Of the last handler only: no step that must run beside another needs it, which could wait for ever for a
+ * worker that has both. No host of a zone is the only one that stays. */
+const char *host_version(const struct sim *s, const struct host *h, struct cox_slice handler)
+{
+    if (!s->cfg.versions || !cox_slice_is(handler, "sim@3"))
+        return "";
+    return h->zone == 1 ? "1.10.0" : "1.9.3";
+}
+
 bool hosts_settled(const struct sim *s)
 {
     for (uint32_t i = 0; i < s->n_hosts; i++) {

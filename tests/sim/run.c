@@ -35,6 +35,7 @@ static void draw(struct sim *s)
         c->scenes = 0;
     if (!kind_on(s, KIND_CUT_READ))
         c->read_cut = 0;
+    c->versions = cox_rng_below(&s->kinds[KIND_VERSION], 1000) < 400 && kind_on(s, KIND_VERSION);
     c->logged_max = COX_LOGGED_PAYLOAD_LEN_MAX;
     if (kind_on(s, KIND_BLOB) && cox_rng_below(&s->kinds[KIND_BLOB], 1000) < 400)
         c->logged_max = COX_INLINE_PAYLOAD_LEN_MAX + cox_rng_below(&s->kinds[KIND_BLOB], 6000);

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- drawing ---- */
 
@@ -68,9 +69,12 @@ static void draw_limits(struct scene *sc, struct cox_rng *rng, uint32_t i)
         st->concurrency = 1 + below(rng, SCENE_KEYS);
     st->rate = leaf && one_in(rng, 10);
     st->spread = leaf && one_in(rng, 10);
-    if (leaf && !st->spread && one_in(rng, 8) && i > 0 && sc->steps[i - 1].kind == SCENE_USES &&
-        !sc->steps[i - 1].mapped)
-        st->beside = (int)i - 1;
+    for (uint32_t k = 0; leaf && !st->spread && k < i; k++)
+        if (sc->steps[k].kind == SCENE_USES && !sc->steps[k].mapped && one_in(rng, 2))
+            st->beside = (int)k;
+    st->same_files = st->beside >= 0 && one_in(rng, 2);
+    if (st->kind == SCENE_FOR && !st->mapped && one_in(rng, 2))
+        st->until_wall_ms = SCENE_BASE_WALL_MS + below(rng, 60000);
 }
 
 static void draw_step(struct scene *sc, struct cox_rng *rng, uint32_t i)
@@ -185,6 +189,16 @@ static json_t *millis(uint32_t ms)
     return json_string(text);
 }
 
+static json_t *instant(int64_t wall_ms)
+{
+    char text[40];
+    time_t seconds = wall_ms / 1000;
+    struct tm tm;
+    size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
+    snprintf(text + n, sizeof text - n, ".%03dZ", (int)(wall_ms % 1000));
+    return json_string(text);
+}
+
 static json_t *retry(uint32_t max_attempts)
 {
     return json_pack("{s:i,s:s,s:s}", "max_attempts", (int)max_attempts, "initial_backoff", "40ms",
@@ -238,7 +252,9 @@ static void put_kind(json_t *o, const struct scene *sc, uint32_t i)
         put_uses(o, st->beside >= 0 ? 1 : 1 + i % 2, spec_of(sc, i, false, 0, item, index, read));
         break;
     case SCENE_FOR:
-        json_object_set_new(o, "wait", json_pack("{s:o}", "for", millis(st->ms)));
+        json_object_set_new(o, "wait",
+                            st->until_wall_ms > 0 ? json_pack("{s:o}", "until", instant(st->until_wall_ms))
+                                                  : json_pack("{s:o}", "for", millis(st->ms)));
         break;
     case SCENE_SIGNAL:
         snprintf(text, sizeof text, "g%u", st->n);
@@ -307,7 +323,7 @@ static void put_limits(json_t *o, const struct scene_step *st)
         json_object_set_new(o, "affinity", json_pack("{s:b}", "spread", 1));
     if (st->beside >= 0) {
         snprintf(text, sizeof text, "s%d", st->beside);
-        json_object_set_new(o, "affinity", json_pack("{s:s}", "step", text));
+        json_object_set_new(o, "affinity", json_pack("{s:s}", st->same_files ? "workspace" : "step", text));
     }
 }
 

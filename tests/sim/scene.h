@@ -9,7 +9,8 @@
 #include <jansson.h>
 
 #define SCENE_STEPS_MAX 7u
-#define SCENE_SIGNALS 3u   /* names: g0 .. */
+#define SCENE_BASE_WALL_MS INT64_C(1700000000000) /* when a history begins */
+#define SCENE_SIGNALS 3u                          /* names: g0 .. */
 #define SCENE_TEMPLATES 3u /* tpl0@1: a body; tpl1@1: a wait; tpl2@1: tpl0 as a sub-task */
 #define SCENE_KEYS 3u      /* of `concurrency`: k1 .., each of its number */
 
@@ -39,7 +40,9 @@ struct scene_step {
     const char *on_expire;
     uint32_t concurrency; /* 0: none */
     bool rate, spread;
-    int beside; /* affinity.step; -1: none */
+    int beside;            /* affinity.step; -1: none */
+    bool same_files;       /* that is affinity.workspace */
+    int64_t until_wall_ms; /* FOR: until then; 0: for `ms` */
 };
 struct scene {
     const char *name;

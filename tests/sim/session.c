@@ -28,12 +28,13 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
     static const struct cox_slice zone = { (const uint8_t *)"zone", 4 };
     struct host *h = st->host;
     char value[16], names[HANDLERS][16], boot[24];
-    struct cox_slice handlers[HANDLERS];
+    struct cox_slice handlers[HANDLERS], versions[HANDLERS];
     snprintf(value, sizeof value, "z%u", h->zone);
     snprintf(boot, sizeof boot, "boot-%u", st->boot);
     for (uint32_t i = 0; i < h->n_handlers; i++) {
         snprintf(names[i], sizeof names[i], "sim@%u", i + 1);
         handlers[i] = cox_slice_str(names[i]);
+        versions[i] = cox_slice_str(host_version(s, h, handlers[i]));
     }
     struct cox_label label = { zone, cox_slice_str(value) };
     struct cox_input in = { .kind = COX_IN_ATTACH };
@@ -52,6 +53,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
                                           .labels = &label,
                                           .n_labels = 1,
                                           .handlers = handlers,
+                                          .versions = versions,
                                           .n_handlers = h->n_handlers };
     if (it->number == SHARD_UID && s->opt.plant != PLANT_NO_HOLDS) {
         in.u.attach.holds = it->holds;

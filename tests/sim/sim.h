@@ -70,6 +70,9 @@ struct sim;
     X(FORK, "forks", false, "of tasks")                                                                      \
     X(DELETE, "deletions", false, "of ended tasks")                                                          \
     X(SWEEP, "sweeps", false, "that take values which nobody owns")                                          \
+    X(UNTIL, "waits-until", false, "a moment that a document names")                                         \
+    X(FILES, "workspaces", false, "steps that share files")                                                  \
+    X(VERSION, "versions", false, "of programs, that tasks are pinned to")                                   \
     X(BLOB, "blobs", false, "values that are kept beside the log")                                           \
     X(RETRY, "retries", false, "of ended tasks")
 #define KIND_ENUM(name, text, fault, what) KIND_##name,
@@ -330,7 +333,9 @@ void host_die(struct sim *s, struct host *h);
 void host_shutdown(struct sim *s, struct host *h); /* SIGTERM */
 void host_input(struct sim *s, struct host *h, struct cox_agent_input *in);
 bool host_holds(const struct host *h, struct cox_ref ref); /* runs it now */
-bool hosts_settled(const struct sim *s);                   /* no result unanswered */
+const char *host_version(const struct sim *s, const struct host *h,
+                         struct cox_slice handler); /* "": unsaid */
+bool hosts_settled(const struct sim *s);            /* no result unanswered */
 
 /* ---------------------------------------------------------------- coxd (coxd.c, session.c, evaluate.c,
  * answer.c) */
@@ -510,6 +515,7 @@ struct audit_task {
     uint32_t parent_step;
     uint64_t parent_item;
     uint32_t first, n_members; /* of the image */
+    const char **pins;         /* of an image's owner, by class: host_version; NULL: none yet */
     bool paused, asleep, forked, revived, outputs_failed;
     int64_t revived_wall_ms;
     struct audit_signal *signals; /* of a root, by number - 1 */
@@ -594,6 +600,7 @@ struct config {
     uint32_t read_cut;  /* per mille of turns that read only a part */
     uint32_t live_steps_max;
     uint32_t scenes;     /* per mille of tasks */
+    bool versions;       /* workers say what version their programs are */
     uint64_t logged_max; /* values above are blobs */
     bool older_records;  /* some records are written as earlier versions did */
 };

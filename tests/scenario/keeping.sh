@@ -98,6 +98,10 @@ quick SUCCEEDED
 quick SUCCEEDED
 quick SUCCEEDED'
 check "it does not come back" await 20 listed
+mkdir "$scenario_dir/race"
+python3 "$scenario_root/tests/scenario/delete_race.py" "$(coxd_http)" "$scenario_dir/race" >"$scenario_dir/race.out" 2>&1
+check_equal "a task is retried or deleted, never both" 0 "$?"
+sed -n 's/^# /# race: /p' "$scenario_dir/race.out"
 
 # ---- a blob that a live task's inputs name stays, though nobody asks for it ----
 put_blob() { # put_blob WORD: a blob of it; prints its file

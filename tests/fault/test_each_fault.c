@@ -26,6 +26,13 @@
 #define OPERATIONS_MAX 4000
 #define ALLOCATIONS_MAX 40000
 
+/* A sanitizer looks for other things, and takes ten times as long. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHARE_OF_LONG 40
+#else
+#define SHARE_OF_LONG 1
+#endif
+
 static uint64_t one_in = 60;
 static uint64_t seed = 1;
 
@@ -186,7 +193,7 @@ int main(int argc, char **argv)
     (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 512 << 20);
     if (getenv("COX_TEST_LONG"))
-        one_in = 1;
+        one_in = SHARE_OF_LONG;
     if (argc > 1)
         one_in = strtoull(argv[1], NULL, 10);
     if (argc > 2)

@@ -113,7 +113,8 @@ int jq_main(void)
     char *line = NULL;
     size_t cap = 0;
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* whose shadow is larger than any limit */
+#if !defined(__SANITIZE_ADDRESS__) &&                                                                        \
+    !defined(__SANITIZE_THREAD__) /* whose shadow is larger than any limit */
     setrlimit(RLIMIT_AS, &(struct rlimit){ JQ_MEMORY_LEN_MAX, JQ_MEMORY_LEN_MAX });
 #endif
     while (getline(&line, &cap, stdin) > 0)

@@ -26,6 +26,16 @@ const char cli_admin_backup_help[] =
     "the backup is whole. Also check what you mean to keep: `cox admin verify DIR`.\n\n"
     "Example:\n"
     "  cox admin backup /backups/$(date +%F)\n";
+const struct cli_option cli_admin_lift_options[] = {
+    { "data-dir", 0, "DIR", "the orchestrator's data directory; no coxd may be using it" },
+    { 0 },
+};
+const char cli_admin_lift_help[] =
+    "Recovery crashed over this task three times, and has left it alone since. The next start takes it up "
+    "where\n"
+    "it was: do this with a version that can read it. Runs the coxd beside this program, on this host.\n\n"
+    "Example:\n"
+    "  cox admin lift t0-00000k --data-dir /var/lib/coxd\n";
 const struct cli_option cli_admin_restore_options[] = {
     { "data-dir", 0, "DIR", "the directory to make, for `coxd --data-dir`; it must be empty or not exist" },
     { 0 },
@@ -207,7 +217,7 @@ enum cli_exit cli_admin_backup(struct cli *cli)
     return code;
 }
 
-/* ---- restore, verify ------------------------------------------------------------------------------------
+/* ---- restore, verify, lift ------------------------------------------------------------------------------
  */
 
 /* Runs coxd in our place, as far as the user can tell: its output and its judgement. */
@@ -247,4 +257,15 @@ enum cli_exit cli_admin_restore(struct cli *cli)
 enum cli_exit cli_admin_verify(struct cli *cli)
 {
     return run_coxd((const char *const[]){ "coxd", "--data-dir", cli->args[0], "--verify", NULL });
+}
+
+enum cli_exit cli_admin_lift(struct cli *cli)
+{
+    const char *dir = cli_get(cli, "data-dir");
+
+    if (!dir) {
+        cli_error("expected --data-dir DIR: where the task is");
+        return CLI_USAGE;
+    }
+    return run_coxd((const char *const[]){ "coxd", "--data-dir", dir, "--lift", cli->args[0], NULL });
 }

@@ -14,6 +14,7 @@
 /* Sorted by name: found by binary search, and shown in this order. */
 const struct cli_verb cli_verbs[] = {
     VERB(admin_backup, "admin backup", "DIR", 1, 1, "copy all data of the orchestrator, while it works"),
+    VERB(admin_lift, "admin lift", "TASK", 1, 1, "take up a task that recovery has quarantined"),
     VERB(admin_restore, "admin restore", "DIR", 1, 1, "make a data directory of a backup"),
     VERB(admin_verify, "admin verify", "DIR", 1, 1, "check a backup or a data directory"),
     VERB(completion, "completion", "bash|zsh|fish", 1, 1, "print a completion script for the shell"),

@@ -66,6 +66,8 @@ static const struct cox_config_key keys[] = {
       cox_config_set_text, AT(restore), 0 },
     { "verify", NULL, "false", "read all of --data-dir, print what is wrong as JSON, and leave",
       cox_config_set_switch, AT(verify), 0 },
+    { "lift", "TASK", NULL, "end the quarantine of this task in --data-dir, and leave", cox_config_set_text,
+      AT(lift), 0 },
     { "log-level", "LEVEL", "info", "debug, info, warn or error", cox_config_set_log_level, AT(log_level),
       COX_CONFIG_RELOADS },
     { "log-format", "FORMAT", "text", "text or json", cox_config_set_log_format, AT(log_format),

@@ -19,6 +19,7 @@ struct coxd_config {
     int64_t memory_limit; /* bytes; 0: none */
     const char *restore;  /* a backup to copy to data_dir, instead of serving; NULL: none */
     bool verify;          /* check data_dir instead of serving */
+    const char *lift;     /* a quarantined task of data_dir to take up again; NULL: none */
     enum cox_log_level log_level;
     enum cox_log_format log_format;
 };

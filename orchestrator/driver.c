@@ -1,6 +1,7 @@
 #include "driver.h"
 
 #include "housekeep.h"
+#include "recover.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
@@ -138,29 +139,6 @@ void cox_driver_step(struct cox_driver *d, struct cox_input *in)
 
 /* ---- recovery ---- */
 
-struct recovering {
-    struct cox_engine *engine;
-    struct cox_driver_recovery *found;
-};
-
-static enum cox_err on_entity(void *user, struct cox_entity_key key, uint64_t applied_seq,
-                              struct cox_slice bytes)
-{
-    struct recovering *r = user;
-
-    r->found->n_entities++;
-    return cox_engine_load(r->engine, key, applied_seq, bytes);
-}
-
-static enum cox_err on_batch(void *user, uint64_t first_seq, uint32_t n, struct cox_slice records)
-{
-    struct recovering *r = user;
-
-    r->found->n_records += n;
-    r->found->log_len += records.len;
-    return cox_engine_replay(r->engine, first_seq, n, records);
-}
-
 static void on_fatal(void *user, const char *what)
 {
     (void)user;
@@ -173,25 +151,14 @@ void cox_driver_fatal(const char *what)
     on_fatal(NULL, what);
 }
 
-static enum cox_err recover(struct cox_driver *d, struct cox_driver_recovery *found, struct cox_buf *error)
+static enum cox_err recover(struct cox_driver *d, const struct cox_driver_config *config,
+                            struct cox_driver_recovery *found, struct cox_buf *error)
 {
-    int64_t from_ns = cox_clock_mono_ns();
-    struct recovering r = { d->engine, found };
-    const struct cox_store_recovery callbacks = { on_entity, on_batch, &r };
-    enum cox_err err = cox_store_recover(d->store, &callbacks, &found->last_seq, error);
+    enum cox_err err = cox_recover(d->store, config, &d->engine, &d->now, &d->cur->fx, found, error);
 
-    if (err)
-        return err;
-    clock_read(d);
-    err = cox_engine_recovered(d->engine, d->now, found->last_seq, &d->cur->fx);
-    if (err) {
-        cox_buf_printf(error, "the recovered state does not fit together: %s", cox_err_text(err));
-        return err;
-    }
     d->engine_wake_ns = d->cur->fx.wake_mono_ns;
     d->log_len = found->log_len;
-    found->took_ms = (cox_clock_mono_ns() - from_ns) / NS_PER_MS;
-    return COX_OK;
+    return err;
 }
 
 enum cox_err cox_driver_create(const struct cox_driver_config *config, const struct cox_driver_hooks *hooks,
@@ -208,7 +175,6 @@ enum cox_err cox_driver_create(const struct cox_driver_config *config, const str
         .on_fatal = on_fatal,
         .user = config->wake_user,
     };
-    const struct cox_engine_config engine_config = { .shard = config->shard, .seed = config->seed };
     struct cox_driver *d = COX_NEW(struct cox_driver);
     enum cox_err err;
 
@@ -225,8 +191,7 @@ enum cox_err cox_driver_create(const struct cox_driver_config *config, const str
     err = cox_store_open(&store_config, &d->store, error);
     if (err)
         goto out;
-    d->engine = cox_engine_create(&engine_config);
-    err = recover(d, ret_recovery, error);
+    err = recover(d, config, ret_recovery, error);
     if (err)
         goto out;
     err = cox_store_start(d->store);
@@ -418,6 +383,12 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
     case COX_STORE_TRUNCATE:
         req.seq = a->u.truncate.seq;
         break;
+    case COX_STORE_ASIDE:
+        req.owner = a->u.aside.root;
+        req.key = a->u.aside.key;
+        req.seq = a->u.aside.seq;
+        bytes = a->u.aside.bytes;
+        break;
     case COX_STORE_INDEX:
         req.id = a->u.index.task;
         put_index_row(&req.bytes, &a->u.index);
@@ -446,6 +417,8 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
         return store_action(d, COX_STORE_SAVE, a);
     case COX_ACT_FORGET:
         return store_action(d, COX_STORE_FORGET, a);
+    case COX_ACT_ASIDE:
+        return store_action(d, COX_STORE_ASIDE, a);
     case COX_ACT_TRUNCATE:
         return store_action(d, COX_STORE_TRUNCATE, a);
     case COX_ACT_INDEX:

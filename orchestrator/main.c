@@ -425,6 +425,8 @@ int main(int argc, char **argv)
         code = cox_offline_restore(c.config.restore, c.config.data_dir);
     } else if (outcome == COX_CONFIG_RUN && c.config.verify) {
         code = cox_offline_verify(c.config.data_dir);
+    } else if (outcome == COX_CONFIG_RUN && c.config.lift) {
+        code = cox_offline_lift(c.config.data_dir, c.config.lift);
     } else if (outcome == COX_CONFIG_RUN) {
         configure(&c.config);
         raise_fd_limit();

@@ -1,5 +1,7 @@
 #include "offline.h"
 
+#include "recover.h"
+
 #include "cox/base/units.h"
 #include "cox/engine.h"
 #include "cox/store.h"
@@ -58,6 +60,13 @@ static enum cox_err on_batch(void *user, uint64_t first_seq, uint32_t n, struct 
     return cox_engine_replay(v->engine, first_seq, n, records);
 }
 
+static void on_quarantined(void *user, const struct cox_store_quarantined *q)
+{
+    struct verify *v = user;
+
+    cox_recover_quarantined(v->engine, q);
+}
+
 static bool on_task(void *user, uint64_t id, struct cox_slice bytes)
 {
     struct cox_task_view view;
@@ -81,7 +90,9 @@ static void count(struct verify *v, const char *name, uint64_t n)
 /* Everything recovery does, and the store's own check. */
 static enum cox_err run(struct verify *v, struct cox_store *s, struct cox_buf *error)
 {
-    const struct cox_store_recovery recovery = { on_entity, on_batch, v };
+    const struct cox_store_recovery recovery = {
+        .quarantined = on_quarantined, .entity = on_entity, .batch = on_batch, .user = v
+    };
     struct cox_store_check check = { .problem = problem, .task = on_task, .user = v };
     struct cox_engine_stats stats;
     uint64_t last_seq = 0;
@@ -102,10 +113,43 @@ static enum cox_err run(struct verify *v, struct cox_store *s, struct cox_buf *e
     count(v, "entities", v->n_entities);
     count(v, "records", v->n_records);
     count(v, "tasks_live", stats.n_live_tasks);
+    count(v, "tasks_quarantined", stats.n_tasks_quarantined);
     count(v, "tasks_archived", check.n_archived);
     count(v, "payloads", check.n_payloads);
     count(v, "blobs", check.n_blobs);
     return COX_OK;
+}
+
+/* Opening makes what is missing, and here that would be all of it. */
+static bool is_data_dir(const char *dir, struct cox_buf *error)
+{
+    char *path = NULL;
+    bool is = asprintf(&path, "%s/log.db", dir) >= 0 && access(path, R_OK) == 0;
+
+    if (!is)
+        cox_buf_printf(error, "%s: no data directory: expected log.db in it", dir);
+    free(path);
+    return is;
+}
+
+int cox_offline_lift(const char *dir, const char *task)
+{
+    struct cox_buf error = { 0 };
+    cox_task_id id;
+    enum cox_err err = cox_task_id_parse(cox_slice_str(task), &id);
+
+    if (err)
+        cox_buf_printf(&error, "\"%s\" is not an id such as t0-00000k", task);
+    else if (!is_data_dir(dir, &error))
+        err = COX_ERR_NOT_FOUND;
+    else if ((err = cox_store_lift(dir, id, &error)) == COX_ERR_NOT_FOUND)
+        cox_buf_printf(&error, "task %s is not quarantined in %s", task, dir);
+    if (err)
+        fprintf(stderr, "coxd: cannot lift: %s\n", cox_buf_cstr(&error));
+    else
+        printf("%s is taken up again by the next coxd --data-dir %s\n", task, dir);
+    cox_buf_fini(&error);
+    return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int cox_offline_verify(const char *dir)
@@ -115,13 +159,9 @@ int cox_offline_verify(const char *dir)
     struct verify v = { .report = json_object(), .problems = json_array() };
     struct cox_buf error = { 0 };
     struct cox_store *s = NULL;
-    char *path = NULL;
 
     v.engine = cox_engine_create(&engine_config);
-    /* Opening makes what is missing, and here that would be all of it. */
-    if (asprintf(&path, "%s/log.db", dir) < 0 || access(path, R_OK) != 0)
-        cox_buf_printf(&error, "%s: no data directory: expected log.db in it", dir);
-    else if (cox_store_open(&config, &s, &error) == COX_OK)
+    if (is_data_dir(dir, &error) && cox_store_open(&config, &s, &error) == COX_OK)
         (void)run(&v, s, &error);
     if (error.len > 0)
         problem(&v, cox_buf_cstr(&error));
@@ -132,7 +172,6 @@ int cox_offline_verify(const char *dir)
 
     printf("%s\n", text ? text : "{\"ok\":false}");
     free(text);
-    free(path);
     json_decref(v.report);
     cox_store_close(s);
     cox_engine_destroy(v.engine);

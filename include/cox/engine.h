@@ -285,7 +285,8 @@ enum cox_action_kind {
     COX_ACT_FETCH,         /* a stored value's bytes, answer FETCHED */
     COX_ACT_RELEASE,       /* tell a worker that a task's workspaces are no longer needed */
     COX_ACT_DRAIN,         /* tell a worker to finish and leave */
-    COX_ACT_INDEX          /* what ListTasks should know of a task */
+    COX_ACT_INDEX,         /* what ListTasks should know of a task */
+    COX_ACT_ASIDE          /* keep something of a quarantined task until that is lifted or deleted */
 };
 
 enum cox_answer { COX_ANSWER_ACCEPTED = 1, COX_ANSWER_DUPLICATE, COX_ANSWER_STALE, COX_ANSWER_UNKNOWN };
@@ -438,6 +439,12 @@ struct cox_action {
             struct cox_slice bytes; /* effects' */
         } save;                     /* SAVE, STORE_SLEEPER, FORGET (no bytes) */
         struct {
+            cox_task_id root;
+            struct cox_entity_key key; /* kind not 0: move this saved entity; 0: a record */
+            uint64_t seq;              /* of the record */
+            struct cox_slice bytes;    /* effects': the record, framed */
+        } aside;                       /* ASIDE */
+        struct {
             uint64_t seq;
         } truncate;
         struct {
@@ -463,13 +470,47 @@ void cox_effects_fini(struct cox_effects *fx);
 
 /* ---------------------------------------------------------------- life */
 
+/* Where recovery is: what it is about to do, and for whom. */
+struct cox_place {
+    enum { /* values are on disk, in the crash note */
+           COX_PLACE_NONE = 0,
+           COX_PLACE_LOAD = 1,   /* an entity: kind, at = id, sub */
+           COX_PLACE_REPLAY = 2, /* a record: kind = type, at = sequence number */
+           COX_PLACE_DERIVE = 3  /* what a task is doing: kind = stage, at = task or frame, sub = step */
+    } phase;
+    uint32_t kind;
+    uint32_t sub;
+    uint64_t at;
+    cox_task_id root; /* whose it is; 0: no task's */
+};
+
 struct cox_engine_config {
     uint32_t shard;
     uint64_t seed;           /* backoff jitter only; what it chose is in the records */
     uint32_t live_steps_max; /* admission: 0 means COX_LIVE_STEPS_MAX */
+    /* Told of each place before recovery goes there, and of NONE once it is past it, until recovered()
+     * returns; NULL: nobody is. After an error the last one told of is the one that it is about. What crashes
+     * or fails there again and again is kept out by cox_engine_quarantine. Must not call the engine. */
+    void (*on_place)(void *user, const struct cox_place *place);
+    void *user;
 };
 struct cox_engine *cox_engine_create(const struct cox_engine_config *config);
 void cox_engine_destroy(struct cox_engine *e);
+
+/* A root that recovery is to leave alone: nothing of it and its frames is loaded, applied or derived. What
+ * others refer to stays: ids that are taken, its idempotency key, its payloads, the templates that it may
+ * need. Its entities and its records in the log come back as ASIDE actions, and what is known of it goes to
+ * the archive as a task that has FAILED, `why` being the message. */
+struct cox_quarantined {
+    cox_task_id root;
+    struct cox_slice why;
+    bool unread;   /* do not even look into it: what was read of it crashed as well */
+    bool archived; /* the archive has something under its id */
+    bool deleted;  /* its records are still to be passed by, and nothing else is to be done about it */
+};
+/* Before the first load. `image`: a document's, for a task of which nothing can be read. */
+void cox_engine_quarantine(struct cox_engine *e, const struct cox_quarantined *q, struct cox_slice image);
+bool cox_engine_is_quarantined(const struct cox_engine *e, cox_task_id root);
 
 /* Recovery, in this order: load every saved entity, replay every batch, then recovered() once.
  * Errors of the first two: COX_ERR_CORRUPT. Replaying records an entity has applied already is harmless. */
@@ -704,6 +745,7 @@ struct cox_engine_stats {
     uint64_t n_slots_busy, n_workers_cordoned, n_workers_draining, n_workers_disconnected;
     uint64_t refused_full; /* submissions */
     uint64_t n_live_tasks, n_live_steps;
+    uint64_t n_tasks_quarantined; /* in none of the counts of tasks */
     uint64_t n_ready, n_running;
     uint64_t n_workers, n_slots;
     uint64_t tasks_finished[COX_TASK_STATUS_NR];

@@ -53,14 +53,29 @@ uint64_t cox_store_uid(const struct cox_store *s);
  * truncation point in order. Callbacks borrow the bytes; a callback's error stops and is returned.
  * ret_last_seq: of the log's last record, or of the truncation point; 0 for new data.
  * Errors: COX_ERR_CORRUPT (a row's checksum, a gap), COX_ERR_IO; `error` names the row. */
+struct cox_store_quarantined {
+    uint64_t root;
+    struct cox_slice why;
+    bool unread;   /* it was quarantined while it was */
+    bool archived; /* there is a row of it in the archive */
+    bool deleted;  /* but the log may still have its records */
+};
 struct cox_store_recovery {
+    /* First of all; NULL: nobody asks. */
+    void (*quarantined)(void *user, const struct cox_store_quarantined *q);
     enum cox_err (*entity)(void *user, struct cox_entity_key key, uint64_t applied_seq,
                            struct cox_slice bytes);
+    /* Before the log's: records that were kept aside and that the log has no more, alone and in order. */
     enum cox_err (*batch)(void *user, uint64_t first_seq, uint32_t n, struct cox_slice records);
     void *user;
 };
 COX_MUST_CHECK enum cox_err cox_store_recover(struct cox_store *s, const struct cox_store_recovery *r,
                                               uint64_t *ret_last_seq, struct cox_buf *error);
+
+/* Before cox_store_recover: from now on recoveries say that this root is quarantined, until it is lifted, or
+ * deleted like an archived task. `why` is for people. */
+COX_MUST_CHECK enum cox_err cox_store_quarantine(struct cox_store *s, uint64_t root, const char *why,
+                                                 struct cox_buf *error);
 
 /* Starts the threads. */
 COX_MUST_CHECK enum cox_err cox_store_start(struct cox_store *s);
@@ -95,6 +110,8 @@ enum cox_store_op {
                          COX_ERR_UNAVAILABLE while the index is being made again */
     COX_STORE_SWEEP,  /* one slice of it: retention, then payloads and blobs that nobody owns and that are
                          older than 24 h; event: `id` is 1 when there is more to do */
+    COX_STORE_ASIDE,  /* owner: a quarantined root. key.kind not 0: moves this entity out of recovery's sight;
+                         else keeps a record: seq, bytes. Both come back when the quarantine is lifted */
     COX_STORE_BACKUP  /* makes DIR/backup: a consistent copy of state, blobs and log; event with its path,
                          `id` is the last record in it. Not synced: read it, then remove it by
                          cox_store_backup_remove. COX_ERR_UNAVAILABLE while another is made, COX_ERR_FULL */
@@ -164,6 +181,9 @@ void cox_store_backup_remove(struct cox_store *s); /* any thread, after the even
 /* Copies a backup into an empty or new directory. */
 COX_MUST_CHECK enum cox_err cox_store_restore(const char *from_dir, const char *to_dir,
                                               struct cox_buf *error);
+
+/* Lets the next recovery take a quarantined task up again. COX_ERR_NOT_FOUND: it is not quarantined. */
+COX_MUST_CHECK enum cox_err cox_store_lift(const char *dir, uint64_t root, struct cox_buf *error);
 
 /* Reads everything that recovery does not: archived tasks, payloads, blobs, owners. Blocking; after
  * cox_store_recover, instead of cox_store_start. `problem` gets a sentence for each thing that is wrong. */

@@ -117,6 +117,11 @@ READ(read_tasks_asleep)
     say_plain(SAID, src->stats.n_tasks_asleep);
 }
 
+READ(read_tasks_quarantined)
+{
+    say_plain(SAID, src->stats.n_tasks_quarantined);
+}
+
 READ(read_steps)
 {
     say_plain(SAID, src->stats.n_live_steps);
@@ -304,6 +309,8 @@ static const struct cox_metric metrics[] = {
     { "cox_tasks", COX_METRIC_GAUGE, "Live tasks, those that sleep included.", read_tasks },
     { "cox_tasks_asleep", COX_METRIC_GAUGE, "Live tasks that only wait and are not in memory.",
       read_tasks_asleep },
+    { "cox_tasks_quarantined", COX_METRIC_GAUGE, "Tasks that recovery left alone, for it crashed over them.",
+      read_tasks_quarantined },
     { "cox_steps", COX_METRIC_GAUGE, "Steps of live tasks.", read_steps },
     { "cox_steps_running", COX_METRIC_GAUGE, "Attempts that workers have.", read_steps_running },
     { "cox_queue_depth", COX_METRIC_GAUGE, "READY steps that wait, by tenant, handler and reason.",

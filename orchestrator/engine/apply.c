@@ -3,6 +3,7 @@
  * applied_seq, so replay over a checkpoint of any age ends in the same state. */
 #include "expand/expand.h"
 #include "expand/map.h"
+#include "quarantine.h"
 #include "schedule.h"
 #include "template.h"
 
@@ -441,12 +442,19 @@ static void apply_task_number(struct cox_engine *e, uint64_t seq, cox_task_id id
     entity_touch(e, &e->meta.entity, seq);
 }
 
+void apply_name_of_task(struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    const struct record_submitted *s = &r->u.submitted;
+    apply_task_number(e, seq, r->task);
+    if (r->type == RECORD_TASK_SUBMITTED && s->key.len > 0)
+        apply_key(e, seq, r->task, r->wall_ms, s->tenant, s->key, &s->document);
+    else if (r->type == RECORD_TASK_FORKED && r->u.forked.key.len > 0)
+        apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key, &r->u.forked.document);
+}
+
 static void apply_submitted(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
-    apply_task_number(e, seq, r->task);
-    if (r->u.submitted.key.len > 0)
-        apply_key(e, seq, r->task, r->wall_ms, r->u.submitted.tenant, r->u.submitted.key,
-                  &r->u.submitted.document);
+    apply_name_of_task(e, seq, r);
     struct cox_task *t = cox_map64_get(&e->tasks, r->task);
     if (t == NULL)
         t = task_create(e, r->task);
@@ -480,7 +488,7 @@ static void apply_frame_to_parent(struct cox_engine *e, uint64_t seq, struct cox
 static void apply_frame_opened(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     const struct record_frame *f = &r->u.frame;
-    apply_task_number(e, seq, r->task);
+    apply_name_of_task(e, seq, r);
     struct cox_task *parent = cox_map64_get(&e->tasks, f->parent);
     if (parent == NULL || !parent->has_header)
         return; /* archived and forgotten, and so is the frame */
@@ -625,14 +633,6 @@ static void apply_epoch(struct cox_engine *e, uint64_t seq, const struct record 
     entity_touch(e, &e->meta.entity, seq);
 }
 
-static void apply_fork(struct cox_engine *e, uint64_t seq, const struct record *r)
-{
-    apply_task_number(e, seq, r->task);
-    if (r->u.forked.key.len > 0)
-        apply_key(e, seq, r->task, r->wall_ms, r->u.forked.tenant, r->u.forked.key, &r->u.forked.document);
-    apply_forked(e, seq, r);
-}
-
 void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     switch (r->type) {
@@ -670,7 +670,8 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         apply_revived(e, seq, r);
         break;
     case RECORD_TASK_FORKED:
-        apply_fork(e, seq, r);
+        apply_name_of_task(e, seq, r);
+        apply_forked(e, seq, r);
         break;
     case RECORD_TEMPLATE_APPLIED:
     case RECORD_TEMPLATE_DROPPED:

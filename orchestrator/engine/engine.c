@@ -3,6 +3,7 @@
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
+#include "quarantine.h"
 #include "schedule.h"
 #include "stats.h"
 #include "template.h"
@@ -19,11 +20,16 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
     e->tombstone_pool.item_len = sizeof(struct tombstone);
     cox_rng_init(&e->rng, config->seed);
     entity_init(&e->meta.entity, ENTITY_META, 0, 0);
-    struct cox_list *lists[] = { &e->task_list, &e->linking,         &e->available,  &e->active,
-                                 &e->homeless,  &e->fleet,           &e->woken,      &e->idle_classes,
-                                 &e->parked,    &e->unstarted,       &e->key_list,   &e->dirty,
-                                 &e->saving,    &e->unevaluated,     &e->tombstones, &e->tombstones_saving,
-                                 &e->map_pages, &e->templates_unused };
+    struct cox_list *lists[] = { &e->task_list,  &e->linking,
+                                 &e->available,  &e->active,
+                                 &e->homeless,   &e->fleet,
+                                 &e->woken,      &e->idle_classes,
+                                 &e->parked,     &e->unstarted,
+                                 &e->key_list,   &e->dirty,
+                                 &e->saving,     &e->unevaluated,
+                                 &e->tombstones, &e->tombstones_saving,
+                                 &e->map_pages,  &e->templates_unused,
+                                 &e->quarantine };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     placement_init(e);
@@ -97,6 +103,7 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_mapb_fini(&e->classes_by_key);
     cox_buf_fini(&e->replayed_archives);
     cox_buf_fini(&e->replayed_payloads);
+    quarantine_free(e);
     cox_free(e);
 }
 
@@ -470,15 +477,19 @@ enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_
     struct cox_reader in = cox_reader(records);
     struct record r;
     uint32_t seen = 0;
-    while (record_decode(&in, &r)) {
-        if (!record_fits(e, first_seq + seen, &r))
-            return COX_ERR_CORRUPT;
+    for (const uint8_t *from = in.p; record_decode(&in, &r); from = in.p) {
         e->seq = first_seq + seen++;
         wall_seen(e, r.wall_ms);
+        place_record(e, &r);
+        if (quarantine_takes_record(e, &r, cox_slice(from, (size_t)(in.p - from))))
+            continue;
+        if (!record_fits(e, e->seq, &r))
+            return COX_ERR_CORRUPT;
         apply(e, e->seq, &r);
         if (e->misfit)
             return COX_ERR_CORRUPT;
     }
+    place_none(e);
     return in.bad || seen != n ? COX_ERR_CORRUPT : COX_OK;
 }
 
@@ -536,6 +547,7 @@ static void restore_begun(struct cox_engine *e, struct cox_task *t)
             struct step *s = &p->steps[i];
             if (s->status != COX_STEP_RUNNING && s->status != COX_STEP_WAITING)
                 continue;
+            place_derive(e, t, STAGE_BEGUN, step_index(s));
             task_acquire_classes(e, t, step_index(s));
             if (s->status == COX_STEP_RUNNING)
                 restore_attempt(e, t, s);
@@ -547,6 +559,7 @@ static void restore_begun(struct cox_engine *e, struct cox_task *t)
 
 static void derive_task(struct cox_engine *e, struct cox_task *t)
 {
+    place_derive(e, t, STAGE_TASK, t->first);
     task_derive_sums(t);
     templates_hold_task(e, t);
     e->n_live_steps += t->n_steps;
@@ -586,6 +599,7 @@ static void restore_waiting(struct cox_engine *e, struct cox_task *t, uint64_t l
         if (!task_has_step(t, i))
             continue;
         cox_image_step(&t->image, i, &doc);
+        place_derive(e, t, STAGE_WAITING, i);
         const struct step *s = task_step(t, i);
         bool is_new = s->token.epoch == e->meta.epoch && s->token.counter > last_token;
         if (s->status == COX_STEP_WAITING && is_new)
@@ -613,6 +627,7 @@ void tasks_derive(struct cox_engine *e, struct cox_task **tasks, size_t n)
         link_task(e, tasks[i]);
     for (size_t i = n; i-- > 0;) /* children first: ids rise */
         restore_waiting(e, tasks[i], last_token);
+    place_none(e);
 }
 
 static void derive_all(struct cox_engine *e)
@@ -648,6 +663,7 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     hand_over_payloads(e);
     if (!COX_PLANTED("archives-of-frames-lost"))
         hand_over_archives(e);
+    quarantine_recovered(e);
     derive_all(e);
     map_pages_forget_lost(e);
     sleepers_recovered(e);
@@ -656,6 +672,7 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     specs_evaluate_more(e);
     fx->wake_mono_ns = next_wake(e);
     e->fx = NULL;
+    e->config.on_place = NULL;
     return COX_OK;
 }
 

@@ -6,6 +6,7 @@
  * truncated there. What is removed leaves a tombstone until a checkpoint has passed it on. */
 #include "expand/expand.h"
 #include "expand/map.h"
+#include "quarantine.h"
 #include "schedule.h"
 #include "template.h"
 
@@ -641,10 +642,9 @@ static enum cox_err load_page(struct cox_engine *e, uint64_t id, uint32_t sub, u
     return page_decode(p, bytes);
 }
 
-enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, uint64_t applied_seq,
+static enum cox_err load_one(struct cox_engine *e, struct cox_entity_key key, uint64_t applied_seq,
                              struct cox_slice bytes)
 {
-    COX_ASSERT(!e->live);
     switch ((enum entity_kind)key.kind) {
     case ENTITY_META:
         return load_meta(e, applied_seq, bytes);
@@ -666,6 +666,19 @@ enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, ui
         return schedule_load(e, key.id, applied_seq, bytes);
     }
     return COX_ERR_CORRUPT;
+}
+
+enum cox_err cox_engine_load(struct cox_engine *e, struct cox_entity_key key, uint64_t applied_seq,
+                             struct cox_slice bytes)
+{
+    COX_ASSERT(!e->live);
+    place_entity(e, key, bytes);
+    enum cox_err err = COX_OK;
+    if (!quarantine_takes_entity(e, key, bytes))
+        err = load_one(e, key, applied_seq, bytes);
+    if (err == COX_OK)
+        place_none(e);
+    return err;
 }
 
 /* ---- the archive: header, pages, and the names of the workers they mention ---- */

@@ -3,6 +3,7 @@
  * Both begin as the frozen bytes of a task with some steps made as if they had never been tried. The record
  * has these bytes, so what is run again was decided once. */
 #include "expand/expand.h"
+#include "quarantine.h"
 #include "template.h"
 
 #include <string.h>
@@ -156,6 +157,8 @@ void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r)
 void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
 {
     struct cox_task *t = cox_map64_get(&e->tasks, in->task), *old;
+    if (quarantine_refuses(e, in->request, in->task))
+        return;
     if (t != NULL) {
         reply(e, in->request, COX_ERR_INVALID, t,
               cox_task_status_final(t->status) ? "the task is just ending; try again"
@@ -274,7 +277,7 @@ void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
     struct cox_in_submit same = {
         .request = in->request, .tenant = in->tenant, .key = in->key, .document = in->document
     };
-    if (in->key.len > 0 && task_known_key(e, &same))
+    if ((in->key.len > 0 && task_known_key(e, &same)) || quarantine_refuses(e, in->request, in->from))
         return;
     struct cox_task *copy = fork_source(e, in);
     if (copy == NULL)

@@ -4,6 +4,7 @@
  * the state at once, a stub with the time of its next own wake-up stays. Time, or any word to it, loads the
  * bytes; the record of its return carries them, so that replay never needs the state for it. */
 #include "expand/expand.h"
+#include "quarantine.h"
 #include "template.h"
 
 #include <string.h>
@@ -355,6 +356,37 @@ void sleepers_free(struct cox_engine *e)
         sleeper_free(e, at);
     }
     cox_map64_fini(&e->sleepers);
+}
+
+/* ---- a look inside ---- */
+
+struct cox_slice sleeper_tree(struct cox_slice bytes)
+{
+    struct sleeper head = { 0 };
+    struct cox_reader in = cox_reader(bytes);
+    struct cox_slice tree = head_decode(&head, &in);
+    cox_free(head.template_pins);
+    return in.bad ? cox_slice(NULL, 0) : tree;
+}
+
+bool tree_open(struct cox_slice tree, struct cox_reader *ret_in, uint32_t *ret_n)
+{
+    *ret_in = cox_reader(tree);
+    bool known = cox_get_u8(ret_in) == TREE_VERSION;
+    *ret_n = cox_get_u32(ret_in);
+    return known && !ret_in->bad;
+}
+
+bool tree_next(struct cox_reader *in, uint32_t *n_left, struct frozen *ret)
+{
+    if (in->bad || *n_left == 0)
+        return false;
+    --*n_left;
+    ret->id = cox_get_u64(in);
+    ret->header = cox_get_bytes(in);
+    for (uint32_t n = cox_get_u32(in); n > 0 && !in->bad; n--)
+        cox_get_bytes(in); /* pages */
+    return !in->bad;
 }
 
 /* ---- waking ---- */

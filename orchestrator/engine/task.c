@@ -1,6 +1,7 @@
 /* Tasks: made from an image, linked in pieces, stopped, finished, archived. */
 #include "expand/expand.h"
 #include "gate.h"
+#include "quarantine.h"
 #include "route.h"
 #include "schedule.h"
 #include "stats.h"
@@ -528,6 +529,7 @@ void task_link(struct cox_engine *e, struct cox_task *t, int64_t *budget)
         t->link_next = step == COX_IMAGE_NONE ? end : step + 1;
         if (step == COX_IMAGE_NONE)
             break;
+        place_derive(e, t, STAGE_LINK, step);
         link_step(e, t, step);
         *budget -= 1 + (int64_t)((e->n_fits - n_fits) / FITS_A_STEP);
     }

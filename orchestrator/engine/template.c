@@ -200,8 +200,11 @@ void template_delete(struct cox_engine *e, const struct cox_in_template *in)
     reply(e, in->request, now != NULL ? COX_OK : COX_ERR_NOT_FOUND, NULL, NULL);
 }
 
+/* What a task in quarantine needs of them is not known: it may come back and want any. */
 void templates_drop_unused(struct cox_engine *e)
 {
+    if (!cox_list_empty(&e->quarantine))
+        return;
     for (int n = 0; n < DROPPED_PER_STEP && !cox_list_empty(&e->templates_unused); n++)
         emit_dropped(e, COX_CONTAINER_OF(e->templates_unused.next, struct template, in_unused), false);
 }

@@ -120,7 +120,7 @@ static inline bool store_op_answers(enum cox_store_op op)
 static inline bool store_op_patient(enum cox_store_op op)
 {
     return op == COX_STORE_SAVE || op == COX_STORE_FORGET || op == COX_STORE_ARCHIVE ||
-           op == COX_STORE_PUT_PAYLOAD || op == COX_STORE_INDEX;
+           op == COX_STORE_PUT_PAYLOAD || op == COX_STORE_INDEX || op == COX_STORE_ASIDE;
 }
 
 /* What a request weighs in a ring. */

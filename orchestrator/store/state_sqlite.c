@@ -34,6 +34,12 @@ static const char *const schema[] = {
     "INSERT INTO ended SELECT id, CAST(strftime('%s', 'now') AS INTEGER) * 1000, NULL FROM archive;"
     "CREATE TABLE deleted(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, more INTEGER NOT NULL);"
     "CREATE INDEX deleted_more ON deleted(more) WHERE more != 0;",
+
+    "CREATE TABLE quarantine(id INTEGER PRIMARY KEY, state INTEGER NOT NULL, seq INTEGER NOT NULL,"
+    " since_ms INTEGER NOT NULL, why TEXT NOT NULL);"
+    "CREATE TABLE aside(root INTEGER NOT NULL, kind INTEGER NOT NULL, id INTEGER NOT NULL,"
+    " sub INTEGER NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL, d BLOB NOT NULL,"
+    " PRIMARY KEY(root, kind, id, sub)) WITHOUT ROWID;",
 };
 
 static const char *const statements[STATE_STATEMENT_NR] = {
@@ -69,6 +75,17 @@ static const char *const statements[STATE_STATEMENT_NR] = {
     [STATE_DELETE_PAYLOAD] = "DELETE FROM payload WHERE rowid = ?1 AND created_ms < ?2"
                              " AND NOT EXISTS(SELECT 1 FROM ref WHERE ref.hash = payload.hash)",
     [STATE_FIND_REF] = "SELECT 1 FROM ref WHERE hash = ?1 LIMIT 1",
+    [STATE_PUT_ASIDE] = "INSERT INTO aside(root, kind, id, sub, seq, crc, d) VALUES(?1, 0, ?2, 0, ?2, ?3, ?4)"
+                        " ON CONFLICT DO NOTHING",
+    [STATE_MOVE_ASIDE] = "REPLACE INTO aside(root, kind, id, sub, seq, crc, d)"
+                         " SELECT ?1, kind, id, sub, applied_seq, crc, d FROM entity"
+                         " WHERE kind = ?2 AND id = ?3 AND sub = ?4",
+    [STATE_DELETE_ASIDE] =
+        "DELETE FROM aside WHERE root = ?1 AND (kind, id, sub) IN"
+        " (SELECT kind, id, sub FROM aside WHERE root = ?1 AND EXISTS(SELECT 1 FROM quarantine"
+        " WHERE quarantine.id = ?1 AND state = " STORE_QUARANTINE_DELETED ") LIMIT ?2)",
+    [STATE_DELETE_QUARANTINE] = "UPDATE quarantine SET state = " STORE_QUARANTINE_DELETED ", seq = ?2"
+                                " WHERE id = ?1 AND state != " STORE_QUARANTINE_LIFTED,
     [STATE_COVER] = "UPDATE covered SET seq = ?1, syncs = syncs + 1",
 };
 
@@ -106,6 +123,8 @@ enum cox_err store_state_open(struct store_state *state, const char *dir, const 
         err = load_covered(state, error);
     if (err == COX_OK)
         err = store_db_query_u64(&state->db, "SELECT count(*) FROM deleted", &state->n_deleted, error);
+    if (err == COX_OK)
+        err = store_state_count_quarantine(state, error);
     if (err != COX_OK)
         store_state_close(state, false);
     return err;
@@ -247,6 +266,8 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
         return store_db_run(&state->db, st, "archiving a task", error);
     case COX_STORE_PUT_PAYLOAD:
         return put_payload(state, req, error);
+    case COX_STORE_ASIDE:
+        return store_state_set_aside(state, req, error);
     case COX_STORE_READ_ARCHIVE:
         st = state->st[STATE_READ_ARCHIVE];
         store_bind_u64(st, 1, req->id);
@@ -291,6 +312,8 @@ enum cox_err store_state_sync(struct store_state *state, uint64_t seq, struct co
         err = forget_deleted(state, error);
     else
         seq = state->covered_seq;
+    if (err == COX_OK && seq > state->covered_seq)
+        err = store_state_forget_quarantine(state, error);
     if (err != COX_OK)
         return err;
     store_bind_u64(state->st[STATE_COVER], 1, seq);

@@ -7,9 +7,14 @@
  *                                                ids rise, so new tasks are appended to the tree; root: of a
  *                                                frame, else 0
  *   ended(id, ended_ms, d)                       index rows of ended roots: what index.db is made from again;
- * no d: archived by format 1 deleted(id, seq, more)                       deleted roots that the log (up to
- * seq) may bring back; more: not all that belongs to it is gone yet covered(one, seq, syncs) the log may be
- * dropped up to seq
+ *                                                no d: archived by format 1
+ *   deleted(id, seq, more)                       deleted roots that the log (up to seq) may bring back; more:
+ *                                                not all that belongs to it is gone yet
+ *   covered(one, seq, syncs)                     the log may be dropped up to seq
+ *   quarantine(id, state, seq, since_ms, why)    roots that recovery leaves alone; DELETED: until the log is
+ *                                                cut behind seq
+ *   aside(root, kind, id, sub, seq, crc, d)      what belongs to them: entities, with their applied_seq, and
+ *                                                records of the log: kind 0, id and seq are the record's
  *
  * Commits are not synced one by one (synchronous=NORMAL): a power cut may undo the newest, and the log still
  * has what they held. store_state_sync makes everything before it survive, before the log is dropped.
@@ -51,6 +56,10 @@ enum store_state_statement {
     STATE_DELETE_PAYLOAD,
     STATE_FIND_REF,
     STATE_COVER,
+    STATE_PUT_ASIDE,
+    STATE_MOVE_ASIDE,
+    STATE_DELETE_ASIDE,
+    STATE_DELETE_QUARANTINE,
     STATE_STATEMENT_NR
 };
 
@@ -66,7 +75,8 @@ struct store_state {
     sqlite3_stmt *st[STATE_STATEMENT_NR];
     uint64_t covered_seq;
     uint64_t n_deleted;
-    uint64_t dropped_seq; /* of the log, as the last sync was told */
+    uint64_t n_quarantine; /* rows, whatever their state */
+    uint64_t dropped_seq;  /* of the log, as the last sync was told */
     struct store_sweep sweep;
     /* Owners went since the last sync: a crash would bring them back, and they want their blobs. */
     bool disowned;
@@ -119,6 +129,34 @@ COX_MUST_CHECK enum cox_err store_state_put_ended(struct store_state *state, uin
                                                   struct cox_slice row, struct cox_buf *error);
 COX_MUST_CHECK enum cox_err store_state_next_ended(struct store_state *state, uint64_t id, uint64_t *ret_id,
                                                    struct cox_buf *ret_row, struct cox_buf *error);
+
+/* ---- state_aside.c ---- */
+
+/* Values of quarantine.state, as texts for statements. */
+#define STORE_QUARANTINE_KEPT "1"
+#define STORE_QUARANTINE_UNREAD "2" /* reading it for people crashed as well */
+#define STORE_QUARANTINE_LIFTED "3" /* the next recoveries take it up, until a checkpoint has saved it */
+#define STORE_QUARANTINE_DELETED "4"
+
+COX_MUST_CHECK enum cox_err store_state_count_quarantine(struct store_state *state, struct cox_buf *error);
+/* Before the threads start. */
+COX_MUST_CHECK enum cox_err store_state_quarantine(struct store_state *state, uint64_t root, const char *why,
+                                                   struct cox_buf *error);
+COX_MUST_CHECK enum cox_err store_state_lift(struct store_state *state, uint64_t root,
+                                             enum cox_err *ret_answer, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err store_state_tell_quarantine(struct store_state *state,
+                                                        const struct cox_store_recovery *r,
+                                                        struct cox_buf *error);
+/* Records of what was lifted that the log, dropped up to `dropped_seq`, no longer has. */
+COX_MUST_CHECK enum cox_err store_state_scan_aside(struct store_state *state, uint64_t dropped_seq,
+                                                   const struct cox_store_recovery *r, struct cox_buf *error);
+/* Inside a transaction. */
+COX_MUST_CHECK enum cox_err store_state_set_aside(struct store_state *state,
+                                                  const struct cox_store_request *req, struct cox_buf *error);
+COX_MUST_CHECK enum cox_err store_state_note_deleted_quarantine(struct store_state *state, uint64_t id,
+                                                                uint64_t log_seq, struct cox_buf *error);
+/* When the log may be cut: what is no longer needed goes. */
+COX_MUST_CHECK enum cox_err store_state_forget_quarantine(struct store_state *state, struct cox_buf *error);
 
 /* Outside a transaction: when this returns COX_OK, everything committed survives power loss, and the database
  * says that the log may be dropped up to `seq`. */

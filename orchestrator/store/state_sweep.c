@@ -6,6 +6,7 @@
 
 #define FRAMES_AT_ONCE 256
 #define REFS_AT_ONCE 1024
+#define ASIDE_AT_ONCE 256
 
 static enum cox_err run_for(struct store_state *state, enum store_state_statement which, uint64_t id,
                             int limit, bool *ret_all, struct cox_buf *error)
@@ -31,6 +32,8 @@ static enum cox_err delete_piece(struct store_state *state, uint64_t id, uint64_
 
     if (err == COX_OK)
         err = run_for(state, STATE_DELETE_REFS, id, REFS_AT_ONCE, &all, error);
+    if (err == COX_OK && state->n_quarantine > 0)
+        err = run_for(state, STATE_DELETE_ASIDE, id, ASIDE_AT_ONCE, &all, error);
     if (err != COX_OK)
         return err;
     state->disowned = true;
@@ -55,6 +58,8 @@ enum cox_err store_state_delete(struct store_state *state, uint64_t id, uint64_t
     err = run_for(state, STATE_DELETE_TASK, id, 0, NULL, error);
     if (err == COX_OK)
         err = run_for(state, STATE_DELETE_ENDED, id, 0, NULL, error);
+    if (err == COX_OK)
+        err = store_state_note_deleted_quarantine(state, id, log_seq, error);
     if (err == COX_OK)
         err = delete_piece(state, id, log_seq, error);
     if (err == COX_OK)

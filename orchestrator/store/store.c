@@ -117,13 +117,37 @@ uint64_t cox_store_uid(const struct cox_store *s)
     return s->identity.uid;
 }
 
+enum cox_err cox_store_quarantine(struct cox_store *s, uint64_t root, const char *why, struct cox_buf *error)
+{
+    COX_ASSERT(!s->recovered);
+    return store_state_quarantine(&s->state, root, why, error);
+}
+
+enum cox_err cox_store_lift(const char *dir, uint64_t root, struct cox_buf *error)
+{
+    const struct cox_store_config config = { .uri = "sqlite", .data_dir = dir };
+    struct cox_store *s = NULL;
+    enum cox_err answer = COX_OK;
+    enum cox_err err = cox_store_open(&config, &s, error);
+
+    if (err != COX_OK)
+        return err;
+    err = store_state_lift(&s->state, root, &answer, error);
+    cox_store_close(s);
+    return err != COX_OK ? err : answer;
+}
+
 enum cox_err cox_store_recover(struct cox_store *s, const struct cox_store_recovery *r,
                                uint64_t *ret_last_seq, struct cox_buf *error)
 {
     uint64_t applied_seq = 0;
     uint64_t last_seq = 0;
-    enum cox_err err = store_state_scan(&s->state, r, &applied_seq, error);
+    enum cox_err err = store_state_tell_quarantine(&s->state, r, error);
 
+    if (err == COX_OK)
+        err = store_state_scan(&s->state, r, &applied_seq, error);
+    if (err == COX_OK)
+        err = store_state_scan_aside(&s->state, s->log.dropped_seq, r, error);
     if (err == COX_OK)
         err = store_log_scan(&s->log, r, &last_seq, error);
     if (err != COX_OK)

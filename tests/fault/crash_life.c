@@ -312,7 +312,7 @@ static const struct cox_store_recovery *recovery_of(struct recovery *r, const st
                                                     struct cox_store_recovery *ret)
 {
     *r = (struct recovery){ .m = m };
-    *ret = (struct cox_store_recovery){ on_entity, on_batch, r };
+    *ret = (struct cox_store_recovery){ .entity = on_entity, .batch = on_batch, .user = r };
     return ret;
 }
 

@@ -137,7 +137,7 @@ static bool start(struct world *w)
     const struct cox_store_config config = {
         .uri = "sqlite", .data_dir = w->dir, .wake = on_wake, .on_fatal = on_fatal, .user = w
     };
-    const struct cox_store_recovery r = { on_entity, on_batch, w };
+    const struct cox_store_recovery r = { .entity = on_entity, .batch = on_batch, .user = w };
     const struct store_tuning tuning = { .vfs = VFS, .checkpoint_pages = 30 };
     struct cox_buf error = { 0 };
     uint64_t last_seq = 0;

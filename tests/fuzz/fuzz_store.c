@@ -136,6 +136,12 @@ static int by_key(const void *a, const void *b)
     return x->sub < y->sub ? -1 : x->sub > y->sub;
 }
 
+enum cox_err cox_store_quarantine(struct cox_store *s, uint64_t root, const char *why, struct cox_buf *error)
+{
+    (void)s, (void)root, (void)why, (void)error;
+    return COX_ERR_INTERNAL;
+}
+
 /* As the real one: by key, then the log after what was cut. */
 enum cox_err cox_store_recover(struct cox_store *s, const struct cox_store_recovery *r,
                                uint64_t *ret_last_seq, struct cox_buf *error)
@@ -382,6 +388,8 @@ bool cox_store_request(struct cox_store *s, struct cox_store_request *req)
         break;
     case COX_STORE_SWEEP:
         event(s, req, COX_OK, NULL);
+        break;
+    case COX_STORE_ASIDE: /* nothing is quarantined here */
         break;
     case COX_STORE_BACKUP:
         event(s, req, COX_ERR_UNAVAILABLE, NULL);

@@ -362,6 +362,10 @@ cp -r backup damaged
 dd if=/dev/zero of=damaged/log.db bs=4096 seek=1 count=3 conv=notrunc 2>/dev/null
 if cox admin verify damaged >"$out" 2>"$err"; then not_ok "admin verify: finds damage" "$out"; else ok "admin verify: finds damage"; fi
 seen[admin verify:bad]=1
+v 1 "not quarantined" "admin lift" t0-000001 --data-dir restored
+python3 -c 'import sqlite3
+sqlite3.connect("restored/state.db", isolation_level=None).execute("INSERT INTO quarantine VALUES(1, 1, 0, 0, \"why\")")'
+v 0 "quarantined" "admin lift" t0-000001 --data-dir restored
 
 # ---- dev ----
 stop_worker w1

@@ -161,6 +161,7 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     case COX_ACT_CHANGED:
     case COX_ACT_INDEX:
     case COX_ACT_RELEASE:
+    case COX_ACT_ASIDE: /* nothing is quarantined here */
         return true;
     case COX_ACT_STORE_SLEEPER:
         return s->opt.plant == PLANT_SLEEPER && chance(s, 250) ? true : store_sleeper(s, a);

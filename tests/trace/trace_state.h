@@ -54,7 +54,30 @@ struct open_compile {
     struct cox_buf document, inputs;
 };
 
+/* trace_quarantine.c */
+#define LEFT_ALONE_MAX 4
+struct left_alone {
+    cox_task_id root;
+    bool unread, lifted;
+};
+struct aside { /* an entity, or a record of the log: kind 0 */
+    cox_task_id root;
+    struct cox_entity_key key;
+    uint64_t seq;
+    struct cox_buf bytes;
+};
+#define PLACES_ROOTS_MAX 8
+struct trace_places { /* how many of each phase */
+    size_t n[PLACES_ROOTS_MAX][COX_PLACE_DERIVE + 1];
+};
+
 struct trace {
+    struct left_alone left_alone[LEFT_ALONE_MAX];
+    bool leaves_alone; /* the next recovery has others to leave alone than the last */
+    size_t n_left_alone;
+    struct aside *aside;
+    size_t n_aside;
+    struct trace_places *places; /* of the newest recovery */
     struct cox_engine *engine;
     uint32_t live_steps_max;
     struct open_compile compiles[COMPILES_MAX];

@@ -3,6 +3,7 @@
 #include "cox/base/alloc.h"
 #include "cox/json.h"
 #include "trace_kept.h"
+#include "trace_quarantine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -278,7 +279,7 @@ static void say_action(struct trace *t, const struct cox_action *a)
         keep_entity(t, a);
         break;
     case COX_ACT_TRUNCATE:
-        t->truncated_seq = a->u.truncate.seq;
+        trace_truncated(t, a->u.truncate.seq);
         break;
     case COX_ACT_COMPILE:
         keep_compile(t, &a->u.compile);
@@ -287,6 +288,7 @@ static void say_action(struct trace *t, const struct cox_action *a)
         say(t, "alarm: %s", a->u.alarm.text);
         break;
     default:
+        trace_keep_aside(t, a);
         break;
     }
 }

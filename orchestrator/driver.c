@@ -124,7 +124,7 @@ static void step_one(struct cox_driver *d, struct cox_input *in)
 
 static void step(struct cox_driver *d, struct cox_input *in)
 {
-    if (d->gap_ns > 0)
+    if (d->gap_ns > 0 && !COX_PLANTED("gap-untold"))
         step_one(d, &(struct cox_input){ .kind = COX_IN_GAP, .u.gap.ns = d->gap_ns });
     d->gap_ns = 0;
     step_one(d, in);

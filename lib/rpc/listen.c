@@ -13,6 +13,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <arpa/inet.h>
@@ -241,6 +242,8 @@ static bool accept_one(struct rpc_listener *l, int listener)
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         warn_scarce(l, strerror(errno));
         pause_accepting(l, true);
+        if (COX_PLANTED("deaf-after-emfile"))
+            l->paused_until_ns = INT64_MAX;
         return false;
     }
     return true; /* that one is gone */

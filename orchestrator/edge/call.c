@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include <string.h>
 
@@ -209,7 +210,7 @@ static void on_message(void *user, struct cox_slice packed)
 {
     struct call *c = user;
 
-    if (packed.len <= COX_HTTP_OUTBOX_LEN_MAX ||
+    if (packed.len <= COX_HTTP_OUTBOX_LEN_MAX || COX_PLANTED("answers-unbounded") ||
         atomic_load(&c->edge->held_len) + packed.len <= COX_HTTP_HELD_LEN_MAX) {
         report_message(c, packed);
         return;

@@ -7,6 +7,8 @@
 #include "route.h"
 #include "stats.h"
 
+#include "cox/base/plant.h"
+
 #include <string.h>
 
 #define ADOPTION_EXTENSION_MS 10000 /* a reconnect says that more are on their way */
@@ -287,7 +289,7 @@ void fleet_gap(struct cox_engine *e, int64_t gap_ns)
     if (e->now.mono_ns - gap_ns < e->adoption_until_ns)
         e->adoption_until_ns += gap_ns;
     e->woke_ns = e->now.mono_ns;
-    e->patience_until_ns = e->now.mono_ns + patience_ns;
+    e->patience_until_ns = COX_PLANTED("gap-in-the-timeout") ? 0 : e->now.mono_ns + patience_ns;
 }
 
 bool worker_unheard(const struct cox_engine *e, const struct worker *w)

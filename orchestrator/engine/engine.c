@@ -103,6 +103,7 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_mapb_fini(&e->classes_by_key);
     cox_buf_fini(&e->replayed_archives);
     cox_buf_fini(&e->replayed_payloads);
+    cox_buf_fini(&e->replayed_claims);
     quarantine_free(e);
     cox_free(e);
 }
@@ -471,6 +472,15 @@ void wall_seen(struct cox_engine *e, int64_t wall_ms)
         e->now.wall_ms = wall_ms;
 }
 
+/* The fork may have ended or left memory since, or be left alone: what it is made of stays its own. */
+static void claim_replayed(struct cox_engine *e, const struct record *r)
+{
+    if (r->type != RECORD_TASK_FORKED || COX_PLANTED("replayed-fork-claims-nothing"))
+        return;
+    cox_put_u64(&e->replayed_claims, r->task);
+    cox_put_u64(&e->replayed_claims, r->u.forked.from);
+}
+
 enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_t n, struct cox_slice records)
 {
     COX_ASSERT(!e->live);
@@ -481,6 +491,7 @@ enum cox_err cox_engine_replay(struct cox_engine *e, uint64_t first_seq, uint32_
         e->seq = first_seq + seen++;
         wall_seen(e, r.wall_ms);
         place_record(e, &r);
+        claim_replayed(e, &r);
         if (quarantine_takes_record(e, &r, cox_slice(from, (size_t)(in.p - from))))
             continue;
         if (!record_fits(e, e->seq, &r))
@@ -513,6 +524,17 @@ static void hand_over_payloads(struct cox_engine *e)
         a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
     }
     cox_buf_fini(&e->replayed_payloads);
+}
+
+/* After the values: who claims must find them. */
+static void hand_over_claims(struct cox_engine *e)
+{
+    struct cox_reader in = cox_reader(cox_buf_slice(&e->replayed_claims));
+    while (cox_reader_left(&in) > 0) {
+        cox_task_id fork = cox_get_u64(&in);
+        task_claim_values(e, fork, cox_get_u64(&in));
+    }
+    cox_buf_fini(&e->replayed_claims);
 }
 
 /* Frames that went while what they were in left memory, or began anew: the state may have lost them. */
@@ -581,8 +603,6 @@ static void link_task(struct cox_engine *e, struct cox_task *t)
 {
     if (cox_task_status_final(t->status))
         return;
-    if (t->claims != 0)
-        task_claim_values(e, t, t->claims);
     if (t->parent == NULL)
         task_index(e, t);
     int64_t all = INT64_MAX;
@@ -661,6 +681,7 @@ enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint
     emit(e, &r);
     e->adoption_until_ns = now.mono_ns + COX_ADOPTION_MS * NS_PER_MS;
     hand_over_payloads(e);
+    hand_over_claims(e);
     if (!COX_PLANTED("archives-of-frames-lost"))
         hand_over_archives(e);
     quarantine_recovered(e);

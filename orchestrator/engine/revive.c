@@ -204,16 +204,15 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in)
 
 void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
-    struct cox_task *t = body_decode(e, seq, r->task, r->u.forked.bytes);
-    t->claims = e->live ? 0 : r->u.forked.from;
+    (void)body_decode(e, seq, r->task, r->u.forked.bytes);
 }
 
 /* Values it has from another task are kept as long as it is, and so is what these refer to: which those are,
  * only the state knows. */
-void task_claim_values(struct cox_engine *e, const struct cox_task *t, cox_task_id from)
+void task_claim_values(struct cox_engine *e, cox_task_id fork, cox_task_id from)
 {
     struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
-    a->u.payload.root = t->id;
+    a->u.payload.root = fork;
     a->u.payload.from = from;
 }
 
@@ -304,7 +303,7 @@ void task_fork(struct cox_engine *e, const struct cox_in_fork *in)
         cox_buf_fini(&bytes);
         struct cox_task *t = cox_map64_get(&e->tasks, r.task);
         if (!COX_PLANTED("fork-claims-nothing"))
-            task_claim_values(e, t, in->from);
+            task_claim_values(e, t->id, in->from);
         task_begin(e, t);
         task_index(e, t);
         reply(e, in->request, COX_OK, t, NULL);

@@ -207,7 +207,6 @@ struct cox_task {
     struct value *item, *args;
     int64_t revived_wall_ms; /* it ended and runs again since then; 0: never */
     /* derived */
-    cox_task_id claims; /* replay made it from this one's values: they are to be noted as its own; 0: none */
     struct cox_task *parent, *root; /* root: itself for roots */
     struct cox_list frames;         /* roots: all frames under it, in order of creation */
     struct cox_list in_frames;
@@ -509,6 +508,7 @@ struct cox_engine {
     struct cox_buf replayed_archives; /* u64 task, u64 root, u32 length, bytes: until recovered() */
     bool misfit;                      /* replay: a record that could not be applied */
     struct cox_buf replayed_payloads; /* u64 root, hash, u32 length, bytes: until recovered() */
+    struct cox_buf replayed_claims;   /* u64 of a fork, u64 of what it was made from: until recovered() */
 
     struct cox_list quarantine;   /* struct quarantined */
     struct cox_map64 quarantined; /* a root, or a frame of one -> struct quarantined */
@@ -614,7 +614,7 @@ void task_retry(struct cox_engine *e, const struct cox_in_retry *in);
 void task_fork(struct cox_engine *e, const struct cox_in_fork *in);
 void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r);
 void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r);
-void task_claim_values(struct cox_engine *e, const struct cox_task *t, cox_task_id from);
+void task_claim_values(struct cox_engine *e, cox_task_id fork, cox_task_id from);
 
 struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub without header */
 void task_init_header(struct cox_task *t);                          /* after image_bytes was set */

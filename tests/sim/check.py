@@ -85,6 +85,7 @@ def found(program):
     run(program, "--seed", 310037, "--tasks", 60)  # a key expires while frames of its task are on record
     run(program, "--seed", 500369, "--tasks", 60)  # a word comes too late for a task that another client runs again
     run(program, "--seed", 600317, "--tasks", 60)  # a key expires while its client asks: two tasks, one of them unheard of
+    run(program, "--seed", 60540, "--tasks", 8)  # a fork ends, the state forgets whose values it has, their owner goes
 
 
 def rules(program):

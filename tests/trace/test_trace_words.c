@@ -153,6 +153,20 @@ static void a_fork_owns_all_that_the_values_it_keeps_refer_to(void **state)
     fork_task(t, 1, "b");
     assert_true(owns(t, 2, whole));
     ignore(t);
+    /* A power cut has taken what the state was told: a fork that sleeps, or has ended, says it once more. */
+    state_forgets_owners(t);
+    crash(t);
+    assert_true(owns(t, 2, whole));
+    attach(t, "w1", 9);
+    cancel(t, 2, "no more");
+    ignore(t);
+    cancelled_in(t, 2, "w1", "b");
+    ignore(t);
+    state_forgets_owners(t);
+    crash(t);
+    assert_int_equal(view_of(t, 2).status, COX_TASK_CANCELLED);
+    assert_true(owns(t, 2, whole));
+    ignore(t);
     trace_end(t);
 }
 

@@ -109,6 +109,8 @@ size_t open_evaluations(const struct trace *t);
 /* Answers the oldest COMPILE still open, likewise. */
 void compile(struct trace *t);
 
+void state_forgets_owners(struct trace *t); /* as a power cut may make it */
+
 /* Kills the engine and recovers a new one from the log and the last checkpoint. Sessions are gone. */
 void crash(struct trace *t);
 void checkpoint(struct trace *t);

@@ -149,6 +149,11 @@ bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash)
     return false;
 }
 
+void state_forgets_owners(struct trace *t)
+{
+    t->n_owned = 0;
+}
+
 static void keep_payload(struct trace *t, const struct cox_action *a)
 {
     for (size_t i = 0, n = t->n_owned; a->u.payload.from != 0 && i < n; i++)

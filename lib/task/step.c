@@ -221,10 +221,10 @@ static void compile_inner(struct compiler *c, const struct place *at, uint32_t i
 
     if (c->plan[index].n_inner == 0)
         return;
-    if (image->map != COX_IMAGE_NONE && s->kind != COX_KIND_NONE && !cox_step_kind_is_leaf(s->kind)) {
-        runs = index + 1;
+    if (c->plan[index + 1].is_body)
+        runs = index + 1; /* planned before the map was looked at, which may have been refused */
+    if (image->map != COX_IMAGE_NONE && s->kind != COX_KIND_NONE && !cox_step_kind_is_leaf(s->kind))
         put_inner(c, runs, image, s->kind, compile_call(c, at, &s->call, s->f, s->kind, runs + 1, 0));
-    }
     if (s->kind == COX_KIND_RACE)
         compile_alternatives(c, at, &s->call, s->f[CALL_RACE], image, runs + 1, 0);
     if (s->fallback[CALL_RACE])

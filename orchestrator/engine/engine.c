@@ -669,7 +669,7 @@ static void derive_all(struct cox_engine *e)
 enum cox_err cox_engine_recovered(struct cox_engine *e, struct cox_now now, uint64_t last_seq,
                                   struct cox_effects *fx)
 {
-    if (e->seq > last_seq && last_seq != 0)
+    if ((e->seq > last_seq && last_seq != 0) || !schedules_distinct(e))
         return COX_ERR_CORRUPT;
     e->seq = last_seq;
     e->now.mono_ns = now.mono_ns;

@@ -592,7 +592,8 @@ static enum cox_err load_worker(struct cox_engine *e, uint64_t id, uint64_t seq,
     struct cox_reader r = cox_reader(bytes);
     get_version(&r);
     struct cox_slice name = cox_get_bytes(&r);
-    if (r.bad || name.len == 0 || id == 0 || id > WORKERS_MAX || worker_by_ref(e, (uint32_t)id) != NULL)
+    if (r.bad || name.len == 0 || id == 0 || id > WORKERS_MAX || worker_by_ref(e, (uint32_t)id) != NULL ||
+        cox_mapb_get(&e->workers_by_id, name) != NULL)
         return COX_ERR_CORRUPT;
     struct worker *w = worker_make(e, (uint32_t)id, name);
     w->entity.applied_seq = seq;

@@ -147,6 +147,15 @@ static bool of_task_fits(struct cox_engine *e, uint64_t seq, const struct record
     }
 }
 
+/* Numbers count up, and a name has one for good; an older record's is known. */
+static bool worker_fits(const struct cox_engine *e, const struct record *r)
+{
+    const struct worker *w = worker_by_ref(e, r->u.worker.ref);
+    const struct worker *named = cox_mapb_get(&e->workers_by_id, r->u.worker.id);
+    return r->u.worker.ref > 0 && r->u.worker.ref <= e->meta.last_worker_ref + 1 && r->u.worker.id.len > 0 &&
+           w == named;
+}
+
 bool record_fits(struct cox_engine *e, uint64_t seq, const struct record *r)
 {
     switch (r->type) {
@@ -154,13 +163,12 @@ bool record_fits(struct cox_engine *e, uint64_t seq, const struct record *r)
         return submitted_fits(e, seq, r);
     case RECORD_FRAME_OPENED:
         return frame_fits(e, seq, r);
-    case RECORD_WORKER_NAMED: /* numbers count up; an older record's is known */
-        return r->u.worker.ref > 0 && r->u.worker.ref <= e->meta.last_worker_ref + 1 &&
-               r->u.worker.id.len > 0;
+    case RECORD_WORKER_NAMED:
+        return worker_fits(e, r);
     case RECORD_TEMPLATE_APPLIED:
         return r->u.template.name.len > 0;
     case RECORD_SCHEDULE_APPLIED:
-        return r->u.schedule.name.len > 0 && schedule_record_ok(r);
+        return r->u.schedule.name.len > 0 && schedule_record_ok(r) && schedule_name_free(e, seq, r);
     case RECORD_EPOCH:
     case RECORD_POLICY:
     case RECORD_KEY_EXPIRED:

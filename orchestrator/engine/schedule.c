@@ -234,6 +234,18 @@ static const char *wrong(const struct cox_in_schedule *in, struct cox_cron *ret)
     return NULL;
 }
 
+bool schedule_name_free(const struct cox_engine *e, uint64_t seq, const struct record *r)
+{
+    const struct kept *known = kept_find(&e->schedules_by_name, r->u.schedule.tenant, r->u.schedule.name, 0);
+    return known == NULL || known->entity.id == r->task ||
+           (known->entity.id > r->task && known->entity.applied_seq > seq);
+}
+
+bool schedules_distinct(const struct cox_engine *e)
+{
+    return e->schedules.len == e->schedules_by_name.n;
+}
+
 bool schedule_record_ok(const struct record *r)
 {
     struct cox_in_schedule in = { .image = r->u.schedule.image,
@@ -492,6 +504,10 @@ void schedules_free(struct cox_engine *e)
 {
     while (e->schedules_by_name.n > 0)
         destroy(e, of(e->schedules_by_name.items[e->schedules_by_name.n - 1]));
+    uint64_t number;
+    void *left; /* of a history that named two the same: recovery has refused it */
+    for (size_t it = 0; cox_map64_next(&e->schedules, &it, &number, &left); it = 0)
+        destroy(e, left);
     cox_free(e->schedules_by_name.items);
     cox_map64_fini(&e->schedules);
     cox_heap_fini(&e->schedules_due);

@@ -39,6 +39,10 @@ void schedule_encode(struct cox_buf *b, const struct schedule *s);
 COX_MUST_CHECK enum cox_err schedule_load(struct cox_engine *e, uint64_t id, uint64_t seq,
                                           struct cox_slice bytes);
 bool schedule_record_ok(const struct record *r); /* APPLIED: what apply takes for granted */
+/* APPLIED, in replay: no other has its name, or one that this one made room for: then the record of its
+ * deletion is yet to come. When the log has been replayed, schedules_distinct(). */
+bool schedule_name_free(const struct cox_engine *e, uint64_t seq, const struct record *r);
+bool schedules_distinct(const struct cox_engine *e);
 uint64_t schedules_hash(const struct cox_engine *e, uint64_t h);
 void schedules_check(const struct cox_engine *e);
 void schedules_free(struct cox_engine *e);

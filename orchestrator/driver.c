@@ -559,7 +559,8 @@ static bool timers_wait(struct cox_driver *d, size_t n_events)
 {
     int64_t now_ns = d->now.mono_ns;
     bool full = cox_driver_full(d);
-    bool deaf = now_ns - d->last_turn_ns > GAP_NS || (d->full_since_ns && now_ns - d->full_since_ns > GAP_NS);
+    bool deaf = now_ns - d->last_turn_ns > GAP_NS ||
+                (d->full_since_ns && now_ns - d->full_since_ns > GAP_NS && !COX_PLANTED("full-is-not-deaf"));
 
     d->last_turn_ns = now_ns;
     if (!full)
@@ -568,7 +569,7 @@ static bool timers_wait(struct cox_driver *d, size_t n_events)
         d->full_since_ns = now_ns;
     if (n_events > 0)
         d->last_event_ns = now_ns;
-    if (deaf)
+    if (deaf && !COX_PLANTED("timers-before-input"))
         d->settle_until_ns = now_ns + SETTLE_NS;
     int64_t left_ns = d->settle_until_ns - now_ns;
     bool quiet = now_ns - d->last_event_ns >= QUIET_NS && left_ns <= SETTLE_NS - QUIET_NS;

@@ -8,6 +8,17 @@
 #include <string.h>
 
 #define ACTIONS_MAX 16
+#define MS 1000000LL
+
+/* ---- the clock: moves when told ---- */
+
+static int64_t clock_ns;
+
+int64_t __wrap_cox_clock_mono_ns(void);
+int64_t __wrap_cox_clock_mono_ns(void)
+{
+    return clock_ns;
+}
 
 /* ---- the engine: each input emits what was prepared for it ---- */
 
@@ -300,6 +311,7 @@ static int setup(void **state)
     memset(&fake, 0, sizeof(fake));
     memset(&store, 0, sizeof(store));
     memset(&seen, 0, sizeof(seen));
+    clock_ns = 1000 * MS;
     fake.wake_ns = INT64_MAX;
     store.room = store.state_room = 32;
     assert_int_equal(cox_driver_create(&config, &hooks, &d, &found, &error), COX_OK);
@@ -549,6 +561,95 @@ static void a_full_log_holds_timers(void **state)
     assert_int_equal(fake.n_inputs, n + 1);
 }
 
+static size_t n_told(enum cox_input_kind kind)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < fake.n_inputs; i++)
+        n += fake.inputs[i] == kind;
+    return n;
+}
+
+/* The engine wants to be woken `after_ns` from now, and not again. */
+static void arm(struct cox_driver *d, int64_t after_ns)
+{
+    fake.wake_ns = clock_ns + after_ns;
+    cox_driver_step(d, &(struct cox_input){ .kind = COX_IN_BEAT });
+    cox_driver_turn(d, 1);
+}
+
+static void a_turn_later(struct cox_driver *d, int64_t after_ns, size_t n_events)
+{
+    clock_ns += after_ns;
+    cox_driver_turn(d, n_events);
+}
+
+/* A result that came while we were stopped stands behind whatever else is to be read: the timeout that passed
+ * meanwhile must find it told. */
+static void after_a_gap_timers_wait_for_what_peers_have_said(void **state)
+{
+    struct cox_driver *d = *state;
+
+    arm(d, 500 * MS);
+    a_turn_later(d, 5000 * MS, 0);
+    assert_int_equal(n_told(COX_IN_TIMER), 0);
+    assert_true(cox_driver_wake_ns(d) <= clock_ns + 20 * MS); /* and sleeps no longer than the quiet takes */
+    clock_ns += 15 * MS;
+    cox_driver_step(d, &(struct cox_input){ .kind = COX_IN_RESULT });
+    cox_driver_turn(d, 1);
+    a_turn_later(d, 15 * MS, 0);
+    assert_int_equal(n_told(COX_IN_TIMER), 0);
+    fake.wake_ns = INT64_MAX;
+    a_turn_later(d, 5 * MS, 0);
+    assert_int_equal(n_told(COX_IN_TIMER), 1);
+    assert_int_equal(fake.inputs[fake.n_inputs - 1], COX_IN_TIMER);
+    assert_true(cox_driver_wake_ns(d) == INT64_MAX);
+}
+
+/* So long as no turn lasts a second, a timer is not kept from firing by those who speak. */
+static void without_a_gap_timers_wait_for_nobody(void **state)
+{
+    struct cox_driver *d = *state;
+
+    arm(d, 500 * MS);
+    a_turn_later(d, 499 * MS, 1);
+    assert_int_equal(n_told(COX_IN_TIMER), 0);
+    a_turn_later(d, 1 * MS, 1);
+    assert_int_equal(n_told(COX_IN_TIMER), 1);
+}
+
+static void after_a_gap_a_busy_network_holds_timers_two_seconds_at_most(void **state)
+{
+    struct cox_driver *d = *state;
+
+    arm(d, 500 * MS);
+    a_turn_later(d, 5000 * MS, 1);
+    for (int i = 0; i < 199; i++) {
+        a_turn_later(d, 10 * MS, 1);
+        assert_int_equal(n_told(COX_IN_TIMER), 0);
+    }
+    a_turn_later(d, 10 * MS, 1);
+    assert_int_equal(n_told(COX_IN_TIMER), 1);
+}
+
+/* Turns were taken all the while, but nothing was read: a gap as any other. */
+static void after_a_second_of_a_full_log_timers_wait_as_well(void **state)
+{
+    struct cox_driver *d = *state;
+
+    arm(d, 500 * MS);
+    store.room = 0;
+    for (int i = 0; i < 150; i++)
+        a_turn_later(d, 10 * MS, 0);
+    store.room = 8;
+    a_turn_later(d, 10 * MS, 0);
+    assert_int_equal(n_told(COX_IN_TIMER), 0);
+    a_turn_later(d, 10 * MS, 1);
+    assert_int_equal(n_told(COX_IN_TIMER), 0);
+    a_turn_later(d, 20 * MS, 0);
+    assert_int_equal(n_told(COX_IN_TIMER), 1);
+}
+
 static void a_checkpoint_goes_on_until_the_log_is_cut(void **state)
 {
     struct cox_driver *d = *state;
@@ -668,6 +769,10 @@ int main(void)
         TEST(changes_are_told_at_the_turns_end),
         TEST(a_due_timer_fires_once_there_is_quiet),
         TEST(a_full_log_holds_timers),
+        TEST(after_a_gap_timers_wait_for_what_peers_have_said),
+        TEST(without_a_gap_timers_wait_for_nobody),
+        TEST(after_a_gap_a_busy_network_holds_timers_two_seconds_at_most),
+        TEST(after_a_second_of_a_full_log_timers_wait_as_well),
         TEST(a_checkpoint_goes_on_until_the_log_is_cut),
         TEST(a_checkpoint_begins_when_the_log_has_grown),
         TEST(what_is_asked_of_the_store_waits_for_room_and_is_answered),

@@ -78,6 +78,7 @@ static void set_option(int fd, int level, int name, int value)
     (void)setsockopt(fd, level, name, &value, sizeof(value)); /* all that we ask for are refinements */
 }
 
+/* -1 and errno. */
 static int listen_on(const struct addrinfo *info, int port)
 {
     int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -92,7 +93,9 @@ static int listen_on(const struct addrinfo *info, int port)
         return -1;
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (bind(fd, &address.any, info->ai_addrlen) || listen(fd, SOMAXCONN)) {
+        int err = errno;
         close(fd);
+        errno = err;
         return -1;
     }
     /* Inherited by what is accepted. */
@@ -111,7 +114,8 @@ static int port_of(int fd)
     return ntohs(bound.any.sa_family == AF_INET6 ? bound.in6.sin6_port : bound.in.sin_port);
 }
 
-/* All that a name stands for, on one port. Returns it, or 0. */
+/* All that a name stands for, on one port, but addresses that this host has not: hosts files name ::1 where
+ * there is no IPv6. Returns the port, or 0. */
 static int listen_all(struct rpc_listener *l, const char *address)
 {
     const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
@@ -129,9 +133,10 @@ static int listen_all(struct rpc_listener *l, const char *address)
         int wanted = ntohs(it->ai_family == AF_INET6 ? ((union address *)(void *)it->ai_addr)->in6.sin6_port
                                                      : ((union address *)(void *)it->ai_addr)->in.sin_port);
         int fd = listen_on(it, port ? port : wanted);
-        bad = fd < 0;
-        if (!bad)
+        if (fd >= 0)
             port = port_of(l->fds[l->n_fds++] = fd);
+        else
+            bad = errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT;
     }
     cox_free(name);
     if (found)

@@ -6,6 +6,7 @@ usage: peers.py GRPC HTTP TASK BIG SECONDS [FACTOR]
 TASK is a task with many events, BIG one with a large output. Prints "ready" once all are there, goes on being a
 nuisance for so long, prints how many of each coxd has still, and leaves. FACTOR multiplies how many there are.
 """
+import resource
 import socket
 import struct
 import sys
@@ -171,6 +172,8 @@ def main(grpc, http, task, big, seconds, factor="1"):
         return s.rsplit(":", 1)[0], int(s.rsplit(":", 1)[1])
     crowd = Crowd(address(grpc), address(http))
     factor = float(factor)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     crowd.add("grpc: a worker that takes nothing", "grpc", deaf_worker(), data(1, field(8, b"")))
     for kind, (n, port, first, trickle) in kinds(task, big).items():
         for i in range(max(1, int(n * factor))):

@@ -4,6 +4,10 @@
 . "$(dirname "$0")/load.sh"
 need_programs coxd cox-worker cox python3 curl
 
+if [ "$(ulimit -Hn)" != unlimited ] && [ "$(ulimit -Hn)" -lt 16000 ]; then
+    skip peers "a process may have $(ulimit -Hn) descriptors here; 16,000 are needed"
+    exit 0
+fi
 start_coxd
 start_worker w1 --slots 4
 rss() { awk -v what="$1" '$1 == what ":" { print int($2 / 1024) }' "/proc/$coxd_pid/status"; } # MiB
@@ -51,7 +55,7 @@ check_equal "the crowd stayed to the end" 0 $?
 sed 's/^/    /' "$scenario_dir/peers.log"
 peak=$(rss VmHWM)
 echo "$n_served rounds of a normal client, $n_refused calls refused, the slowest took $slowest_ms ms; resident $rss_before MiB before, $peak MiB at most"
-check_equal "a client that behaves is served all the while" 0 "$n_refused"
+check_equal "a client that behaves is served all the while" "0 refused" "$n_refused refused$([ "$n_served" -gt 0 ] || echo ", nobody asked")"
 check "memory: at most 1 GiB" test "$peak" -le 1024
 gone() { [ "$(n_fds)" -le $((fds_before + 10)) ]; }
 check "what they held is given back" await 60 gone

@@ -14,7 +14,7 @@ status_mib() { awk -v what="$1" '$1 == what ":" { print int($2 / 1024) }' "/proc
 said() { [ "$(grep -c "$2" "$1")" -ge "$3" ]; }
 
 ulimit -n "$(ulimit -Hn)"
-if [ "$(ulimit -n)" -lt 16000 ]; then
+if [ "$(ulimit -n)" != unlimited ] && [ "$(ulimit -n)" -lt 16000 ]; then
     skip reconnect "a process may have $(ulimit -n) descriptors here; 16,000 are needed"
     exit 0
 fi

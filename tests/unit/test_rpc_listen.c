@@ -2,9 +2,11 @@
 #include "rpc_fixture.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grpc/health/v1/health.pb-c.h>
+#include <netdb.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -151,12 +153,47 @@ static void after_a_failed_accept_it_goes_on(void **state)
     limit_fds(before.rlim_cur);
 }
 
+/* In place of the C library's: "host.test" is a host whose first address is not this one's, as ::1 is not
+ * where there is no IPv6. */
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (!name || strcmp(name, "host.test") != 0)
+        return real(name, service, hints, ret);
+    assert_int_equal(real("192.0.2.1", service, hints, ret), 0);
+    return real("127.0.0.1", service, hints, &(*ret)->ai_next);
+}
+
+static void an_address_that_the_host_lacks_is_left_out(void **state)
+{
+    struct fixture f;
+    char taken[32];
+    struct cox_rpc_server_config config = { .address = "host.test:0" };
+    struct cox_rpc_server *other;
+
+    (void)state;
+    fixture_init(&f, (struct cox_rpc_server_config){ 0 });
+    assert_int_equal(cox_rpc_server_create(f.loop, &config, &other), COX_OK);
+    close(connect_to(&(struct fixture){ .server = other }));
+    cox_rpc_server_destroy(other);
+    /* But not one that somebody else has, nor all of them. */
+    snprintf(taken, sizeof(taken), "host.test:%d", cox_rpc_server_port(f.server));
+    config.address = taken;
+    assert_int_equal(cox_rpc_server_create(f.loop, &config, &other), COX_ERR_UNAVAILABLE);
+    config.address = "192.0.2.1:0";
+    assert_int_equal(cox_rpc_server_create(f.loop, &config, &other), COX_ERR_UNAVAILABLE);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(after_a_failed_accept_it_goes_on), /* first: descriptors are closed by and by */
         cmocka_unit_test(when_descriptors_become_scarce_some_are_refused),
         cmocka_unit_test(the_silent_give_way_to_those_who_speak),
+        cmocka_unit_test(an_address_that_the_host_lacks_is_left_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,6 +207,7 @@ static void submit_reply(struct sim *s, struct job *j, const struct cox_act_repl
     case COX_ERR_INVALID: /* a template is not there just now */
         if (j->plan.scene == NULL || r->place == NULL)
             fail(s, "%s is refused: %s", j->plan.name, r->message);
+        operator_doubt(s);
         j->state = JOB_NEW;
         event_at(s, &j->submit, s->now_ns + between(s, 100 * MS, 2 * SECOND));
         break;

@@ -34,6 +34,13 @@ bool operator_has_templates(const struct sim *s)
     return true;
 }
 
+void operator_doubt(struct sim *s)
+{
+    for (uint32_t i = 0; i < SCENE_TEMPLATES; i++)
+        s->operator.templates[i].kept = false;
+    event_soon(s, &s->operator.ev, s->now_ns + SECOND);
+}
+
 static void ask_something(struct sim *s)
 {
     struct operator* o = & s->operator;
@@ -143,7 +150,12 @@ void operator_request(struct sim *s, uint64_t what)
         coxd_step(s, &in);
     } else {
         bool cordon = what < ASK_UNCORDON;
-        in.u.policy.worker_id = cox_slice_str(s->hosts[what - (cordon ? ASK_CORDON : ASK_UNCORDON)].id);
+        struct host *h = &s->hosts[what - (cordon ? ASK_CORDON : ASK_UNCORDON)];
+        if (cordon && s->healed) { /* it was long on its way */
+            h->uncordoned = false;
+            event_soon(s, &s->operator.ev, s->now_ns + SECOND);
+        }
+        in.u.policy.worker_id = cox_slice_str(h->id);
         in.u.policy.what = cordon ? COX_POLICY_CORDON : COX_POLICY_UNCORDON;
         coxd_step(s, &in);
     }

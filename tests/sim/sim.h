@@ -466,6 +466,8 @@ void operator_fini(struct sim *s);
 bool operator_reply(struct sim *s, const struct cox_act_reply *r); /* false: it is not for it */
 void operator_request(struct sim *s, uint64_t what);               /* coxd reads a request */
 bool operator_has_templates(const struct sim *s);
+/* A client misses one: a deletion may have been done late, and the word of it lost. */
+void operator_doubt(struct sim *s);
 bool operator_settled(const struct sim *s);
 
 /* Words to tasks (word.c). */

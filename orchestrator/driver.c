@@ -15,7 +15,8 @@
 #define GAP_NS (1000 * NS_PER_MS)    /* between turns: longer means that we were not running */
 #define QUIET_NS (20 * NS_PER_MS)    /* nothing to read for so long: peers' words have all been heard */
 #define SETTLE_NS (2000 * NS_PER_MS) /* a busy network never falls quiet: wait no longer than this */
-#define RETRY_NS NS_PER_MS           /* the state's ring gives no sign when it has room again */
+#define SETTLES_MAX 3u /* one after the other: where turns are always far apart, timers fire all the same */
+#define RETRY_NS NS_PER_MS /* the state's ring gives no sign when it has room again */
 #define PENDING_LEN_MAX ((size_t)128 << 20)
 #define CHECKPOINT_SLICE_LEN ((size_t)1 << 20)
 #define APPEND_ROOM_MIN 2
@@ -63,6 +64,7 @@ struct cox_driver {
     int64_t last_turn_ns;
     int64_t last_event_ns;
     int64_t settle_until_ns; /* 0: timers may fire */
+    uint32_t n_settles;      /* begun since timers might last fire */
     int64_t full_since_ns;   /* 0: not full */
 
     uint64_t checkpoint_len;
@@ -569,13 +571,15 @@ static bool timers_wait(struct cox_driver *d, size_t n_events)
         d->full_since_ns = now_ns;
     if (n_events > 0)
         d->last_event_ns = now_ns;
-    if (deaf && !COX_PLANTED("timers-before-input"))
+    if (deaf && !COX_PLANTED("timers-before-input") && (full || d->n_settles++ < SETTLES_MAX))
         d->settle_until_ns = now_ns + SETTLE_NS;
     int64_t left_ns = d->settle_until_ns - now_ns;
     bool quiet = now_ns - d->last_event_ns >= QUIET_NS && left_ns <= SETTLE_NS - QUIET_NS;
 
     if (left_ns <= 0 || quiet)
         d->settle_until_ns = 0;
+    if (full || !d->settle_until_ns)
+        d->n_settles = 0;
     return full || d->settle_until_ns != 0;
 }
 

@@ -22,6 +22,7 @@ struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t s
     a->token = token;
     a->worker = w;
     a->assigned_mono_ns = e->now.mono_ns;
+    a->n_gaps = e->n_gaps;
     cox_list_init(&a->in_unstarted);
     cox_heap_node_init(&a->timer.node);
     a->timer.kind = TIMER_ATTEMPT;
@@ -453,11 +454,10 @@ void attempt_timer(struct cox_engine *e, struct attempt *a)
  * is in order of assignment and the limit is one constant, so only its head needs a look. */
 void attempts_check_unstarted(struct cox_engine *e)
 {
-    if (e->now.mono_ns < e->patience_until_ns)
-        return;
     while (!cox_list_empty(&e->unstarted)) {
         struct attempt *a = COX_CONTAINER_OF(e->unstarted.next, struct attempt, in_unstarted);
-        if (e->now.mono_ns - a->assigned_mono_ns < COX_START_LIMIT_MS * NS_PER_MS)
+        if (e->now.mono_ns - a->assigned_mono_ns < COX_START_LIMIT_MS * NS_PER_MS ||
+            gap_excuses(e, a->n_gaps))
             return;
         cox_list_remove(&a->in_unstarted);
         if (a->worker->session == 0 || COX_PLANTED("unstarted-forgotten"))

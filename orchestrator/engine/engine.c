@@ -248,7 +248,7 @@ static int64_t next_wake(const struct cox_engine *e)
     if (!cox_list_empty(&e->unstarted)) {
         const struct attempt *a = COX_CONTAINER_OF(e->unstarted.next, struct attempt, in_unstarted);
         int64_t at = a->assigned_mono_ns + COX_START_LIMIT_MS * NS_PER_MS;
-        at = at < e->patience_until_ns ? e->patience_until_ns : at;
+        at = at < e->patience_until_ns && gap_excuses(e, a->n_gaps) ? e->patience_until_ns : at;
         wake = at < wake ? at : wake;
     }
     if (!cox_list_empty(&e->key_list)) {

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#define GAPS_MAX 8u /* that excuse one silence: a host on which they never end shall see its dead */
 #define ADOPTION_EXTENSION_MS 10000 /* a reconnect says that more are on their way */
 #define LARGE_FLEET 10
 #define MASS_LOSS_PERCENT 20
@@ -279,6 +280,7 @@ void worker_policy(struct cox_engine *e, const struct cox_in_policy *in)
 void worker_seen(struct cox_engine *e, struct worker *w)
 {
     w->last_seen_mono_ns = e->now.mono_ns;
+    w->n_gaps_seen = e->n_gaps;
 }
 
 /* What was said while we were stopped comes late, and who has lost us has to find us again: nobody is judged
@@ -286,15 +288,25 @@ void worker_seen(struct cox_engine *e, struct worker *w)
 void fleet_gap(struct cox_engine *e, int64_t gap_ns)
 {
     int64_t patience_ns = gap_ns < COX_LOST_MS * NS_PER_MS ? gap_ns : COX_LOST_MS * NS_PER_MS;
-    if (e->now.mono_ns - gap_ns < e->adoption_until_ns)
+    if (e->now.mono_ns - gap_ns < e->adoption_until_ns && e->n_gaps < GAPS_MAX)
         e->adoption_until_ns += gap_ns;
+    e->n_gaps++;
     e->woke_ns = e->now.mono_ns;
     e->patience_until_ns = COX_PLANTED("gap-in-the-timeout") ? 0 : e->now.mono_ns + patience_ns;
 }
 
+/* A silence that began after `since` gaps is not to be judged yet. */
+bool gap_excuses(const struct cox_engine *e, uint32_t since)
+{
+    return e->now.mono_ns < e->patience_until_ns &&
+           (e->n_gaps - since <= GAPS_MAX || COX_PLANTED("gaps-excuse-for-ever"));
+}
+
+/* We were stopped a moment ago, and it may not have found the time to say that it lives, or what it has done.
+ */
 bool worker_unheard(const struct cox_engine *e, const struct worker *w)
 {
-    return e->now.mono_ns < e->patience_until_ns && (w->session == 0 || w->last_seen_mono_ns < e->woke_ns);
+    return gap_excuses(e, w->n_gaps_seen) && (w->session == 0 || w->last_seen_mono_ns < e->woke_ns);
 }
 
 static int64_t lost_at(const struct cox_engine *e, const struct worker *w)

@@ -250,6 +250,7 @@ struct attempt {
     size_t spec_len;     /* counted in the worker's until STARTED */
     struct timer timer;  /* timeout + grace once started; or the limit of a cancel */
     uint32_t holds_mark; /* session that listed it in Hello */
+    uint32_t n_gaps;     /* the engine's as it was assigned */
     bool started, cancelling;
 };
 
@@ -381,7 +382,7 @@ struct worker {
     uint32_t n_unreleased;
     int64_t last_seen_mono_ns, attached_wall_ms;
     struct cox_list attempts;
-    uint32_t n_attempts;
+    uint32_t n_attempts, n_gaps_seen; /* gaps: the engine's when it was last heard */
     size_t unstarted_len; /* bytes of specs sent and not yet started: the stream's buffers are bounded */
     struct cox_list in_fleet;
     struct cox_list in_available; /* worker_available() */
@@ -449,9 +450,9 @@ struct cox_engine {
     struct cox_list available; /* of them, those that may be given a step */
     struct cox_list woken;     /* of these, those that have gained room in this step */
     uint64_t n_attached;
+    uint32_t n_gaps;
     uint64_t n_fits; /* times that a class was held against a worker: the cost of new classes */
-    int64_t adoption_until_ns;
-    int64_t loss_suspended_until_ns;
+    int64_t adoption_until_ns, loss_suspended_until_ns;
     int64_t woke_ns, patience_until_ns; /* the end of the last gap, and of the time it gives to workers */
 
     struct cox_mapb classes_by_key;
@@ -770,8 +771,7 @@ void worker_policy(struct cox_engine *e, const struct cox_in_policy *in);
 void worker_in_fleet(struct cox_engine *e, struct worker *w); /* its session or attempts changed */
 void worker_watch_liveness(struct cox_engine *e, struct worker *w);
 void fleet_gap(struct cox_engine *e, int64_t gap_ns); /* the caller was stopped for so long, until now */
-/* We were stopped a moment ago, and it may not have found the time to say that it lives, or what it has done.
- */
+bool gap_excuses(const struct cox_engine *e, uint32_t since); /* what was to come after so many gaps */
 bool worker_unheard(const struct cox_engine *e, const struct worker *w);
 
 /* ---- fits.c: replay ---- */

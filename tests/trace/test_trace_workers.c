@@ -191,6 +191,65 @@ static void a_gap_is_not_part_of_the_adoption_window(void **state)
     trace_end(t);
 }
 
+/* A host on which we never run for long: the living are heard each time, and what is dead has to be seen. */
+static void stuttering_s(struct trace *t, int s, const char *w1, const char *w2)
+{
+    for (int i = 0; i < s; i++) {
+        stopped_ms(t, 1000);
+        if (w1 != NULL)
+            beat(t, w1);
+        beat(t, w2);
+    }
+}
+
+static void gaps_without_end_do_not_keep_the_dead_alive(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, ONE);
+    attach(t, "w2", 1);
+    started(t, "w1", "a");
+    expect(t, "reply ok t0-000001", "assign a#1 to w1");
+    stuttering_s(t, 7, NULL, "w2");
+    expect_nothing(t);
+    stuttering_s(t, 5, NULL, "w2");
+    expect(t, "a goes to another worker after WORKER_LOST", "close w1: silent for longer than lost_ms",
+           "assign a#2 to w2");
+    trace_end(t);
+}
+
+static void gaps_without_end_do_not_hide_what_is_never_started(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "liar", 1);
+    submit(t, ONE);
+    attach(t, "w2", 1);
+    ignore(t);
+    stuttering_s(t, 29, "liar", "w2");
+    expect_nothing(t);
+    stuttering_s(t, 5, "liar", "w2");
+    expect(t, "a goes to another worker after WORKER_LOST", "stop a on liar", "assign a#2 to w2");
+    trace_end(t);
+}
+
+static void gaps_without_end_do_not_keep_the_adoption_window_open(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, ONE);
+    ignore(t);
+    crash(t);
+    attach(t, "w2", 1);
+    stuttering_s(t, 55, NULL, "w2");
+    expect_nothing(t);
+    stuttering_s(t, 20, NULL, "w2");
+    expect(t, "a goes to another worker after WORKER_LOST", "assign a#2 to w2");
+    trace_end(t);
+}
+
 static void a_worker_that_reboots_has_lost_its_attempts(void **state)
 {
     (void)state;
@@ -431,6 +490,9 @@ int main(void)
         cmocka_unit_test(after_a_gap_workers_have_time_to_be_heard),
         cmocka_unit_test(a_gap_is_not_part_of_a_workers_time),
         cmocka_unit_test(a_gap_is_not_part_of_the_adoption_window),
+        cmocka_unit_test(gaps_without_end_do_not_keep_the_dead_alive),
+        cmocka_unit_test(gaps_without_end_do_not_hide_what_is_never_started),
+        cmocka_unit_test(gaps_without_end_do_not_keep_the_adoption_window_open),
         cmocka_unit_test(a_worker_that_reboots_has_lost_its_attempts),
         cmocka_unit_test(rule_3_a_step_that_kills_its_workers_fails_at_the_loss_limit),
         cmocka_unit_test(the_newest_stream_wins),

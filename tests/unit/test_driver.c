@@ -650,6 +650,20 @@ static void after_a_second_of_a_full_log_timers_wait_as_well(void **state)
     assert_int_equal(n_told(COX_IN_TIMER), 1);
 }
 
+/* Swapped out, or stopped and let go again and again: what is due is late, and comes. */
+static void turns_that_are_far_apart_for_ever_still_fire_timers(void **state)
+{
+    struct cox_driver *d = *state;
+    int n_turns = 1;
+
+    arm(d, 500 * MS);
+    for (a_turn_later(d, 1500 * MS, 1); n_told(COX_IN_TIMER) == 0; n_turns++) {
+        assert_true(n_turns < 10);
+        a_turn_later(d, 1500 * MS, 1);
+    }
+    assert_true(n_turns > 2);
+}
+
 static void a_checkpoint_goes_on_until_the_log_is_cut(void **state)
 {
     struct cox_driver *d = *state;
@@ -772,6 +786,7 @@ int main(void)
         TEST(after_a_gap_timers_wait_for_what_peers_have_said),
         TEST(without_a_gap_timers_wait_for_nobody),
         TEST(after_a_gap_a_busy_network_holds_timers_two_seconds_at_most),
+        TEST(turns_that_are_far_apart_for_ever_still_fire_timers),
         TEST(after_a_second_of_a_full_log_timers_wait_as_well),
         TEST(a_checkpoint_goes_on_until_the_log_is_cut),
         TEST(a_checkpoint_begins_when_the_log_has_grown),

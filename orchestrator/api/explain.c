@@ -18,6 +18,7 @@ struct explanation {
     Coxswain__V1__ExplainResponse *m;
     char id[COX_TASK_ID_TEXT_MAX]; /* of the root */
     const char *address;           /* of the step, within the task; NULL: the task */
+    bool quarantined;              /* the task: nothing can be asked of it until that is lifted */
 };
 
 static char *line(struct cox_arena *a, const char *fmt, va_list args)
@@ -265,6 +266,19 @@ static void explain_skip(struct explanation *x, const struct cox_task *t, const 
         detail(x, "its `if` was false");
 }
 
+static void suggest_again(struct explanation *x)
+{
+    if (!x->quarantined) {
+        command(x, "cox task retry %s", x->id);
+        return;
+    }
+    detail(x,
+           "it can be lifted while coxd is stopped, for a version that can read it; until then it can only "
+           "be read, or deleted");
+    command(x, "cox admin lift %s --data-dir DIR", x->id);
+    command(x, "cox task delete %s", x->id);
+}
+
 static void explain_final(struct explanation *x, const struct cox_engine *e, const struct cox_task *t,
                           const struct cox_image *img, uint32_t step, const struct cox_step_view *v)
 {
@@ -276,7 +290,7 @@ static void explain_final(struct explanation *x, const struct cox_engine *e, con
     case COX_STEP_FAILED:
         summary(x, "step %s FAILED with %s: %.*s", x->address, cox_code_text(v->code), SLICE(v->message));
         command(x, "cox task logs %s %s", x->id, x->address);
-        command(x, "cox task retry %s", x->id);
+        suggest_again(x);
         break;
     case COX_STEP_SKIPPED:
         summary(x, "step %s was SKIPPED", x->address);
@@ -285,7 +299,7 @@ static void explain_final(struct explanation *x, const struct cox_engine *e, con
     default:
         summary(x, "step %s was CANCELLED%s%.*s", x->address, v->message.len > 0 ? ": " : "",
                 SLICE(v->message));
-        command(x, "cox task retry %s", x->id);
+        suggest_again(x);
         break;
     }
     for (uint32_t i = v->n_attempts > 3 ? v->n_attempts - 3 : 0; i < v->n_attempts; i++)
@@ -308,7 +322,10 @@ static void explain_step(struct explanation *x, const struct cox_engine *e, cons
     const char *text = reason(x, e, t, step, &v);
 
     summary(x, "step %s is %s%s%s", x->address, cox_step_status_text(v.status), *text ? ": " : "", text);
-    advise(x, e, t, step, &v);
+    if (x->quarantined)
+        suggest_again(x);
+    else
+        advise(x, e, t, step, &v);
     if (v.status == COX_STEP_RUNNING && v.n_attempts > 0) {
         explain_attempt(x, e, t, step, v.n_attempts - 1);
         command(x, "cox task logs %s %s -f", x->id, x->address);
@@ -376,11 +393,11 @@ static void explain_task(struct explanation *x, const struct cox_engine *e, cons
         break;
     case COX_TASK_FAILED:
         explain_failed(x, t, &v);
-        command(x, "cox task retry %s", x->id);
+        suggest_again(x);
         break;
     case COX_TASK_CANCELLED:
         summary(x, "task %s was CANCELLED: %.*s", x->id, SLICE(v.message));
-        command(x, "cox task retry %s", x->id);
+        suggest_again(x);
         break;
     case COX_TASK_PAUSED:
         explain_counts(x, &v);
@@ -410,6 +427,7 @@ static void build_explanation(struct cox_reading *r, const struct cox_engine *e,
 
     coxswain__v1__explain_response__init(x.m);
     cox_task_id_format(r->task, x.id);
+    x.quarantined = cox_engine_is_quarantined(cox_driver_engine(r->op.api->driver), r->task);
     r->message = &x.m->base;
     if (r->step_name.len == 0) {
         explain_task(&x, e, t);

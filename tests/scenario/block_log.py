@@ -43,7 +43,7 @@ class Mount:
         self.loop = run("losetup", "--find", "--show", file)
         try:
             run("mount", "-t", "ext4", self.loop, at)
-        except OSError:
+        except BaseException:  # also when asked to stop: nothing ends by itself
             run("losetup", "--detach", self.loop)
             raise
 
@@ -75,7 +75,7 @@ class LoggedDisk:
         try:
             await_event("the export", lambda: os.stat(self.export).st_size == size, self.daemon)
             self.mount = Mount(self.export, f"{folder}/mnt")
-        except OSError:
+        except BaseException:
             self.close()
             raise
 

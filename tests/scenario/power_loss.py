@@ -63,7 +63,7 @@ class Coxd:
              ready, "--min-free", "0", *flags], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             block_log.await_event("coxd", lambda: os.path.exists(ready) and os.stat(ready).st_size > 0, self.process, LIMIT_S)
-        except OSError:
+        except BaseException:  # also when asked to stop
             self.kill()
             raise
         with open(ready, encoding="utf-8") as f:

@@ -61,6 +61,8 @@ cox task list -l who=victim -o name >"$scenario_dir/out"
 check_equal "it is listed" "$victim" "$(cat "$scenario_dir/out")"
 cox explain "$victim" >"$scenario_dir/out" 2>&1
 check_match "and explained" "quarantined" "$scenario_dir/out"
+check_match "with what can be done" "next: cox admin lift $victim" "$scenario_dir/out"
+check_equal "and nothing that would be refused" 0 "$(grep -c 'next: cox task retry' "$scenario_dir/out")"
 check_equal "and counted" 1 "$(metric cox_tasks_quarantined)"
 check_exit "it cannot be retried" 2 cox task retry "$victim"
 check_match "and the answer says why" "quarantined" "$scenario_dir/err"

@@ -104,6 +104,7 @@ void cox_engine_destroy(struct cox_engine *e)
     cox_buf_fini(&e->replayed_archives);
     cox_buf_fini(&e->replayed_payloads);
     cox_buf_fini(&e->replayed_claims);
+    cox_buf_fini(&e->asleep_rows);
     quarantine_free(e);
     cox_free(e);
 }

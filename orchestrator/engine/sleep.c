@@ -153,6 +153,64 @@ static bool frame_thaw(struct cox_engine *e, uint64_t seq, struct cox_reader *in
     return !in->bad;
 }
 
+/* ---- what lists say of them: recovery says it again, for a row lives no longer than the process ---- */
+
+static void row_keep(struct cox_engine *e, const struct cox_task *t)
+{
+    struct cox_buf *b = &e->asleep_rows;
+    cox_put_u64(b, t->id);
+    cox_put_i64(b, t->created_wall_ms);
+    cox_put_bytes(b, cox_slice_str(t->tenant));
+    cox_put_bytes(b, t->doc.name);
+    cox_put_u32(b, t->image.n_labels);
+    for (uint32_t i = 0; i < t->image.n_labels; i++) {
+        struct cox_slice name, value;
+        cox_image_label(&t->image, i, &name, &value);
+        cox_put_bytes(b, name);
+        cox_put_bytes(b, value);
+    }
+}
+
+/* Of a tree's first, the root. */
+static enum cox_err row_keep_frozen(struct cox_engine *e, struct cox_slice tree)
+{
+    struct cox_reader in = cox_reader(tree);
+    bool ok = cox_get_u8(&in) == TREE_VERSION;
+    (void)cox_get_u32(&in);
+    struct cox_task *root = task_create(NULL, cox_get_u64(&in));
+    ok = ok && header_decode(root, cox_get_bytes(&in)) == COX_OK && root->own_image;
+    if (ok) {
+        task_init_header(root);
+        row_keep(e, root);
+    }
+    cox_task_free(root);
+    return ok ? COX_OK : COX_ERR_CORRUPT;
+}
+
+/* Those that have been woken since say it themselves. */
+static void rows_say(struct cox_engine *e)
+{
+    struct cox_buf *rows = &e->asleep_rows;
+    struct cox_reader in =
+        cox_reader(cox_slice(cox_arena_dup(&e->fx->arena, rows->data, rows->len), rows->len));
+    while (cox_reader_left(&in) > 0 && !COX_PLANTED("sleepers-not-listed")) {
+        struct cox_act_index x = { .task = cox_get_u64(&in), .status = COX_TASK_PENDING };
+        x.created_wall_ms = cox_get_i64(&in);
+        x.tenant = cox_get_bytes(&in);
+        x.name = cox_get_bytes(&in);
+        x.n_labels = cox_get_u32(&in);
+        struct cox_label *labels = cox_arena_alloc(&e->fx->arena, (x.n_labels + 1) * sizeof *labels);
+        for (size_t i = 0; i < x.n_labels; i++) {
+            labels[i].name = cox_get_bytes(&in);
+            labels[i].value = cox_get_bytes(&in);
+        }
+        x.labels = labels;
+        if (cox_map64_get(&e->sleepers, x.task) != NULL)
+            act(e, COX_ACT_INDEX)->u.index = x;
+    }
+    cox_buf_fini(rows);
+}
+
 /* ---- records ---- */
 
 static struct sleeper *sleeper_make(struct cox_engine *e, cox_task_id id)
@@ -244,6 +302,8 @@ void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r)
         COX_LIST_FOR_EACH (it, &t->frames)
             collect_pins(sl, COX_CONTAINER_OF(it, struct cox_task, in_frames));
         tree_freeze(&sl->bytes, t);
+        if (!e->live)
+            row_keep(e, t);
     }
     if (e->live)
         hold_templates(e, sl);
@@ -324,13 +384,14 @@ enum cox_err sleeper_load(struct cox_engine *e, uint64_t id, uint64_t seq, struc
     struct cox_reader in = cox_reader(bytes);
     struct sleeper *sl = sleeper_make(e, id);
     sl->entity.applied_seq = seq;
-    head_decode(sl, &in);
+    struct cox_slice tree = head_decode(sl, &in);
     set_paused(e, sl, sl->paused);
-    return in.bad ? COX_ERR_CORRUPT : COX_OK;
+    return in.bad ? COX_ERR_CORRUPT : row_keep_frozen(e, tree);
 }
 
 void sleepers_recovered(struct cox_engine *e)
 {
+    rows_say(e);
     size_t it = 0;
     uint64_t id;
     void *at;

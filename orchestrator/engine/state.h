@@ -510,10 +510,10 @@ struct cox_engine {
     bool misfit;                      /* replay: a record that could not be applied */
     struct cox_buf replayed_payloads; /* u64 root, hash, u32 length, bytes: until recovered() */
     struct cox_buf replayed_claims;   /* u64 of a fork, u64 of what it was made from: until recovered() */
-
-    struct cox_list quarantine;   /* struct quarantined */
-    struct cox_map64 quarantined; /* a root, or a frame of one -> struct quarantined */
-    struct cox_buf set_aside;     /* quarantine.c: until recovered() */
+    struct cox_buf asleep_rows;       /* sleep.c: until recovered() */
+    struct cox_list quarantine;       /* struct quarantined */
+    struct cox_map64 quarantined;     /* a root, or a frame of one -> struct quarantined */
+    struct cox_buf set_aside;         /* quarantine.c: until recovered() */
     struct cox_list dirty, saving, tombstones, tombstones_saving;
     bool checkpointing;
     uint64_t checkpoint_seq;

@@ -71,6 +71,20 @@ static enum cox_err sweep(struct cox_store *s, struct cox_store_request *req, st
     return err;
 }
 
+/* Recovery says all of them again: the row of a live task never changes, so the file may have it. */
+static enum cox_err index_live(struct cox_store *s, const struct cox_index_row *row, struct cox_slice bytes,
+                               struct cox_buf *error)
+{
+    uint8_t status = 0;
+    enum cox_err err = COX_OK;
+
+    if (row->id <= s->index.max_id)
+        err = store_index_status(&s->index, row->id, &status, error);
+    if (err != COX_OK || status == COX_TASK_PENDING)
+        return err;
+    return store_index_hold(&s->index, row->id, bytes, error);
+}
+
 static enum cox_err index_task(struct cox_store *s, struct cox_store_request *req, struct cox_buf *error)
 {
     struct cox_label labels[COX_LABELS_MAX];
@@ -83,7 +97,7 @@ static enum cox_err index_task(struct cox_store *s, struct cox_store_request *re
     if (err != COX_OK || deleted)
         return err;
     if (!cox_task_status_final(row.status))
-        return store_index_hold(&s->index, req->id, cox_buf_slice(&req->bytes), error);
+        return index_live(s, &row, cox_buf_slice(&req->bytes), error);
     err = store_index_put(&s->index, &row, cox_buf_slice(&req->bytes), error);
     if (err == COX_OK)
         err = store_state_put_ended(&s->state, req->id, cox_buf_slice(&req->bytes), error);

@@ -82,6 +82,28 @@ static void nor_after_a_checkpoint_and_a_crash(void **state)
     trace_end(t);
 }
 
+static void lists_know_it_after_a_crash_wherever_it_was(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    submit(t, "{\"api_version\":\"v1\",\"name\":\"nightly\",\"labels\":{\"app\":\"db\",\"tier\":\"1\"},"
+              "\"steps\":{\"go\":{\"wait\":{\"signal\":\"go\"}}}}");
+    after_ms(t, 1000);
+    ignore(t);
+    assert_false(is_live(t, 1));
+    crash(t); /* only the log has it */
+    assert_string_equal(listed(t), "1 live nightly default app=db tier=1\n");
+    checkpoint(t);
+    crash(t); /* only the state has it */
+    assert_string_equal(listed(t), "1 live nightly default app=db tier=1\n");
+    signal_task(t, 1, "go", "42");
+    load(t);
+    crash(t); /* the state has it, and the log that it has ended */
+    assert_string_equal(listed(t), "1 ended nightly default app=db tier=1\n");
+    ignore(t);
+    trace_end(t);
+}
+
 static void words_that_come_while_it_is_loaded_are_heard_in_order(void **state)
 {
     (void)state;
@@ -252,6 +274,7 @@ int main(void)
         cmocka_unit_test(a_word_wakes_a_task_and_is_heard),
         cmocka_unit_test(it_is_not_in_memory_after_a_crash_either),
         cmocka_unit_test(nor_after_a_checkpoint_and_a_crash),
+        cmocka_unit_test(lists_know_it_after_a_crash_wherever_it_was),
         cmocka_unit_test(words_that_come_while_it_is_loaded_are_heard_in_order),
         cmocka_unit_test(one_that_is_paused_is_known_to_be_while_it_sleeps),
         cmocka_unit_test(time_wakes_it),

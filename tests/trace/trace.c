@@ -104,6 +104,7 @@ void trace_end(struct trace *t)
     trace_archive_fini(t);
     trace_quarantine_fini(t);
     cox_buf_fini(&t->log);
+    cox_buf_fini(&t->listed);
     for (size_t i = 0; i < t->n_parties; i++)
         cox_free(t->parties[i].id);
     for (size_t i = 0; i < t->n_saved; i++)
@@ -137,6 +138,31 @@ void checkpoint_some(struct trace *t)
     step(t, &(struct cox_input){ .kind = COX_IN_CHECKPOINT, .u.checkpoint.max_bytes = 1 });
 }
 
+static bool is_listed(struct trace *t, uint32_t task_no)
+{
+    char row[32];
+    size_t len = (size_t)snprintf(row, sizeof row, "%u live ", task_no);
+    const char *at = listed(t);
+    while (at != NULL && strncmp(at, row, len) != 0)
+        at = (at = strchr(at, '\n')) != NULL ? at + 1 : NULL;
+    return at != NULL;
+}
+
+/* Rows of live tasks die with the process. */
+static void check_listed(struct trace *t)
+{
+    for (uint32_t no = 1; no <= 100; no++) {
+        const struct cox_task *task = cox_engine_find(t->engine, no);
+        struct cox_task_view v = { .status = COX_TASK_WAITING };
+        if (task != NULL)
+            cox_task_view(task, &v);
+        bool lives = task != NULL ? v.parent == 0 && !cox_task_status_final(v.status)
+                                  : cox_engine_asleep(t->engine, no);
+        if (lives && !is_listed(t, no))
+            fail_msg("task %u is in no list after a crash", no);
+    }
+}
+
 void crash(struct trace *t)
 {
     if (!t->leaves_alone) /* else what comes back is another state, and meant to be */
@@ -151,8 +177,10 @@ void crash(struct trace *t)
         t->parties[i].session = 0;
     t->n_done_composes = t->n_composes; /* what was asked died with the engine */
     t->n_done_fetches = t->n_fetches;
+    cox_buf_clear(&t->listed);
     assert_int_equal(cox_engine_recovered(e, now(t), t->n_records, &t->fx), COX_OK);
     absorb(t);
+    check_listed(t);
 }
 
 void trace_step(struct trace *t, struct cox_input *in)

@@ -140,6 +140,9 @@ void ignore(struct trace *t); /* forgets what happened: the part of the story th
 struct cox_task_view view_of(struct trace *t, uint32_t task_no);
 enum cox_step_status status_of(struct trace *t, uint32_t task_no, const char *step);
 bool is_live(struct trace *t, uint32_t task_no);
+/* What was said for lists since the newest crash began, a line a row: "1 live NAME TENANT LABEL=VALUE ..".
+ * Each crash() checks that every task that lives or sleeps is said again. */
+const char *listed(struct trace *t);
 uint32_t n_attempts_of(struct trace *t, uint32_t task_no, const char *step); /* remembered */
 const char *reason_of(struct trace *t, uint32_t task_no, const char *step);
 struct cox_step_why why_of(struct trace *t, uint32_t task_no, const char *step);

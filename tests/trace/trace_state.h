@@ -113,6 +113,7 @@ struct trace {
     struct cox_entity_key loading; /* a LOAD that waits for its answer */
     struct cox_map64 archive;      /* task -> struct cox_buf */
     size_t n_composes, n_done_composes, n_fetches, n_done_fetches;
+    struct cox_buf listed; /* since the newest recovery began */
     struct cox_buf last_output;
     struct cox_buf last_continuation;
     enum cox_answer last_answer;

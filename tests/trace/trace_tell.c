@@ -215,6 +215,27 @@ static void keep_fetch(struct trace *t, uint64_t ticket, struct cox_hash hash)
     say(t, "fetch");
 }
 
+static void keep_other(struct trace *t, const struct cox_action *a)
+{
+    const struct cox_act_index *x = &a->u.index;
+    trace_keep_aside(t, a);
+    if (a->kind != COX_ACT_INDEX)
+        return;
+    cox_buf_printf(&t->listed, "%u %s %.*s %.*s", (uint32_t)x->task,
+                   cox_task_status_final(x->status) ? "ended" : "live", (int)x->name.len,
+                   (const char *)x->name.data, (int)x->tenant.len, (const char *)x->tenant.data);
+    for (size_t i = 0; i < x->n_labels; i++)
+        cox_buf_printf(&t->listed, " %.*s=%.*s", (int)x->labels[i].name.len,
+                       (const char *)x->labels[i].name.data, (int)x->labels[i].value.len,
+                       (const char *)x->labels[i].value.data);
+    cox_put_u8(&t->listed, '\n');
+}
+
+const char *listed(struct trace *t)
+{
+    return cox_buf_cstr(&t->listed);
+}
+
 static void keep_compile(struct trace *t, const struct cox_act_compile *c)
 {
     assert_true(t->n_compiles < COMPILES_MAX);
@@ -293,7 +314,7 @@ static void say_action(struct trace *t, const struct cox_action *a)
         say(t, "alarm: %s", a->u.alarm.text);
         break;
     default:
-        trace_keep_aside(t, a);
+        keep_other(t, a);
         break;
     }
 }

@@ -435,6 +435,7 @@ void fault_vfs_process_ended(struct fault_vfs *v)
 {
     COX_ASSERT(v->n_open == 0);
     memset(v->sync_failed, 0, sizeof(v->sync_failed));
+    v->n_retried = 0;
     v->plan.kind = FAULT_NONE;
     v->struck = false;
 }

@@ -365,6 +365,8 @@ void harness_stop(struct harness *h)
     }
     cox_store_close(h->store);
     h->store = NULL;
+    /* Where it does not even open, SQLite itself may sync once more as it rolls back: nobody builds on that.
+     */
     if (fault_vfs_retried_syncs(h->disk) > 0)
         damage(h, "a failed sync was tried again", 0);
     if (alive && is_alive(h))

@@ -148,7 +148,7 @@ static int listen_all(struct rpc_listener *l, const char *address)
 
 static void watch(struct rpc_listener *l, int op, int fd, void *what)
 {
-    struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
+    struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = what };
 
     COX_ASSERT(epoll_ctl(l->epoll_fd, op, fd, &event) == 0);
 }
@@ -163,11 +163,13 @@ static void leave(struct rpc_listener *l, struct waiting *w, bool shut)
     cox_free(w);
 }
 
-static void on_words(struct rpc_listener *l, struct waiting *w)
+/* Who has hung up is not handed over, whatever it had said: in a storm of clients that give up and dial again
+ * the library would be busy with those who have left. */
+static void on_words(struct rpc_listener *l, struct waiting *w, bool left)
 {
     char preface[PREFACE_LEN];
     int fd = w->fd;
-    bool speaks = recv(fd, preface, sizeof(preface), MSG_PEEK) == (ssize_t)sizeof(preface);
+    bool speaks = !left && recv(fd, preface, sizeof(preface), MSG_PEEK) == (ssize_t)sizeof(preface);
 
     if (speaks)
         watch(l, EPOLL_CTL_DEL, fd, NULL);
@@ -288,7 +290,7 @@ static void *run(void *arg)
             if (events[i].data.ptr == &l->stop_fd)
                 return NULL;
             if (!listener_of(l, events[i].data.ptr))
-                on_words(l, events[i].data.ptr);
+                on_words(l, events[i].data.ptr, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
         }
         for (int i = 0; i < n; i++) {
             const int *fd = listener_of(l, events[i].data.ptr);
@@ -388,6 +390,10 @@ char *rpc_listener_peer(struct rpc_listener *l, const char *library_name)
     pthread_mutex_lock(&l->mutex);
     peer = l->peers[fd];
     pthread_mutex_unlock(&l->mutex);
+    if (peer.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&peer.in6.sin6_addr)) { /* [::] takes both */
+        inet_ntop(AF_INET, &peer.in6.sin6_addr.s6_addr[12], host, sizeof(host));
+        return cox_asprintf("ipv4:%s:%d", host, ntohs(peer.in6.sin6_port));
+    }
     if (peer.any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &peer.in6.sin6_addr, host, sizeof(host));
         return cox_asprintf("ipv6:[%s]:%d", host, ntohs(peer.in6.sin6_port));

@@ -404,6 +404,28 @@ static void test_metadata(void **state)
     cox_free(name);
 }
 
+static void test_a_peer_of_either_family_has_its_name(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_rpc_server *ours = f->server;
+    struct cox_rpc_channel *channel = f->channel;
+    struct cox_rpc_server_config config = { .address = "[::]:0", .services = services, .n_services = 1 };
+    char *name = NULL;
+
+    if (cox_rpc_server_create(f->loop, &config, &f->server) != COX_OK) { /* a host without IPv6 */
+        f->server = ours;
+        skip();
+    }
+    f->channel = fixture_connect(f);
+    assert_int_equal(get(f, "x", 0, &name, NULL), COX_OK);
+    assert_int_equal(strncmp(seen.peer, "ipv4:127.0.0.1:", 15), 0);
+    cox_free(name);
+    cox_rpc_channel_destroy(f->channel);
+    cox_rpc_server_destroy(f->server);
+    f->server = ours;
+    f->channel = channel;
+}
+
 static void test_a_taken_port_and_a_wrong_table_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -452,6 +474,7 @@ int main(void)
         TEST(test_calls_beyond_the_bound_are_told_when_to_come_back),
         TEST(test_nobody_there),
         TEST(test_metadata),
+        TEST(test_a_peer_of_either_family_has_its_name),
         TEST(test_a_taken_port_and_a_wrong_table_are_refused),
         cmocka_unit_test(test_statuses_and_errors_map_both_ways),
     };

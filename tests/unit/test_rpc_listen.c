@@ -187,11 +187,34 @@ static void an_address_that_the_host_lacks_is_left_out(void **state)
     fixture_fini(&f);
 }
 
+/* What would hand over those who have left already answers them, with settings. */
+static void who_has_left_is_not_answered(void **state)
+{
+    struct fixture f;
+    ssize_t n;
+    char c;
+
+    (void)state;
+    fixture_init(&f, (struct cox_rpc_server_config){ 0 });
+    int fd = connect_to(&f);
+
+    /* in one packet with the farewell */
+    assert_int_equal(send(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24, MSG_MORE), 24);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    while ((n = recv(fd, &c, 1, MSG_DONTWAIT)) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        cox_rpc_loop_run_once(f.loop, cox_clock_mono_ns() + 1000000, 256);
+    assert_true(n <= 0);
+    close(fd);
+    is_served(&f);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(after_a_failed_accept_it_goes_on), /* first: descriptors are closed by and by */
         cmocka_unit_test(when_descriptors_become_scarce_some_are_refused),
+        cmocka_unit_test(who_has_left_is_not_answered),
         cmocka_unit_test(the_silent_give_way_to_those_who_speak),
         cmocka_unit_test(an_address_that_the_host_lacks_is_left_out),
     };

@@ -24,8 +24,9 @@
 
 #define WORKERS_MAX 15000u
 #define EVENTS_MAX 4096
-#define WAVE 250u                  /* so many dial at once */
-#define LOOK_NS INT64_C(100000000) /* signals do not wake the loop */
+#define WAVE 250u                   /* so many dial at once */
+#define LOOK_NS INT64_C(100000000)  /* signals do not wake the loop */
+#define GATHER_NS INT64_C(10000000) /* thousands are looked at no more often than so */
 
 struct hand {
     struct slots *slots;
@@ -112,22 +113,34 @@ static void say_begun(struct crew *c)
     c->told_begun = true;
 }
 
-/* A turn of those for whom something has come, or whose time has. One process dials no faster than it can
- * greet: real workers are thousands of processes. */
-static void turn(struct crew *c)
+/* When the loop is to return. One process dials no faster than it can greet: real workers are thousands of
+ * processes. */
+static int64_t wake_ns(const struct crew *c, uint32_t *ret_dialling)
 {
-    int64_t wake_ns = cox_clock_mono_ns() + LOOK_NS;
-    uint32_t n_dialling = 0;
+    int64_t ns = cox_clock_mono_ns() + LOOK_NS;
 
+    *ret_dialling = 0;
     for (uint32_t i = 0; i < c->n; i++) {
         enum session_state state = session_state(c->hands[i].session);
-        n_dialling += state == SESSION_DIALLING;
+        *ret_dialling += state == SESSION_DIALLING;
         int64_t w = session_wake_ns(c->hands[i].session);
-        wake_ns = w < wake_ns && (state != SESSION_APART || n_dialling < WAVE) ? w : wake_ns;
+        ns = w < ns && (state != SESSION_APART || *ret_dialling < WAVE) ? w : ns;
     }
-    cox_rpc_loop_run_once(c->loop, wake_ns, EVENTS_MAX);
+    return ns;
+}
+
+/* A turn of those for whom something has come, or whose time has. To look at each costs more than an event,
+ * so events are gathered first. */
+static void turn(struct crew *c)
+{
+    uint32_t n_dialling;
+    int64_t until_ns = wake_ns(c, &n_dialling);
+    size_t n = cox_rpc_loop_run_once(c->loop, until_ns, EVENTS_MAX);
     int64_t now_ns = cox_clock_mono_ns();
 
+    for (int64_t gathered_ns = now_ns + GATHER_NS; n > 0 && now_ns < gathered_ns;
+         now_ns = cox_clock_mono_ns())
+        cox_rpc_loop_run_once(c->loop, gathered_ns, EVENTS_MAX);
     for (uint32_t i = 0; i < c->n; i++) {
         struct session *s = c->hands[i].session;
         bool apart = session_state(s) == SESSION_APART;

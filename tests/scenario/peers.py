@@ -13,6 +13,7 @@ import sys
 import time
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PING = 6  # a frame's kind
 
 
 # ---- HTTP/2 and protobuf, as much as it takes to be a nuisance ----

@@ -34,17 +34,22 @@ class Watcher:
         self.socket, self.told = None, False
         self.retry_at = time.monotonic() + RETRY_S
 
-    def is_told(self):
-        """A message with something in it: a frame of kind DATA, or an event."""
+    def take(self, data):
+        """Sets told at a message with something in it: an event, or a frame of kind DATA. Answers pings: who does
+        not is taken for gone, and would come back all the time."""
+        self.data += data
         if self.port == "http":
-            return b"data: {" in self.data
-        at = 0
-        while at + 9 <= len(self.data):
-            length = int.from_bytes(self.data[at:at + 3], "big")
-            if self.data[at + 3] == 0 and length > 5:
-                return True
-            at += 9 + length
-        return False
+            self.told = self.told or b"data: {" in self.data
+            self.data = self.data[-6:]
+            return
+        while len(self.data) >= 9:
+            length, kind, flags = int.from_bytes(self.data[:3], "big"), self.data[3], self.data[4]
+            if len(self.data) < 9 + length:
+                break
+            if kind == peers.PING and not flags & 1:
+                self.socket.send(peers.frame(peers.PING, 1, 0, self.data[9:9 + length]))
+            self.told = self.told or (kind == 0 and length > 5)
+            self.data = self.data[9 + length:]
 
     def on_event(self, mask, selector):
         try:
@@ -55,9 +60,7 @@ class Watcher:
                 data = self.socket.recv(1 << 16)
                 if not data:
                     raise ConnectionError
-                if not self.told:
-                    self.data += data
-                    self.told = self.is_told()
+                self.take(data)
         except BlockingIOError:
             pass
         except OSError:

@@ -764,6 +764,8 @@ enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
     get_version(&r);
     struct cox_task *t = task_create(NULL, cox_get_u64(&r));
     enum cox_err err = header_decode(t, cox_get_bytes(&r));
+    if (err == COX_OK && t->image_bytes == NULL) /* a frame stands alone there */
+        err = COX_ERR_CORRUPT;
     if (err == COX_OK) {
         task_init_header(t);
         err = thaw_pages(t, &r);

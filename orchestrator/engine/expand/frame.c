@@ -116,7 +116,8 @@ void cox_step_address(struct cox_buf *out, const struct cox_task *frame, uint32_
     put_prefix(out, frame);
     if (!frame->own_image) { /* the entry's own name is that of the step the frame is under */
         cox_image_step(&frame->image, frame->first, &entry);
-        doc.name = cox_slice(doc.name.data + entry.name.len, doc.name.len - entry.name.len);
+        if (doc.name.len >= entry.name.len) /* but for a damaged archive */
+            doc.name = cox_slice(doc.name.data + entry.name.len, doc.name.len - entry.name.len);
     }
     cox_buf_append_slice(out, doc.name);
 }

@@ -23,6 +23,21 @@ check_equal "its sub-task runs" "{\"tag\":\"$sum\\n\"}" \
     "$(cox task run -q -o jsonl "$kept/release.yaml" --input version=1.2.3 2>"$scenario_dir/run.err")"
 check "now the schedule is applied" cox schedule apply "$kept/nightly.yaml"
 
+# ---- a task that sleeps is in lists, whatever became of the index ----
+echo '{"api_version":"v1","name":"sleepy","steps":{"w":{"wait":{"for":"1h"}}}}' >"$scenario_dir/sleepy.json"
+sleepy=$(cox task submit "$scenario_dir/sleepy.json" -o name)
+asleep() { curl -s "http://$coxd_http/metrics" | grep -q '^cox_tasks_asleep 1$'; }
+is_listed() { cox task list -o json | grep -q "\"$sleepy\""; }
+check "a task falls asleep" await 30 asleep
+stop_coxd KILL
+start_coxd
+check "it is in the list after a kill" await 10 is_listed
+stop_coxd
+rm "$scenario_dir/data/index.db"
+start_coxd
+check "and when the index was lost" await 10 is_listed
+cox task cancel "$sleepy" >/dev/null 2>&1
+
 stop_coxd KILL
 start_coxd
 check_equal "a killed coxd has kept the template" "checksum" "$(cox template get checksum -o json | field name)"

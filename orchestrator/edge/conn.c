@@ -67,6 +67,27 @@ bool conn_idle(const struct conn *c)
     return c->phase == CONN_HEAD || c->phase == CONN_LINGERING;
 }
 
+static struct conn *first(struct cox_edge *e, bool (*which)(const struct conn *c))
+{
+    COX_LIST_FOR_EACH (it, &e->conns) {
+        if (which(COX_CONTAINER_OF(it, struct conn, node)))
+            return COX_CONTAINER_OF(it, struct conn, node);
+    }
+    return NULL;
+}
+
+/* At the bound somebody is let in only while there is one who would give way. `idles`: somebody is about to.
+ */
+static void mind_listener(struct cox_edge *e, bool idles)
+{
+    if (e->n_conns < COX_HTTP_CONNECTIONS_MAX || !e->listener)
+        return;
+    if (idles || first(e, conn_idle))
+        evconnlistener_enable(e->listener);
+    else
+        evconnlistener_disable(e->listener);
+}
+
 size_t conn_unsent_len(const struct conn *c)
 {
     return evbuffer_get_length(bufferevent_get_output(c->bev));
@@ -246,7 +267,8 @@ static bool read_body(struct conn *c)
     }
     conn_timer(c, BODY_MS);
     take_piece(c, before);
-    if (!c->streaming_body && !c->body_over && atomic_load(&c->edge->held_len) > COX_HTTP_HELD_LEN_MAX) {
+    if (c->body.len > COX_HTTP_OUTBOX_LEN_MAX && !c->streaming_body && !c->body_over &&
+        atomic_load(&c->edge->held_len) > COX_HTTP_HELD_LEN_MAX) {
         cox_buf_fini(&c->body);
         exchange_refuse_held(c);
         return true;
@@ -309,6 +331,7 @@ static bool read_head(struct conn *c)
     }
     evbuffer_drain(in, head_len);
     start_body(c);
+    mind_listener(c->edge, false);
     return true;
 }
 
@@ -346,6 +369,7 @@ void conn_pause_body(struct conn *c, bool pause)
 static void proceed(struct conn *c)
 {
     release(c);
+    mind_listener(c->edge, true);
     if (!c->close_after) {
         begin_request(c);
         if (evbuffer_get_length(bufferevent_get_input(c->bev)) > 0)
@@ -419,24 +443,16 @@ static bool dawdles(const struct conn *c)
     return c->phase == CONN_BODY || c->phase == CONN_LEAVING;
 }
 
-static bool end_first(struct cox_edge *e, bool (*which)(const struct conn *c))
+/* At the bound the one that has been idle longest gives way, else the oldest whose peer we wait for. Else the
+ * newest is the last: until it has spoken the next one takes its place. */
+static void make_room(struct cox_edge *e, const struct conn *newest)
 {
-    COX_LIST_FOR_EACH (it, &e->conns) {
-        struct conn *c = COX_CONTAINER_OF(it, struct conn, node);
-        if (which(c) && it->next != &e->conns) {
-            conn_destroy(c);
-            return true;
-        }
-    }
-    return false;
-}
+    struct conn *c = first(e, conn_idle);
 
-/* At the bound the one that has been idle longest gives way, else the oldest whose peer we wait for. Else
- * nobody is let in until one has left. */
-static void make_room(struct cox_edge *e)
-{
-    if (!end_first(e, conn_idle) && !end_first(e, dawdles))
-        evconnlistener_disable(e->listener);
+    if (c == newest)
+        c = first(e, dawdles);
+    if (c)
+        conn_destroy(c);
 }
 
 void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
@@ -456,6 +472,6 @@ void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
     bufferevent_set_timeouts(c->bev, NULL, &stall);
     begin_request(c);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-    if (++e->n_conns == COX_HTTP_CONNECTIONS_MAX)
-        make_room(e);
+    if (++e->n_conns >= COX_HTTP_CONNECTIONS_MAX)
+        make_room(e, c);
 }

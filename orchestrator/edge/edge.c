@@ -97,7 +97,7 @@ static void on_accept_again(int fd, short what, void *arg)
     struct cox_edge *e = arg;
 
     (void)fd, (void)what;
-    if (e->listener && e->n_conns < COX_HTTP_CONNECTIONS_MAX)
+    if (e->listener && e->n_conns <= COX_HTTP_CONNECTIONS_MAX)
         evconnlistener_enable(e->listener);
 }
 

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import socket
 import struct
 import sys
@@ -467,6 +468,25 @@ def test_connections():
     report("the oldest idle ones give way", ask("GET", "/healthz").status == 200)
     for raw in idle:
         raw.close()
+    test_full_of_readers()
+
+
+def test_full_of_readers():
+    """At the bound, but for one place: who idles in it, or says nothing, gives it to the next one."""
+    task = submit({"api_version": "v1", "name": "watched", "steps": {"w": {"wait": {"signal": "go"}}}})
+    readers = [Raw(get(f"/api/v1/tasks/{task}/events")) for _ in range(1023)]
+    report("as many readers of events as there are connections, but for one", all(r.until(rb"200 OK.*event: task") for r in readers))
+    last = [Raw(get("/healthz"))]
+    report("the last place serves", last[0].until(rb"ok\n"), last[0].data)
+    for what in ("the one who idles", "who idles again", "who says nothing"):
+        raw = Raw(get("/healthz"))
+        report(f"{what} gives it to the next", raw.until(rb"ok\n"), raw.data)
+        last += [raw, Raw()] if what == "who idles again" else [raw]
+    report("and readers go on", ask("POST", f"/api/v1/tasks/{task}:signal", {"name": "go"}).status == 200 and
+           all(r.until(rb"event: end") for r in readers[:5] + readers[-5:]))
+    for raw in readers + last:
+        raw.close()
+
 
 
 def test_guards():
@@ -569,6 +589,8 @@ def test_list_of_many_labels():
 
 
 def main():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 1,100 connections; often 1,024 may be open
     test_routes()
     if len(sys.argv) > 2:
         test_json_as_protobuf_has_it(sys.argv[2])
@@ -585,7 +607,7 @@ def main():
     test_list_of_many_labels()
     test_draining_worker()
     test_all_routes_were_asked()
-    return 1 if failed else 0
+    return 3 if failed else 0  # 1 is Python's own, for an exception
 
 
 if __name__ == "__main__":

@@ -63,6 +63,23 @@ static void check_task(struct check *k, sqlite3_stmt *st)
         say(k, "archived task %" PRIu64 ": it cannot be read", id);
 }
 
+/* Of quarantined tasks: recovery reads it when they are lifted, and not before. */
+static void check_aside(struct check *k, sqlite3_stmt *st)
+{
+    int kind = sqlite3_column_int(st, 1);
+    uint64_t root = store_column_u64(st, 0), id = store_column_u64(st, 2);
+
+    if ((uint32_t)sqlite3_column_int64(st, 3) == store_crc(store_column_bytes(st, 4)))
+        return;
+    if (kind == 0)
+        say(k, "record %" PRIu64 " that is kept aside for task %" PRIu64 ": its checksum does not match", id,
+            root);
+    else
+        say(k,
+            "entity (%d, %" PRIu64 ") that is kept aside for task %" PRIu64 ": its checksum does not match",
+            kind, id, root);
+}
+
 static void check_payload(struct check *k, sqlite3_stmt *st)
 {
     struct cox_slice hash = store_column_bytes(st, 0);
@@ -167,6 +184,8 @@ enum cox_err cox_store_check(struct cox_store *s, struct cox_store_check *c, str
 
     if (err == COX_OK)
         err = each(&k, "SELECT id, crc, d FROM archive", check_task, error);
+    if (err == COX_OK)
+        err = each(&k, "SELECT root, kind, id, crc, d FROM aside", check_aside, error);
     if (err == COX_OK)
         err = each(&k, "SELECT hash, crc, d FROM payload", check_payload, error);
     if (err == COX_OK)

@@ -217,6 +217,45 @@ static void test_a_damaged_record_is_not_taken(void **state)
     assert_says(f, "record 4 that was kept aside: its checksum does not match");
 }
 
+static void on_problem(void *user, const char *what)
+{
+    cox_buf_printf(user, "%s\n", what);
+}
+
+static bool on_task(void *user, uint64_t id, struct cox_slice bytes)
+{
+    (void)user, (void)id, (void)bytes;
+    return true;
+}
+
+/* Recovery does not look at it: who checks a directory must. */
+static void test_a_check_reads_what_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct recovered r = { .f = f };
+    const struct cox_store_recovery callbacks = { .entity = on_saved, .batch = on_records, .user = &r };
+    struct cox_buf problems = { 0 };
+    struct cox_store_check c = { .problem = on_problem, .task = on_task, .user = &problems };
+    uint64_t last_seq;
+
+    begin(f);
+    quarantine(f);
+    for (int damaged = 0; damaged < 2; damaged++) {
+        if (damaged)
+            sql(f, "state.db", "UPDATE aside SET d = x'00' WHERE kind = 0 OR id = 8");
+        assert_int_equal(try_open(f, 0), COX_OK);
+        assert_int_equal(cox_store_recover(f->store, &callbacks, &last_seq, &f->error), COX_OK);
+        assert_int_equal(cox_store_check(f->store, &c, &f->error), COX_OK);
+        assert_text(&problems,
+                    damaged ? "record 4 that is kept aside for task 7: its checksum does not match\n"
+                              "entity (4, 8) that is kept aside for task 7: its checksum does not match\n"
+                            : "");
+        stop(f);
+    }
+    cox_buf_fini(&problems);
+    cox_buf_fini(&r.records);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lifted_when_the_log_was_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quarantined_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deleted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_check_reads_what_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_damaged_record_is_not_taken, setup, teardown),
     };
 

@@ -271,8 +271,15 @@ static void asks_send(struct cox_driver *d)
         ask->req.ticket = (uintptr_t)ask;
         if (ask->req.op == COX_STORE_LIST)
             ask->req.seq = d->done_seq;
-        if (!cox_store_request(d->store, &ask->req))
+        bool sweeps = ask->req.op == COX_STORE_SWEEP;
+
+        if (sweeps && d->hooks.put_in_use && !COX_PLANTED("sweep-told-nothing"))
+            d->hooks.put_in_use(d->hooks.user, &ask->req.bytes);
+        if (!cox_store_request(d->store, &ask->req)) {
+            if (sweeps) /* who is in use is asked again */
+                cox_buf_fini(&ask->req.bytes);
             return;
+        }
         cox_list_remove(&ask->node);
     }
 }

@@ -40,6 +40,8 @@ struct cox_driver_hooks {
     void (*on_turn)(void *user);
     /* Every action that may leave now has been given to on_action. */
     void (*on_flush)(void *user);
+    /* The archived tasks (u64 each) that something is about to go on from: no sweep may take them. */
+    void (*put_in_use)(void *user, struct cox_buf *out);
 };
 
 struct cox_driver_config {

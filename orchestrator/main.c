@@ -122,6 +122,13 @@ static void on_changed(void *user, const struct cox_action *a)
     cox_api_changed(c->api, a);
 }
 
+static void put_in_use(void *user, struct cox_buf *out)
+{
+    struct coxd *c = user;
+
+    cox_api_put_in_use(c->api, out);
+}
+
 static void on_turn(void *user)
 {
     struct coxd *c = user;
@@ -213,7 +220,7 @@ static enum cox_err start_driver(struct coxd *c)
         .wake = wake,
         .wake_user = c,
     };
-    const struct cox_driver_hooks hooks = { c, on_action, on_changed, on_turn, on_flush };
+    const struct cox_driver_hooks hooks = { c, on_action, on_changed, on_turn, on_flush, put_in_use };
     struct cox_driver_recovery found;
     struct cox_engine_stats stats;
     struct cox_buf error = { 0 };

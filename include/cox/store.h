@@ -109,7 +109,8 @@ enum cox_store_op {
     COX_STORE_LIST,   /* bytes: an encoded cox_index_query; event with an encoded cox_index_page,
                          COX_ERR_UNAVAILABLE while the index is being made again */
     COX_STORE_SWEEP,  /* one slice of it: retention, then payloads and blobs that nobody owns and that are
-                         older than 24 h; event: `id` is 1 when there is more to do */
+                         older than 24 h; bytes: u64 of tasks that retention leaves, for they are about
+                         to run again; event: `id` is 1 when there is more to do */
     COX_STORE_ASIDE,  /* owner: a quarantined root. key.kind not 0: moves this entity out of recovery's sight;
                          else keeps a record: seq, bytes. Both come back when the quarantine is lifted */
     COX_STORE_BACKUP  /* makes DIR/backup: a consistent copy of state, blobs and log; event with its path,

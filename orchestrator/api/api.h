@@ -21,6 +21,8 @@ const struct cox_rpc_service *cox_api_services(struct cox_api *a, size_t *ret_n)
 void cox_api_act(struct cox_api *a, const struct cox_action *action);     /* REPLY */
 void cox_api_changed(struct cox_api *a, const struct cox_action *action); /* CHANGED */
 void cox_api_turn(struct cox_api *a);
+void cox_api_put_in_use(const struct cox_api *a,
+                        struct cox_buf *out); /* retried or forked from the archive */
 
 /* When the next wait runs out; INT64_MAX: none. */
 int64_t cox_api_wake_ns(const struct cox_api *a);

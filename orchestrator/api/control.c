@@ -185,6 +185,12 @@ bool cox_api_reviving(const struct cox_api *a, cox_task_id task)
     return false;
 }
 
+void cox_api_put_in_use(const struct cox_api *a, struct cox_buf *out)
+{
+    COX_LIST_FOR_EACH (it, &a->reviving)
+        cox_put_u64(out, COX_CONTAINER_OF(it, struct word, in_reviving)->task);
+}
+
 static void archive_ask(struct word *w)
 {
     w->asked_archive = true;

@@ -1,6 +1,7 @@
 /* What the state thread does for each request: the state, the index beside it, and the blobs. */
 #include "internal.h"
 
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <stdatomic.h>
@@ -11,8 +12,20 @@
 
 struct sweeping {
     struct cox_store *s;
+    struct cox_slice in_use;
     struct cox_buf *error;
 };
+
+/* Its bytes have been read, and its row as a live task comes behind this. */
+static bool is_in_use(const struct sweeping *w, uint64_t id)
+{
+    struct cox_reader in = cox_reader(w->in_use);
+    bool found = false;
+
+    while (!found && cox_reader_left(&in) >= sizeof(id))
+        found = cox_get_u64(&in) == id;
+    return found && !COX_PLANTED("sweeps-what-is-in-use");
+}
 
 static enum cox_err is_live(void *user, uint64_t id, bool *ret)
 {
@@ -20,7 +33,7 @@ static enum cox_err is_live(void *user, uint64_t id, bool *ret)
     uint8_t status;
     enum cox_err err = store_index_status(&w->s->index, id, &status, w->error);
 
-    *ret = status == COX_TASK_PENDING;
+    *ret = status == COX_TASK_PENDING || is_in_use(w, id);
     return err;
 }
 
@@ -42,7 +55,7 @@ static enum cox_err sweep(struct cox_store *s, struct cox_store_request *req, st
 {
     int64_t now_ms = cox_clock_wall_ms();
     int64_t until_ns = cox_clock_mono_ns() + SWEEP_NS, retention_ms = atomic_load(&s->retention_ms);
-    struct sweeping user = { s, error };
+    struct sweeping user = { s, cox_buf_slice(&req->bytes), error };
     const struct store_sweeping w = {
         .old_before_ms = retention_ms > 0 ? now_ms - retention_ms : INT64_MIN,
         .unowned_before_ms = now_ms - s->unowned_ms,

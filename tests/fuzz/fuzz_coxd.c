@@ -217,7 +217,7 @@ static void start(struct fuzz_coxd *c)
     const struct cox_driver_config config = {
         .store = "memory", .seed = 1, .checkpoint_len = 1 << 20, .wake = wake, .wake_user = c
     };
-    const struct cox_driver_hooks hooks = { c, on_action, on_changed, on_turn, on_flush };
+    const struct cox_driver_hooks hooks = { c, on_action, on_changed, on_turn, on_flush, NULL };
     struct cox_driver_recovery found;
     struct cox_buf error = { 0 };
 

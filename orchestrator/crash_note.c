@@ -111,8 +111,11 @@ struct cox_crash_note *cox_crash_note_open(const char *dir, struct cox_crashes *
 void cox_crash_note_quarantined(struct cox_crash_note *note)
 {
     note->noted.n = 0;
+    memset(&note->noted.at, 0, sizeof(note->noted.at));
     memset(&note->noted.last, 0, sizeof(note->noted.last));
     note->noted.n_quarantined++;
+    if (note->fd >= 0)
+        (void)write_down(note);
 }
 
 /* ---- recovery ---- */

@@ -29,7 +29,7 @@ struct cox_crashes {
 /* `dir` NULL: nothing is noted. A file that cannot be read or written is as none: recovery does not depend on
  * it. */
 struct cox_crash_note *cox_crash_note_open(const char *dir, struct cox_crashes *ret);
-/* The place was dealt with: what comes is counted anew. */
+/* The place was dealt with: what comes is counted anew, also if the process dies before it begins. */
 void cox_crash_note_quarantined(struct cox_crash_note *note);
 
 /* Recovery begins: from here on it is unfinished. Catches fatal signals, where nobody else does. */

@@ -283,6 +283,25 @@ static void test_what_was_dealt_with_is_counted_anew(void **state)
     assert_int_equal(f->found.n_quarantined, 0);
 }
 
+/* The task would be taken for one that crashes even when it is left alone. */
+static void test_a_death_right_after_a_quarantine_is_not_counted_again(void **state)
+{
+    struct fixture *f = *state;
+    struct cox_crash_note *note;
+    struct cox_crashes found;
+
+    for (int n = 0; n < 3; n++)
+        after(f, ABORTED, 4, false);
+    note = cox_crash_note_open(f->dir, &found);
+    assert_place(&found, 4, 3);
+    cox_crash_note_quarantined(note);
+    cox_crash_note_close(note);
+    cox_crash_note_close(cox_crash_note_open(f->dir, &found));
+    assert_int_equal(found.n, 0);
+    assert_int_equal(found.n_quarantined, 1);
+    assert_int_equal(found.place.phase, COX_PLACE_NONE);
+}
+
 static void test_a_damaged_note_is_none(void **state)
 {
     struct fixture *f = *state;
@@ -311,6 +330,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_kill_between_two_crashes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_crash_of_another_thread_has_no_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_was_dealt_with_is_counted_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_death_right_after_a_quarantine_is_not_counted_again, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_damaged_note_is_none, setup, teardown),
     };
 

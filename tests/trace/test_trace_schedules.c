@@ -53,6 +53,27 @@ static void rule_12_by_the_clock(void **state)
     trace_end(t);
 }
 
+/* What a checkpoint has saved by then is younger than records that are replayed over it: theirs is the time
+ * at which they were written, not the newest that is known. */
+static void a_half_saved_checkpoint_makes_no_task_younger(void **state)
+{
+    (void)state;
+    for (int n_saved = 0; n_saved < 8; n_saved++) {
+        struct trace *t = begin(Y2026 + 59 * MINUTE);
+        keep_schedule(t, SCHEDULE("hourly", "\"cron\": \"0 * * * *\"", LONG_STEPS), "");
+        after_ms(t, MINUTE / 2);
+        submit(t, "{\"api_version\": \"v1\", \"name\": \"t\", " LONG_STEPS);
+        after_ms(t, MINUTE / 2);
+        ignore(t);
+        for (int i = 0; i < n_saved; i++)
+            checkpoint_some(t); /* the schedule, which has run meanwhile, before the task */
+        crash(t);
+        assert_int_equal(view_of(t, 1).created_wall_ms, Y2026 + 59 * MINUTE + MINUTE / 2);
+        ignore(t);
+        trace_end(t);
+    }
+}
+
 static void rule_12_skips(void **state)
 {
     (void)state;
@@ -427,6 +448,7 @@ int main(void)
         cmocka_unit_test(applied_again),
         cmocka_unit_test(deleted_and_new_in_replay),
         cmocka_unit_test(no_room),
+        cmocka_unit_test(a_half_saved_checkpoint_makes_no_task_younger),
         cmocka_unit_test(bad_inputs),
         cmocka_unit_test(a_year),
     };

@@ -174,11 +174,13 @@ static void row_keep(struct cox_engine *e, const struct cox_task *t)
 /* Of a tree's first, the root. */
 static enum cox_err row_keep_frozen(struct cox_engine *e, struct cox_slice tree)
 {
-    struct cox_reader in = cox_reader(tree);
-    bool ok = cox_get_u8(&in) == TREE_VERSION;
-    (void)cox_get_u32(&in);
-    struct cox_task *root = task_create(NULL, cox_get_u64(&in));
-    ok = ok && header_decode(root, cox_get_bytes(&in)) == COX_OK && root->own_image;
+    struct cox_reader in;
+    struct frozen first;
+    uint32_t n;
+    if (!tree_open(tree, &in, &n) || !tree_next(&in, &n, &first))
+        return COX_ERR_CORRUPT;
+    struct cox_task *root = task_create(NULL, first.id);
+    bool ok = header_decode(root, first.header) == COX_OK && root->own_image;
     if (ok) {
         task_init_header(root);
         row_keep(e, root);

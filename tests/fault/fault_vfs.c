@@ -26,7 +26,6 @@ struct fault_vfs {
     uint64_t countdown;
     bool struck;
     bool sync_failed[FAULT_FILES_MAX]; /* and this process was told so */
-    bool was_synced[FAULT_FILES_MAX];  /* ever: before that nobody was promised anything of it */
     unsigned n_retried;
     bool dark; /* the power is gone */
     bool hold;
@@ -187,11 +186,10 @@ static void dawdle(struct fault_vfs *v, const struct fault_file *f)
 static int io_sync(sqlite3_file *base, int flags)
 {
     struct handle *h = lock(base);
-    size_t file = (size_t)(h->file - h->v->disk.files);
-    bool *failed = &h->v->sync_failed[file];
+    bool *failed = &h->v->sync_failed[h->file - h->v->disk.files];
 
     (void)flags;
-    h->v->n_retried += *failed && h->v->was_synced[file] && !h->v->dark;
+    h->v->n_retried += *failed && !h->v->dark;
     h->v->n_held++;
     pthread_cond_broadcast(&h->v->cond);
     while (h->v->hold)
@@ -205,7 +203,6 @@ static int io_sync(sqlite3_file *base, int flags)
         if (h->sync_names)
             change(h->v, h->file, FAULT_OP_SYNC_NAMES, 0, NULL, 0);
         h->sync_names = false;
-        h->v->was_synced[file] = true;
     } else if (fault == FAULT_SYNC) {
         fault_file_doom(h->file);
         *failed = true;

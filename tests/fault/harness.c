@@ -287,6 +287,17 @@ static void truncate_log(struct harness *h)
         h->n_truncates++;
 }
 
+enum cox_err harness_await_answer(struct harness *h, enum cox_store_op op)
+{
+    struct cox_store_event e;
+
+    do {
+        COX_ASSERT(poll_one(h, &e));
+        cox_buf_fini(&e.bytes);
+    } while (e.op != op);
+    return e.err;
+}
+
 static void take_events(struct harness *h)
 {
     struct cox_store_event e;

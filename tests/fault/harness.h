@@ -83,6 +83,9 @@ void harness_drive(struct harness *h, unsigned steps);
 /* Waits until the store has acknowledged `seq`, or died. */
 void harness_await_durable(struct harness *h, uint64_t seq);
 
+/* Waits for an event of this kind, and gives what was answered; asserts that the store lives. */
+enum cox_err harness_await_answer(struct harness *h, enum cox_store_op op);
+
 /* Closes the store. What was acknowledged before counts. */
 void harness_stop(struct harness *h);
 

@@ -8,7 +8,10 @@
  */
 #include "harness.h"
 
+#include "orchestrator/store/internal.h"
+
 #include <inttypes.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -133,6 +136,14 @@ static void test_failed_syncs_lose_nothing_acknowledged(void **state)
     assert_sound(run(FAULT_SYNC, runs / 2 + 1));
 }
 
+static void append_one(struct harness *h, uint64_t seq)
+{
+    struct cox_buf b = { 0 };
+
+    cox_put_u64(&b, seq);
+    assert_true(cox_store_append(h->store, seq, 1, &b));
+}
+
 static void test_batches_gather_while_the_disk_is_slow(void **state)
 {
     (void)state;
@@ -142,10 +153,7 @@ static void test_batches_gather_while_the_disk_is_slow(void **state)
     assert_true(harness_start(h));
     fault_vfs_hold_syncs(h->disk, true);
     for (uint64_t seq = 1; seq <= 20; seq++) {
-        struct cox_buf b = { 0 };
-
-        cox_put_u64(&b, seq);
-        assert_true(cox_store_append(h->store, seq, 1, &b));
+        append_one(h, seq);
         if (seq == 1)
             fault_vfs_await_sync(h->disk); /* the first commit is on its way, alone */
     }
@@ -158,6 +166,45 @@ static void test_batches_gather_while_the_disk_is_slow(void **state)
     harness_destroy(h);
 }
 
+static void truncate_log(struct harness *h, uint64_t seq)
+{
+    struct cox_store_request req = { .op = COX_STORE_TRUNCATE, .seq = seq };
+
+    assert_true(cox_store_request(h->store, &req));
+    assert_int_equal(harness_await_answer(h, COX_STORE_TRUNCATE), COX_OK);
+}
+
+/* Records 2 and 3 gather into one row, which a cut behind 2 leaves whole. So recovery still meets what record
+ * 2 says of the deleted task, and the state has to know until the row is gone. */
+static void test_who_was_deleted_is_known_while_the_log_has_half_a_row(void **state)
+{
+    (void)state;
+    struct harness *h = harness_create(first_seed, NULL);
+    struct cox_store_request archive = { .op = COX_STORE_ARCHIVE, .id = 1 };
+    struct cox_store_request delete = { .op = COX_STORE_DELETE, .id = 1, .seq = 2 };
+
+    assert_true(harness_start(h));
+    fault_vfs_hold_syncs(h->disk, true);
+    append_one(h, 1);
+    fault_vfs_await_sync(h->disk);
+    append_one(h, 2);
+    assert_true(cox_store_request(h->store, &archive));
+    assert_true(cox_store_request(h->store, &delete));
+    while (atomic_load(&h->store->awaited_seq) != 2)
+        (void)sched_yield(); /* no event tells that it was taken */
+    append_one(h, 3);
+    fault_vfs_hold_syncs(h->disk, false);
+    assert_int_equal(harness_await_answer(h, COX_STORE_DELETE), COX_OK);
+    harness_await_durable(h, 3);
+    truncate_log(h, 2);
+    truncate_log(h, 3); /* first the state is synced, then the row goes */
+    assert_int_equal(h->store->state.n_deleted, 1);
+    append_one(h, 4);
+    truncate_log(h, 4);
+    assert_int_equal(h->store->state.n_deleted, 0);
+    harness_destroy(h);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +214,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_short_writes_lose_nothing_acknowledged),
         cmocka_unit_test(test_failed_syncs_lose_nothing_acknowledged),
         cmocka_unit_test(test_batches_gather_while_the_disk_is_slow),
+        cmocka_unit_test(test_who_was_deleted_is_known_while_the_log_has_half_a_row),
     };
 
     if (argc > 1)

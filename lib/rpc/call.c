@@ -36,6 +36,7 @@ void rpc_call_destroy(struct cox_rpc_call *call)
     if (call->call)
         grpc_call_unref(call->call);
     cox_free(call->peer);
+    cox_free(call->certificate);
     cox_rpc_error_free(call->cut);
     cox_free(call);
 }

@@ -8,6 +8,7 @@
  *   server.c       calls, answering
  *   client.c       channels, calls out
  *   local.c        calls of a server's methods by the same process
+ *   certificate.c  who a peer is, by its certificate
  *   descriptors.c  the contract as data: methods and symbols
  *   health.c, reflection.c   the standard services, written against the public header
  */
@@ -160,6 +161,7 @@ struct cox_rpc_call {
     struct cox_rpc_error *cut; /* why we cancelled it */
     int64_t deadline_ns;
     char *peer;
+    struct cox_rpc_certificate *certificate; /* of a server's peer, or NULL */
 
     grpc_metadata_array metadata; /* server: of the request; client: initial */
     grpc_metadata_array trailing; /* client */
@@ -219,6 +221,11 @@ void rpc_listener_stop(struct rpc_listener *l);
 void rpc_listener_destroy(struct rpc_listener *l); /* NULL is allowed */
 /* Thread: any. The caller frees it. */
 char *rpc_listener_peer(struct rpc_listener *l, const char *library_name);
+
+/* ---- certificate.c ---- */
+
+/* One block, freed by cox_free. */
+struct cox_rpc_certificate *rpc_certificate_copy(const struct cox_rpc_certificate *from);
 
 /* ---- local.c ---- */
 

@@ -18,6 +18,7 @@ static struct {
     char peer[32];
     char key[32];
     char id[32];
+    char who[96];
     int64_t deadline_ns;
     bool answer; /* a GetTask at once */
 } service;
@@ -35,9 +36,20 @@ struct caller {
     bool shared; /* by several calls */
 };
 
+static void note_certificate(struct cox_rpc_call *call)
+{
+    const struct cox_rpc_certificate *c = cox_rpc_call_certificate(call);
+    int len = snprintf(service.who, sizeof(service.who), "%s/%s", c ? c->name : "nobody",
+                       c && c->unit ? c->unit : "");
+
+    for (size_t i = 0; c && i < c->n_organizations; i++)
+        len += snprintf(service.who + len, sizeof(service.who) - (size_t)len, "/%s", c->organizations[i]);
+}
+
 static void on_open(struct cox_rpc_call *call, void *user)
 {
     (void)user;
+    note_certificate(call);
     service.call = call;
     service.n_opened++;
     service.deadline_ns = cox_rpc_call_deadline_ns(call);
@@ -228,6 +240,31 @@ static void test_one_request_one_answer(void **state)
     assert_string_equal(service.key, "value");
     assert_int_equal(service.deadline_ns, COX_RPC_FOREVER);
     assert_int_equal(cox_rpc_server_calls(f.server), 0);
+}
+
+static void test_who_calls(void **state)
+{
+    char name[] = "bob", unit[] = "blue", first[] = "cox:submitter", second[] = "Example";
+    const char *organizations[] = { first, second };
+    struct cox_rpc_certificate certificate = { name, organizations, 2, unit };
+    struct cox_rpc_local_config config = { .path = GET,
+                                           .deadline_ns = COX_RPC_FOREVER,
+                                           .certificate = &certificate,
+                                           .callbacks = &callbacks,
+                                           .user = &caller };
+
+    (void)state;
+    service.answer = true;
+    send_get(cox_rpc_local_start(f.server, &config), "t0-000001");
+    name[0] = unit[0] = first[0] = second[0] = '?'; /* copied */
+    organizations[0] = NULL;
+    RUN_UNTIL(&f, caller.n_closed);
+    assert_string_equal(service.who, "bob/blue/cox:submitter/Example");
+
+    caller = (struct caller){ 0 };
+    send_get(start(GET, COX_RPC_FOREVER), "t0-000002");
+    RUN_UNTIL(&f, caller.n_closed);
+    assert_string_equal(service.who, "nobody/");
 }
 
 static void test_what_is_not_there(void **state)
@@ -449,6 +486,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_one_request_one_answer),
+        T(test_who_calls),
         T(test_what_is_not_there),
         T(test_malformed_and_missing_requests),
         T(test_an_upload),

@@ -504,11 +504,31 @@ static void settle(struct life *l)
         wait_for_wake(l);
 }
 
+/* What is asked for while no sync returns. */
+static void while_held(struct life *l)
+{
+    append(l, 1); /* the log thread is busy with it */
+    fault_vfs_hold_syncs(l->how->held, true);
+    for (uint64_t n = 2 + cox_rng_below(l->rng, 4); n > 0; n--) {
+        uint64_t dice = cox_rng_below(l->rng, 100);
+
+        if (dice < 50)
+            append(l, 1);
+        else if (dice < 80)
+            delete_one(l);
+        else
+            truncate_log(l);
+    }
+    fault_vfs_hold_syncs(l->how->held, false);
+}
+
 static void step(struct life *l)
 {
     uint64_t dice = cox_rng_below(l->rng, 100);
 
-    if (dice < 50) {
+    if (!l->how->in_step && cox_rng_below(l->rng, 3) == 0) {
+        while_held(l);
+    } else if (dice < 50) {
         append(l, 1 + (uint32_t)cox_rng_below(l->rng, 4));
     } else if (dice < 65) {
         save(l, cox_rng_below(l->rng, ENTITIES));

@@ -11,6 +11,7 @@
 #define COX_TESTS_CRASH_LIFE_H
 
 #include "crash_tape.h"
+#include "fault_vfs.h"
 
 #include "cox/store.h"
 
@@ -45,7 +46,9 @@ struct crash_life {
     const char *vfs, *dir;
     const char *log_synchronous; /* NULL: as it should be */
     int checkpoint_pages;
-    bool in_step; /* waits after each thing it asks for, so that the order of all is the seed's */
+    bool in_step;           /* waits after each thing it asks for, so that the order of all is the seed's */
+    struct fault_vfs *held; /* unless in step: the disk, whose syncs stand still now and then, so that batches
+                             * gather in one row with requests between them */
     unsigned steps;
 };
 

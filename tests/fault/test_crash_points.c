@@ -204,6 +204,7 @@ static struct crash_verdict run_one(uint64_t seed, const char *log_synchronous, 
                                   .dir = dir,
                                   .log_synchronous = log_synchronous,
                                   .in_step = seed % 2 == 1,
+                                  .held = h->lived,
                                   .steps = STEPS };
     live(h, points);
     struct crash_verdict v = h->sum;

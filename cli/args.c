@@ -34,6 +34,8 @@ static const char *set_format(void *field, char *text)
 static const struct cox_config_key keys[] = {
     { "address", "HOST:PORT", "127.0.0.1:7600", "the orchestrator", cox_config_set_text, AT(address), 0 },
     { "token", "TOKEN", NULL, "who you are", cox_config_set_text, AT(token), 0 },
+    { "tenant", "NAME", NULL, "whose tasks (default: the first that the token names)", cox_config_set_text,
+      AT(tenant), 0 },
     { "context", "NAME", NULL, "a context of the configuration file (default: its current one)",
       cox_config_set_text, AT(context), 0 },
     { "connect-timeout", "DURATION", "10s", "keep trying an orchestrator that is away for this long",
@@ -107,6 +109,8 @@ static void give_global(struct cli *cli, const struct cox_config_key *key, const
         cli->flag_address = value;
     if (key->offset == AT(token))
         cli->flag_token = value;
+    if (key->offset == AT(tenant))
+        cli->flag_tenant = value;
     cox_config_give(cli->config, key, value);
 }
 

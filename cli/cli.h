@@ -66,9 +66,11 @@ struct cli {
     const char *context; /* NULL: none */
     char *context_default;
     const char *address;
-    const char *token;        /* NULL: none */
+    const char *token; /* NULL: none, as the next */
+    const char *tenant;
     const char *flag_address; /* as flags, or NULL: what a new context is made of */
     const char *flag_token;
+    const char *flag_tenant;
     enum cli_format format;
     bool quiet;
     bool no_color;
@@ -104,7 +106,7 @@ char *cli_current_context(const struct cox_yaml *file);
 /* Writes a context, which becomes the current one when `use`; what is NULL is kept. Without any of the three
  * it is deleted. CLI_USAGE: said why. */
 enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *address, const char *token,
-                              bool use);
+                              const char *tenant, bool use);
 
 /* ---- verbs.c ---- */
 extern const struct cli_verb cli_verbs[]; /* sorted by name */

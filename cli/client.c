@@ -20,17 +20,22 @@ void cli_connect(struct cli *cli)
     if (cli->loop)
         return;
     char *authorization = cli->token ? cox_asprintf("Bearer %s", cli->token) : NULL;
-    struct cox_rpc_metadata metadata = { "authorization", authorization };
+    struct cox_rpc_metadata metadata[2];
+    size_t n_metadata = 0;
     bool brief = cli->connect_timeout_ms > 0 && cli->connect_timeout_ms < CONNECT_LIMIT_MS;
 
+    if (authorization)
+        metadata[n_metadata++] = (struct cox_rpc_metadata){ "authorization", authorization };
+    if (cli->tenant)
+        metadata[n_metadata++] = (struct cox_rpc_metadata){ "cox-tenant", cli->tenant };
     cli_interrupt_hold();
     cox_rpc_init();
     cli->loop = cox_rpc_loop_create();
     cli->channel = cox_rpc_channel_create(
         cli->loop, &(struct cox_rpc_channel_config){
                        .target = cli->address,
-                       .metadata = &metadata,
-                       .n_metadata = authorization != NULL,
+                       .metadata = metadata,
+                       .n_metadata = n_metadata,
                        .reconnect_backoff_ms = PAUSE_FIRST_MS,
                        .reconnect_backoff_max_ms = PAUSE_MAX_MS,
                        .connect_limit_ms = brief ? cli->connect_timeout_ms : CONNECT_LIMIT_MS,

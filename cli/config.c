@@ -19,7 +19,8 @@ const struct cli_option cli_config_set_context_options[] = {
     { 0 },
 };
 const char cli_config_set_context_help[] = CONFIG_EXAMPLE
-    "Makes a context, or changes what is given: its address (--address) and token (--token).\n\n"
+    "Makes a context, or changes what is given: its address (--address), token (--token) and tenant\n"
+    "(--tenant).\n\n"
     "Example:\n"
     "  cox config set-context prod --address cox.example.org:7600 --use\n";
 const struct cli_option cli_config_use_context_options[] = { { 0 } };
@@ -64,11 +65,11 @@ enum cli_exit cli_config_set_context(struct cli *cli)
         cli_error("a new context needs --address HOST:PORT");
         return CLI_USAGE;
     }
-    if (known && !address && !token && !cli_has(cli, "use")) {
-        cli_error("nothing to change: give --address, --token or --use");
+    if (known && !address && !token && !cli->flag_tenant && !cli_has(cli, "use")) {
+        cli_error("nothing to change: give --address, --token, --tenant or --use");
         return CLI_USAGE;
     }
-    enum cli_exit code = cli_put_context(cli, name, address, token, cli_has(cli, "use"));
+    enum cli_exit code = cli_put_context(cli, name, address, token, cli->flag_tenant, cli_has(cli, "use"));
 
     if (!code)
         cli_note(cli, "context %s is in %s", name, cli->config_path);
@@ -80,7 +81,7 @@ enum cli_exit cli_config_use_context(struct cli *cli)
     enum cli_exit code = need_context(cli, cli->args[0]);
 
     if (!code)
-        code = cli_put_context(cli, cli->args[0], NULL, NULL, true);
+        code = cli_put_context(cli, cli->args[0], NULL, NULL, NULL, true);
     if (!code)
         cli_note(cli, "%s is the current context", cli->args[0]);
     return code;
@@ -91,7 +92,7 @@ enum cli_exit cli_config_delete_context(struct cli *cli)
     enum cli_exit code = need_context(cli, cli->args[0]);
 
     if (!code)
-        code = cli_put_context(cli, cli->args[0], NULL, NULL, false);
+        code = cli_put_context(cli, cli->args[0], NULL, NULL, NULL, false);
     if (!code)
         cli_note(cli, "context %s is gone", cli->args[0]);
     return code;

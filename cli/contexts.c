@@ -116,7 +116,7 @@ static json_t *load(const struct cli *cli)
 }
 
 enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *address, const char *token,
-                              bool use)
+                              const char *tenant, bool use)
 {
     if (!cli->config_path) {
         cli_error("there is no home directory; say --config FILE");
@@ -137,7 +137,7 @@ enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *add
     json_t *context = json_object_get(contexts, name);
     const char *current = json_string_value(json_object_get(tree, "current_context"));
 
-    if (!address && !token && !use) {
+    if (!address && !token && !tenant && !use) {
         json_object_del(contexts, name);
         if (current && strcmp(current, name) == 0)
             json_object_del(tree, "current_context");
@@ -149,6 +149,8 @@ enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *add
         json_object_set_new(context, "address", json_string(address));
     if (token)
         json_object_set_new(context, "token", json_string(token));
+    if (tenant)
+        json_object_set_new(context, "tenant", json_string(tenant));
     if (use)
         json_object_set_new(tree, "current_context", json_string(name));
     enum cli_exit code = save(cli, tree);

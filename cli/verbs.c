@@ -16,6 +16,8 @@ const struct cli_verb cli_verbs[] = {
     VERB(admin_backup, "admin backup", "DIR", 1, 1, "copy all data of the orchestrator, while it works"),
     VERB(admin_lift, "admin lift", "TASK", 1, 1, "take up a task that recovery has quarantined"),
     VERB(admin_restore, "admin restore", "DIR", 1, 1, "make a data directory of a backup"),
+    VERB(admin_token, "admin token", "NAME", 1, 1,
+         "make a token and its row in the orchestrator's token file"),
     VERB(admin_verify, "admin verify", "DIR", 1, 1, "check a backup or a data directory"),
     VERB(completion, "completion", "bash|zsh|fish", 1, 1, "print a completion script for the shell"),
     VERB(config_delete_context, "config delete-context", "NAME", 1, 1, "forget a context"),

@@ -12,6 +12,7 @@
 CLI_VERB(admin_backup);
 CLI_VERB(admin_restore);
 CLI_VERB(admin_lift);
+CLI_VERB(admin_token);
 CLI_VERB(admin_verify);
 CLI_VERB(completion);
 CLI_VERB(config_delete_context);

@@ -48,6 +48,8 @@ static const struct cox_config_key keys[] = {
       cox_config_set_text, AT(http_hosts), COX_CONFIG_LIST },
     { "cors-origin", "URL,...", NULL, "origins whose pages may call it: https://example.com; * is any",
       cox_config_set_text, AT(cors_origins), COX_CONFIG_LIST },
+    { "token-file", "FILE", NULL, "tokens of those who may call, a row each; read again on SIGHUP",
+      cox_config_set_text, AT(token_file), 0 },
     { "ready-file", "FILE", NULL,
       "written once it serves: {\"grpc\":\"host:port\",\"http\":\"host:port\",\"pid\":N}",
       cox_config_set_text, AT(ready_file), 0 },

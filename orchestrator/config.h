@@ -12,6 +12,7 @@ struct coxd_config {
     const char *http_hosts; /* NULL: none, as the next */
     const char *cors_origins;
     const char *ready_file; /* NULL: none */
+    const char *token_file; /* NULL: none */
     bool insecure;
     int64_t checkpoint_bytes;
     int64_t retention_ms; /* 0: for ever */

@@ -2,6 +2,7 @@
  *
  * Threads: this one (gRPC's completion queue, the engine, everything in fleet/ and api/), the compile thread,
  * the edge's (HTTP), the store's, one that waits for signals, and gRPC's own. */
+#include "access/access.h"
 #include "api/api.h"
 #include "config.h"
 #include "driver.h"
@@ -35,6 +36,7 @@ struct coxd {
     struct cox_config *settings; /* the texts of `config`, for reading them again */
     struct cox_rpc_loop *loop;
     struct cox_driver *driver;
+    struct cox_access *access;
     struct cox_fleet *fleet;
     struct cox_api *api;
     struct cox_edge *edge; /* NULL: no HTTP */
@@ -151,9 +153,23 @@ static void configure(const struct coxd_config *config)
     cox_log_init(config->log_level, config->log_format);
 }
 
+static void reload_access(struct coxd *c)
+{
+    struct cox_buf error = { 0 };
+
+    if (cox_access_reload(c->access, &error))
+        cox_log(COX_LOG_ERROR, "the tokens stay as they were", "why", cox_buf_cstr(&error), NULL);
+    else if (c->config.token_file)
+        cox_log(COX_LOG_INFO, "read the tokens again", "file", c->config.token_file, NULL);
+    cox_buf_fini(&error);
+}
+
 /* A bad file is told and changes nothing. */
 static void reload(struct coxd *c)
 {
+    reload_access(c);
+    if (c->config.token_file && cox_config_file(c->settings)->json.len == 0)
+        return; /* the tokens were meant: there is no other file */
     struct coxd_config next = { 0 };
     struct cox_buf restart = { 0 }, error = { 0 };
 
@@ -196,15 +212,48 @@ static void turn(struct coxd *c, int64_t until_ns)
         until_ns = driver_ns;
     if (api_ns < until_ns)
         until_ns = api_ns;
+    if (cox_access_wake_ns(c->access) < until_ns)
+        until_ns = cox_access_wake_ns(c->access);
     size_t n = cox_rpc_loop_run_once(c->loop, until_ns, EVENTS_A_TURN);
 
     if (c->edge)
         cox_edge_turn(c->edge);
+    cox_access_turn(c->access);
     cox_driver_turn(c->driver, n);
     pressure(c);
 }
 
 /* ---- beginning ---- */
+
+static enum cox_err start_access(struct coxd *c)
+{
+    struct cox_buf error = { 0 };
+    enum cox_err err = cox_access_create(&(struct cox_access_config){ .token_file = c->config.token_file },
+                                         &c->access, &error);
+
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot read the tokens", "why", cox_buf_cstr(&error), NULL);
+    cox_buf_fini(&error);
+    return err;
+}
+
+/* Once the data directory is there, and ours. */
+static enum cox_err keep_task_token_key(struct coxd *c)
+{
+    struct cox_buf error = { 0 };
+    enum cox_err err = COX_OK;
+
+    if (strcmp(c->config.store, "memory") != 0) {
+        char *path = cox_asprintf("%s/task-token.key", c->config.data_dir);
+
+        err = cox_access_keep_key(c->access, path, &error);
+        cox_free(path);
+    }
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot keep the key for tasks' tokens", "why", cox_buf_cstr(&error), NULL);
+    cox_buf_fini(&error);
+    return err;
+}
 
 static enum cox_err start_driver(struct coxd *c)
 {
@@ -233,7 +282,9 @@ static enum cox_err start_driver(struct coxd *c)
         return err;
     }
     cox_fleet_start(c->fleet, c->driver);
-    cox_api_start(c->api, c->driver, c->fleet);
+    cox_api_start(c->api, c->driver, c->fleet, c->access);
+    if ((err = keep_task_token_key(c)))
+        return err;
     cox_engine_stats(cox_driver_engine(c->driver), &stats);
     cox_log(COX_LOG_INFO, "recovered", "entities", COX_LOG_NUM(found.n_entities), "records",
             COX_LOG_NUM(found.n_records), "last_seq", COX_LOG_NUM(found.last_seq), "tasks",
@@ -250,6 +301,14 @@ static void put_metrics(void *user, struct cox_buf *out)
     struct coxd *c = user;
 
     cox_metrics_text(c->api, out);
+}
+
+static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization, bool has_certificate,
+                                           const char *service, const char *method)
+{
+    struct coxd *c = user;
+
+    return cox_access_refuses(c->access, authorization, has_certificate, service, method);
 }
 
 static bool is_ready(void *user, struct cox_buf *ret_why)
@@ -273,6 +332,7 @@ static enum cox_err start_edge(struct coxd *c)
         .version = coxd_config_program.version,
         .loop = c->loop,
         .metrics = put_metrics,
+        .refuses = refuses,
         .ready = is_ready,
         .user = c,
     };
@@ -297,8 +357,12 @@ static enum cox_err start_server(struct coxd *c)
     memcpy(c->services, api, n * sizeof(*c->services));
     c->services[n] = *cox_fleet_service(c->fleet);
     err = cox_rpc_server_create(c->loop,
-                                &(struct cox_rpc_server_config){
-                                    .address = c->config.grpc, .services = c->services, .n_services = n + 1 },
+                                &(struct cox_rpc_server_config){ .address = c->config.grpc,
+                                                                 .services = c->services,
+                                                                 .n_services = n + 1,
+                                                                 .admit = cox_access_admit,
+                                                                 .released = cox_access_released,
+                                                                 .admit_user = c->access },
                                 &c->server);
     if (err)
         cox_log(COX_LOG_ERROR, "cannot listen", "grpc", c->config.grpc, "why",
@@ -379,7 +443,7 @@ static int run(struct coxd *c)
     c->fleet = cox_fleet_create();
     c->api = cox_api_create();
     signals_start(c);
-    if (start_edge(c) || start_driver(c) || start_server(c))
+    if (start_access(c) || start_edge(c) || start_driver(c) || start_server(c))
         goto out;
     char *grpc = address(c->config.grpc, cox_rpc_server_port(c->server));
     char *http = c->edge ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");
@@ -406,6 +470,7 @@ out:
     cox_fleet_destroy(c->fleet);
     signals_stop(c);
     cox_rpc_loop_destroy(c->loop);
+    cox_access_destroy(c->access);
     cox_free(c->services);
     return code;
 }

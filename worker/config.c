@@ -120,6 +120,8 @@ static const char *set_worker_id(void *field, char *text)
 static const struct cox_config_key keys[] = {
     { "orchestrator", "ADDR[,ADDR...]", "127.0.0.1:7600", "where to attach", set_orchestrator, 0,
       COX_CONFIG_LIST },
+    { "token-file", "FILE", NULL, "the token that says who it is; read for each connection",
+      cox_config_set_text, AT(token_file), 0 },
     { "slots", "N", NULL, "steps at once (default: the number of cores)", set_slots, AT(slots), 0 },
     { "label", "K=V[,K=V...]", NULL, "for `requires`", set_label, 0, COX_CONFIG_LIST },
     { "resources", "cpu=8,memory=16Gi", NULL, "what steps may ask for (default: not limited)", set_resources,

@@ -23,6 +23,7 @@ struct config {
     int64_t workspace_ttl_ms;
     int64_t cache_len_max;
     const char *ready_file; /* or NULL */
+    const char *token_file; /* NULL: none */
     int64_t drain_timeout_ms, orphan_timeout_ms, idle_exit_ms;
     enum cox_log_level log_level;
     enum cox_log_format log_format;

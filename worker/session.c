@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include "session_pack.h"
+#include "token.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
@@ -195,8 +196,15 @@ static void dial(struct session *s, uint32_t address)
     cox_rpc_channel_destroy(s->channel);
     s->address = s->config.addresses[address];
     slots_aim(s->slots, s->address);
+    char *authorization = token_authorization(s->config.token_file);
+    const struct cox_rpc_metadata metadata = { "authorization", authorization };
+
     s->channel = cox_rpc_channel_create(
-        s->loop, &(struct cox_rpc_channel_config){ .target = s->address, .own_connection = true });
+        s->loop, &(struct cox_rpc_channel_config){ .target = s->address,
+                                                   .own_connection = true,
+                                                   .metadata = &metadata,
+                                                   .n_metadata = authorization != NULL });
+    cox_free(authorization);
     s->call = cox_rpc_call_start(
         s->channel, &(struct cox_rpc_call_config){ .service = &coxswain__v1__worker_service__descriptor,
                                                    .method = "Attach",

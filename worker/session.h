@@ -25,6 +25,7 @@ struct session_config {
     size_t n_labels;
     const char *const *handlers; /* built in */
     size_t n_handlers;
+    const char *token_file;          /* who it is; NULL: nobody */
     struct catalogue *catalogue;     /* announced too, again when it changes; may be NULL */
     void (*on_attached)(void *user); /* the first Welcome has come; may be NULL */
     void *user;

@@ -365,6 +365,7 @@ static void start_thread(struct slots *s)
         s->host.courier = courier_create(&(struct courier_config){
             .dir = s->dir,
             .cache_len_max = s->config.cache_len_max ? s->config.cache_len_max : SLOTS_CACHE_LEN_MAX,
+            .token_file = s->config.token_file,
             .on_ready = wake_for_courier,
             .user = s });
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);

@@ -20,6 +20,7 @@ struct slots_config {
     struct catalogue *catalogue;  /* programs; outlives the slots. NULL: none */
     const char *self;             /* a program that serves SLOTS_JQ_ARGUMENT by jq_main. NULL: no jq */
     bool with_blobs;              /* cox_rpc_init was called: blobs and bundles come and go */
+    const char *token_file;       /* who exchanges them; NULL: nobody */
     uint64_t cache_len_max;       /* of them, in bytes. 0: SLOTS_CACHE_LEN_MAX */
     int64_t workspace_ttl_ms;     /* 0: WORKSPACES_TTL_MS */
     void (*on_reply)(void *user); /* a reply may be taken. Thread: the slots' */

@@ -1,6 +1,7 @@
 #include "transfer.h"
 
 #include "blobs.h"
+#include "token.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
@@ -26,7 +27,8 @@ struct transfer {
     struct cox_rpc_loop *loop;
     struct cox_rpc_channel *channel;
     char *address;
-    char *authorization;
+    const char *token_file;
+    bool refused; /* the token was: the next call reads it anew */
 
     /* of the call under way */
     struct cox_rpc_call *call;
@@ -88,9 +90,20 @@ static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *sta
     if (t->code != COX_CODE_NONE || status->status == COX_RPC_OK)
         return;
     t->code = code_of(status->status);
-    t->away = is_outage(status->status);
+    t->refused = status->status == COX_RPC_UNAUTHENTICATED && t->token_file;
+    t->away = is_outage(status->status) || t->refused;
+    if (t->refused)
+        t->code =
+            COX_CODE_UNAVAILABLE; /* it is being changed: what attempts have done must not be lost to that */
     cox_buf_printf(t->why, "the orchestrator's blobs: %s: %.300s", cox_rpc_status_text(status->status),
                    status->message ? status->message : "");
+}
+
+static void drop_channel(struct transfer *t)
+{
+    cox_rpc_channel_destroy(t->channel);
+    t->channel = NULL;
+    t->refused = false;
 }
 
 static bool begin(struct transfer *t, const char *method, const struct cox_rpc_handlers *handlers,
@@ -104,18 +117,22 @@ static bool begin(struct transfer *t, const char *method, const struct cox_rpc_h
     t->away = false;
     t->moved_ns = cox_clock_mono_ns();
     EVP_DigestInit_ex(t->digest, EVP_sha256(), NULL);
+    if (t->refused)
+        drop_channel(t);
     if (!t->channel) {
-        const struct cox_rpc_metadata metadata = { "authorization", t->authorization };
-
         if (!t->address || !*t->address) {
             give_up(t, COX_CODE_UNAVAILABLE, "there is no orchestrator to exchange blobs with");
             return false;
         }
+        char *authorization = token_authorization(t->token_file);
+        const struct cox_rpc_metadata metadata = { "authorization", authorization };
+
         t->channel = cox_rpc_channel_create(
             t->loop, &(struct cox_rpc_channel_config){ .target = t->address,
                                                        .own_connection = true,
                                                        .metadata = &metadata,
-                                                       .n_metadata = t->authorization != NULL });
+                                                       .n_metadata = authorization != NULL });
+        cox_free(authorization);
     }
     t->call = cox_rpc_call_start(
         t->channel,
@@ -316,13 +333,13 @@ void transfer_pause(struct transfer *t, int64_t ms, const atomic_bool *cancelled
 
 /* ---------------------------------------------------------------- life */
 
-struct transfer *transfer_create(const char *token)
+struct transfer *transfer_create(const char *token_file)
 {
     struct transfer *t = COX_NEW(struct transfer);
 
     t->loop = cox_rpc_loop_create();
     t->digest = EVP_MD_CTX_new();
-    t->authorization = token ? cox_asprintf("Bearer %s", token) : NULL;
+    t->token_file = token_file;
     COX_ASSERT(t->digest);
     return t;
 }
@@ -331,8 +348,7 @@ void transfer_aim(struct transfer *t, const char *address)
 {
     if (t->address && strcmp(t->address, address) == 0)
         return;
-    cox_rpc_channel_destroy(t->channel);
-    t->channel = NULL;
+    drop_channel(t);
     cox_free(t->address);
     t->address = cox_strdup(address);
 }
@@ -342,7 +358,6 @@ void transfer_destroy(struct transfer *t)
     cox_rpc_channel_destroy(t->channel);
     cox_rpc_loop_destroy(t->loop);
     EVP_MD_CTX_free(t->digest);
-    cox_free(t->authorization);
     cox_free(t->address);
     cox_free(t);
 }

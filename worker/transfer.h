@@ -11,7 +11,7 @@
 
 struct transfer;
 
-struct transfer *transfer_create(const char *token); /* NULL: without one */
+struct transfer *transfer_create(const char *token_file); /* NULL: without one */
 void transfer_destroy(struct transfer *t);
 void transfer_aim(struct transfer *t, const char *address); /* from the next call on */
 

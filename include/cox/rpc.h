@@ -201,6 +201,14 @@ struct cox_rpc_server_config {
     size_t message_len_max; /* of a received message; beyond: RESOURCE_EXHAUSTED. 0: COX_MESSAGE_LEN_MAX */
     size_t outbox_len_max;  /* of each call. 0: COX_OUTBOX_LEN_MAX */
     size_t calls_max;       /* at once; beyond: RESOURCE_EXHAUSTED with a retry delay. 0: 65536 */
+    /* Who may call: asked once a call, gRPC or local, health and reflection included, before its first
+     * handler. False: it has failed the call itself. A path that is not served has neither service nor
+     * method, and is refused when this returns. NULL: everybody. */
+    bool (*admit)(struct cox_rpc_call *call, const ProtobufCServiceDescriptor *service, const char *method,
+                  void *admit_user);
+    /* A call with a caller (cox_rpc_call_set_caller) is over; its on_closed has returned. May be NULL. */
+    void (*released)(void *caller, void *admit_user);
+    void *admit_user;
 };
 
 /* Starts to listen. Health (Check, Watch) and reflection (v1, v1alpha) are served beside `services`.
@@ -236,6 +244,13 @@ void cox_rpc_fail(struct cox_rpc_call *call, const struct cox_rpc_error *error);
 
 /* Request metadata by lower-case key; data is NULL when absent. Valid as long as the call. */
 struct cox_slice cox_rpc_call_metadata(const struct cox_rpc_call *call, const char *key);
+
+/* How often a key came. */
+size_t cox_rpc_call_metadata_count(const struct cox_rpc_call *call, const char *key);
+
+/* What `admit` found out about who calls; NULL at first. Services read it. */
+void *cox_rpc_call_caller(const struct cox_rpc_call *call);
+void cox_rpc_call_set_caller(struct cox_rpc_call *call, void *caller);
 
 struct cox_rpc_metadata {
     const char *key; /* lower case */

@@ -67,6 +67,7 @@ void rpc_call_batch_done(struct cox_rpc_call *call)
 {
     struct cox_rpc_server *server = call->server;
     struct cox_rpc_channel *channel = call->channel;
+    void *caller = call->caller;
 
     if (--call->n_batches > 0 || !call->closed)
         return;
@@ -81,7 +82,7 @@ void rpc_call_batch_done(struct cox_rpc_call *call)
         grpc_byte_buffer_destroy(call->received);
     rpc_call_destroy(call);
     if (server)
-        rpc_server_call_gone(server);
+        rpc_server_call_gone(server, caller);
     else
         rpc_channel_unref(channel);
 }

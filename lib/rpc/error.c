@@ -195,6 +195,15 @@ const grpc_slice *rpc_metadata_find(const grpc_metadata_array *metadata, const c
     return NULL;
 }
 
+size_t rpc_metadata_count(const grpc_metadata_array *metadata, const char *key)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < metadata->count; i++)
+        n += cox_slice_is(rpc_slice_view(&metadata->metadata[i].key), key);
+    return n;
+}
+
 /* The detail as a message of `type`, NULL when it is something else. */
 static const void *detail_as(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *type,
                              struct cox_arena *arena)

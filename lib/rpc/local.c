@@ -96,6 +96,7 @@ static void close_call(struct cox_rpc_call *call)
     struct rpc_local *l = call->local;
     struct cox_rpc_server *server = call->server;
     struct cox_rpc_error seen = rpc_call_closing_status(call);
+    void *caller = call->caller;
 
     call->closed = true;
     call->dead = true;
@@ -104,7 +105,7 @@ static void close_call(struct cox_rpc_call *call)
         call->handlers->on_closed(call, &seen, call->handlers_user);
     local_destroy(l);
     rpc_call_destroy(call);
-    rpc_server_call_gone(server);
+    rpc_server_call_gone(server, caller);
 }
 
 /* ---- towards the service ---- */
@@ -297,4 +298,14 @@ struct cox_slice rpc_local_metadata(const struct cox_rpc_call *call, const char 
         if (strcmp(l->metadata[i].key, key) == 0)
             return cox_slice_str(l->metadata[i].value);
     return cox_slice(NULL, 0);
+}
+
+size_t rpc_local_metadata_count(const struct cox_rpc_call *call, const char *key)
+{
+    const struct rpc_local *l = call->local;
+    size_t n = 0;
+
+    for (size_t i = 0; i < l->n_metadata; i++)
+        n += strcmp(l->metadata[i].key, key) == 0;
+    return n;
 }

@@ -89,6 +89,7 @@ bool rpc_error_details(const struct cox_rpc_error *error, grpc_slice *ret);
 struct cox_rpc_error rpc_error_parse(grpc_status_code status, const grpc_slice *message,
                                      const grpc_slice *details, struct cox_arena *arena);
 const grpc_slice *rpc_metadata_find(const grpc_metadata_array *metadata, const char *key);
+size_t rpc_metadata_count(const grpc_metadata_array *metadata, const char *key);
 
 /* ---- descriptors.c ---- */
 
@@ -128,6 +129,7 @@ struct cox_rpc_call {
     const struct cox_rpc_handlers *handlers;
     void *handlers_user;
     void *user;
+    void *caller;                     /* server: what `admit` said */
     cox_rpc_on_response *on_response; /* client, unary: instead of handlers */
     ProtobufCMessage *
         *keep_response; /* client, unary, blocking: decode to memory that outlives the callback */
@@ -203,7 +205,7 @@ struct cox_rpc_call *rpc_server_accept_local(struct cox_rpc_server *server);
 void rpc_server_open(struct cox_rpc_call *call, struct cox_slice path);
 /* Gives a call its status, which leaves behind the queued messages. */
 void rpc_server_answer(struct cox_rpc_call *call, const struct cox_rpc_error *error);
-void rpc_server_call_gone(struct cox_rpc_server *server);
+void rpc_server_call_gone(struct cox_rpc_server *server, void *caller);
 /* So many bytes more are on their way to peers, in all outboxes but local ones. */
 void rpc_server_holds(struct cox_rpc_server *server, ptrdiff_t len);
 /* What the library calls a peer, as an address. The caller frees it. */
@@ -239,6 +241,7 @@ void rpc_local_answer(struct cox_rpc_call *call, const struct cox_rpc_error *err
 void rpc_local_abort(struct cox_rpc_call *call, const struct cox_rpc_error *error);
 const char *rpc_local_peer(const struct cox_rpc_call *call);
 struct cox_slice rpc_local_metadata(const struct cox_rpc_call *call, const char *key);
+size_t rpc_local_metadata_count(const struct cox_rpc_call *call, const char *key);
 /* Delivers at most `events_max` events; when the loop must come again (0: at once). */
 size_t rpc_local_run(struct cox_rpc_loop *loop, size_t events_max);
 int64_t rpc_local_wake_ns(const struct cox_rpc_loop *loop);

@@ -11,6 +11,8 @@
 #define CALLS_RETRY_MS 1000
 
 struct served_method {
+    const ProtobufCServiceDescriptor *service;
+    const char *name;
     const ProtobufCMessageDescriptor *in;
     const struct cox_rpc_handlers *handlers;
     void *user;
@@ -36,6 +38,10 @@ struct cox_rpc_server {
     size_t outbox_len_max;
     size_t calls_max;
     struct cox_mapb methods; /* path -> served_method */
+    bool (*admit)(struct cox_rpc_call *call, const ProtobufCServiceDescriptor *service, const char *method,
+                  void *admit_user);
+    void (*released)(void *caller, void *admit_user);
+    void *admit_user;
     struct rpc_health *health;
     struct rpc_reflection *reflection;
     struct cox_list calls;
@@ -117,6 +123,21 @@ struct cox_slice cox_rpc_call_metadata(const struct cox_rpc_call *call, const ch
     return value ? rpc_slice_view(value) : cox_slice(NULL, 0);
 }
 
+size_t cox_rpc_call_metadata_count(const struct cox_rpc_call *call, const char *key)
+{
+    return call->local ? rpc_local_metadata_count(call, key) : rpc_metadata_count(&call->metadata, key);
+}
+
+void *cox_rpc_call_caller(const struct cox_rpc_call *call)
+{
+    return call->caller;
+}
+
+void cox_rpc_call_set_caller(struct cox_rpc_call *call, void *caller)
+{
+    call->caller = caller;
+}
+
 /* ---- accepting ---- */
 
 static void on_close(void *owner, bool ok)
@@ -187,8 +208,12 @@ static void refuse_path(struct cox_rpc_call *call, struct cox_slice path)
 
 void rpc_server_open(struct cox_rpc_call *call, struct cox_slice path)
 {
-    const struct served_method *method = cox_mapb_get(&call->server->methods, path);
+    const struct cox_rpc_server *server = call->server;
+    const struct served_method *method = cox_mapb_get(&server->methods, path);
 
+    if (server->admit && !server->admit(call, method ? method->service : NULL, method ? method->name : NULL,
+                                        server->admit_user))
+        return;
     if (!method) {
         refuse_path(call, path);
         return;
@@ -250,9 +275,11 @@ static void on_new_call(void *owner, bool ok)
     grpc_call_details_destroy(&details);
 }
 
-void rpc_server_call_gone(struct cox_rpc_server *server)
+void rpc_server_call_gone(struct cox_rpc_server *server, void *caller)
 {
     server->n_calls--;
+    if (caller && server->released)
+        server->released(caller, server->admit_user);
 }
 
 /* ---- creating ---- */
@@ -269,6 +296,8 @@ static enum cox_err add_method(struct cox_rpc_server *server, const struct cox_r
 
     if (type && declared) {
         struct served_method *served = COX_NEW(struct served_method);
+        served->service = service->descriptor;
+        served->name = method->name;
         served->in = type->input;
         served->handlers = &method->handlers;
         served->user = service->user;
@@ -364,6 +393,9 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     server->loop = loop;
     server->outbox_len_max = config->outbox_len_max > 0 ? config->outbox_len_max : COX_OUTBOX_LEN_MAX;
     server->calls_max = config->calls_max > 0 ? config->calls_max : CALLS_MAX_DEFAULT;
+    server->admit = config->admit;
+    server->released = config->released;
+    server->admit_user = config->admit_user;
     server->on_shutdown = (struct rpc_tag){ on_shutdown, server };
     cox_list_init(&server->calls);
     err = add_services(server, config);

@@ -114,8 +114,9 @@ void cox_api_destroy(struct cox_api *a)
     cox_free(a);
 }
 
-void cox_api_start(struct cox_api *a, struct cox_driver *d, struct cox_fleet *f)
+void cox_api_start(struct cox_api *a, struct cox_driver *d, struct cox_fleet *f, struct cox_access *access)
 {
+    a->access = access;
     a->driver = d;
     a->fleet = f;
     cox_stats_start(a);

@@ -6,13 +6,14 @@
 #ifndef COX_ORCHESTRATOR_API_H
 #define COX_ORCHESTRATOR_API_H
 
+#include "../access/access.h"
 #include "../fleet/fleet.h"
 
 struct cox_api;
 
 struct cox_api *cox_api_create(void);
 void cox_api_destroy(struct cox_api *a); /* after its server; NULL is allowed */
-void cox_api_start(struct cox_api *a, struct cox_driver *d, struct cox_fleet *f);
+void cox_api_start(struct cox_api *a, struct cox_driver *d, struct cox_fleet *f, struct cox_access *access);
 
 /* Every service beside the workers' own; lives as long as the api. */
 const struct cox_rpc_service *cox_api_services(struct cox_api *a, size_t *ret_n);

@@ -20,6 +20,7 @@
 struct cox_api {
     struct cox_driver *driver;
     struct cox_fleet *fleet;
+    struct cox_access *access;
     struct cox_rpc_service services[COX_API_SERVICES];
     size_t n_services;
     struct cox_map64 watched; /* task id -> struct watched */

@@ -105,6 +105,8 @@ static void answer(struct conn *c, int http_status, const struct cox_rpc_error *
     answer_put_error(&body, http_status, error);
     if (headers)
         cox_buf_append_str(&lines, headers);
+    if (http_status == 401)
+        cox_buf_append_str(&lines, "WWW-Authenticate: Bearer realm=\"coxswain\"\r\n");
     if (error->retry_delay_ms > 0)
         cox_buf_printf(&lines, "Retry-After: %" PRId64 "\r\n", (error->retry_delay_ms + 999) / 1000);
     guard_put_cors(c->edge, &c->head, &lines);

@@ -150,6 +150,24 @@ static bool guarded(struct conn *c)
     return why != NULL;
 }
 
+/* Strangers are told by the head: nothing of theirs is read, inflated or parsed. What a call may is judged
+ * where the call arrives; the two that are none, here. */
+static bool refuse_stranger(struct conn *c, const struct route *r)
+{
+    struct cox_edge *e = c->edge;
+    bool open = r->kind == ROUTE_LIVENESS || r->kind == ROUTE_READINESS;
+
+    if (open || !e->config.refuses)
+        return false;
+    const struct cox_rpc_error *why =
+        e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), false,
+                          r->kind == ROUTE_METRICS ? "coxswain.v1.StatsService" : NULL, "GetMetrics");
+
+    if (why)
+        answer_error(c, why);
+    return why;
+}
+
 void exchange_on_head(struct conn *c)
 {
     struct exchange *x = COX_NEW(struct exchange);
@@ -173,7 +191,8 @@ void exchange_on_head(struct conn *c)
                        "the query is malformed, or has more than 128 parameters");
         goto out;
     }
-    if (refuse_by_state(c, x->route) || refuse_by_held(c, x->route) || !accept_body(c, x->route))
+    if (refuse_by_state(c, x->route) || refuse_stranger(c, x->route) || refuse_by_held(c, x->route) ||
+        !accept_body(c, x->route))
         goto out;
     if (x->route->kind == ROUTE_UPLOAD)
         upload_start(x);
@@ -183,17 +202,27 @@ out:
 
 /* ---- calls ---- */
 
+static const char *const passed[] = { "authorization", "cox-tenant" };
+
 void exchange_call(struct exchange *x, struct cox_slice packed, const struct call_events *events)
 {
     struct conn *c = x->conn;
-    struct cox_slice authorization = edge_header(&c->head, "authorization");
-    char *text = cox_strndup((const char *)authorization.data, authorization.len);
-    struct cox_rpc_metadata metadata[] = { { "authorization", text } };
+    struct cox_rpc_metadata metadata[EDGE_HEADERS_MAX];
+    size_t n = 0;
     char path[128];
 
+    /* As often as they came: more than once is refused where they are read. */
+    for (size_t i = 0; i < c->head.n_headers; i++)
+        for (size_t k = 0; k < sizeof(passed) / sizeof(passed[0]); k++)
+            if (edge_slice_is_nocase(c->head.headers[i].name, passed[k]))
+                metadata[n++] =
+                    (struct cox_rpc_metadata){ passed[k],
+                                               cox_strndup((const char *)c->head.headers[i].value.data,
+                                                           c->head.headers[i].value.len) };
     snprintf(path, sizeof(path), "/%s/%s", x->route->service->name, x->route->method);
-    x->call = call_start(c->edge, path, metadata, authorization.data ? 1 : 0, c->peer, events, x);
-    cox_free(text);
+    x->call = call_start(c->edge, path, metadata, n, c->peer, events, x);
+    while (n > 0)
+        cox_free((char *)(uintptr_t)metadata[--n].value);
     if (packed.data)
         call_send(x->call, packed);
 }

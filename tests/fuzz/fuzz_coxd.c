@@ -24,6 +24,7 @@ struct fuzz_coxd {
     struct cox_driver *driver;
     struct cox_fleet *fleet;
     struct cox_api *api;
+    struct cox_access *access;
     struct cox_rpc_call *calls[CALLS_MAX];
     uint32_t n_calls;
     int n_steps; /* of time, left */
@@ -224,9 +225,11 @@ static void start(struct fuzz_coxd *c)
     c->fleet = cox_fleet_create();
     c->api = cox_api_create();
     fuzz_store_use(c->store);
+    COX_ASSERT(cox_access_create(&(struct cox_access_config){ .token_file = NULL }, &c->access, &error) ==
+               COX_OK);
     COX_ASSERT(cox_driver_create(&config, &hooks, &c->driver, &found, &error) == COX_OK);
     cox_fleet_start(c->fleet, c->driver);
-    cox_api_start(c->api, c->driver, c->fleet);
+    cox_api_start(c->api, c->driver, c->fleet, c->access);
     fuzz_coxd_settle(c);
 }
 
@@ -272,6 +275,7 @@ static void stop(struct fuzz_coxd *c)
     check_replay(c);
     cox_driver_destroy(c->driver);
     cox_api_destroy(c->api);
+    cox_access_destroy(c->access);
     cox_fleet_destroy(c->fleet);
     for (uint32_t i = 0; i < c->n_calls; i++)
         COX_ASSERT(!c->calls[i]);

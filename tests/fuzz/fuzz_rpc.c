@@ -115,6 +115,36 @@ void cox_rpc_call_set_user(struct cox_rpc_call *call, void *user)
     call->user = user;
 }
 
+/* Nobody is asked who they are: all are the local identity. */
+void *cox_rpc_call_caller(const struct cox_rpc_call *call)
+{
+    (void)call;
+    return NULL;
+}
+
+void cox_rpc_call_set_caller(struct cox_rpc_call *call, void *caller)
+{
+    (void)call, (void)caller;
+}
+
+struct cox_slice cox_rpc_call_metadata(const struct cox_rpc_call *call, const char *key)
+{
+    (void)call, (void)key;
+    return cox_slice(NULL, 0);
+}
+
+size_t cox_rpc_call_metadata_count(const struct cox_rpc_call *call, const char *key)
+{
+    (void)call, (void)key;
+    return 0;
+}
+
+const struct cox_rpc_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call)
+{
+    (void)call;
+    return NULL;
+}
+
 const char *cox_rpc_call_peer(struct cox_rpc_call *call)
 {
     (void)call;

@@ -362,6 +362,15 @@ cp -r backup damaged
 dd if=/dev/zero of=damaged/log.db bs=4096 seek=1 count=3 conv=notrunc 2>/dev/null
 if cox admin verify damaged >"$out" 2>"$err"; then not_ok "admin verify: finds damage" "$out"; else ok "admin verify: finds damage"; fi
 seen[admin verify:bad]=1
+v 0 "a token" "admin token" ci --role submitter --tenant alpha --tenant beta --expires 2030-01-01 -o json
+json "admin token: the row has its hash, not the token" \
+    '__import__("hashlib").sha256(v["token"].encode()).hexdigest() == v["row"]["token_sha256"] and v["row"] == {"name": "ci", "token_sha256": v["row"]["token_sha256"], "roles": ["submitter"], "tenants": ["alpha", "beta"], "expires": "2030-01-01T00:00:00.000Z"}'
+v 0 "for all tenants" "admin token" root --role admin
+printed "admin token: the token alone" '^cox_[0-9a-f]{64}$'
+said "admin token: its row beside it" '^  tenants: "\*"$'
+v 2 "without a role" "admin token" ci
+v 2 "an unknown role" "admin token" ci --role root
+v 2 "a day that is none" "admin token" ci --role reader --expires tomorrow
 v 1 "not quarantined" "admin lift" t0-000001 --data-dir restored
 python3 -c 'import sqlite3
 sqlite3.connect("restored/state.db", isolation_level=None).execute("INSERT INTO quarantine VALUES(1, 1, 0, 0, \"why\")")'

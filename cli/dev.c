@@ -209,10 +209,12 @@ static enum cli_exit start_worker(struct dev *d)
 {
     char *path = cli_beside("cox-worker"), *ready = cox_asprintf("%s/worker.ready", d->data);
     char *work = cox_asprintf("%s/work", d->data), *tools = cox_asprintf("%s/tools", d->dir);
-    const char *argv[16] = { path, "--orchestrator", d->grpc, "--worker-id", "dev", "--work-dir",
-                             work, "--ready-file",   ready };
+    const char *argv[16] = { path, "--orchestrator", d->grpc, "--worker-id", "dev", "--work-dir", work,
+                             "--ready-file", ready,
+                             /* what is being written calls what runs beside it */
+                             "--http-allow", "127.0.0.0/8,::1" };
     struct cox_buf text = { 0 };
-    size_t n = 9;
+    size_t n = 11;
 
     if (access(tools, X_OK) == 0) {
         argv[n++] = "--handler-dir";

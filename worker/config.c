@@ -106,6 +106,21 @@ static const char *set_handler_dir(void *field, char *text)
     return c->n_handler_dirs > 0 ? NULL : "DIR[,DIR...]";
 }
 
+static const char *set_http_allow(void *field, char *text)
+{
+    char *rest = NULL;
+
+    for (char *p = strtok_r(text, ",", &rest); p; p = strtok_r(NULL, ",", &rest)) {
+        enum cox_err err = reach_allow(field, p);
+
+        if (err == COX_ERR_FULL)
+            return "at most 64 networks";
+        if (err)
+            return "networks such as 10.1.0.0/16 or fd00::/8, or addresses";
+    }
+    return NULL;
+}
+
 static const char *set_worker_id(void *field, char *text)
 {
     if (strlen(text) > COX_WORKER_ID_LEN_MAX || !cox_utf8_ok(cox_slice_str(text)))
@@ -132,6 +147,8 @@ static const struct cox_config_key keys[] = {
       AT(work_dir), 0 },
     { "handler-dir", "DIR[,DIR...]", NULL, "programs NAME or NAME@MAJOR that steps may use", set_handler_dir,
       0, COX_CONFIG_LIST },
+    { "http-allow", "NET[,NET...]", NULL, "networks that `http` steps may reach besides the public internet",
+      set_http_allow, AT(reach), COX_CONFIG_LIST },
     { "workspace-ttl", "DURATION", "1h", "a workspace that nobody uses is kept for so long",
       cox_config_set_duration, AT(workspace_ttl_ms), 0 },
     { "cache-size", "SIZE", "8Gi", "blobs and bundles kept on this host", cox_config_set_size,

@@ -20,6 +20,7 @@ struct config {
     const char *work_dir;
     const char *handler_dirs[CONFIG_HANDLER_DIRS_MAX];
     size_t n_handler_dirs;
+    struct reach reach; /* of `http` steps */
     int64_t workspace_ttl_ms;
     int64_t cache_len_max;
     const char *ready_file; /* or NULL */

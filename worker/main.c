@@ -167,6 +167,7 @@ static int run(struct config *c)
                                              .token_file = c->token_file,
                                              .cache_len_max = (uint64_t)c->cache_len_max,
                                              .workspace_ttl_ms = c->workspace_ttl_ms,
+                                             .reach = c->reach,
                                              .on_reply = wake_loop,
                                              .user = loop },
                      &slots) == COX_OK) {

@@ -353,7 +353,7 @@ static void start_thread(struct slots *s)
         s->host.log_len_max = COX_LOG_LEN_MAX;
     if (s->host.log_len_max < 2 * LIVELOG_PIECE_LEN_MAX)
         s->host.log_len_max = 2 * LIVELOG_PIECE_LEN_MAX;
-    s->host.http = http_create(&s->host.handlers);
+    s->host.http = http_create(&s->host.handlers, &s->config.reach);
     s->host.pool = pool_create(&s->host.handlers, s->config.n_slots + POOL_SPARE, s->dir);
     s->host.workspaces =
         workspaces_create(s->base, s->host.janitor, s->dir,

@@ -7,6 +7,7 @@
 #define COX_WORKER_SLOTS_H
 
 #include "catalogue.h"
+#include "handlers/reach.h"
 #include "tail.h"
 
 #include "cox/agent.h"
@@ -23,6 +24,7 @@ struct slots_config {
     const char *token_file;       /* who exchanges them; NULL: nobody */
     uint64_t cache_len_max;       /* of them, in bytes. 0: SLOTS_CACHE_LEN_MAX */
     int64_t workspace_ttl_ms;     /* 0: WORKSPACES_TTL_MS */
+    struct reach reach;           /* of `http` */
     void (*on_reply)(void *user); /* a reply may be taken. Thread: the slots' */
     void *user;
 };

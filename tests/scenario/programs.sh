@@ -11,7 +11,7 @@ printf '#!/bin/sh\necho "{\\"name\\":\\"other\\"}"\n' >"$tools/misnamed"
 chmod +x "$tools/broken@1" "$tools/misnamed"
 
 start_coxd
-start_worker w1 --slots 2 --handler-dir "$tools"
+start_worker w1 --slots 2 --handler-dir "$tools" --http-allow 127.0.0.1
 
 run() { cox task run -q -o jsonl "$@" 2>>"$scenario_dir/run.log"; }
 # doc STEPS [OUTPUTS]: a task as JSON in $scenario_dir/task.json

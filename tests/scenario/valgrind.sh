@@ -39,7 +39,7 @@ END
 # valgrind knows no pidfd_open, so the worker that runs under it starts no process: it fetches, batches, fails to
 # start, is cancelled. Another one, plain, gives coxd the rest to do.
 slowly start_coxd
-slowly start_worker w1 --slots 4
+slowly start_worker w1 --slots 4 --http-allow 127.0.0.1
 start_worker w2 --slots 4 --label plain=yes
 for _ in 1 2 3; do
     id=$(cox task submit "$scenario_dir/parent.json" --input "url=http://$coxd_http/readyz" -o name)

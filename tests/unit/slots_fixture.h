@@ -26,6 +26,7 @@ struct bench {
     struct catalogue *catalogue;
     struct slots *slots;
     int replied; /* eventfd */
+    struct reach reach;
     int64_t workspace_ttl_ms;
     bool with_blobs;
 };
@@ -76,6 +77,7 @@ static inline void bench_start(struct bench *b)
                                                           .self = "/proc/self/exe",
                                                           .with_blobs = b->with_blobs,
                                                           .workspace_ttl_ms = b->workspace_ttl_ms,
+                                                          .reach = b->reach,
                                                           .on_reply = bench_on_reply,
                                                           .user = b },
                                   &b->slots),

@@ -45,6 +45,9 @@ static const char *response_to(const char *request)
     if (strstr(request, " /temporary "))
         return "HTTP/1.1 307 Temporary Redirect\r\nLocation: /json\r\nContent-Length: 0\r\nConnection: "
                "close\r\n\r\n";
+    if (strstr(request, " /inward "))
+        return "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.2/json\r\nContent-Length: 0\r\nConnection: "
+               "close\r\n\r\n";
     if (strstr(request, " /round "))
         return "HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     if (strstr(request, " /away "))
@@ -123,6 +126,13 @@ static void expect_http(struct bench *b, const char *spec, int port, enum cox_co
     slots_reply_free(b->slots, reply);
 }
 
+static void begin(struct bench *b)
+{
+    bench_begin(b);
+    assert_int_equal(reach_allow(&b->reach, "127.0.0.1"), COX_OK);
+    bench_start(b);
+}
+
 static void test_http(void **state)
 {
     struct server server;
@@ -131,8 +141,7 @@ static void test_http(void **state)
     char text[100];
 
     (void)state;
-    bench_begin(&b);
-    bench_start(&b);
+    begin(&b);
     server_start(&server);
     expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_NONE,
                 "\"json\":{\"a\":1}");
@@ -173,8 +182,7 @@ static void test_headers_are_sent_as_given(void **state)
     struct bench b;
 
     (void)state;
-    bench_begin(&b);
-    bench_start(&b);
+    begin(&b);
     server_start(&server);
     expect_http(&b,
                 "{\"url\":\"http://127.0.0.1:%d/json\",\"headers\":{\"A\":\"1:2\",\"B\":\"\",\"C\":\" \","
@@ -206,8 +214,7 @@ static void test_redirects_keep_or_change_the_method(void **state)
     struct bench b;
 
     (void)state;
-    bench_begin(&b);
-    bench_start(&b);
+    begin(&b);
     server_start(&server);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char spec[200];
@@ -231,6 +238,35 @@ static void test_redirects_keep_or_change_the_method(void **state)
     bench_end(&b);
 }
 
+/* What is looked at is where the connection goes, however that was written or arrived at. */
+static void test_addresses_that_are_not_public_are_denied(void **state)
+{
+    struct server server = { 0 };
+    struct bench b;
+
+    (void)state;
+    bench_begin(&b);
+    bench_start(&b);
+    server_start(&server);
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_DENIED,
+                "127.0.0.1 is not a public address");
+    expect_http(&b, "{\"url\":\"http://localhost:%d/json\"}", server.port, COX_CODE_DENIED, "--http-allow");
+    expect_http(&b, "{\"url\":\"http://0x7f000001:%d/json\"}", server.port, COX_CODE_DENIED, "127.0.0.1");
+    expect_http(&b, "{\"url\":\"http://2130706433:%d/json\"}", server.port, COX_CODE_DENIED, "127.0.0.1");
+    expect_http(&b, "{\"url\":\"http://[::ffff:127.0.0.1]:%d/json\"}", server.port, COX_CODE_DENIED,
+                "127.0.0.1");
+    expect_http(&b, "{\"url\":\"http://0:%d/json\"}", server.port, COX_CODE_DENIED, "0.0.0.0");
+    expect_http(&b, "{\"url\":\"http://169.254.169.254/latest/meta-data?%d\"}", 1, COX_CODE_DENIED,
+                "169.254");
+    bench_end(&b);
+    assert_int_equal(server.request[0], 0); /* nobody came */
+    begin(&b);
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/json\"}", server.port, COX_CODE_NONE, "json");
+    expect_http(&b, "{\"url\":\"http://127.0.0.1:%d/inward\"}", server.port, COX_CODE_DENIED, "127.0.0.2");
+    server_stop(&server);
+    bench_end(&b);
+}
+
 static void test_a_name_server_holds_up_nobody(void **state)
 {
     struct cox_agent_assign assign = { .ref = { 1, 1, { 1, 1 } },
@@ -241,8 +277,7 @@ static void test_a_name_server_holds_up_nobody(void **state)
     (void)state;
     sem_init(&asked, 0, 0);
     sem_init(&name_server, 0, 0);
-    bench_begin(&b);
-    bench_start(&b);
+    begin(&b);
     slots_start(b.slots, 0, &assign);
     sem_wait(&asked);
     slots_kill(b.slots, 0);
@@ -259,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_http),
         cmocka_unit_test(test_headers_are_sent_as_given),
         cmocka_unit_test(test_redirects_keep_or_change_the_method),
+        cmocka_unit_test(test_addresses_that_are_not_public_are_denied),
         cmocka_unit_test(test_a_name_server_holds_up_nobody),
     };
 

@@ -1,9 +1,13 @@
 #include "http.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/json.h"
 
 #include <curl/curl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +15,7 @@ struct http {
     struct handler_host *host;
     CURLM *multi;
     struct event *timer;
+    struct reach reach;
 };
 
 struct http_call {
@@ -22,8 +27,9 @@ struct http_call {
     struct cox_buf body;
     struct cox_buf response_headers; /* members of an object, without its braces */
     bool is_json;
-    bool names_type;     /* the request's headers have a Content-Type */
-    const char *why_cut; /* why the transfer was given up here; NULL: it was not */
+    bool names_type;                /* the request's headers have a Content-Type */
+    const char *why_cut;            /* why the transfer was given up here; NULL: it was not */
+    char refused[INET6_ADDRSTRLEN]; /* the last address that it may not connect to; "": none */
     char error[CURL_ERROR_SIZE];
     struct event *timer; /* refused, or killed */
     struct outcome outcome;
@@ -223,6 +229,12 @@ static void judge(struct http_call *c, CURLcode r)
     if (c->why_cut) {
         o->code = COX_CODE_OUTPUT_TOO_LARGE;
         outcome_say(o, cox_slice_str(c->why_cut));
+    } else if (r == CURLE_COULDNT_CONNECT && c->refused[0]) {
+        o->code = COX_CODE_DENIED;
+        cox_buf_printf(
+            &o->message,
+            "http: %s is not a public address; cox-worker's --http-allow says which others steps may reach",
+            c->refused);
     } else if (r != CURLE_OK) {
         o->code = code_of_failure(r);
         cox_buf_printf(&o->message, "http: ");
@@ -442,6 +454,22 @@ static bool read_spec(struct http_call *c, struct cox_slice spec)
     return read_url(c, spec) && read_method(c, spec);
 }
 
+/* CURLOPT_OPENSOCKETFUNCTION: each address that a name stands for is tried, so one that may not be reached is
+ * passed over. */
+static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct http_call *c = user;
+    const struct sockaddr *to = &address->addr;
+    char name[NI_MAXHOST] = "?";
+
+    (void)purpose;
+    if (reach_permits(&c->http->reach, to) || COX_PLANTED("reaches-all"))
+        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    (void)getnameinfo(to, address->addrlen, name, sizeof(name), NULL, 0, NI_NUMERICHOST);
+    (void)snprintf(c->refused, sizeof(c->refused), "%s", name);
+    return CURL_SOCKET_BAD;
+}
+
 static void set_options(struct http_call *c)
 {
     CURL *easy = c->easy;
@@ -453,6 +481,8 @@ static void set_options(struct http_call *c)
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, c);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, c);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, c);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
@@ -492,12 +522,13 @@ struct call *http_call(struct http *http, const struct call_args *args,
 
 /* ---------------------------------------------------------------- life */
 
-struct http *http_create(struct handler_host *host)
+struct http *http_create(struct handler_host *host, const struct reach *reach)
 {
     struct http *http = COX_NEW(struct http);
 
     curl_global_init(CURL_GLOBAL_DEFAULT);
     http->host = host;
+    http->reach = *reach;
     http->multi = curl_multi_init();
     COX_ASSERT(http->multi);
     http->timer = evtimer_new(host->base, on_timer, http);

@@ -3,6 +3,7 @@
 #define COX_WORKER_HANDLERS_HTTP_H
 
 #include "handler.h"
+#include "reach.h"
 
 #define HTTP_REDIRECTS_MAX 5
 #define HTTP_CONNECT_LIMIT_MS 30000
@@ -11,7 +12,8 @@
 
 struct http;
 
-struct http *http_create(struct handler_host *host);
+/* `reach` is copied. */
+struct http *http_create(struct handler_host *host, const struct reach *reach);
 void http_destroy(struct http *http); /* its calls are destroyed before. NULL is allowed */
 
 /* As other handlers start. */

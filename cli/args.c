@@ -36,6 +36,10 @@ static const struct cox_config_key keys[] = {
     { "token", "TOKEN", NULL, "who you are", cox_config_set_text, AT(token), 0 },
     { "tenant", "NAME", NULL, "whose tasks (default: the first that the token names)", cox_config_set_text,
       AT(tenant), 0 },
+    { "tls-ca", "FILE", NULL, "speak TLS; this CA (PEM) has signed the orchestrator's certificate",
+      cox_config_set_text, AT(tls.ca), 0 },
+    { "tls-cert", "FILE", NULL, "show this certificate", cox_config_set_text, AT(tls.cert), 0 },
+    { "tls-key", "FILE", NULL, "its key", cox_config_set_text, AT(tls.key), 0 },
     { "context", "NAME", NULL, "a context of the configuration file (default: its current one)",
       cox_config_set_text, AT(context), 0 },
     { "connect-timeout", "DURATION", "10s", "keep trying an orchestrator that is away for this long",
@@ -111,6 +115,12 @@ static void give_global(struct cli *cli, const struct cox_config_key *key, const
         cli->flag_token = value;
     if (key->offset == AT(tenant))
         cli->flag_tenant = value;
+    if (key->offset == AT(tls.ca))
+        cli->flag_tls.ca = value;
+    if (key->offset == AT(tls.cert))
+        cli->flag_tls.cert = value;
+    if (key->offset == AT(tls.key))
+        cli->flag_tls.key = value;
     cox_config_give(cli->config, key, value);
 }
 

@@ -8,6 +8,7 @@
 #include "cox/base/err.h"
 #include "cox/config.h"
 #include "cox/rpc.h"
+#include "cox/tls.h"
 
 #include <stdio.h>
 
@@ -68,9 +69,11 @@ struct cli {
     const char *address;
     const char *token; /* NULL: none, as the next */
     const char *tenant;
+    struct cox_tls_files tls; /* of NULLs: plaintext */
     const char *flag_address; /* as flags, or NULL: what a new context is made of */
     const char *flag_token;
     const char *flag_tenant;
+    struct cox_tls_files flag_tls;
     enum cli_format format;
     bool quiet;
     bool no_color;
@@ -103,10 +106,10 @@ enum cli_exit cli_get_count(const struct cli *cli, const char *option, uint32_t 
 char *cli_config_default_path(void);
 /* The current context that the file names, freed by the caller; NULL: none. */
 char *cli_current_context(const struct cox_yaml *file);
-/* Writes a context, which becomes the current one when `use`; what is NULL is kept. Without any of the three
- * it is deleted. CLI_USAGE: said why. */
+/* Writes a context, which becomes the current one when `use`; what is NULL is kept. Without any of the four
+ * it is deleted. Files are written as absolute paths. CLI_USAGE: said why. */
 enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *address, const char *token,
-                              const char *tenant, bool use);
+                              const char *tenant, const struct cox_tls_files *tls, bool use);
 
 /* ---- verbs.c ---- */
 extern const struct cli_verb cli_verbs[]; /* sorted by name */

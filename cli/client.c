@@ -10,10 +10,16 @@
 #define PAUSE_FIRST_MS 100
 #define PAUSE_MAX_MS 1000
 #define EVENTS_MAX 256
+#define DIAGNOSE_MS 2000
 #define CONNECT_LIMIT_MS                                                                                     \
     5000 /* one attempt: who listens and says nothing must not outlast --connect-timeout */
 
 /* ---- connection ------------------------------------------------------------------------------------- */
+
+static const struct cox_tls_files *tls_of(const struct cli *cli)
+{
+    return cli->tls.ca || cli->tls.cert || cli->tls.key ? &cli->tls : NULL;
+}
 
 void cli_connect(struct cli *cli)
 {
@@ -36,6 +42,7 @@ void cli_connect(struct cli *cli)
                        .target = cli->address,
                        .metadata = metadata,
                        .n_metadata = n_metadata,
+                       .tls = tls_of(cli),
                        .reconnect_backoff_ms = PAUSE_FIRST_MS,
                        .reconnect_backoff_max_ms = PAUSE_MAX_MS,
                        .connect_limit_ms = brief ? cli->connect_timeout_ms : CONNECT_LIMIT_MS,
@@ -119,10 +126,25 @@ static const char *address_hint(const struct cli *cli, const char *message)
     return "Is coxd running there? --address or COX_ADDRESS names another.";
 }
 
+/* The transport says that a handshake failed, but not why: looks once more. */
+static bool says_tls(const struct cli *cli, const struct cox_rpc_error *error)
+{
+    struct cox_buf why = { 0 };
+    bool found = error->status == COX_RPC_UNAVAILABLE && !strstr(message_of(error), "refused") &&
+                 cox_tls_diagnose(cli->address, tls_of(cli), DIAGNOSE_MS, &why);
+
+    if (found)
+        cli_error("%s: %s", cli->address, cox_buf_cstr(&why));
+    cox_buf_fini(&why);
+    return found;
+}
+
 void cli_print_error_of(const struct cli *cli, const char *of, const struct cox_rpc_error *error)
 {
     const char *message = message_of(error), *colon = *of ? ": " : "";
 
+    if (says_tls(cli, error))
+        return;
     if (error->status == COX_RPC_UNAVAILABLE)
         cli_error("%s: %s\n     %s", cli->address, message, address_hint(cli, message));
     else if (error->status == COX_RPC_UNIMPLEMENTED)

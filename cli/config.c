@@ -19,8 +19,8 @@ const struct cli_option cli_config_set_context_options[] = {
     { 0 },
 };
 const char cli_config_set_context_help[] = CONFIG_EXAMPLE
-    "Makes a context, or changes what is given: its address (--address), token (--token) and tenant\n"
-    "(--tenant).\n\n"
+    "Makes a context, or changes what is given: its address (--address), token (--token), tenant\n"
+    "(--tenant), and the files of TLS (--tls-ca, --tls-cert, --tls-key).\n\n"
     "Example:\n"
     "  cox config set-context prod --address cox.example.org:7600 --use\n";
 const struct cli_option cli_config_use_context_options[] = { { 0 } };
@@ -60,16 +60,20 @@ enum cli_exit cli_config_set_context(struct cli *cli)
     bool known = cox_json_member(contexts_of(cli), name, &found);
     const char *address = cli->flag_address;
     const char *token = cli->flag_token;
+    const struct cox_tls_files *tls = &cli->flag_tls;
 
     if (!known && !address) {
         cli_error("a new context needs --address HOST:PORT");
         return CLI_USAGE;
     }
-    if (known && !address && !token && !cli->flag_tenant && !cli_has(cli, "use")) {
-        cli_error("nothing to change: give --address, --token, --tenant or --use");
+    if (known && !address && !token && !cli->flag_tenant && !tls->ca && !tls->cert && !tls->key &&
+        !cli_has(cli, "use")) {
+        cli_error(
+            "nothing to change: give --address, --token, --tenant, --tls-ca, --tls-cert, --tls-key or --use");
         return CLI_USAGE;
     }
-    enum cli_exit code = cli_put_context(cli, name, address, token, cli->flag_tenant, cli_has(cli, "use"));
+    enum cli_exit code =
+        cli_put_context(cli, name, address, token, cli->flag_tenant, tls, cli_has(cli, "use"));
 
     if (!code)
         cli_note(cli, "context %s is in %s", name, cli->config_path);
@@ -81,7 +85,7 @@ enum cli_exit cli_config_use_context(struct cli *cli)
     enum cli_exit code = need_context(cli, cli->args[0]);
 
     if (!code)
-        code = cli_put_context(cli, cli->args[0], NULL, NULL, NULL, true);
+        code = cli_put_context(cli, cli->args[0], NULL, NULL, NULL, NULL, true);
     if (!code)
         cli_note(cli, "%s is the current context", cli->args[0]);
     return code;
@@ -92,7 +96,7 @@ enum cli_exit cli_config_delete_context(struct cli *cli)
     enum cli_exit code = need_context(cli, cli->args[0]);
 
     if (!code)
-        code = cli_put_context(cli, cli->args[0], NULL, NULL, NULL, false);
+        code = cli_put_context(cli, cli->args[0], NULL, NULL, NULL, NULL, false);
     if (!code)
         cli_note(cli, "context %s is gone", cli->args[0]);
     return code;

@@ -115,8 +115,23 @@ static json_t *load(const struct cli *cli)
     return tree;
 }
 
+static bool any(const struct cox_tls_files *tls)
+{
+    return tls && (tls->ca || tls->cert || tls->key);
+}
+
+/* `cox` is used in more than one folder. */
+static void put_file(json_t *context, const char *key, const char *path)
+{
+    char *full = path ? realpath(path, NULL) : NULL;
+
+    if (path)
+        json_object_set_new(context, key, json_string(full ? full : path));
+    free(full);
+}
+
 enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *address, const char *token,
-                              const char *tenant, bool use)
+                              const char *tenant, const struct cox_tls_files *tls, bool use)
 {
     if (!cli->config_path) {
         cli_error("there is no home directory; say --config FILE");
@@ -137,7 +152,7 @@ enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *add
     json_t *context = json_object_get(contexts, name);
     const char *current = json_string_value(json_object_get(tree, "current_context"));
 
-    if (!address && !token && !tenant && !use) {
+    if (!address && !token && !tenant && !any(tls) && !use) {
         json_object_del(contexts, name);
         if (current && strcmp(current, name) == 0)
             json_object_del(tree, "current_context");
@@ -151,6 +166,11 @@ enum cli_exit cli_put_context(struct cli *cli, const char *name, const char *add
         json_object_set_new(context, "token", json_string(token));
     if (tenant)
         json_object_set_new(context, "tenant", json_string(tenant));
+    if (any(tls)) {
+        put_file(context, "tls_ca", tls->ca);
+        put_file(context, "tls_cert", tls->cert);
+        put_file(context, "tls_key", tls->key);
+    }
     if (use)
         json_object_set_new(tree, "current_context", json_string(name));
     enum cli_exit code = save(cli, tree);

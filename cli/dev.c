@@ -255,7 +255,7 @@ static void enter_context(struct dev *d)
     if (cli_has(d->cli, "no-context") || !d->cli->config_path)
         return;
     d->previous = cli_current_context(cox_config_file(d->cli->config));
-    (void)cli_put_context(d->cli, CONTEXT, d->grpc, NULL, NULL, true);
+    (void)cli_put_context(d->cli, CONTEXT, d->grpc, NULL, NULL, NULL, true);
 }
 
 /* As it was before us, unless somebody has changed it since. */
@@ -274,9 +274,9 @@ static void leave_context(struct dev *d)
             cox_json_member(contexts, CONTEXT, &context))
             address = member_of(context, "address");
         if (address && strcmp(address, d->grpc) == 0) {
-            (void)cli_put_context(d->cli, CONTEXT, NULL, NULL, NULL, false);
+            (void)cli_put_context(d->cli, CONTEXT, NULL, NULL, NULL, NULL, false);
             if (d->previous && strcmp(d->previous, CONTEXT) != 0 && current && strcmp(current, CONTEXT) == 0)
-                (void)cli_put_context(d->cli, d->previous, NULL, NULL, NULL, true);
+                (void)cli_put_context(d->cli, d->previous, NULL, NULL, NULL, NULL, true);
         }
     }
     cox_buf_fini(&error);

@@ -10,6 +10,7 @@
     extern const char cli_##name##_help[]
 
 CLI_VERB(admin_backup);
+CLI_VERB(admin_certs);
 CLI_VERB(admin_restore);
 CLI_VERB(admin_lift);
 CLI_VERB(admin_token);

@@ -11,6 +11,9 @@ struct coxd_config {
     const char *http;       /* "127.0.0.1:7601", or "off" */
     const char *http_hosts; /* NULL: none, as the next */
     const char *cors_origins;
+    const char *tls_cert; /* NULL: no TLS; as the next two, a file */
+    const char *tls_key;
+    const char *tls_ca;     /* NULL: nobody has to show a certificate */
     const char *ready_file; /* NULL: none */
     const char *token_file; /* NULL: none */
     bool insecure;

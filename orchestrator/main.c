@@ -13,8 +13,10 @@
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
 #include "cox/rpc.h"
+#include "cox/tls.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -30,6 +32,8 @@
 #define CHECKPOINT_NS 60000000000LL /* the last one; without it the next start replays more */
 #define NS_PER_MS 1000000LL
 #define SWEEP_EVERY_MS 5000
+#define DAY_NS (86400 * INT64_C(1000000000))
+#define EXPIRY_WARN_S (30 * 86400)
 
 struct coxd {
     struct coxd_config config;
@@ -39,6 +43,7 @@ struct coxd {
     struct cox_access *access;
     struct cox_fleet *fleet;
     struct cox_api *api;
+    struct cox_tls *tls;   /* NULL: plaintext */
     struct cox_edge *edge; /* NULL: no HTTP */
     struct cox_rpc_server *server;
     struct cox_rpc_service *services;
@@ -47,6 +52,7 @@ struct coxd {
     atomic_int signalled; /* 0, or the signal */
     atomic_bool hung_up;  /* SIGHUP: read the configuration again */
     atomic_bool leaving;  /* the signal thread's work is over */
+    int64_t expiry_ns;    /* when to look at the certificate's end again */
 };
 
 /* ---- signals ---- */
@@ -145,6 +151,22 @@ static void on_flush(void *user)
     cox_fleet_flush(c->fleet);
 }
 
+/* ---- the certificate ---- */
+
+/* Once a day, from a month before its end on. */
+static void warn_of_expiry(struct coxd *c)
+{
+    int64_t left_s = c->tls ? cox_tls_stats(c->tls).expires_s - cox_clock_wall_ms() / 1000 : INT64_MAX;
+
+    c->expiry_ns = cox_clock_mono_ns() + DAY_NS;
+    if (left_s <= 0)
+        cox_log(COX_LOG_ERROR, "the certificate has expired: clients refuse it", "file", c->config.tls_cert,
+                NULL);
+    else if (left_s < EXPIRY_WARN_S)
+        cox_log(COX_LOG_WARN, "the certificate expires soon", "file", c->config.tls_cert, "hours_left",
+                COX_LOG_NUM(left_s / 3600), NULL);
+}
+
 /* ---- the configuration ---- */
 
 /* What takes effect at once, at the start and on SIGHUP. */
@@ -164,6 +186,28 @@ static void reload_access(struct coxd *c)
     cox_buf_fini(&error);
 }
 
+static struct cox_tls_files tls_files(const struct coxd_config *config)
+{
+    return (struct cox_tls_files){ config->tls_cert, config->tls_key, config->tls_ca };
+}
+
+/* Also when their names are the same: certificates are renewed in their place. */
+static void reload_tls(struct coxd *c)
+{
+    const struct cox_tls_files files = tls_files(&c->config);
+    struct cox_buf error = { 0 };
+
+    if (!c->tls && (files.cert || files.key || files.ca))
+        cox_log(COX_LOG_WARN, "TLS begins with a restart", NULL);
+    else if (c->tls && !files.cert)
+        cox_log(COX_LOG_WARN, "TLS ends with a restart", NULL);
+    else if (c->tls && cox_tls_reload(c->tls, &files, &error))
+        cox_log(COX_LOG_ERROR, "TLS stays as it was", "why", cox_buf_cstr(&error), NULL);
+    else if (c->tls)
+        warn_of_expiry(c);
+    cox_buf_fini(&error);
+}
+
 /* A bad file is told and changes nothing. */
 static void reload(struct coxd *c)
 {
@@ -178,6 +222,7 @@ static void reload(struct coxd *c)
     } else {
         c->config = next;
         configure(&c->config);
+        reload_tls(c);
         cox_driver_limit(c->driver, next.retention_ms, (uint64_t)next.min_free, (uint64_t)next.memory_limit);
         cox_log(COX_LOG_INFO, "read the configuration again", NULL);
         if (restart.len > 0)
@@ -214,6 +259,8 @@ static void turn(struct coxd *c, int64_t until_ns)
         until_ns = api_ns;
     if (cox_access_wake_ns(c->access) < until_ns)
         until_ns = cox_access_wake_ns(c->access);
+    if (c->tls && c->expiry_ns < until_ns)
+        until_ns = c->expiry_ns;
     size_t n = cox_rpc_loop_run_once(c->loop, until_ns, EVENTS_A_TURN);
 
     if (c->edge)
@@ -221,6 +268,8 @@ static void turn(struct coxd *c, int64_t until_ns)
     cox_access_turn(c->access);
     cox_driver_turn(c->driver, n);
     pressure(c);
+    if (c->tls && cox_clock_mono_ns() >= c->expiry_ns)
+        warn_of_expiry(c);
 }
 
 /* ---- beginning ---- */
@@ -296,11 +345,35 @@ static enum cox_err start_driver(struct coxd *c)
     return COX_OK;
 }
 
+static void put_metric(struct cox_buf *out, const char *name, const char *type, const char *help,
+                       int64_t value)
+{
+    cox_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRId64 "\n", name, help, name, type, name, value);
+}
+
+static void put_tls_metrics(struct cox_tls *tls, struct cox_buf *out)
+{
+    const struct cox_tls_stats stats = cox_tls_stats(tls);
+
+    put_metric(out, "cox_tls_certificate_expires_timestamp_seconds", "gauge",
+               "When the certificate of coxd, or one of its chain, ends, since 1970", stats.expires_s);
+    put_metric(out, "cox_tls_connections", "gauge", "Connections with TLS, handshakes included",
+               (int64_t)stats.n_open);
+    put_metric(out, "cox_tls_handshakes_total", "counter", "Handshakes that went well",
+               (int64_t)stats.n_done);
+    put_metric(out, "cox_tls_handshakes_refused_total", "counter", "Handshakes that one side refused",
+               (int64_t)stats.n_failed);
+    put_metric(out, "cox_tls_handshakes_given_up_total", "counter",
+               "Handshakes that took too long, gave way to newer ones or hung up", (int64_t)stats.n_given_up);
+}
+
 static void put_metrics(void *user, struct cox_buf *out)
 {
     struct coxd *c = user;
 
     cox_metrics_text(c->api, out);
+    if (c->tls)
+        put_tls_metrics(c->tls, out);
 }
 
 static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization, bool has_certificate,
@@ -322,6 +395,21 @@ static bool is_ready(void *user, struct cox_buf *ret_why)
     return ret_why->len == 0;
 }
 
+static enum cox_err start_tls(struct coxd *c)
+{
+    const struct cox_tls_files files = tls_files(&c->config);
+    struct cox_buf error = { 0 };
+    enum cox_err err = COX_OK;
+
+    if (files.cert || files.key || files.ca)
+        err = cox_tls_create(&files, &c->tls, &error);
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot speak TLS", "why", cox_buf_cstr(&error), NULL);
+    cox_buf_fini(&error);
+    warn_of_expiry(c);
+    return err;
+}
+
 /* Before recovery, so that probes hear that it is under way. */
 static enum cox_err start_edge(struct coxd *c)
 {
@@ -329,6 +417,7 @@ static enum cox_err start_edge(struct coxd *c)
         .address = c->config.http,
         .hosts = c->config.http_hosts,
         .cors_origins = c->config.cors_origins,
+        .tls = c->tls,
         .version = coxd_config_program.version,
         .loop = c->loop,
         .metrics = put_metrics,
@@ -362,7 +451,8 @@ static enum cox_err start_server(struct coxd *c)
                                                                  .n_services = n + 1,
                                                                  .admit = cox_access_admit,
                                                                  .released = cox_access_released,
-                                                                 .admit_user = c->access },
+                                                                 .admit_user = c->access,
+                                                                 .tls = c->tls },
                                 &c->server);
     if (err)
         cox_log(COX_LOG_ERROR, "cannot listen", "grpc", c->config.grpc, "why",
@@ -443,7 +533,7 @@ static int run(struct coxd *c)
     c->fleet = cox_fleet_create();
     c->api = cox_api_create();
     signals_start(c);
-    if (start_access(c) || start_edge(c) || start_driver(c) || start_server(c))
+    if (start_access(c) || start_tls(c) || start_edge(c) || start_driver(c) || start_server(c))
         goto out;
     char *grpc = address(c->config.grpc, cox_rpc_server_port(c->server));
     char *http = c->edge ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");
@@ -465,6 +555,7 @@ static int run(struct coxd *c)
 out:
     cox_rpc_server_destroy(c->server);
     cox_edge_destroy(c->edge);
+    cox_tls_destroy(c->tls);
     cox_driver_destroy(c->driver);
     cox_api_destroy(c->api);
     cox_fleet_destroy(c->fleet);

@@ -5,6 +5,7 @@
 #include "session.h"
 
 #include "cox/config.h"
+#include "cox/tls.h"
 
 #define CONFIG_ADDRESSES_MAX 64
 #define CONFIG_HANDLER_DIRS_MAX 16
@@ -23,8 +24,9 @@ struct config {
     struct reach reach; /* of `http` steps */
     int64_t workspace_ttl_ms;
     int64_t cache_len_max;
-    const char *ready_file; /* or NULL */
-    const char *token_file; /* NULL: none */
+    struct cox_tls_files tls; /* of NULLs: plaintext */
+    const char *ready_file;   /* or NULL */
+    const char *token_file;   /* NULL: none */
     int64_t drain_timeout_ms, orphan_timeout_ms, idle_exit_ms;
     enum cox_log_level log_level;
     enum cox_log_format log_format;

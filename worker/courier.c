@@ -268,7 +268,7 @@ static struct courier_job *next_job(struct courier *c, char *address)
 static void *courier_main(void *arg)
 {
     struct courier *c = arg;
-    struct transfer *t = transfer_create(c->config.token_file);
+    struct transfer *t = transfer_create(c->config.token_file, c->config.tls);
     struct courier_job *job;
     char address[ADDRESS_LEN_MAX + 1];
 

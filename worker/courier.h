@@ -40,8 +40,9 @@ struct courier_job {
 struct courier_config {
     const char *dir; /* of the cache, and of what is under way */
     uint64_t cache_len_max;
-    const char *token_file;       /* who it is; NULL: nobody */
-    void (*on_ready)(void *user); /* courier_reap has something. Thread: any of the courier's */
+    const char *token_file;          /* who it is; NULL: nobody */
+    const struct cox_tls_files *tls; /* NULL: plaintext */
+    void (*on_ready)(void *user);    /* courier_reap has something. Thread: any of the courier's */
     void *user;
 };
 

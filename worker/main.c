@@ -105,6 +105,23 @@ static void reload(struct config *c)
     cox_buf_fini(&error);
 }
 
+static const struct cox_tls_files *tls_of(const struct config *c)
+{
+    return c->tls.ca || c->tls.cert || c->tls.key ? &c->tls : NULL;
+}
+
+/* Better told now than at each attempt to attach. */
+static bool check_tls(const struct config *c)
+{
+    struct cox_buf error = { 0 };
+    bool ok = !tls_of(c) || cox_tls_check_client(tls_of(c), &error) == COX_OK;
+
+    if (!ok)
+        cox_log(COX_LOG_ERROR, "cannot speak TLS", "why", cox_buf_cstr(&error), NULL);
+    cox_buf_fini(&error);
+    return ok;
+}
+
 static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalogue *catalogue,
                   struct config *c, const char *boot_id, uint64_t seed)
 {
@@ -126,6 +143,7 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalog
         .handlers = handlers,
         .n_handlers = sizeof(handlers) / sizeof(handlers[0]),
         .token_file = c->token_file,
+        .tls = tls_of(c),
         .catalogue = catalogue,
         .on_attached = write_ready_file,
         .user = c,
@@ -162,6 +180,7 @@ static int run(struct config *c)
                                              .work_dir = c->work_dir,
                                              .boot_id = boot_id,
                                              .catalogue = catalogue,
+                                             .tls = tls_of(c),
                                              .self = "/proc/self/exe",
                                              .with_blobs = true,
                                              .token_file = c->token_file,
@@ -199,7 +218,7 @@ int main(int argc, char **argv)
     if (outcome == COX_CONFIG_RUN) {
         block_signals();
         configure(&config);
-        code = run(&config);
+        code = check_tls(&config) ? run(&config) : EXIT_FAILURE;
     }
     config_fini(&config);
     return code;

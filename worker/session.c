@@ -6,10 +6,16 @@
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
 #include "cox/base/units.h"
+#include "cox/tls.h"
 
-#define EVENTS_MAX 256                /* a turn: then results and credit leave */
-#define ROOM_LEN ((size_t)4 << 20)    /* results a message, at most, and bytes waiting in the outbox */
-#define FAREWELL_MS 1000              /* for the last messages to leave */
+#include <stdatomic.h>
+#include <string.h>
+
+#define EVENTS_MAX 256             /* a turn: then results and credit leave */
+#define ROOM_LEN ((size_t)4 << 20) /* results a message, at most, and bytes waiting in the outbox */
+#define FAREWELL_MS 1000           /* for the last messages to leave */
+#define DIAGNOSE_MS 500
+#define DIAGNOSE_EVERY_NS (60 * INT64_C(1000000000))
 #define LOGS_CAP (4 * SLOTS_LOGS_MAX) /* more than the slots have under way, but for ends of cut logs */
 
 struct session {
@@ -170,15 +176,41 @@ static void forget_logs(struct session *s)
     s->n_logs = 0;
 }
 
+/* Whether it is worth the time to look for what is wrong with TLS: the loop stands still meanwhile, of all
+ * sessions in this process. */
+static bool may_diagnose(const struct session *s, const struct cox_rpc_error *status)
+{
+    static atomic_llong last_ns;
+    int64_t now_ns = cox_clock_mono_ns();
+
+    if (status->status != COX_RPC_UNAVAILABLE || s->welcomed ||
+        (status->message && strstr(status->message, "refused")))
+        return false;
+    if (atomic_load(&last_ns) && now_ns - atomic_load(&last_ns) < DIAGNOSE_EVERY_NS)
+        return false;
+    atomic_store(&last_ns, now_ns);
+    return true;
+}
+
+static void say_closed(struct session *s, const struct cox_rpc_error *status)
+{
+    struct cox_buf why = { 0 };
+
+    if (may_diagnose(s, status))
+        (void)cox_tls_diagnose(s->address, s->config.tls, DIAGNOSE_MS, &why);
+    cox_log(COX_LOG_WARN, s->welcomed ? "detached" : "cannot attach", "orchestrator", s->address, "status",
+            cox_rpc_status_text(status->status), "message", status->message ? status->message : "",
+            why.len > 0 ? "why" : NULL, cox_buf_cstr(&why), NULL);
+    cox_buf_fini(&why);
+}
+
 static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *status, void *user)
 {
     struct session *s = user;
 
     (void)call;
     if (!s->left && !s->renewing)
-        cox_log(COX_LOG_WARN, s->welcomed ? "detached" : "cannot attach", "orchestrator", s->address,
-                "status", cox_rpc_status_text(status->status), "message",
-                status->message ? status->message : "", NULL);
+        say_closed(s, status);
     s->call = NULL;
     s->renewing = false;
     s->welcomed = false;
@@ -202,6 +234,7 @@ static void dial(struct session *s, uint32_t address)
     s->channel = cox_rpc_channel_create(
         s->loop, &(struct cox_rpc_channel_config){ .target = s->address,
                                                    .own_connection = true,
+                                                   .tls = s->config.tls,
                                                    .metadata = &metadata,
                                                    .n_metadata = authorization != NULL });
     cox_free(authorization);

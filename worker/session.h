@@ -26,6 +26,7 @@ struct session_config {
     const char *const *handlers; /* built in */
     size_t n_handlers;
     const char *token_file;          /* who it is; NULL: nobody */
+    const struct cox_tls_files *tls; /* read at each dialling; NULL: plaintext */
     struct catalogue *catalogue;     /* announced too, again when it changes; may be NULL */
     void (*on_attached)(void *user); /* the first Welcome has come; may be NULL */
     void *user;

@@ -366,6 +366,7 @@ static void start_thread(struct slots *s)
             .dir = s->dir,
             .cache_len_max = s->config.cache_len_max ? s->config.cache_len_max : SLOTS_CACHE_LEN_MAX,
             .token_file = s->config.token_file,
+            .tls = s->config.tls,
             .on_ready = wake_for_courier,
             .user = s });
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);

@@ -16,16 +16,17 @@ struct slots;
 
 struct slots_config {
     uint32_t n_slots;
-    const char *work_dir;         /* made when absent; stale directories of dead workers in it are removed */
-    const char *boot_id;          /* names this worker's own directory in it */
-    struct catalogue *catalogue;  /* programs; outlives the slots. NULL: none */
-    const char *self;             /* a program that serves SLOTS_JQ_ARGUMENT by jq_main. NULL: no jq */
-    bool with_blobs;              /* cox_rpc_init was called: blobs and bundles come and go */
-    const char *token_file;       /* who exchanges them; NULL: nobody */
-    uint64_t cache_len_max;       /* of them, in bytes. 0: SLOTS_CACHE_LEN_MAX */
-    int64_t workspace_ttl_ms;     /* 0: WORKSPACES_TTL_MS */
-    struct reach reach;           /* of `http` */
-    void (*on_reply)(void *user); /* a reply may be taken. Thread: the slots' */
+    const char *work_dir;        /* made when absent; stale directories of dead workers in it are removed */
+    const char *boot_id;         /* names this worker's own directory in it */
+    struct catalogue *catalogue; /* programs; outlives the slots. NULL: none */
+    const char *self;            /* a program that serves SLOTS_JQ_ARGUMENT by jq_main. NULL: no jq */
+    bool with_blobs;             /* cox_rpc_init was called: blobs and bundles come and go */
+    const char *token_file;      /* who exchanges them; NULL: nobody */
+    uint64_t cache_len_max;      /* of them, in bytes. 0: SLOTS_CACHE_LEN_MAX */
+    int64_t workspace_ttl_ms;    /* 0: WORKSPACES_TTL_MS */
+    const struct cox_tls_files *tls; /* to exchange blobs with; outlives the slots. NULL: plaintext */
+    struct reach reach;              /* of `http` */
+    void (*on_reply)(void *user);    /* a reply may be taken. Thread: the slots' */
     void *user;
 };
 

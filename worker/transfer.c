@@ -29,6 +29,7 @@ struct transfer {
     char *address;
     const char *token_file;
     bool refused; /* the token was: the next call reads it anew */
+    const struct cox_tls_files *tls;
 
     /* of the call under way */
     struct cox_rpc_call *call;
@@ -114,6 +115,10 @@ static bool begin(struct transfer *t, const char *method, const struct cox_rpc_h
     t->code = COX_CODE_NONE;
     t->len = 0;
     t->stored = false;
+    if (t->away && t->tls) { /* it may be our certificate, and there may be a new one */
+        cox_rpc_channel_destroy(t->channel);
+        t->channel = NULL;
+    }
     t->away = false;
     t->moved_ns = cox_clock_mono_ns();
     EVP_DigestInit_ex(t->digest, EVP_sha256(), NULL);
@@ -130,6 +135,7 @@ static bool begin(struct transfer *t, const char *method, const struct cox_rpc_h
         t->channel = cox_rpc_channel_create(
             t->loop, &(struct cox_rpc_channel_config){ .target = t->address,
                                                        .own_connection = true,
+                                                       .tls = t->tls,
                                                        .metadata = &metadata,
                                                        .n_metadata = authorization != NULL });
         cox_free(authorization);
@@ -333,13 +339,14 @@ void transfer_pause(struct transfer *t, int64_t ms, const atomic_bool *cancelled
 
 /* ---------------------------------------------------------------- life */
 
-struct transfer *transfer_create(const char *token_file)
+struct transfer *transfer_create(const char *token_file, const struct cox_tls_files *tls)
 {
     struct transfer *t = COX_NEW(struct transfer);
 
     t->loop = cox_rpc_loop_create();
     t->digest = EVP_MD_CTX_new();
     t->token_file = token_file;
+    t->tls = tls;
     COX_ASSERT(t->digest);
     return t;
 }

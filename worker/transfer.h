@@ -5,13 +5,16 @@
 
 #include "cox/types.h"
 
+#include "cox/tls.h"
+
 #include <stdatomic.h>
 
 #define TRANSFER_SILENCE_MS 30000 /* a transfer that does not move for so long is given up */
 
 struct transfer;
 
-struct transfer *transfer_create(const char *token_file); /* NULL: without one */
+/* NULL: without one. The files are read when it connects, and outlive it. */
+struct transfer *transfer_create(const char *token_file, const struct cox_tls_files *tls);
 void transfer_destroy(struct transfer *t);
 void transfer_aim(struct transfer *t, const char *address); /* from the next call on */
 

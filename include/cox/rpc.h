@@ -32,6 +32,8 @@ struct cox_rpc_loop;
 struct cox_rpc_server;
 struct cox_rpc_channel;
 struct cox_rpc_call;
+struct cox_tls; /* cox/tls.h, as the next */
+struct cox_tls_files;
 
 /* ---- process ---------------------------------------------------------------------------------------- */
 
@@ -209,6 +211,7 @@ struct cox_rpc_server_config {
     /* A call with a caller (cox_rpc_call_set_caller) is over; its on_closed has returned. May be NULL. */
     void (*released)(void *caller, void *admit_user);
     void *admit_user;
+    struct cox_tls *tls; /* ends the TLS of every connection, and outlives the server; NULL: plaintext */
 };
 
 /* Starts to listen. Health (Check, Watch) and reflection (v1, v1alpha) are served beside `services`.
@@ -305,9 +308,11 @@ struct cox_rpc_channel_config {
     int64_t reconnect_backoff_max_ms; /* 0: 2,000 */
     int64_t connect_limit_ms;         /* for one attempt, until the server has spoken; 0: 5,000 */
     size_t message_len_max;           /* as in the server's configuration */
+    const struct cox_tls_files *tls;  /* read now; calls fail when they cannot be. NULL: plaintext */
 };
 
-/* Connects when first used. Never fails; a bad target fails its calls. */
+/* Connects when first used. Never fails; a bad target fails its calls. With TLS the server's certificate must
+ * be that CA's and name the target's host. */
 struct cox_rpc_channel *cox_rpc_channel_create(struct cox_rpc_loop *loop,
                                                const struct cox_rpc_channel_config *config);
 /* Cancels its calls; their on_closed come while the loop runs on. NULL is allowed. */

@@ -3,6 +3,12 @@
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#define PEM_LEN_MAX ((size_t)4 << 20) /* system CAs are some 200 KiB */
+#define PIECE_LEN ((size_t)64 << 10)
+
 struct cox_rpc_channel {
     struct cox_rpc_loop *loop;
     grpc_channel *channel;
@@ -18,6 +24,53 @@ struct cox_rpc_channel {
     {                                                                                                        \
         .type = GRPC_ARG_INTEGER, .key = (char *)(name), .value.integer = (int)(n)                           \
     }
+
+/* NULL: it cannot be read, or is longer than any. */
+static char *read_file(const char *path)
+{
+    struct cox_buf text = { 0 };
+    FILE *f = fopen(path, "re");
+    size_t n = 1;
+
+    while (f && n > 0 && text.len < PEM_LEN_MAX) {
+        n = fread(cox_buf_extend(&text, PIECE_LEN), 1, PIECE_LEN, f);
+        text.len -= PIECE_LEN - n;
+    }
+    bool ok = f && !ferror(f) && n == 0 && text.len > 0;
+
+    if (f)
+        fclose(f);
+    char *copy = ok ? cox_strdup(cox_buf_cstr(&text)) : NULL;
+
+    if (text.len > 0)
+        explicit_bzero(text.data, text.len);
+    cox_buf_fini(&text);
+    return copy;
+}
+
+/* NULL: the files are of no use; `why` says it. */
+static grpc_channel_credentials *create_credentials(const struct cox_tls_files *files, struct cox_buf *why)
+{
+    if (!files)
+        return grpc_insecure_credentials_create();
+    if (cox_tls_check_client(files, why))
+        return NULL;
+    char *ca = read_file(files->ca), *cert = files->cert ? read_file(files->cert) : NULL;
+    char *key = files->key ? read_file(files->key) : NULL;
+    grpc_ssl_pem_key_cert_pair pair = { key, cert };
+    grpc_channel_credentials *credentials = NULL;
+
+    if (ca && !cert == !files->cert && !key == !files->key)
+        credentials = grpc_ssl_credentials_create(ca, cert ? &pair : NULL, NULL, NULL);
+    if (!credentials)
+        cox_buf_append_str(why, "the files of TLS cannot be read");
+    if (key)
+        explicit_bzero(key, strlen(key));
+    cox_free(ca);
+    cox_free(cert);
+    cox_free(key);
+    return credentials;
+}
 
 static grpc_channel *create_grpc_channel(const struct cox_rpc_channel_config *config)
 {
@@ -46,10 +99,16 @@ static grpc_channel *create_grpc_channel(const struct cox_rpc_channel_config *co
         INT_ARG(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, config->own_connection ? 1 : 0),
     };
     grpc_channel_args list = { sizeof(args) / sizeof(args[0]), args };
-    grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-    grpc_channel *channel = grpc_channel_create(config->target, credentials, &list);
+    struct cox_buf why = { 0 };
+    grpc_channel_credentials *credentials = create_credentials(config->tls, &why);
+    grpc_channel *channel =
+        credentials
+            ? grpc_channel_create(config->target, credentials, &list)
+            : grpc_lame_client_channel_create(config->target, GRPC_STATUS_UNAVAILABLE, cox_buf_cstr(&why));
 
-    grpc_channel_credentials_release(credentials);
+    if (credentials)
+        grpc_channel_credentials_release(credentials);
+    cox_buf_fini(&why);
     return channel;
 }
 

@@ -8,6 +8,8 @@
  * Until then it waits, for 10 s at most, and among a third of the descriptors at most, of whom the oldest
  * gives way: thousands that come back at once from a busy host take seconds to speak. When descriptors become
  * scarce the newest is refused, so that files can still be opened: its client tries again.
+ *
+ * With TLS the same holds for the socket of the plain words: they begin when the handshake is over.
  */
 #include "rpc_internal.h"
 
@@ -32,6 +34,7 @@
 
 #define LISTENERS_MAX 8
 #define WAITING_SHARE 3
+#define TLS_FDS 3 /* its socket, and two between its TLS and us */
 #define PREFACE_LEN 24
 #define PREFACE_NS (10000 * INT64_C(1000000))
 #define PAUSE_NS                                                                                             \
@@ -56,6 +59,7 @@ union address {
 };
 
 struct rpc_listener {
+    struct cox_tls *tls; /* NULL: plaintext */
     grpc_server *server;
     grpc_server_credentials *credentials;
     int epoll_fd, stop_fd;
@@ -222,7 +226,7 @@ static void admit(struct rpc_listener *l, int fd, const union address *peer)
     cox_list_push_back(&l->waiting, &w->node);
     l->n_waiting++;
     watch(l, EPOLL_CTL_ADD, fd, w);
-    if (l->n_waiting > (size_t)l->fd_end / WAITING_SHARE)
+    if (l->n_waiting > (size_t)(l->fd_end / (l->tls ? TLS_FDS : 1)) / WAITING_SHARE)
         leave(l, COX_CONTAINER_OF(l->waiting.next, struct waiting, node), true);
 }
 
@@ -233,6 +237,8 @@ static bool accept_one(struct rpc_listener *l, int listener)
     socklen_t len = sizeof(peer);
     int fd = accept4(listener, &peer.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+    if (fd >= 0 && l->tls)
+        fd = cox_tls_terminate(l->tls, fd, COX_TLS_GRPC);
     if (fd >= 0 && fd < l->fd_end) {
         admit(l, fd, &peer);
         return true;
@@ -315,10 +321,11 @@ static int fd_end(void)
     return (int)(n > 2 * FDS_KEPT ? n - FDS_KEPT : n / 2);
 }
 
-struct rpc_listener *rpc_listener_create(const char *address, int *ret_port)
+struct rpc_listener *rpc_listener_create(const char *address, struct cox_tls *tls, int *ret_port)
 {
     struct rpc_listener *l = COX_NEW(struct rpc_listener);
 
+    l->tls = tls;
     cox_list_init(&l->waiting);
     l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -379,13 +386,39 @@ void rpc_listener_destroy(struct rpc_listener *l)
     cox_free(l);
 }
 
+/* The descriptor in what the library calls a peer; -1: it is none of ours. */
+static int fd_of(const struct rpc_listener *l, const char *library_name)
+{
+    int fd;
+
+    return sscanf(library_name, "fd:%d", &fd) == 1 && fd >= 0 && fd < l->fd_end ? fd : -1;
+}
+
+/* A descriptor keeps its number while a call of its connection is there: each holds the library's transport.
+ */
+struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name)
+{
+    int fd = fd_of(l, library_name);
+    struct cox_tls_certificate *shown = l->tls && fd >= 0 ? cox_tls_peer(l->tls, fd) : NULL;
+
+    if (!shown)
+        return NULL;
+    struct cox_rpc_certificate *copy =
+        rpc_certificate_copy(&(struct cox_rpc_certificate){ .name = shown->name,
+                                                            .organizations = shown->organizations,
+                                                            .n_organizations = shown->n_organizations,
+                                                            .unit = shown->unit });
+    cox_free(shown);
+    return copy;
+}
+
 char *rpc_listener_peer(struct rpc_listener *l, const char *library_name)
 {
     char host[INET6_ADDRSTRLEN] = "";
     union address peer;
-    int fd;
+    int fd = fd_of(l, library_name);
 
-    if (sscanf(library_name, "fd:%d", &fd) != 1 || fd < 0 || fd >= l->fd_end)
+    if (fd < 0)
         return cox_strdup(library_name);
     pthread_mutex_lock(&l->mutex);
     peer = l->peers[fd];

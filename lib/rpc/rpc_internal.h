@@ -21,6 +21,7 @@
 #include "cox/base/map.h"
 #include "cox/limits.h"
 #include "cox/rpc.h"
+#include "cox/tls.h"
 
 #include <google/protobuf/descriptor.pb-c.h>
 #include <grpc/byte_buffer.h>
@@ -164,6 +165,7 @@ struct cox_rpc_call {
     int64_t deadline_ns;
     char *peer;
     struct cox_rpc_certificate *certificate; /* of a server's peer, or NULL */
+    bool certificate_known;
 
     grpc_metadata_array metadata; /* server: of the request; client: initial */
     grpc_metadata_array trailing; /* client */
@@ -210,12 +212,14 @@ void rpc_server_call_gone(struct cox_rpc_server *server, void *caller);
 void rpc_server_holds(struct cox_rpc_server *server, ptrdiff_t len);
 /* What the library calls a peer, as an address. The caller frees it. */
 char *rpc_server_peer(const struct cox_rpc_server *server, const char *library_name);
+struct cox_rpc_certificate *rpc_server_certificate(const struct cox_rpc_server *server,
+                                                   const char *library_name);
 
 /* ---- listen.c ---- */
 
 struct rpc_listener;
 /* Binds and listens; NULL when that is not possible. Who connects waits until it is started. */
-struct rpc_listener *rpc_listener_create(const char *address, int *ret_port);
+struct rpc_listener *rpc_listener_create(const char *address, struct cox_tls *tls, int *ret_port);
 /* Connections go to `server` from here on. */
 void rpc_listener_start(struct rpc_listener *l, grpc_server *server);
 /* Closes the port; connections that the server has stay. Harmless before start, and again. */
@@ -223,6 +227,8 @@ void rpc_listener_stop(struct rpc_listener *l);
 void rpc_listener_destroy(struct rpc_listener *l); /* NULL is allowed */
 /* Thread: any. The caller frees it. */
 char *rpc_listener_peer(struct rpc_listener *l, const char *library_name);
+/* What that peer has shown, or NULL. The caller frees it by cox_free. */
+struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name);
 
 /* ---- certificate.c ---- */
 

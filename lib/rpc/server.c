@@ -399,7 +399,8 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     server->on_shutdown = (struct rpc_tag){ on_shutdown, server };
     cox_list_init(&server->calls);
     err = add_services(server, config);
-    if (err == COX_OK && !(server->listener = rpc_listener_create(config->address, &server->port)))
+    if (err == COX_OK &&
+        !(server->listener = rpc_listener_create(config->address, config->tls, &server->port)))
         err = COX_ERR_UNAVAILABLE;
     if (err != COX_OK) {
         free_server(server);
@@ -421,6 +422,12 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
 char *rpc_server_peer(const struct cox_rpc_server *server, const char *library_name)
 {
     return rpc_listener_peer(server->listener, library_name ? library_name : "");
+}
+
+struct cox_rpc_certificate *rpc_server_certificate(const struct cox_rpc_server *server,
+                                                   const char *library_name)
+{
+    return rpc_listener_certificate(server->listener, library_name ? library_name : "");
 }
 
 int cox_rpc_server_port(const struct cox_rpc_server *server)

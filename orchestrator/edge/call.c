@@ -14,6 +14,7 @@ struct call {
     struct cox_edge *edge;
     char *path;
     char *peer;
+    struct cox_tls_certificate *certificate;
     struct cox_rpc_metadata *metadata;
     size_t n_metadata;
     call_ask *ask;
@@ -81,6 +82,7 @@ static void call_destroy(struct call *c)
     cox_free(c->metadata);
     cox_free(c->path);
     cox_free(c->peer);
+    cox_free(c->certificate);
     cox_free(c);
 }
 
@@ -108,12 +110,14 @@ static struct call *call_create(struct cox_edge *e, const struct call_events *ev
 }
 
 struct call *call_start(struct cox_edge *e, const char *path, const struct cox_rpc_metadata *metadata,
-                        size_t n_metadata, const char *peer, const struct call_events *events, void *user)
+                        size_t n_metadata, const char *peer, struct cox_tls_certificate *certificate,
+                        const struct call_events *events, void *user)
 {
     struct call *c = call_create(e, events, user);
 
     c->path = cox_strdup(path);
     c->peer = cox_strdup(peer);
+    c->certificate = certificate;
     c->metadata = cox_calloc(n_metadata + 1, sizeof(*c->metadata));
     for (; c->n_metadata < n_metadata; c->n_metadata++)
         c->metadata[c->n_metadata] = (struct cox_rpc_metadata){ cox_strdup(metadata[c->n_metadata].key),
@@ -264,11 +268,20 @@ static void start(struct call *c)
                                                   .retry_delay_ms = 1000 });
         return;
     }
+    const struct cox_tls_certificate *shown = c->certificate;
+    struct cox_rpc_certificate certificate;
+
+    if (shown)
+        certificate = (struct cox_rpc_certificate){ .name = shown->name,
+                                                    .organizations = shown->organizations,
+                                                    .n_organizations = shown->n_organizations,
+                                                    .unit = shown->unit };
     c->rpc = cox_rpc_local_start(c->edge->rpc,
                                  &(struct cox_rpc_local_config){ .path = c->path,
                                                                  .metadata = c->metadata,
                                                                  .n_metadata = c->n_metadata,
                                                                  .peer = c->peer,
+                                                                 .certificate = shown ? &certificate : NULL,
                                                                  .deadline_ns = COX_RPC_FOREVER,
                                                                  .outbox_len_max = COX_HTTP_OUTBOX_LEN_MAX,
                                                                  .callbacks = &callbacks,

@@ -93,6 +93,11 @@ size_t conn_unsent_len(const struct conn *c)
     return evbuffer_get_length(bufferevent_get_output(c->bev));
 }
 
+struct cox_tls_certificate *conn_certificate(const struct conn *c)
+{
+    return c->edge->config.tls ? cox_tls_peer(c->edge->config.tls, bufferevent_getfd(c->bev)) : NULL;
+}
+
 /* ---- answering ---- */
 
 static void put_head(struct conn *c, const struct answer *a, bool gzipped, int64_t body_len)
@@ -189,6 +194,9 @@ void conn_cut(struct conn *c)
         return;
     }
     struct linger reset = { 1, 0 };
+
+    if (c->edge->config.tls)
+        cox_tls_cut(c->edge->config.tls, bufferevent_getfd(c->bev));
 
     setsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     conn_destroy(c);

@@ -85,13 +85,6 @@ static void on_give_up(int fd, short what, void *arg)
     event_base_loopbreak(e->base);
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *peer, int len,
-                      void *arg)
-{
-    (void)listener, (void)len;
-    conn_accept(arg, fd, peer);
-}
-
 static void on_accept_again(int fd, short what, void *arg)
 {
     struct cox_edge *e = arg;
@@ -111,6 +104,20 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
     evconnlistener_disable(listener);
     event_add(e->accept_again, &pause);
     cox_log(COX_LOG_WARN, "cannot accept an HTTP connection", "why", strerror(errno), NULL);
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *peer, int len,
+                      void *arg)
+{
+    struct cox_edge *e = arg;
+
+    (void)len;
+    if (e->config.tls)
+        fd = cox_tls_terminate(e->config.tls, fd, COX_TLS_HTTP);
+    if (fd < 0)
+        on_accept_error(listener, e);
+    else
+        conn_accept(e, fd, peer);
 }
 
 static void *run(void *arg)

@@ -11,6 +11,7 @@
 #define COX_ORCHESTRATOR_EDGE_H
 
 #include "cox/rpc.h"
+#include "cox/tls.h"
 
 struct cox_edge;
 
@@ -19,6 +20,7 @@ struct cox_edge_config {
     const char *address;      /* "127.0.0.1:7601", "[::1]:0"; port 0 picks a free one */
     const char *hosts;        /* names that Host may say beside loopback's and addresses: "a,b"; NULL: none */
     const char *cors_origins; /* "https://a,https://b" that browsers may call from; "*": any; NULL: none */
+    struct cox_tls *tls;      /* ends the TLS of every connection, and outlives the edge; NULL: plaintext */
     const char *version;      /* of coxd, for /openapi.json and the Server header */
     struct cox_rpc_loop *loop;
     /* On the engine's thread, once serving. */

@@ -220,7 +220,7 @@ void exchange_call(struct exchange *x, struct cox_slice packed, const struct cal
                                                cox_strndup((const char *)c->head.headers[i].value.data,
                                                            c->head.headers[i].value.len) };
     snprintf(path, sizeof(path), "/%s/%s", x->route->service->name, x->route->method);
-    x->call = call_start(c->edge, path, metadata, n, c->peer, events, x);
+    x->call = call_start(c->edge, path, metadata, n, c->peer, conn_certificate(c), events, x);
     while (n > 0)
         cox_free((char *)(uintptr_t)metadata[--n].value);
     if (packed.data)

@@ -61,8 +61,10 @@ struct call;
 extern const struct cox_rpc_error call_too_much;
 typedef void call_ask(struct cox_edge *e, struct cox_buf *out, bool *ret_ok);
 
+/* The certificate, which may be NULL, is the call's from now on. */
 struct call *call_start(struct cox_edge *e, const char *path, const struct cox_rpc_metadata *metadata,
-                        size_t n_metadata, const char *peer, const struct call_events *events, void *user);
+                        size_t n_metadata, const char *peer, struct cox_tls_certificate *certificate,
+                        const struct call_events *events, void *user);
 /* Instead of a method: `ask` runs on the engine's thread; what it wrote comes as the one message, and the
  * status is OK or UNAVAILABLE. */
 struct call *call_start_ask(struct cox_edge *e, call_ask *ask, const struct call_events *events, void *user);
@@ -130,7 +132,9 @@ void conn_answer(struct conn *c, const struct answer *a);
 void conn_begin(struct conn *c, const struct answer *a);
 void conn_write(struct conn *c, struct cox_slice piece);
 void conn_end(struct conn *c);
-void conn_cut(struct conn *c);                     /* mid-answer: the peer must see that it is not whole */
+void conn_cut(struct conn *c); /* mid-answer: the peer must see that it is not whole */
+/* What its peer has shown, or NULL; freed by cox_free. */
+struct cox_tls_certificate *conn_certificate(const struct conn *c);
 size_t conn_unsent_len(const struct conn *c);      /* not yet taken by the socket */
 void conn_timer(struct conn *c, int64_t delay_ms); /* exchange_on_time, once; 0: off */
 void conn_pause_body(struct conn *c, bool pause);  /* of a streamed body */

@@ -352,6 +352,9 @@ check "worker drain: its program ends" await 20 ended
 v 3 "an unknown one" "worker drain" nobody
 
 # ---- backups ----
+v 0 "a CA and what it signs" "admin certs" certs -o json
+json "admin certs: what it made" 'len(v["certificates"]) == 4'
+v 2 "a role that is none" "admin certs" certs --client eve --role king
 v 0 "while it works" "admin backup" backup -o json
 json "admin backup: what it holds" 'v["files"] > 0 and v["bytes"] > 0 and v["as_of_seq"] > 0'
 v 2 "what is there stays" "admin backup" backup

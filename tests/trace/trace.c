@@ -78,11 +78,17 @@ static int by_key(const void *a, const void *b)
     return x->key.sub < y->key.sub ? -1 : x->key.sub > y->key.sub;
 }
 
+static void sort_saved(struct trace *t)
+{
+    if (t->n_saved > 0)
+        qsort(t->saved, t->n_saved, sizeof t->saved[0], by_key);
+}
+
 static void check_hashes(struct trace *t)
 {
     uint64_t live = cox_engine_hash(t->engine);
     for (int from_checkpoint = 0; from_checkpoint < 2; from_checkpoint++) {
-        qsort(t->saved, t->n_saved, sizeof t->saved[0], by_key);
+        sort_saved(t);
         struct cox_engine *e = rebuild(t, from_checkpoint);
         assert_int_equal(cox_engine_hash(e), live);
         cox_engine_destroy(e);
@@ -168,7 +174,7 @@ void crash(struct trace *t)
     if (!t->leaves_alone) /* else what comes back is another state, and meant to be */
         check_hashes(t);
     t->leaves_alone = false;
-    qsort(t->saved, t->n_saved, sizeof t->saved[0], by_key);
+    sort_saved(t);
     struct cox_engine *e = rebuild(t, true);
     cox_engine_destroy(t->engine);
     t->n_done_compiles = t->n_compiles; /* what was asked died with the engine */

@@ -24,7 +24,7 @@ static void put_row(struct cox_buf *out, uint64_t id, const struct known *k)
     static const char *const tenants[] = { "", "acme" };
     char run[16];
     struct cox_label labels[] = { { cox_slice_str("team"), cox_slice_str(teams[k->team]) },
-                                  { cox_slice_str("run"), cox_slice_str(run) } };
+                                  { cox_slice_str("run"), { 0 } } };
     struct cox_index_row row = {
         .id = id,
         .status = k->status,

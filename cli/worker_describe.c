@@ -4,12 +4,32 @@
 
 #include "cox/wire.h"
 
+#include <string.h>
+
 const struct cli_option cli_worker_describe_options[] = { { 0 } };
 const char cli_worker_describe_help[] = "Example:\n"
                                         "  cox worker describe build-7\n";
 
 #define COLUMNS 7
 #define COLUMNS_WIDE 11
+
+/* What a worker says of its sandbox are labels; they are shown apart. */
+static bool is_sandbox(const char *label)
+{
+    return strncmp(label, "sandbox.", 8) == 0;
+}
+
+static void put_sandbox(const Coxswain__V1__Worker *worker)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < worker->n_labels; i++) {
+        if (!is_sandbox(worker->labels[i]->key))
+            continue;
+        printf("%s%-10s%s\n", any ? "" : "\nSANDBOX\n", worker->labels[i]->key + 8, worker->labels[i]->value);
+        any = true;
+    }
+}
 
 void cli_add_worker(struct cli_listing *l, const struct cli *cli, const Coxswain__V1__Worker *worker)
 {
@@ -29,8 +49,9 @@ void cli_add_worker(struct cli_listing *l, const struct cli *cli, const Coxswain
     cox_buf_printf(&numbers[2], "%u", worker->free_credit);
     cli_put_between(&age, worker->attached_at, NULL);
     for (size_t i = 0; i < worker->n_labels; i++)
-        cox_buf_printf(&labels, "%s%s=%s", i > 0 ? "," : "", worker->labels[i]->key,
-                       worker->labels[i]->value);
+        if (!is_sandbox(worker->labels[i]->key))
+            cox_buf_printf(&labels, "%s%s=%s", labels.len > 0 ? "," : "", worker->labels[i]->key,
+                           worker->labels[i]->value);
     for (size_t i = 0; i < worker->n_handlers; i++)
         cox_buf_printf(&handlers, "%s%s", i > 0 ? "," : "", worker->handlers[i]);
     const char *cells[COLUMNS_WIDE] = { worker->id,
@@ -80,6 +101,7 @@ enum cli_exit cli_worker_describe(struct cli *cli)
         cli_add_worker(&l, cli, NULL);
         cli_add_worker(&l, cli, d->worker);
         cli_listing_finish(&l, cli, "workers");
+        put_sandbox(d->worker);
         for (size_t i = 0; i < d->n_steps; i++)
             printf("%s%s\n", i == 0 ? "\nSTEPS\n" : "", d->steps[i]);
     }

@@ -1,5 +1,6 @@
 #include "blobs.h"
 
+#include "cox/base/alloc.h"
 #include "cox/json.h"
 
 #include <stdio.h>
@@ -92,4 +93,19 @@ enum cox_err blob_find(struct cox_slice json, struct blob_refs *refs)
     if (cox_json_check(json, NULL) != COX_OK)
         return COX_ERR_INVALID;
     return walk(json, refs);
+}
+
+char *blob_program_path(struct cox_slice spec_json)
+{
+    struct cox_slice value;
+    struct cox_buf path = { 0 };
+    char *copy;
+
+    if (cox_json_check(spec_json, NULL) != COX_OK || !cox_json_member(spec_json, "path", &value) ||
+        cox_json_kind(value) != COX_JSON_STRING)
+        return NULL;
+    cox_json_unquote(&path, value);
+    copy = cox_strdup(cox_buf_cstr(&path));
+    cox_buf_fini(&path);
+    return copy;
 }

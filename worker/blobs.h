@@ -26,4 +26,7 @@ struct blob_refs {
 };
 COX_MUST_CHECK enum cox_err blob_find(struct cox_slice json, struct blob_refs *refs);
 
+/* The path of a program in what is asked of a bundle, freed by cox_free; NULL: there is none. */
+char *blob_program_path(struct cox_slice spec_json);
+
 #endif

@@ -80,7 +80,7 @@ static void add_file(const struct catalogue *c, struct scan *s, const char *dir,
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || access(path, X_OK) != 0)
         goto out; /* a library or a README beside them */
     p = known(c, path);
-    if (!p && program_describe(path, name, at ? at : "", dir, NULL, &p, &why) != COX_OK) {
+    if (!p && program_describe(path, name, at ? at : "", dir, NULL, NULL, &p, &why) != COX_OK) {
         complain(path, cox_buf_cstr(&why));
         goto out;
     }

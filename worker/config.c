@@ -52,8 +52,10 @@ static const char *set_label(void *config, char *text)
 
         if (!value || value == p || strlen(p) > COX_LABEL_LEN_MAX)
             return "KEY=VALUE";
-        if (c->n_labels == COX_WORKER_LABELS_MAX)
-            return "at most 64 labels";
+        if (strncmp(p, SANDBOX_LABEL, strlen(SANDBOX_LABEL)) == 0)
+            return "KEY=VALUE; a KEY that begins with sandbox. is the worker's own";
+        if (c->n_labels == COX_WORKER_LABELS_MAX - SANDBOX_LABELS)
+            return "at most 59 labels";
         *value = 0;
         c->labels[c->n_labels++] = (struct session_label){ .key = p, .value = value + 1 };
     }
@@ -87,10 +89,23 @@ static const char *set_resources(void *field, char *text)
     return NULL;
 }
 
-static const char *set_sandbox(void *config, char *text)
+static const char *set_sandbox(void *field, char *text)
 {
-    (void)config;
-    return strcmp(text, "none") == 0 ? NULL : "none; net and strict do not exist yet";
+    return sandbox_level_parse(cox_slice_str(text), field) ? NULL : "none, net or strict";
+}
+
+static const char *set_sandbox_read(void *field, char *text)
+{
+    struct config *c = field;
+    char *rest = NULL;
+
+    c->n_sandbox_read = 0;
+    for (char *p = strtok_r(text, ",", &rest); p; p = strtok_r(NULL, ",", &rest)) {
+        if (*p != '/' || c->n_sandbox_read == CONFIG_SANDBOX_READ_MAX)
+            return "at most 32 absolute paths";
+        c->sandbox_read[c->n_sandbox_read++] = p;
+    }
+    return NULL;
 }
 
 static const char *set_handler_dir(void *field, char *text)
@@ -141,7 +156,9 @@ static const struct cox_config_key keys[] = {
     { "label", "K=V[,K=V...]", NULL, "for `requires`", set_label, 0, COX_CONFIG_LIST },
     { "resources", "cpu=8,memory=16Gi", NULL, "what steps may ask for (default: not limited)", set_resources,
       AT(resources), COX_CONFIG_LIST },
-    { "sandbox", "none", "none", "the weakest level it will run", set_sandbox, 0, 0 },
+    { "sandbox", "none|net|strict", "none", "the weakest level it will run", set_sandbox, AT(sandbox), 0 },
+    { "sandbox-read", "PATH[,PATH...]", NULL, "more that sandboxed steps may read", set_sandbox_read, 0,
+      COX_CONFIG_LIST },
     { "worker-id", "ID", NULL, "its name (default: the host's)", set_worker_id, AT(worker_id), 0 },
     { "work-dir", "DIR", NULL, "steps' directories (default: under TMPDIR)", cox_config_set_text,
       AT(work_dir), 0 },

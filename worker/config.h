@@ -4,16 +4,22 @@
 
 #include "session.h"
 
+#include "sandbox/sandbox.h"
+
 #include "cox/config.h"
 #include "cox/tls.h"
 
 #define CONFIG_ADDRESSES_MAX 64
 #define CONFIG_HANDLER_DIRS_MAX 16
+#define CONFIG_SANDBOX_READ_MAX 32
 
 struct config {
     const char *addresses[CONFIG_ADDRESSES_MAX];
     size_t n_addresses;
     int64_t slots;
+    enum sandbox_level sandbox;
+    const char *sandbox_read[CONFIG_SANDBOX_READ_MAX];
+    size_t n_sandbox_read;
     struct session_label labels[COX_WORKER_LABELS_MAX];
     size_t n_labels;
     struct cox_resources resources;

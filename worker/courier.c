@@ -226,7 +226,8 @@ static void describe(struct courier_job *job)
         cox_buf_printf(&job->message, "uses: %.200s: no such file in the bundle", job->path);
         fail(job, COX_CODE_INPUT_INVALID, NULL);
     } else if (!job->program &&
-               (err = program_describe(path, NULL, NULL, root, root, &job->program, &why)) != COX_OK) {
+               (err = program_describe(path, NULL, NULL, root, root, job->courier->config.sandbox,
+                                       &job->program, &why)) != COX_OK) {
         cox_buf_printf(&job->message, "uses: %.200s: %.500s", job->path, cox_buf_cstr(&why));
         fail(job, err == COX_ERR_IO ? COX_CODE_UNAVAILABLE : COX_CODE_INPUT_INVALID, NULL);
     } else {

@@ -43,6 +43,7 @@ struct courier_config {
     const char *token_file;          /* who it is; NULL: nobody */
     const struct cox_tls_files *tls; /* NULL: plaintext */
     void (*on_ready)(void *user);    /* courier_reap has something. Thread: any of the courier's */
+    struct sandbox *sandbox;         /* bundles' programs describe themselves in it; NULL: none */
     void *user;
 };
 

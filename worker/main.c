@@ -122,10 +122,25 @@ static bool check_tls(const struct config *c)
     return ok;
 }
 
+/* What the operator says of the host, and what the sandbox says. */
+static size_t put_labels(const struct config *c, const struct sandbox *sandbox,
+                         struct session_label ret[COX_WORKER_LABELS_MAX])
+{
+    const char *keys[SANDBOX_LABELS], *values[SANDBOX_LABELS];
+    size_t n = c->n_labels;
+
+    memcpy(ret, c->labels, n * sizeof(*ret));
+    sandbox_labels(sandbox, keys, values);
+    for (int i = 0; i < SANDBOX_LABELS; i++)
+        ret[n++] = (struct session_label){ .key = keys[i], .value = values[i] };
+    return n;
+}
+
 static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalogue *catalogue,
-                  struct config *c, const char *boot_id, uint64_t seed)
+                  const struct sandbox *sandbox, struct config *c, const char *boot_id, uint64_t seed)
 {
     static const char *const handlers[] = { "run", "http", "jq", "bundle" };
+    struct session_label labels[COX_WORKER_LABELS_MAX];
     struct session_config config = {
         .agent = { .slots = (uint32_t)c->slots,
                    .resources = c->resources,
@@ -138,8 +153,8 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalog
         .worker_id = c->worker_id,
         .boot_id = boot_id,
         .version = COX_VERSION,
-        .labels = c->labels,
-        .n_labels = c->n_labels,
+        .labels = labels,
+        .n_labels = put_labels(c, sandbox, labels),
         .handlers = handlers,
         .n_handlers = sizeof(handlers) / sizeof(handlers[0]),
         .token_file = c->token_file,
@@ -159,8 +174,24 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalog
     session_destroy(session);
 }
 
+/* A worker that cannot keep its own promise does not begin. */
+static struct sandbox *make_sandbox(const struct config *c)
+{
+    struct sandbox *s = sandbox_create(&(struct sandbox_config){
+        .least = c->sandbox, .work_dir = c->work_dir, .read = c->sandbox_read, .n_read = c->n_sandbox_read });
+    const char *why = sandbox_why_not(s, c->sandbox);
+
+    if (!why)
+        return s;
+    cox_log(COX_LOG_ERROR, "this host cannot give the sandbox that --sandbox asks for", "level",
+            sandbox_level_text(c->sandbox), "why", why, NULL);
+    sandbox_destroy(s);
+    return NULL;
+}
+
 static int run(struct config *c)
 {
+    struct sandbox *sandbox = make_sandbox(c);
     struct cox_rpc_loop *loop;
     struct catalogue *catalogue;
     struct slots *slots;
@@ -168,7 +199,7 @@ static int run(struct config *c)
     char boot_id[17];
     int code = EXIT_SUCCESS;
 
-    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+    if (!sandbox || getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return EXIT_FAILURE;
     snprintf(boot_id, sizeof(boot_id), "%016llx", (unsigned long long)random[0]);
     raise_fd_limit(c->slots);
@@ -181,6 +212,7 @@ static int run(struct config *c)
                                              .boot_id = boot_id,
                                              .catalogue = catalogue,
                                              .tls = tls_of(c),
+                                             .sandbox = sandbox,
                                              .self = "/proc/self/exe",
                                              .with_blobs = true,
                                              .token_file = c->token_file,
@@ -190,7 +222,7 @@ static int run(struct config *c)
                                              .on_reply = wake_loop,
                                              .user = loop },
                      &slots) == COX_OK) {
-        serve(loop, slots, catalogue, c, boot_id, random[1]);
+        serve(loop, slots, catalogue, sandbox, c, boot_id, random[1]);
         slots_destroy(slots);
     } else {
         cox_log(COX_LOG_ERROR, "cannot use the work directory", "path", c->work_dir, "error", strerror(errno),
@@ -200,6 +232,7 @@ static int run(struct config *c)
     catalogue_destroy(catalogue);
     cox_rpc_loop_destroy(loop);
     cox_rpc_fini();
+    sandbox_destroy(sandbox);
     return code;
 }
 

@@ -65,8 +65,32 @@ static int await_exit(pid_t pid, int64_t deadline_ns, int *ret_status)
     return err;
 }
 
-static int run_describe(const char *path, const char *dir, const char *bundle, struct cox_buf *out,
-                        int *ret_status)
+/* *ret_report is -1 without a sandbox. */
+static int start_describe(const char *bundle, struct sandbox *sandbox, const struct spawn_args *args,
+                          pid_t *ret_pid, int *ret_report)
+{
+    enum sandbox_level level = sandbox_level_for(sandbox, SANDBOX_NONE);
+
+    if (level == SANDBOX_NONE)
+        return spawn_process(args, ret_pid);
+    return sandbox_spawn(sandbox, level, &(struct sandbox_step){ .bundle = bundle }, args, ret_pid,
+                         ret_report);
+}
+
+/* What the program's own end was. An errno when it never began. */
+static int end_describe(int report, int *ret_status)
+{
+    struct sandbox_end end;
+
+    if (report < 0)
+        return 0;
+    sandbox_end(report, &end);
+    *ret_status = end.has_status ? end.status : SIGKILL;
+    return end.exec_errno ? end.exec_errno : end.is_up ? 0 : EAGAIN;
+}
+
+static int run_describe(const char *path, const char *dir, const char *bundle, struct sandbox *sandbox,
+                        struct cox_buf *out, int *ret_status)
 {
     char *const argv[] = { (char *)(uintptr_t)path, (char *)(uintptr_t) "--describe", NULL };
     char *const paths[] = { (char *)(uintptr_t)path, NULL };
@@ -75,20 +99,22 @@ static int run_describe(const char *path, const char *dir, const char *bundle, s
     char **envp = spawn_environment(bundle_entry);
     int fds[2] = { -1, -1 };
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int report = -1;
     pid_t pid = 0;
     int err;
 
     if (null_fd < 0 || pipe2(fds, O_CLOEXEC) != 0)
         err = errno;
     else
-        err = spawn_process(&(struct spawn_args){ .paths = paths,
-                                                  .argv = argv,
-                                                  .envp = envp,
-                                                  .dir = dir,
-                                                  .in = null_fd,
-                                                  .out = fds[1],
-                                                  .err = null_fd },
-                            &pid);
+        err = start_describe(bundle, sandbox,
+                             &(struct spawn_args){ .paths = paths,
+                                                   .argv = argv,
+                                                   .envp = envp,
+                                                   .dir = dir,
+                                                   .in = null_fd,
+                                                   .out = fds[1],
+                                                   .err = null_fd },
+                             &pid, &report);
     if (fds[1] >= 0)
         close(fds[1]);
     if (err == 0) {
@@ -96,6 +122,8 @@ static int run_describe(const char *path, const char *dir, const char *bundle, s
 
         err = read_bounded(fds[0], out, deadline_ns);
         exit_err = await_exit(pid, err ? 0 : deadline_ns, ret_status);
+        err = err ? err : exit_err;
+        exit_err = end_describe(report, ret_status);
         err = err ? err : exit_err;
     }
     if (fds[0] >= 0)
@@ -295,7 +323,8 @@ enum cox_err program_read(const char *path, struct cox_slice printed, const char
 }
 
 enum cox_err program_describe(const char *path, const char *name, const char *major, const char *dir,
-                              const char *bundle, struct program **ret, struct cox_buf *why)
+                              const char *bundle, struct sandbox *sandbox, struct program **ret,
+                              struct cox_buf *why)
 {
     struct cox_buf out = { 0 };
     struct stat st;
@@ -304,7 +333,7 @@ enum cox_err program_describe(const char *path, const char *name, const char *ma
     enum cox_err result = COX_ERR_INVALID;
 
     if (err == 0)
-        err = run_describe(path, dir, bundle, &out, &status);
+        err = run_describe(path, dir, bundle, sandbox, &out, &status);
     if (err == ETIMEDOUT)
         cox_buf_printf(why, "--describe did not end within %d s", PROGRAM_DESCRIBE_LIMIT_MS / 1000);
     else if (err == EFBIG)

@@ -2,6 +2,8 @@
 #ifndef COX_WORKER_PROGRAM_H
 #define COX_WORKER_PROGRAM_H
 
+#include "sandbox/sandbox.h"
+
 #include "cox/base/buf.h"
 #include "cox/base/err.h"
 
@@ -34,11 +36,12 @@ struct program {
  *   name, major  what the file's name says; major may be empty. NULL: the description's own name counts
  *   dir          working directory of the program
  *   bundle       for COX_BUNDLE; may be NULL
+ *   sandbox      runs it at the level of a step that asks for none; NULL: nobody doubts it
  * Errors: COX_ERR_IO when the host cannot start it now, else any; *why names what was expected. Blocks; the
  * thread must have every signal blocked. */
 COX_MUST_CHECK enum cox_err program_describe(const char *path, const char *name, const char *major,
-                                             const char *dir, const char *bundle, struct program **ret,
-                                             struct cox_buf *why);
+                                             const char *dir, const char *bundle, struct sandbox *sandbox,
+                                             struct program **ret, struct cox_buf *why);
 
 /* Reads what `--describe` has printed, as above. */
 COX_MUST_CHECK enum cox_err program_read(const char *path, struct cox_slice printed, const char *name,

@@ -345,6 +345,7 @@ static void start_thread(struct slots *s)
     event_add(s->wake_event, NULL);
     event_add(s->signal_event, NULL);
     s->host.handlers.base = s->base;
+    s->host.handlers.sandbox = s->config.sandbox;
     s->host.dir = s->dir;
     s->host.remake_dir = remake_dir;
     s->host.ops = &work_ops;
@@ -367,6 +368,7 @@ static void start_thread(struct slots *s)
             .cache_len_max = s->config.cache_len_max ? s->config.cache_len_max : SLOTS_CACHE_LEN_MAX,
             .token_file = s->config.token_file,
             .tls = s->config.tls,
+            .sandbox = s->config.sandbox,
             .on_ready = wake_for_courier,
             .user = s });
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);

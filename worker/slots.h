@@ -27,6 +27,7 @@ struct slots_config {
     const struct cox_tls_files *tls; /* to exchange blobs with; outlives the slots. NULL: plaintext */
     struct reach reach;              /* of `http` */
     void (*on_reply)(void *user);    /* a reply may be taken. Thread: the slots' */
+    struct sandbox *sandbox;         /* outlives the slots. NULL: only the level none */
     void *user;
 };
 

@@ -208,11 +208,12 @@ enum cox_code transfer_get(struct transfer *t, const char *hex, const char *path
     char name[NAME_LEN], found[BLOB_HEX_LEN + 1];
     struct cox_hash hash;
 
-    t->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    t->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (t->fd < 0) {
         cox_buf_printf(why, "cannot keep a blob on the worker's disk: %s", strerror(errno));
         return COX_CODE_UNAVAILABLE;
     }
+    (void)!fchmod(t->fd, 0644); /* a sandboxed step is another user; nobody else gets into the directory */
     if (begin(t, "GetBlob", &handlers, cancelled, why)) {
         snprintf(name, sizeof(name), "sha256:%s", hex);
         m.hash = name;

@@ -53,6 +53,8 @@ struct work {
     struct cache_entry **held;
     size_t n_held;
     const char *bundle_dir, *blobs_dir;
+    const char **blob_files; /* in it, ended by NULL */
+    size_t n_blob_files;
     struct program *program; /* of a call of one */
     int64_t started_ns;      /* the first call; 0: none began */
 
@@ -463,6 +465,7 @@ static void start_call(struct work *w)
                               .spool_dir = w->host->dir,
                               .bundle_dir = w->bundle_dir,
                               .blobs_dir = w->blobs_dir,
+                              .blobs = w->blob_files,
                               .index = batch ? &w->assign.items[w->n_done].index : NULL };
     struct cox_slice input = args.spec;
     struct timeval tv;
@@ -559,6 +562,8 @@ static void on_fetched(struct courier_job *job, void *user)
         w->held[w->n_held++] = job->entry;
         if (job->kind == COURIER_FETCH_BUNDLE)
             w->bundle_dir = cache_path(job->entry);
+        else
+            w->blob_files[w->n_blob_files++] = cache_path(job->entry);
         job->entry = NULL;
         if (job->program)
             w->program = job->program;
@@ -592,20 +597,11 @@ static struct courier_job *fetch(struct work *w, enum courier_kind kind, const c
 /* The path of a bundle's program; every item of a batch names the same. */
 static char *bundle_path(struct work *w)
 {
-    struct cox_slice spec = is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json;
-    struct cox_slice value;
-    struct cox_buf path = { 0 };
-    char *copy;
+    char *path = blob_program_path(is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json);
 
-    if (cox_json_check(spec, NULL) != COX_OK || !cox_json_member(spec, "path", &value) ||
-        cox_json_kind(value) != COX_JSON_STRING) {
+    if (!path)
         fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("path: expected that of a program in the bundle"));
-        return NULL;
-    }
-    cox_json_unquote(&path, value);
-    copy = cox_strdup(cox_buf_cstr(&path));
-    cox_buf_fini(&path);
-    return copy;
+    return path;
 }
 
 static void fetch_bundle(struct work *w)
@@ -638,6 +634,7 @@ static void fetch_blobs(struct work *w)
         err = blob_find(w->assign.continuation_json, refs);
     if (err == COX_ERR_FULL)
         fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the input refers to more than 256 blobs"));
+    w->blob_files = cox_calloc(refs->n + 1, sizeof(*w->blob_files));
     for (size_t i = 0; w->code == COX_CODE_NONE && i < refs->n; i++)
         fetch(w, COURIER_FETCH_BLOB, refs->hex[i]);
     if (refs->n > 0 && w->host->courier)
@@ -790,6 +787,7 @@ void work_destroy(struct work *w)
     cox_free(w->done);
     cox_free(w->held);
     cox_free(w->blobs);
+    cox_free(w->blob_files);
     cox_free(w->own_dir);
     cox_buf_fini(&w->artifacts);
     cox_buf_fini(&w->continuation);

@@ -201,7 +201,7 @@ static int compare_requires(const void *a, const void *b)
 
 /* Sorted, each once, so that the order in which they were written does not split a class. */
 static uint32_t compile_requires(struct compiler *c, const struct place *at, const json_t *v,
-                                 struct image_require ret[REQUIRES_MAX])
+                                 struct cox_slice sandbox_label, struct image_require ret[REQUIRES_MAX + 1])
 {
     struct cox_slice left = v ? cox_json_trim(json_slice(v)) : cox_slice(NULL, 0);
     uint32_t n = 0, kept = 0;
@@ -227,6 +227,8 @@ static uint32_t compile_requires(struct compiler *c, const struct place *at, con
         if (more)
             left = cox_slice(comma + 1, left.len - len - 1);
     }
+    if (sandbox_label.len > 0)
+        ret[n++] = (struct image_require){ .label = sandbox_label, .value = cox_slice_str("yes") };
     qsort(ret, n, sizeof(*ret), compare_requires);
     for (uint32_t i = 0; i < n; i++) {
         if (i == 0 || compare_requires(&ret[i - 1], &ret[i]) != 0)
@@ -272,14 +274,14 @@ static void compile_leaf(struct compiler *c, const struct place *at, const struc
                          json_t *const *f, struct cox_image_call *call)
 {
     struct place resources = place_key(at, "resources"), requires = place_key(at, "requires");
-    struct image_require wanted[REQUIRES_MAX];
+    struct image_require wanted[REQUIRES_MAX + 1];
 
     draft_begin(c);
     put_spec(c, at, scope, f, call->kind);
     call->spec_template = draft_end(c, at);
 
     struct cox_resources res = compile_resources(c, &resources, f[CALL_RESOURCES]);
-    uint32_t n = compile_requires(c, &requires, f[CALL_REQUIRES], wanted);
+    uint32_t n = compile_requires(c, &requires, f[CALL_REQUIRES], spec_sandbox_label(f, call->kind), wanted);
 
     call->class_index = image_put_class(&c->image, spec_handler(f, call->kind), &res, wanted, n);
 }

@@ -151,6 +151,8 @@ void compile_retry(struct compiler *c, const struct place *at, json_t *retry, st
 void put_spec(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
               enum cox_step_kind kind);
 struct cox_slice spec_handler(json_t *const *f, enum cox_step_kind kind);
+/* What a worker must have as "yes" to run it: the sandbox that it asks for. Empty: nothing. */
+struct cox_slice spec_sandbox_label(json_t *const *f, enum cox_step_kind kind);
 /* "NAME@MAJOR", the number of 1 to 9 digits and no less than `least`. */
 bool versioned_ok(struct cox_slice s, unsigned least);
 bool path_ok(struct cox_slice s); /* relative, and no ".." in it */

@@ -107,13 +107,11 @@ static void put_run(struct compiler *c, const struct scope *scope, const struct 
     if (f[RUN_SANDBOX]) {
         const char *level = json_string_value(f[RUN_SANDBOX]);
 
-        if (strcmp(level, "net") == 0 || strcmp(level, "strict") == 0)
-            report_at(&c->report, &sandbox,
-                      "the sandbox \"%s\" is not available in this version; refused rather than weakened",
-                      level);
-        else if (strcmp(level, "none") != 0)
+        if (strcmp(level, "none") != 0 && strcmp(level, "net") != 0 && strcmp(level, "strict") != 0)
             report_found(&c->report, &sandbox, f[RUN_SANDBOX], "\"none\", \"net\" or \"strict\"");
-        draft_raw(c, ",\"sandbox\":\"none\"");
+        draft_raw(c, strcmp(level, "strict") == 0 ? ",\"sandbox\":\"strict\""
+                     : strcmp(level, "net") == 0  ? ",\"sandbox\":\"net\""
+                                                  : ",\"sandbox\":\"none\"");
     }
     draft_raw(c, "}");
 }
@@ -322,6 +320,16 @@ void put_spec(struct compiler *c, const struct place *at, const struct scope *sc
         put_jq(c, scope, &here, f[CALL_JQ]);
     else
         put_uses(c, scope, at, f);
+}
+
+struct cox_slice spec_sandbox_label(json_t *const *f, enum cox_step_kind kind)
+{
+    const char *level =
+        kind == COX_KIND_RUN ? json_string_value(json_object_get(f[CALL_RUN], "sandbox")) : NULL;
+
+    if (level && strcmp(level, "strict") == 0)
+        return cox_slice_str("sandbox.strict");
+    return cox_slice_str(level && strcmp(level, "net") == 0 ? "sandbox.net" : NULL);
 }
 
 struct cox_slice spec_handler(json_t *const *f, enum cox_step_kind kind)

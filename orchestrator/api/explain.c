@@ -118,7 +118,8 @@ static void advise_worker(struct explanation *x, const struct cox_step_why *why)
         detail(x, "start a worker that offers it: an executable of that name in its --handler-dir; "
                   "one that a worker left out is named in its log, with the reason");
     else if (why->n_labels == 0)
-        detail(x, "start a worker with the labels that `requires` names (cox-worker --label k=v)");
+        detail(x, "start a worker with the labels that `requires` names (cox-worker --label k=v); "
+                  "of a `sandbox`, cox worker describe says what a host gives and why not");
     else
         detail(x, "start a larger worker (cox-worker --resources cpu=N,memory=NGi), or ask for less");
     command(x, "cox worker list -o wide");

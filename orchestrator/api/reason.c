@@ -85,7 +85,10 @@ static void put_requires(struct text *out, const struct cox_image *img, uint32_t
         struct cox_slice label, value;
         bool negated;
         cox_image_require(img, index, i, &label, &value, &negated);
-        put(out, "%s%.*s %s %.*s", i ? ", " : "", SLICE(label), negated ? "!=" : "==", SLICE(value));
+        if (label.len > 8 && memcmp(label.data, "sandbox.", 8) == 0 && cox_slice_is(value, "yes") && !negated)
+            put(out, "%sthe sandbox %.*s", i ? ", " : "", SLICE(cox_slice(label.data + 8, label.len - 8)));
+        else
+            put(out, "%s%.*s %s %.*s", i ? ", " : "", SLICE(label), negated ? "!=" : "==", SLICE(value));
     }
 }
 

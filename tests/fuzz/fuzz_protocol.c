@@ -80,7 +80,7 @@ static void check_run(struct cox_slice in)
 
     if (cox_json_check(in, NULL) != COX_OK)
         return; /* it has been checked before it comes here */
-    if (run_spec_read(&arena, &args, &spec, &why) != COX_OK) {
+    if (run_spec_read(&arena, NULL, &args, &spec, &why) != COX_OK) {
         COX_ASSERT(why && why[0]);
     } else {
         COX_ASSERT(spec.argv[0] && spec.paths[0]);

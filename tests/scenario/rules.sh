@@ -270,8 +270,8 @@ id=$(submit nowhere.yaml)
 check_exit "rule 14: what no worker has is waited for" 0 cox explain "$id/a"
 check_match "rule 14: and named" "zone == b" out
 cox task cancel "$id" >/dev/null 2>&1
-printf 'api_version: v1\nname: s\nsteps: {a: {run: {argv: ["true"], sandbox: net}}}\n' >bad.yaml
-check_exit "rule 14: sandboxes above none are refused" 2 cox task submit bad.yaml
+printf 'api_version: v1\nname: s\nsteps: {a: {run: {argv: ["true"], sandbox: soft}}}\n' >bad.yaml
+check_exit "rule 14: a sandbox that there is not is refused" 2 cox task submit bad.yaml
 for field in priority=101 priority=-101; do
     printf 'api_version: v1\nname: bad\npriority: %s\nsteps: {a: {run: {argv: [x]}}}\n' "${field#*=}" >bad.yaml
     check_exit "rule 14: $field is refused" 2 cox validate bad.yaml

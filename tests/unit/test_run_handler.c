@@ -303,8 +303,7 @@ static void test_bad_specs_are_refused(void **state)
         { "{\"argv\":[\"a\"],\"env\":{\"A=B\":\"\"}}",
           "run.env: expected names that are not empty and have no '='" },
         { "{\"argv\":[\"a\"],\"output\":\"yaml\"}", "run.output: expected text or json" },
-        { "{\"argv\":[\"a\"],\"sandbox\":\"strict\"}",
-          "run.sandbox: only none is available on this worker yet" },
+        { "{\"argv\":[\"a\"],\"sandbox\":\"soft\"}", "run.sandbox: expected none, net or strict" },
     };
     struct bench b;
 

@@ -277,10 +277,6 @@ static void test_what_comes_later_is_refused_and_not_ignored(void **state)
 {
     static const struct bad cases[] = {
         { STEP(RUN ", `secrets`: {`A`: `b`}"), "steps.a.secrets", "not available" },
-        { STEP("`run`: {`argv`: [`x`], `sandbox`: `net`}"), "steps.a.run.sandbox",
-          "refused rather than weakened" },
-        { STEP("`run`: {`argv`: [`x`], `sandbox`: `strict`}"), "steps.a.run.sandbox",
-          "refused rather than weakened" },
         { STEP("`run`: {`argv`: [`x`], `sandbox`: `soft`}"), "steps.a.run.sandbox", "expected \"none\"" },
         { STEP("`uses`: `./tools/grep.py`"), "steps.a.uses", "the document has no `bundle`" },
         { HEAD "`bundle`: `./agent`, `steps`: {`a`: {" RUN "}}}", "bundle", "expected \"sha256:\" and 64" },

@@ -41,11 +41,21 @@ static void test_flags_win_over_variables_over_defaults(void **state)
 static void test_what_is_wrong_is_refused(void **state)
 {
     static const char *const bad[][2] = {
-        { "--slots", "0" },         { "--slots", "65537" },        { "--slots", "4x" },
-        { "--label", "zone" },      { "--label", "=a" },           { "--resources", "cpu" },
-        { "--resources", "gpu=1" }, { "--sandbox", "strict" },     { "--sandbox", "net" },
-        { "--sandbox", "open" },    { "--drain-timeout", "soon" }, { "--log-level", "loud" },
-        { "--worker-id", "" },      { "--orchestrator", "," },     { "--no-such-flag", "1" },
+        { "--slots", "0" },
+        { "--slots", "65537" },
+        { "--slots", "4x" },
+        { "--label", "zone" },
+        { "--label", "=a" },
+        { "--resources", "cpu" },
+        { "--resources", "gpu=1" },
+        { "--label", "sandbox.net=yes" },
+        { "--sandbox-read", "etc" },
+        { "--sandbox", "open" },
+        { "--drain-timeout", "soon" },
+        { "--log-level", "loud" },
+        { "--worker-id", "" },
+        { "--orchestrator", "," },
+        { "--no-such-flag", "1" },
         { "stray", "word" },
     };
 

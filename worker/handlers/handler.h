@@ -16,6 +16,7 @@ struct call_args {
     const char *spool_dir;                 /* where files without a name are made */
     const char *bundle_dir;                /* NULL: none */
     const char *blobs_dir;                 /* NULL: none */
+    const char *const *blobs;              /* files in it, ended by NULL; NULL: none */
     const uint32_t *index;                 /* of an item; NULL: none */
 };
 
@@ -62,6 +63,7 @@ struct call {
 /* What the calls of a thread share; outlives them. */
 struct handler_host {
     struct event_base *base;
+    struct sandbox *sandbox; /* NULL: only the level none */
     uint8_t read_buf[64 << 10];
 };
 

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -49,6 +50,8 @@ struct process {
     struct program_call *call; /* NULL: idle or leaving */
     pid_t pid;
     int pidfd;
+    int report; /* of a sandbox, which is one call's; -1: none */
+    bool sandboxed;
     struct event *exit_event;
     struct event *timer; /* idle: when it is stopped; leaving: when it is killed */
     struct channel in, out, err;
@@ -72,7 +75,9 @@ struct program_call {
     size_t line_at;
     struct cox_arena arena; /* environment of a process for this call alone */
     char **envp;
-    const char *dir;
+    const char *dir, *bundle_dir;
+    const char *const *blobs;
+    const struct cox_resources *resources;
     struct event *timer; /* refused: the answer; killed, silent, or answered by one of one call: the end */
     bool killing;
     bool silent;  /* killed because no answer could come */
@@ -121,13 +126,21 @@ static uint64_t cpu_used_us(pid_t pid)
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
+static void kill_now(const struct process *p)
+{
+    if (p->sandboxed)
+        sandbox_kill(p->pid);
+    else
+        kill(-p->pid, SIGKILL);
+}
+
 /* Kills what is left of it; returns wait(2)'s status. */
 static int destroy_process(struct process *p, struct outcome *ret)
 {
     struct rusage usage = { 0 };
     int status = 0;
 
-    kill(-p->pid, SIGKILL);
+    kill_now(p);
     wait4(p->pid, &status, 0, &usage);
     if (ret) {
         ret->cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
@@ -142,6 +155,8 @@ static int destroy_process(struct process *p, struct outcome *ret)
     event_free(p->exit_event);
     event_free(p->timer);
     close(p->pidfd);
+    if (p->report >= 0)
+        close(p->report);
     cox_buf_fini(&p->line);
     tail_fini(&p->stderr_tail);
     program_unref(p->program);
@@ -205,17 +220,18 @@ static void keep_log(struct program_call *c, const struct process *p)
 static void end_call(struct program_call *c, bool reusable)
 {
     struct process *p = c->process;
-    uint64_t cpu_us = cpu_used_us(p->pid);
+    bool is_own = p->once || p->sandboxed; /* it served this call only */
+    uint64_t cpu_us = is_own ? 0 : cpu_used_us(p->pid);
 
     reusable = reusable && c->line_at == c->line.len && p->in.fd >= 0 && p->out.fd >= 0;
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)
         c->outcome.cpu_us = cpu_us - c->cpu_before_us;
     keep_log(c, p);
-    if (reusable && !c->killing && !p->once)
+    if (reusable && !c->killing && !is_own)
         make_idle(p);
     else
-        destroy_process(p, p->once ? &c->outcome : NULL);
+        destroy_process(p, is_own ? &c->outcome : NULL);
     tell(c);
 }
 
@@ -259,16 +275,44 @@ static bool ended_before(const struct process *p, const struct program_call *c)
     return p->n_calls > 1 && !c->killing && p->line.len == 0 && is_unread(p);
 }
 
+/* wait(2)'s status of the program: of a sandbox the process only stands for it. What the sandbox itself has
+ * to say is the call's outcome. */
+static int ended_with(struct process *p, struct outcome *ret)
+{
+    siginfo_t info = { 0 };
+    struct sandbox_end end;
+
+    waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOWAIT);
+    if (!p->sandboxed)
+        return info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f;
+    sandbox_end(p->report, &end);
+    p->report = -1;
+    if (end.failed[0])
+        cox_buf_printf(&ret->message, "cannot make the sandbox: %s", end.failed);
+    else if (end.exec_errno)
+        cox_buf_printf(&ret->message, "cannot start the program in its sandbox: %s",
+                       strerror(end.exec_errno));
+    else if (end.limit[0])
+        cox_buf_printf(&ret->message, "stopped: the program %s", end.limit);
+    if (ret->message.len > 0)
+        ret->code = end.limit[0] ? COX_CODE_RESOURCE_EXHAUSTED : COX_CODE_UNAVAILABLE;
+    return end.has_status ? end.status : SIGKILL;
+}
+
 /* The process has ended and did not answer. */
 static void on_crash(struct process *p)
 {
     struct program_call *c = p->call;
-    siginfo_t info = { 0 };
-    int status;
+    int status = ended_with(p, &c->outcome);
     bool refuses, again;
 
-    waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOWAIT);
-    status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f;
+    if (c->outcome.code != COX_CODE_NONE) {
+        c->process = NULL;
+        keep_log(c, p);
+        destroy_process(p, &c->outcome);
+        tell(c);
+        return;
+    }
     refuses = refuses_to_serve(p, c, status);
     again = refuses || ended_before(p, c);
     c->process = NULL;
@@ -444,7 +488,7 @@ static void on_process_timer(evutil_socket_t fd, short what, void *arg)
     if (p->idle)
         dismiss(p);
     else
-        kill(-p->pid, SIGKILL);
+        kill_now(p);
 }
 
 /* ---------------------------------------------------------------- starting */
@@ -466,12 +510,52 @@ static void watch(struct process *p, struct channel *c, int fd, short what, even
         event_add(c->event, NULL);
 }
 
-/* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. */
-static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, int *ret_pidfd)
+/* A program's own folder may hold what it is made of; of a program that is ours nothing but itself is shown.
+ */
+static char *program_folder(const struct program *program, const char *path)
 {
+    const char *slash = strrchr(path, '/');
+
+    return cox_asprintf(
+        "%.*s", program->arg || !slash || slash == path ? (int)strlen(path) : (int)(slash - path), path);
+}
+
+/* One sandbox a call: one that is shared would have to show each call's directory to the others. */
+static int spawn_sandboxed(struct program_call *c, enum sandbox_level level, struct spawn_args *args,
+                           pid_t *ret_pid, int *ret_report)
+{
+    struct sandbox *sandbox = c->pool->host->sandbox;
+    char *path = realpath(c->program->path, NULL); /* also of /proc/self/exe, which is another inside */
+    char *folder = path ? program_folder(c->program, path) : NULL;
+    char *const paths[] = { path, NULL };
+    int err = errno;
+
+    args->paths = paths;
+    args->dir = c->dir;
+    args->envp = c->envp;
+    if (path)
+        err = sandbox_spawn(sandbox, level,
+                            &(struct sandbox_step){ .work = c->dir,
+                                                    .read = c->blobs,
+                                                    .program = folder,
+                                                    .bundle = c->bundle_dir,
+                                                    .resources = c->resources },
+                            args, ret_pid, ret_report);
+    free(path);
+    cox_free(folder);
+    return err;
+}
+
+/* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. *ret_report is -1 without a sandbox.
+ */
+static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, int *ret_pidfd,
+                 int *ret_report)
+{
+    enum sandbox_level level = sandbox_level_for(c->pool->host->sandbox, SANDBOX_NONE);
     char *argv[4] = { c->program->path };
     char *const paths[] = { c->program->path, NULL };
     char **envp = once ? c->envp : spawn_environment(NULL);
+    struct spawn_args args = { .paths = paths, .argv = argv, .envp = envp };
     size_t n = 1;
     int err;
 
@@ -481,14 +565,12 @@ static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, 
         argv[n++] = (char *)(uintptr_t) "--serve";
     if (!open_pipe(fds, 1) || !open_pipe(fds + 2, 0) || !open_pipe(fds + 4, 0))
         return errno;
-    err = spawn_process(&(struct spawn_args){ .paths = paths,
-                                              .argv = argv,
-                                              .envp = envp,
-                                              .dir = once ? c->dir : c->pool->dir,
-                                              .in = fds[0],
-                                              .out = fds[3],
-                                              .err = fds[5] },
-                        ret_pid);
+    args.dir = once ? c->dir : c->pool->dir;
+    args.in = fds[0];
+    args.out = fds[3];
+    args.err = fds[5];
+    err = level == SANDBOX_NONE ? spawn_process(&args, ret_pid)
+                                : spawn_sandboxed(c, level, &args, ret_pid, ret_report);
     if (!once)
         cox_free(envp);
     if (err)
@@ -499,6 +581,8 @@ static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, 
     err = errno;
     kill(-*ret_pid, SIGKILL);
     waitpid(*ret_pid, NULL, 0);
+    if (*ret_report >= 0)
+        close(*ret_report);
     return err;
 }
 
@@ -509,12 +593,13 @@ static int start_process(struct program_call *c, struct process **ret)
     int fds[6] = { -1, -1, -1, -1, -1, -1 };
     struct process *p;
     pid_t pid = 0;
-    int pidfd = -1;
-    int err = spawn(c, once, fds, &pid, &pidfd);
+    int pidfd = -1, report = -1;
+    int err = spawn(c, once, fds, &pid, &pidfd, &report);
 
     if (err == 0) {
         p = COX_NEW(struct process);
-        *p = (struct process){ .pool = c->pool, .pid = pid, .pidfd = pidfd, .once = once };
+        *p = (struct process){ .pool = c->pool, .pid = pid, .pidfd = pidfd, .report = report, .once = once };
+        p->sandboxed = report >= 0;
         p->program = program_ref(c->program);
         p->exit_event = event_new(c->pool->host->base, pidfd, EV_READ | EV_PERSIST, on_exit_event, p);
         p->timer = evtimer_new(c->pool->host->base, on_process_timer, p);
@@ -600,7 +685,7 @@ static void on_call_timer(evutil_socket_t fd, short what, void *arg)
         end_call(c, false);
     else {
         c->silent = !c->killing;
-        kill(-c->process->pid, SIGKILL); /* its exit ends the call */
+        kill_now(c->process); /* its exit ends the call */
     }
 }
 
@@ -664,6 +749,9 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
     c->id = ++pool->n_calls;
     c->is_item = args->index != NULL;
     c->dir = args->dir;
+    c->bundle_dir = args->bundle_dir;
+    c->blobs = args->blobs;
+    c->resources = &args->assign->resources;
     c->timer = evtimer_new(pool->host->base, on_call_timer, c);
     outcome_init(&c->outcome);
     if (input.len == 0)
@@ -672,7 +760,7 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
         refuse(c, COX_CODE_INPUT_INVALID);
         return &c->call;
     }
-    run_spec_environment(&c->arena, args, 0, &c->envp);
+    run_spec_environment(&c->arena, args, sandbox_level_for(pool->host->sandbox, SANDBOX_NONE), 0, &c->envp);
     answer_ask(&c->line, c->id, input, args);
     serve(c);
     return &c->call;

@@ -44,7 +44,9 @@ struct run {
     const char *spool_dir;
     bool output_is_json;
 
-    pid_t pid; /* 0: there is none (any more) */
+    pid_t pid;                /* 0: there is none (any more) */
+    int report;               /* of a sandbox; -1: there is none */
+    char *program, *path_env; /* named when they could not be started in it */
     int pidfd;
     struct event *exit_event;
     struct event *timer; /* the kill's grace, then the pipes' grace */
@@ -99,13 +101,21 @@ static uint64_t micros(struct timeval tv)
     return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
 }
 
+static void kill_now(struct run *run)
+{
+    if (run->report >= 0)
+        sandbox_kill(run->pid);
+    else
+        kill(-run->pid, SIGKILL);
+}
+
 /* The process has ended; nothing of its group outlives it. Returns wait(2)'s status. */
 static int reap(struct run *run)
 {
     struct rusage usage = { 0 };
     int status = 0;
 
-    kill(-run->pid, SIGKILL);
+    kill_now(run);
     wait4(run->pid, &status, 0, &usage);
     run->pid = 0;
     run->outcome.cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
@@ -168,17 +178,57 @@ static enum cox_code judge(struct run *run, int status)
     return code;
 }
 
+/* As a shell would have it. */
+static void refuse_program(struct run *run, const char *program, const char *path_env, int err)
+{
+    run_exec_message(&run->outcome.message, program, path_env, err);
+    run->outcome.has_exit_code = true;
+    run->outcome.exit_code = err == ENOENT || err == ENOTDIR ? 127 : 126;
+    run->refused = COX_CODE_EXIT_NONZERO;
+}
+
+/* What became of the step itself: the process that was reaped only stood for it. False: it never began, and
+ * nothing of it is left to be judged. */
+static bool judge_sandbox(struct run *run, int *status)
+{
+    struct sandbox_end end;
+
+    if (run->report < 0)
+        return true;
+    sandbox_end(run->report, &end);
+    run->report = -1;
+    *status = end.has_status ? end.status : SIGKILL;
+    if (run->refused != COX_CODE_NONE)
+        return end.is_up;
+    if (end.failed[0]) {
+        cox_buf_printf(&run->outcome.message, "cannot make the sandbox: %s", end.failed);
+        run->refused = COX_CODE_UNAVAILABLE;
+    } else if (end.exec_errno) {
+        refuse_program(run, run->program, run->path_env, end.exec_errno);
+    } else if (end.limit[0]) {
+        cox_buf_printf(&run->outcome.message, "stopped: the step %s", end.limit);
+        run->refused = COX_CODE_RESOURCE_EXHAUSTED;
+    }
+    return end.is_up && !end.exec_errno;
+}
+
 static void end(struct run *run)
 {
     int status;
 
-    run->outcome.code = run->refused;
     if (run->pid) {
         status = reap(run);
+        if (!judge_sandbox(run, &status)) {
+            run->outcome.code = run->refused;
+            goto told;
+        }
         run->outcome.has_exit_code = true;
         run->outcome.exit_code = run_exit_code(status);
         run->outcome.code = judge(run, status);
+    } else {
+        run->outcome.code = run->refused;
     }
+told:
     drop_events(run);
     run->ended = true;
     run->call.on_done(&run->call, &run->outcome);
@@ -298,7 +348,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (run->pid)
-        kill(-run->pid, SIGKILL);
+        kill_now(run);
     if (run->pid && !run->exited)
         return;
     /* What is still in the pipes was written before the group died, unless a writer fled from it. */
@@ -350,13 +400,34 @@ static void watch_end(struct run *run, struct pipe_end *end, int fd, short what,
     event_add(end->event, NULL);
 }
 
-/* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. */
-static int start_process(struct run *run, const struct run_spec *spec, const char *dir, int fds[6])
+static int spawn(struct run *run, const struct run_spec *spec, const struct call_args *call,
+                 const struct spawn_args *args)
 {
-    struct spawn_args args = { .paths = spec->paths, .argv = spec->argv, .envp = spec->envp, .dir = dir };
+    const struct sandbox_step step = { .work = call->dir,
+                                       .input = spec->stdin_path,
+                                       .read = call->blobs,
+                                       .bundle = call->bundle_dir,
+                                       .resources = &call->assign->resources };
+
+    if (spec->level == SANDBOX_NONE)
+        return spawn_process(args, &run->pid);
+    run->program = cox_strdup(spec->argv[0]);
+    run->path_env = cox_strdup(spec->path_env);
+    return sandbox_spawn(run->call.host->sandbox, spec->level, &step, args, &run->pid, &run->report);
+}
+
+/* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. */
+static int start_process(struct run *run, const struct run_spec *spec, const struct call_args *call,
+                         int fds[6])
+{
+    struct spawn_args args = {
+        .paths = spec->paths, .argv = spec->argv, .envp = spec->envp, .dir = call->dir
+    };
     int err;
 
-    if (spec->stdin_path && (fds[0] = open(spec->stdin_path, O_RDONLY | O_CLOEXEC)) < 0)
+    if (spec->stdin_path && spec->level != SANDBOX_NONE)
+        fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    else if (spec->stdin_path && (fds[0] = open(spec->stdin_path, O_RDONLY | O_CLOEXEC)) < 0)
         return errno;
     if (spec->stdin_path)
         ;
@@ -367,14 +438,14 @@ static int start_process(struct run *run, const struct run_spec *spec, const cha
     args.in = fds[0];
     args.out = fds[3];
     args.err = fds[5];
-    err = spawn_process(&args, &run->pid);
+    err = spawn(run, spec, call, &args);
     if (err)
         return err;
     run->pidfd = spawn_pidfd(run->pid);
     if (run->pidfd >= 0)
         return 0;
     err = errno;
-    kill(-run->pid, SIGKILL);
+    kill_now(run);
     waitpid(run->pid, NULL, 0);
     run->pid = 0;
     return err;
@@ -397,27 +468,34 @@ static void begin(struct run *run, struct cox_arena *arena, const struct call_ar
 {
     struct cox_buf *message = &run->outcome.message;
     struct run_spec spec;
+    const struct sandbox *sandbox = run->call.host->sandbox;
     const char *why;
     int fds[6] = { -1, -1, -1, -1, -1, -1 };
     int err;
 
-    if (run_spec_read(arena, args, &spec, &why) != COX_OK) {
+    if (run_spec_read(arena, sandbox, args, &spec, &why) != COX_OK) {
         cox_buf_append_str(message, why);
         refuse(run, COX_CODE_INPUT_INVALID);
         return;
     }
+    why = sandbox_why_not(sandbox, spec.level);
+    if (why) {
+        cox_buf_printf(message, "this worker cannot give the sandbox \"%s\": %s",
+                       sandbox_level_text(spec.level), why);
+        refuse(run, COX_CODE_UNAVAILABLE);
+        return;
+    }
     run->output_is_json = spec.output_is_json;
     run->stdout_kept.tail.len_max = spec.output_is_json ? COX_LOGGED_PAYLOAD_LEN_MAX : COX_STDIO_TAIL_LEN_MAX;
-    err = start_process(run, &spec, args->dir, fds);
+    err = start_process(run, &spec, args, fds);
     if (err == 0) {
         watch(run, &spec, fds);
-    } else if (err == EMFILE || err == ENFILE || err == ENOMEM || err == EAGAIN) {
+    } else if (spec.level != SANDBOX_NONE || err == EMFILE || err == ENFILE || err == ENOMEM ||
+               err == EAGAIN) {
         cox_buf_printf(message, "cannot start a process: %s", strerror(err));
         refuse(run, COX_CODE_UNAVAILABLE);
-    } else { /* as a shell would have it */
-        run_exec_message(message, spec.argv[0], spec.path_env, err);
-        run->outcome.has_exit_code = true;
-        run->outcome.exit_code = err == ENOENT || err == ENOTDIR ? 127 : 126;
+    } else {
+        refuse_program(run, spec.argv[0], spec.path_env, err);
         refuse(run, COX_CODE_EXIT_NONZERO);
     }
     close_all(fds, 6);
@@ -429,6 +507,10 @@ static void run_destroy(struct call *call)
 
     if (run->pid)
         reap(run);
+    if (run->report >= 0)
+        close(run->report);
+    cox_free(run->program);
+    cox_free(run->path_env);
     drop_events(run);
     close_all((int[]){ run->stdout_kept.file, run->stderr_kept.file }, 2);
     tail_fini(&run->stdout_kept.tail);
@@ -451,7 +533,7 @@ struct call *run_start(struct handler_host *host, const struct call_args *args,
         (struct call){ .ops = &ops, .host = host, .on_done = on_done, .on_log = on_log, .user = user };
     run->spool_dir = args->spool_dir;
     outcome_init(&run->outcome);
-    run->pidfd = -1;
+    run->pidfd = run->report = -1;
     run->in.fd = run->out.fd = run->err.fd = -1;
     run->stdout_kept.file = run->stderr_kept.file = -1;
     run->stderr_kept.tail.len_max = COX_STDIO_TAIL_LEN_MAX;

@@ -162,7 +162,8 @@ void run_spec_traceparent(const struct call_args *args, char ret[RUN_TRACEPARENT
     snprintf(ret, RUN_TRACEPARENT_MAX, "00-%s-%s-01", trace, span);
 }
 
-size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret)
+size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, enum sandbox_level level,
+                            size_t room, char ***ret)
 {
     struct reader r = { .arena = arena };
     const struct cox_agent_assign *assign = args->assign;
@@ -171,6 +172,8 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     char **envp;
     size_t n = 0;
 
+    if (level != SANDBOX_NONE)
+        sandbox_environment(inherited, level);
     while (inherited[n])
         n++;
     envp = cox_arena_alloc(arena, (n + N_OWN_MAX + room + 1) * sizeof(*envp));
@@ -207,7 +210,7 @@ static bool read_env(struct reader *r, const struct call_args *args, struct run_
         return fail(r, "run.env", "expected an object of strings");
     if (count(value) > ENV_MAX)
         return fail(r, "run.env", "expected at most 1024 names");
-    n = run_spec_environment(r->arena, args, count(value), &ret->envp);
+    n = run_spec_environment(r->arena, args, ret->level, count(value), &ret->envp);
     for (w = cox_json_walk(value); cox_json_next(&w);) {
         char *name = string_of(r, w.key, "run.env");
         char *text = name ? string_of(r, w.value, "run.env") : NULL;
@@ -280,14 +283,24 @@ static bool read_rest(struct reader *r, const struct call_args *args, struct run
         if (!ret->output_is_json && !cox_slice_is(text, "text"))
             return fail(r, "run.output", "expected text or json");
     }
-    if (cox_json_member(spec, "sandbox", &value) && cox_json_kind(value) != COX_JSON_NULL &&
-        !cox_slice_is(text_of(r, value), "none"))
-        return fail(r, "run.sandbox", "only none is available on this worker yet");
     return true;
 }
 
-enum cox_err run_spec_read(struct cox_arena *arena, const struct call_args *args, struct run_spec *ret,
-                           const char **ret_why)
+static bool read_level(struct reader *r, const struct sandbox *sandbox, const struct call_args *args,
+                       struct run_spec *ret)
+{
+    enum sandbox_level asked = SANDBOX_NONE;
+    struct cox_slice value;
+
+    if (cox_json_member(args->spec, "sandbox", &value) && cox_json_kind(value) != COX_JSON_NULL &&
+        !sandbox_level_parse(text_of(r, value), &asked))
+        return fail(r, "run.sandbox", "expected none, net or strict");
+    ret->level = sandbox_level_for(sandbox, asked);
+    return true;
+}
+
+enum cox_err run_spec_read(struct cox_arena *arena, const struct sandbox *sandbox,
+                           const struct call_args *args, struct run_spec *ret, const char **ret_why)
 {
     struct reader r = { .arena = arena };
     struct cox_json_place place;
@@ -297,7 +310,8 @@ enum cox_err run_spec_read(struct cox_arena *arena, const struct call_args *args
         fail(&r, "run", place.expected);
     else if (cox_json_kind(args->spec) != COX_JSON_OBJECT)
         fail(&r, "run", "expected an object");
-    else if (read_argv(&r, args->spec, &out) && read_env(&r, args, &out) && read_rest(&r, args, &out))
+    else if (read_level(&r, sandbox, args, &out) && read_argv(&r, args->spec, &out) &&
+             read_env(&r, args, &out) && read_rest(&r, args, &out))
         find_paths(&r, &out);
     if (r.why) {
         *ret_why = r.why;

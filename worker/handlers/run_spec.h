@@ -4,6 +4,8 @@
 
 #include "handler.h"
 
+#include "../sandbox/sandbox.h"
+
 #include "cox/base/arena.h"
 
 struct run_spec {
@@ -15,12 +17,15 @@ struct run_spec {
     bool has_stdin;
     struct cox_slice stdin_bytes;
     bool output_is_json;
+    enum sandbox_level level;
 };
 
-/* Values that are not strings are given as their JSON text, null as nothing.
- * Errors: COX_ERR_INVALID, *ret_why (in the arena) names place and expectation. */
-COX_MUST_CHECK enum cox_err run_spec_read(struct cox_arena *arena, const struct call_args *args,
-                                          struct run_spec *ret, const char **ret_why);
+/* Values that are not strings are given as their JSON text, null as nothing. The level is what the worker
+ * gives to what is asked for, whether it can or not. Errors: COX_ERR_INVALID, *ret_why (in the arena) names
+ * place and expectation. */
+COX_MUST_CHECK enum cox_err run_spec_read(struct cox_arena *arena, const struct sandbox *sandbox,
+                                          const struct call_args *args, struct run_spec *ret,
+                                          const char **ret_why);
 
 /* W3C's, for programs that trace: a trace is a task, a span of it an attempt. Made of names that are the same
  * wherever they are looked at, so nothing needs to be kept. */
@@ -29,6 +34,7 @@ void run_spec_traceparent(const struct call_args *args, char ret[RUN_TRACEPARENT
 
 /* What a process of this call finds in its environment, its worker's and COX_...; ended by NULL. Returns the
  * number of entries; there is room for `room` more. */
-size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, size_t room, char ***ret);
+size_t run_spec_environment(struct cox_arena *arena, const struct call_args *args, enum sandbox_level level,
+                            size_t room, char ***ret);
 
 #endif

@@ -7,6 +7,7 @@
 #include "cox/base/alloc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <pthread.h>
 #include <sched.h>
@@ -50,6 +51,20 @@ static int exec_first(const struct spawn_args *args)
     return found;
 }
 
+/* By way of high numbers, for each may stand where another goes. */
+static int keep(const struct spawn_args *args)
+{
+    int high[2];
+
+    for (size_t i = 0; i < args->n_keep; i++)
+        if ((high[i] = fcntl(args->keep[i], F_DUPFD, 8)) < 0)
+            return -1;
+    for (size_t i = 0; i < args->n_keep; i++)
+        if (dup2(high[i], 3 + (int)i) < 0)
+            return -1;
+    return 0;
+}
+
 static int become(const struct spawn_args *args, pid_t parent)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
@@ -60,7 +75,10 @@ static int become(const struct spawn_args *args, pid_t parent)
         return errno;
     if (dup2(args->in, 0) < 0 || dup2(args->out, 1) < 0 || dup2(args->err, 2) < 0)
         return errno;
-    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); /* ours are so already: this is for what we inherited */
+    if (keep(args) != 0)
+        return errno;
+    close_range(3 + (unsigned)args->n_keep, ~0U,
+                CLOSE_RANGE_CLOEXEC); /* ours are so already: this is for what we inherited */
     default_signals();
     return exec_first(args);
 }

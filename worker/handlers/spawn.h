@@ -13,12 +13,14 @@ struct spawn_args {
     char *const *envp;
     const char *dir;  /* working directory */
     int in, out, err; /* its standard streams; none of them is 0, 1 or 2 */
+    int keep[2];      /* more that it gets, as 3 and 4 */
+    size_t n_keep;
 };
 
 /* The child leads a session, and so a process group, of its own; has default signal dispositions, an empty
- * mask, no descriptors but the three; and is killed when the calling thread ends, the worker's death
- * included. Returns 0 and *ret_pid, or the errno of what failed; then there is no child. The thread must have
- * every signal blocked. */
+ * mask, no descriptors but the three and those kept; and is killed when the calling thread ends, the worker's
+ * death included. Returns 0 and *ret_pid, or the errno of what failed; then there is no child. The thread
+ * must have every signal blocked. */
 int spawn_process(const struct spawn_args *args, pid_t *ret_pid);
 
 /* A descriptor that is readable once the process has ended, close-on-exec; -1 with errno. */

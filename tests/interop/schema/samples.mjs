@@ -37,7 +37,7 @@ export const good = {
   'an empty retry': step({ retry: {} }),
   'budget, fail_fast, priority': task({ budget: { timeout: '2h' }, fail_fast: true, priority: -100 }),
   'the whole of run': only({
-    run: { argv: ['cat', '${{ 1 + 1 }}'], env: { A: 'b' }, stdin: '', output: 'json', sandbox: 'none' },
+    run: { argv: ['cat', '${{ 1 + 1 }}'], env: { A: 'b' }, stdin: '', output: 'json', sandbox: 'strict' },
   }),
   'uses with an input': only({ uses: 'fs_list@1', with: { glob: '**/*.c', n: [1, { x: null }] } }),
   'uses without': only({ uses: 'a-b@0' }),
@@ -218,7 +218,6 @@ export const later = {
     },
   }),
   plan: only({ plan: { model: 'default', input: 'x', allow: { uses: ['code_*'], max_steps: 200, max_depth: 2 }, on_invalid: { reask: 2 } } }),
-  'a sandbox': only({ run: { argv: ['x'], sandbox: 'net' } }),
   secrets: step({ secrets: { TOKEN: 'slack' } }),
   'a race of models': only({ race: [{ model }, { model }] }),
   'a budget of steps': task({ budget: { steps: 5 } }),

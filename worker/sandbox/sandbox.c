@@ -1,0 +1,384 @@
+#include "sandbox.h"
+
+#include "filter.h"
+#include "report.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/plant.h"
+#include "cox/limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PROBE_MS 10000
+#define WHY_LEN_MAX 200 /* a label holds no more */
+#define SCOPES 6        /* the version of Landlock that can scope abstract sockets */
+
+struct sandbox {
+    enum sandbox_level least;
+    char *helper;
+    const char *const *read;
+    size_t n_read;
+    int filters[SANDBOX_LEVEL_NR];
+    char why[SANDBOX_LEVEL_NR][WHY_LEN_MAX];
+    int landlock;
+    char labels[SANDBOX_LABELS][COX_LABEL_LEN_MAX + 1];
+    uint64_t memory_len; /* of the host */
+};
+
+static const char *const levels[] = { "none", "net", "strict" };
+
+const char *sandbox_level_text(enum sandbox_level level)
+{
+    return levels[level];
+}
+
+bool sandbox_level_parse(struct cox_slice text, enum sandbox_level *ret)
+{
+    for (int i = 0; i < SANDBOX_LEVEL_NR; i++)
+        if (cox_slice_is(text, levels[i])) {
+            *ret = (enum sandbox_level)i;
+            return true;
+        }
+    return false;
+}
+
+const char *sandbox_why_not(const struct sandbox *s, enum sandbox_level level)
+{
+    if (level == SANDBOX_NONE)
+        return NULL;
+    if (!s)
+        return "this worker has no sandbox";
+    return s->why[level][0] ? s->why[level] : NULL;
+}
+
+enum sandbox_level sandbox_level_for(const struct sandbox *s, enum sandbox_level asked)
+{
+    if (!s || COX_PLANTED("sandbox-weakened"))
+        return s ? s->least : asked;
+    return asked > s->least ? asked : s->least;
+}
+
+static const char *const label_keys[SANDBOX_LABELS] = { SANDBOX_LABEL "strict", SANDBOX_LABEL "net",
+                                                        SANDBOX_LABEL "least", SANDBOX_LABEL "landlock",
+                                                        SANDBOX_LABEL "cgroups" };
+
+void sandbox_labels(const struct sandbox *s, const char *ret_keys[SANDBOX_LABELS],
+                    const char *ret_values[SANDBOX_LABELS])
+{
+    for (int i = 0; i < SANDBOX_LABELS; i++) {
+        ret_keys[i] = label_keys[i];
+        ret_values[i] = s->labels[i];
+    }
+}
+
+static void say_level(struct sandbox *s, enum sandbox_level level, char *to, size_t size)
+{
+    if (s->why[level][0])
+        snprintf(to, size, "no: %s", s->why[level]);
+    else if (level == SANDBOX_NET && s->least == SANDBOX_STRICT)
+        snprintf(to, size, "no: this worker runs every step at strict");
+    else
+        snprintf(to, size, "yes");
+}
+
+static void make_labels(struct sandbox *s)
+{
+    const size_t size = sizeof(s->labels[0]);
+
+    say_level(s, SANDBOX_STRICT, s->labels[0], size);
+    say_level(s, SANDBOX_NET, s->labels[1], size);
+    snprintf(s->labels[2], size, "%s", levels[s->least]);
+    if (s->landlock)
+        snprintf(s->labels[3], size, "version %d", s->landlock);
+    else
+        snprintf(s->labels[3], size, "no: the kernel has none, or it is not among its security modules");
+    snprintf(s->labels[4], size, "not used: total use is watched");
+}
+
+/* ---------------------------------------------------------------- arguments of cox-sandbox */
+
+struct arguments {
+    char **items;
+    size_t n, cap, n_own;
+};
+
+static void put_text(struct arguments *a, char *text)
+{
+    if (a->n == a->cap) {
+        a->cap = a->cap ? 2 * a->cap : 64;
+        a->items = cox_realloc(a->items, a->cap, sizeof(*a->items));
+    }
+    a->items[a->n++] = text;
+}
+
+static void put(struct arguments *a, const char *key, const char *value)
+{
+    if (value)
+        put_text(a, cox_asprintf("%s=%s", key, value));
+}
+
+static void put_number(struct arguments *a, const char *key, uint64_t value)
+{
+    put_text(a, cox_asprintf("%s=%llu", key, (unsigned long long)value));
+}
+
+/* Half of what is there, so that no step can take the host's last byte. */
+static uint64_t disk_len_max(const struct sandbox_step *step)
+{
+    struct statvfs st;
+
+    if (step->resources && step->resources->disk_bytes > 0)
+        return (uint64_t)step->resources->disk_bytes;
+    return step->work && statvfs(step->work, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize / 2 : 1u << 20;
+}
+
+static void put_limits(const struct sandbox *s, const struct sandbox_step *step, struct arguments *a)
+{
+    uint64_t memory = step->resources && step->resources->memory_bytes > 0
+                          ? (uint64_t)step->resources->memory_bytes
+                          : s->memory_len / 2;
+    uint64_t disk = disk_len_max(step);
+
+    put_number(a, "memory", memory);
+    put_number(a, "tmp", disk < memory / 2 ? disk : memory / 2);
+    put_number(a, "disk", disk);
+    put_number(a, "processes", SANDBOX_PROCESSES_MAX);
+    put_number(a, "files", SANDBOX_FILES_MAX);
+}
+
+static void put_all(const struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
+                    const struct spawn_args *args, struct arguments *a)
+{
+    put_text(a, cox_strdup("cox-sandbox"));
+    put(a, "level", levels[level]);
+    put_number(a, "uid", SANDBOX_UID);
+    put_number(a, "gid", SANDBOX_UID);
+    put(a, "dir", args->dir);
+    put(a, "work", step->work);
+    put(a, "input", step->input);
+    put(a, "read", step->program);
+    put(a, "read", step->bundle);
+    for (size_t i = 0; i < s->n_read; i++)
+        put(a, "read", s->read[i]);
+    for (size_t i = 0; step->read && step->read[i]; i++)
+        put(a, "read", step->read[i]);
+    put_limits(s, step, a);
+    for (size_t i = 0; args->paths[i]; i++)
+        put(a, "path", args->paths[i]);
+    put_text(a, cox_strdup("--"));
+    a->n_own = a->n;
+    for (size_t i = 0; args->argv[i]; i++)
+        put_text(a, args->argv[i]);
+    put_text(a, NULL);
+}
+
+static void drop(struct arguments *a)
+{
+    for (size_t i = 0; i < a->n_own; i++)
+        cox_free(a->items[i]);
+    cox_free(a->items);
+}
+
+/* ---------------------------------------------------------------- a step */
+
+int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
+                  const struct spawn_args *args, pid_t *ret_pid, int *ret_report)
+{
+    struct arguments a = { 0 };
+    char *const paths[] = { s->helper, NULL };
+    struct spawn_args own = *args;
+    int fds[2], err;
+
+    /* It was made in a directory that only the worker can write to. */
+    if (step->work && geteuid() == 0 && chown(step->work, SANDBOX_UID, SANDBOX_UID) != 0)
+        return errno;
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+        return errno;
+    put_all(s, level, step, args, &a);
+    own.paths = paths;
+    own.argv = a.items;
+    own.dir = "/";
+    own.keep[0] = fds[1];
+    own.keep[1] = s->filters[level];
+    own.n_keep = 2;
+    err = spawn_process(&own, ret_pid);
+    drop(&a);
+    close(fds[1]);
+    *ret_report = fds[0];
+    if (err)
+        close(fds[0]);
+    return err;
+}
+
+void sandbox_kill(pid_t pid)
+{
+    kill(pid, SIGINT);
+}
+
+static void take_report(const struct report *r, struct sandbox_end *ret)
+{
+    switch ((enum report_kind)r->kind) {
+    case REPORT_SETUP:
+        snprintf(ret->failed, sizeof(ret->failed), "%.239s: %s", r->text, strerror(r->value));
+        break;
+    case REPORT_EXEC:
+        ret->exec_errno = r->value;
+        break;
+    case REPORT_LIMIT:
+        snprintf(ret->limit, sizeof(ret->limit), "%.239s", r->text);
+        break;
+    case REPORT_STATUS:
+        ret->has_status = true;
+        ret->status = r->value;
+        break;
+    }
+}
+
+void sandbox_end(int report, struct sandbox_end *ret)
+{
+    struct report r;
+
+    memset(ret, 0, sizeof(*ret));
+    while (read(report, &r, sizeof(r)) == (ssize_t)sizeof(r)) {
+        r.text[sizeof(r.text) - 1] = 0;
+        take_report(&r, ret);
+    }
+    close(report);
+    ret->is_up = !ret->failed[0];
+}
+
+static bool is_named(const char *entry, const char *name)
+{
+    size_t len = strlen(name);
+
+    return strncmp(entry, name, len) == 0 && entry[len] == '=';
+}
+
+void sandbox_environment(char **envp, enum sandbox_level level)
+{
+    static char *const inside[][2] = { { (char *)(uintptr_t) "HOME", (char *)(uintptr_t) "HOME=/tmp" },
+                                       { (char *)(uintptr_t) "TMPDIR", (char *)(uintptr_t) "TMPDIR=/tmp" },
+                                       { (char *)(uintptr_t) "USER", (char *)(uintptr_t) "USER=step" },
+                                       { (char *)(uintptr_t) "LOGNAME", (char *)(uintptr_t) "LOGNAME=step" },
+                                       { (char *)(uintptr_t) "SHELL", (char *)(uintptr_t) "SHELL=/bin/sh" } };
+    size_t n = 0;
+
+    for (char **from = envp; *from; from++) {
+        bool is_kept = true;
+
+        for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++)
+            if (is_named(*from, inside[i][0]))
+                *from = inside[i][1];
+        if (is_named(*from, "COX_HTTP") && level == SANDBOX_STRICT)
+            is_kept = false; /* nobody could be reached there */
+        if (is_kept)
+            envp[n++] = *from;
+    }
+    envp[n] = NULL;
+}
+
+/* ---------------------------------------------------------------- what the host can do */
+
+/* Starts `true` in a sandbox, as any step is started. */
+static bool probe(struct sandbox *s, enum sandbox_level level, struct sandbox_end *ret, int *ret_err)
+{
+    char *const paths[] = { (char *)(uintptr_t) "/bin/true", (char *)(uintptr_t) "/usr/bin/true", NULL };
+    char *const argv[] = { (char *)(uintptr_t) "true", NULL };
+    char *const envp[] = { NULL };
+    struct sandbox_step step = { .resources = NULL };
+    struct spawn_args args = { .paths = paths, .argv = argv, .envp = envp, .dir = "/" };
+    struct pollfd ended = { .events = POLLIN };
+    int report, null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    pid_t pid;
+
+    args.in = args.out = args.err = null_fd;
+    *ret_err = null_fd < 0 ? errno : sandbox_spawn(s, level, &step, &args, &pid, &report);
+    if (null_fd >= 0)
+        close(null_fd);
+    if (*ret_err)
+        return false;
+    ended.fd = spawn_pidfd(pid);
+    if (ended.fd < 0 || poll(&ended, 1, PROBE_MS) != 1)
+        kill(-pid, SIGKILL);
+    if (ended.fd >= 0)
+        close(ended.fd);
+    waitpid(pid, NULL, 0);
+    sandbox_end(report, ret);
+    return ret->is_up && ret->exec_errno == 0 && ret->has_status && ret->status == 0;
+}
+
+static void try_level(struct sandbox *s, enum sandbox_level level, const struct sandbox_config *config)
+{
+    struct sandbox_end end = { 0 };
+    char *why = s->why[level];
+    int err = 0;
+
+    if (strncmp(config->work_dir, "/usr/", 5) == 0 || strncmp(config->work_dir, "/opt/", 5) == 0) {
+        snprintf(why, WHY_LEN_MAX, "the work directory lies in what every step may read: %.100s",
+                 config->work_dir);
+        return;
+    }
+    s->filters[level] = filter_file(level == SANDBOX_STRICT || s->landlock >= SCOPES);
+    if (s->filters[level] < 0)
+        snprintf(why, WHY_LEN_MAX, "cannot make a system call filter: %s", strerror(errno));
+    else if (probe(s, level, &end, &err))
+        return;
+    else if (err)
+        snprintf(why, WHY_LEN_MAX, "cannot start %.120s: %s", s->helper, strerror(err));
+    else if (end.failed[0])
+        snprintf(why, WHY_LEN_MAX, "cannot %.150s%s", end.failed,
+                 strncmp(end.failed, "make namespaces", 15) == 0 ? " (user.max_user_namespaces?)" : "");
+    else
+        snprintf(why, WHY_LEN_MAX, "a sandboxed process did not end as it should");
+}
+
+static char *find_helper(void)
+{
+    char self[4096];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    self[len > 0 ? len : 0] = 0;
+    char *slash = strrchr(self, '/');
+
+    return cox_asprintf("%.*s/cox-sandbox", slash ? (int)(slash - self) : 0, self);
+}
+
+struct sandbox *sandbox_create(const struct sandbox_config *config)
+{
+    struct sandbox *s = COX_NEW(struct sandbox);
+    long landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+    s->least = config->least;
+    s->helper = config->helper ? cox_strdup(config->helper) : find_helper();
+    s->read = config->read;
+    s->n_read = config->n_read;
+    s->landlock = landlock > 0 ? (int)landlock : 0;
+    s->memory_len = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    s->filters[SANDBOX_NONE] = s->filters[SANDBOX_NET] = s->filters[SANDBOX_STRICT] = -1;
+    try_level(s, SANDBOX_NET, config);
+    try_level(s, SANDBOX_STRICT, config);
+    make_labels(s);
+    return s;
+}
+
+void sandbox_destroy(struct sandbox *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < SANDBOX_LEVEL_NR; i++)
+        if (s->filters[i] >= 0)
+            close(s->filters[i]);
+    cox_free(s->helper);
+    cox_free(s);
+}

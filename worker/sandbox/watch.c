@@ -1,0 +1,215 @@
+/* Limits on all processes of a sandbox together, where no control group counts them: process 1 looks at the
+ * /proc of its own namespace, which lists exactly what is inside. */
+#include "enter.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_NS INT64_C(100000000)
+#define LOOK_CLOSELY_NS INT64_C(20000000) /* above half of the memory */
+#define DISK_LOOK_NS INT64_C(1000000000)
+#define DISK_COST 20 /* measuring takes at most a part in so many of the time */
+#define DEPTH_MAX 64
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+static bool read_text(const char *path, char *to, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? -1 : read(fd, to, size - 1);
+
+    if (fd >= 0)
+        close(fd);
+    to[len > 0 ? len : 0] = 0;
+    return len > 0;
+}
+
+/* "RssAnon:   1234 kB", in bytes. */
+static uint64_t field(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+
+    return at ? strtoull(at + strlen(name), NULL, 10) * 1024 : 0;
+}
+
+/* ---------------------------------------------------------------- memory */
+
+struct use {
+    uint64_t anonymous, shared, shared_fairly;
+};
+
+static void add_process(struct use *use, const char *pid, bool fairly)
+{
+    char path[64], text[4096];
+    uint64_t shared;
+
+    snprintf(path, sizeof(path), "/proc/%.10s/status", pid);
+    if (!read_text(path, text, sizeof(text)))
+        return;
+    use->anonymous += field(text, "RssAnon:") + field(text, "VmSwap:");
+    shared = field(text, "RssShmem:");
+    use->shared += shared;
+    if (!fairly || shared == 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/%.10s/smaps_rollup", pid);
+    use->shared_fairly += read_text(path, text, sizeof(text)) ? field(text, "Pss_Shmem:") : shared;
+}
+
+static struct use add_processes(bool fairly)
+{
+    struct use use = { 0 };
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+
+    while (d && (e = readdir(d)) != NULL)
+        if (isdigit((unsigned char)e->d_name[0]) && strcmp(e->d_name, "1") != 0)
+            add_process(&use, e->d_name, fairly);
+    if (d)
+        closedir(d);
+    return use;
+}
+
+/* Of System V's segments, attached or not: the one but last columns, rss and swap. */
+static uint64_t segments_len(void)
+{
+    static char text[64 << 10];
+    uint64_t sum = 0;
+    char *rest = NULL;
+
+    if (!read_text("/proc/sysvipc/shm", text, sizeof(text)))
+        return 0;
+    strtok_r(text, "\n", &rest);
+    for (char *line; (line = strtok_r(NULL, "\n", &rest)) != NULL;) {
+        unsigned long long rss = 0, swap = 0;
+
+        if (sscanf(line, "%*d %*d %*o %*u %*d %*d %*u %*u %*u %*u %*u %*u %*d %*d %llu %llu", &rss, &swap) >=
+            1)
+            sum += rss + swap;
+    }
+    return sum;
+}
+
+static uint64_t tmp_len(void)
+{
+    struct statvfs st;
+
+    return statvfs("/tmp", &st) == 0 ? (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize : 0;
+}
+
+/* Shared memory is counted in each process that maps it, and in /tmp or as a segment: only when that comes to
+ * too much is it taken apart. */
+static uint64_t memory_len(uint64_t max)
+{
+    struct use use = add_processes(false);
+    uint64_t kept = tmp_len() + segments_len();
+
+    if (use.anonymous + use.shared + kept <= max)
+        return use.anonymous + use.shared + kept;
+    use = add_processes(true);
+    return use.anonymous + (use.shared_fairly > kept ? use.shared_fairly : kept);
+}
+
+/* ---------------------------------------------------------------- disk */
+
+/* False: something cannot be looked into. Links are not followed. */
+static bool add_files(int at, const char *name, int depth, uint64_t *len)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+    bool whole = d != NULL && depth < DEPTH_MAX;
+
+    while (whole && (e = readdir(d)) != NULL) {
+        struct stat st;
+
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+            fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        *len += (uint64_t)st.st_blocks * 512;
+        if (S_ISDIR(st.st_mode))
+            whole = add_files(dirfd(d), e->d_name, depth + 1, len);
+    }
+    if (d)
+        closedir(d);
+    else if (fd >= 0)
+        close(fd);
+    return whole;
+}
+
+static uint64_t free_len(const char *path)
+{
+    struct statvfs st;
+
+    return statvfs(path, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize : 0;
+}
+
+/* What hides its files from being counted answers for what its disk has lost meanwhile. */
+static uint64_t work_len(const struct watch *w)
+{
+    uint64_t len = 0, left;
+
+    if (add_files(AT_FDCWD, w->plan->work, 0, &len))
+        return len;
+    left = free_len(w->plan->work);
+    return w->free_at_begin > left && w->free_at_begin - left > len ? w->free_at_begin - left : len;
+}
+
+/* ---------------------------------------------------------------- both */
+
+void watch_begin(struct watch *w, const struct plan *plan)
+{
+    *w = (struct watch){ .plan = plan,
+                         .next_ns = now_ns() + LOOK_CLOSELY_NS,
+                         .next_disk_ns = now_ns() + DISK_LOOK_NS };
+    if (plan->work)
+        w->free_at_begin = free_len(plan->work);
+}
+
+static const char *say(const char *what, uint64_t used, uint64_t max)
+{
+    static char text[200];
+
+    snprintf(text, sizeof(text), "used %llu MiB of %s, more than the %llu MiB it may have",
+             (unsigned long long)(used >> 20), what, (unsigned long long)(max >> 20));
+    return text;
+}
+
+static const char *look(struct watch *w, int64_t began_ns)
+{
+    const struct plan *plan = w->plan;
+    uint64_t len = memory_len(plan->memory_len_max);
+
+    w->next_ns = began_ns + (len > plan->memory_len_max / 2 ? LOOK_CLOSELY_NS : LOOK_NS);
+    if (len > plan->memory_len_max)
+        return say("memory", len, plan->memory_len_max);
+    if (!plan->work || began_ns < w->next_disk_ns)
+        return NULL;
+    len = work_len(w);
+    int64_t took_ns = now_ns() - began_ns;
+
+    w->next_disk_ns = began_ns + (took_ns * DISK_COST > DISK_LOOK_NS ? took_ns * DISK_COST : DISK_LOOK_NS);
+    return len > plan->disk_len_max ? say("disk", len, plan->disk_len_max) : NULL;
+}
+
+const char *watch_look(struct watch *w, int64_t *ret_left_ms)
+{
+    int64_t now = now_ns();
+    const char *broken = now >= w->next_ns ? look(w, now) : NULL;
+
+    *ret_left_ms = (w->next_ns - now) / 1000000 + 1;
+    return broken;
+}

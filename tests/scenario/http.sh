@@ -68,6 +68,10 @@ ids=$(printf "ids=$large&%.0s" $(seq 120))
 check_equal "an answer that would be too long is refused" 429 \
     "$(curl -s -o "$scenario_dir/batch" -w '%{http_code}' "http://$coxd_http/api/v1/tasks:batch?$ids")"
 check_match "with the reason" ANSWER_TOO_LARGE "$scenario_dir/batch"
-check "and cost little memory" test "$(awk '/VmHWM/ { print $2 }' "/proc/$coxd_pid/status")" -lt 300000
+if is_sanitized; then
+    skip "and cost little memory" "a sanitizer takes more than that"
+else
+    check "and cost little memory" test "$(awk '/VmHWM/ { print $2 }' "/proc/$coxd_pid/status")" -lt 300000
+fi
 check "it can be cancelled" curl -sf -X POST "http://$coxd_http/api/v1/tasks/$id:cancel"
 finish

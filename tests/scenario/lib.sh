@@ -57,6 +57,9 @@ need_programs() {
     done
 }
 
+# is_sanitized: the programs watch their own memory, which takes several times as much of it.
+is_sanitized() { nm "$COX_BUILD/coxd" 2>/dev/null | grep -E '__(asan|tsan)_init' >/dev/null; }
+
 # check NAME COMMAND...: passes when the command exits 0.
 check() {
     local name=$1

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 [ -n "${COX_TEST_LONG:-}" ] || { skip valgrind "only in the long run"; exit 0; }
 need_programs coxd cox-worker cox valgrind
-if nm "$COX_BUILD/coxd" | grep -qE '__(asan|tsan)_init'; then
+if is_sanitized; then
     skip valgrind "the programs have sanitizers of their own"
     exit 0
 fi

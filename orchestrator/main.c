@@ -203,17 +203,16 @@ static void reload_tls(struct coxd *c)
         cox_log(COX_LOG_WARN, "TLS ends with a restart", NULL);
     else if (c->tls && cox_tls_reload(c->tls, &files, &error))
         cox_log(COX_LOG_ERROR, "TLS stays as it was", "why", cox_buf_cstr(&error), NULL);
-    else if (c->tls)
+    else if (c->tls) {
+        cox_log(COX_LOG_INFO, "read the certificate again", "file", files.cert, NULL);
         warn_of_expiry(c);
+    }
     cox_buf_fini(&error);
 }
 
 /* A bad file is told and changes nothing. */
-static void reload(struct coxd *c)
+static void reload_config(struct coxd *c)
 {
-    reload_access(c);
-    if (c->config.token_file && cox_config_file(c->settings)->json.len == 0)
-        return; /* the tokens were meant: there is no other file */
     struct coxd_config next = { 0 };
     struct cox_buf restart = { 0 }, error = { 0 };
 
@@ -222,7 +221,6 @@ static void reload(struct coxd *c)
     } else {
         c->config = next;
         configure(&c->config);
-        reload_tls(c);
         cox_driver_limit(c->driver, next.retention_ms, (uint64_t)next.min_free, (uint64_t)next.memory_limit);
         cox_log(COX_LOG_INFO, "read the configuration again", NULL);
         if (restart.len > 0)
@@ -230,6 +228,16 @@ static void reload(struct coxd *c)
     }
     cox_buf_fini(&restart);
     cox_buf_fini(&error);
+}
+
+static void reload(struct coxd *c)
+{
+    bool has_file = cox_config_file(c->settings)->json.len > 0;
+
+    reload_access(c);
+    if (has_file || (!c->config.token_file && !c->tls)) /* else those were meant: there is no other file */
+        reload_config(c);
+    reload_tls(c);
 }
 
 /* ---- the loop ---- */

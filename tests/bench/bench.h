@@ -6,6 +6,7 @@
 #include "cox/base/buf.h"
 #include "cox/base/err.h"
 #include "cox/rpc.h"
+#include "cox/tls.h"
 
 #include <sys/types.h>
 
@@ -14,6 +15,7 @@ struct settings {
     const char *address; /* of a running orchestrator; NULL: spawn */
     const char *store;
     const char *data_dir; /* NULL: a temporary one */
+    const char *tls_dir;  /* made by `cox admin certs`; NULL: plaintext */
     uint32_t slots;       /* of each worker */
     uint32_t workers;
     uint32_t runs;
@@ -48,6 +50,9 @@ uint64_t process_rss_len(pid_t pid); /* resident now; 0 when it cannot be known 
 void process_peak_reset(pid_t pid);
 
 /* ---- cluster.c: an orchestrator and its workers ---- */
+
+/* NAME.crt, its key, and the CA in a folder that `cox admin certs` made; NULL without a folder. */
+const struct cox_tls_files *tls_files_in(const char *dir, const char *name);
 
 #define CLUSTER_WORKERS_MAX 64u
 
@@ -86,7 +91,7 @@ struct client {
     struct cox_rpc_loop *loop;
     struct cox_rpc_channel *channel;
 };
-void client_init(struct client *c, const char *address);
+void client_init(struct client *c, const char *address, const struct cox_tls_files *tls);
 void client_fini(struct client *c);
 
 /* Until `n` workers whose ids begin so are attached. */

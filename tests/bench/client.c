@@ -19,11 +19,11 @@
 
 #define TASK_SERVICE (&coxswain__v1__task_service__descriptor)
 
-void client_init(struct client *c, const char *address)
+void client_init(struct client *c, const char *address, const struct cox_tls_files *tls)
 {
     c->loop = cox_rpc_loop_create();
     c->channel = cox_rpc_channel_create(
-        c->loop, &(struct cox_rpc_channel_config){ .target = address, .own_connection = true });
+        c->loop, &(struct cox_rpc_channel_config){ .target = address, .own_connection = true, .tls = tls });
 }
 
 void client_fini(struct client *c)

@@ -121,6 +121,19 @@ static enum cox_err await_ready(struct cluster *c, const char *path)
     return err;
 }
 
+const struct cox_tls_files *tls_files_in(const char *dir, const char *name)
+{
+    static char cert[4096], key[4096], ca[4096];
+    static const struct cox_tls_files files = { cert, key, ca };
+
+    if (!dir)
+        return NULL;
+    snprintf(cert, sizeof(cert), "%s/%s.crt", dir, name);
+    snprintf(key, sizeof(key), "%s/%s.key", dir, name);
+    snprintf(ca, sizeof(ca), "%s/ca.crt", dir);
+    return &files;
+}
+
 /* ---- processes ---- */
 
 /* A program beside this one. */
@@ -142,8 +155,27 @@ static enum cox_err start_coxd(struct cluster *c, const struct settings *s)
     char store[16];
 
     snprintf(store, sizeof(store), "%s", s->store);
-    char *argv[] = { program, "--data-dir",   data,  "--store",     store,  "--grpc", "127.0.0.1:0", "--http",
-                     "off",   "--ready-file", ready, "--log-level", "warn", NULL };
+    const struct cox_tls_files *tls = tls_files_in(s->tls_dir, "server");
+    char *argv[] = { program,
+                     "--data-dir",
+                     data,
+                     "--store",
+                     store,
+                     "--grpc",
+                     "127.0.0.1:0",
+                     "--http",
+                     "off",
+                     "--ready-file",
+                     ready,
+                     "--log-level",
+                     "warn",
+                     tls ? "--tls-cert" : NULL,
+                     (char *)(uintptr_t)(tls ? tls->cert : NULL),
+                     "--tls-key",
+                     (char *)(uintptr_t)(tls ? tls->key : NULL),
+                     "--tls-ca",
+                     (char *)(uintptr_t)(tls ? tls->ca : NULL),
+                     NULL };
     enum cox_err err = process_start(&c->coxd, argv);
 
     if (!err)
@@ -162,8 +194,19 @@ static enum cox_err start_worker(struct cluster *c, const struct settings *s, ui
     snprintf(id, sizeof(id), "%s%" PRIu32, c->id_prefix, c->n_workers + 1);
     snprintf(slots, sizeof(slots), "%" PRIu32, s->slots);
     snprintf(len, sizeof(len), "%" PRIu32, result_len);
-    char *argv[] = { program,   "worker", "--orchestrator", c->address, "--id", id,
-                     "--slots", slots,    "--result-len",   len,        NULL };
+    char *argv[] = { program,
+                     "worker",
+                     "--orchestrator",
+                     c->address,
+                     "--id",
+                     id,
+                     "--slots",
+                     slots,
+                     "--result-len",
+                     len,
+                     s->tls_dir ? "--tls" : NULL,
+                     (char *)(uintptr_t)s->tls_dir,
+                     NULL };
 
     return process_start(&c->workers[c->n_workers++], argv);
 }

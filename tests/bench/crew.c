@@ -36,6 +36,7 @@ struct hand {
 
 struct crew {
     const char *address;
+    const struct cox_tls_files *tls; /* NULL: plaintext */
     struct cox_rpc_loop *loop;
     struct hand *hands;
     uint32_t n; /* of n_wanted, so far */
@@ -69,6 +70,7 @@ static void join(struct crew *c, struct hand *h, uint32_t i)
                                                             .orphan_timeout_ms = COX_AGENT_ORPHAN_TIMEOUT_MS,
                                                             .seed = i + 1 },
                                                  .addresses = &c->address,
+                                                 .tls = c->tls,
                                                  .worker_id = h->id,
                                                  .boot_id = c->boot_id,
                                                  .version = "bench",
@@ -171,11 +173,13 @@ int crew_main(int argc, char **argv)
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--addr") == 0)
             c.address = argv[i + 1];
+        else if (strcmp(argv[i], "--tls") == 0)
+            c.tls = tls_files_in(argv[i + 1], "worker");
         else if (strcmp(argv[i], "--workers") == 0)
             c.n_wanted = (uint32_t)strtoul(argv[i + 1], NULL, 10);
     }
-    if (argc != 5 || !c.address || c.n_wanted == 0 || c.n_wanted > WORKERS_MAX) {
-        complain("usage: cox-bench crew --addr ADDR --workers N");
+    if ((argc != 5 && argc != 7) || !c.address || c.n_wanted == 0 || c.n_wanted > WORKERS_MAX) {
+        complain("usage: cox-bench crew --addr ADDR --workers N [--tls DIR]");
         return 2;
     }
     sigaction(SIGUSR1, &action, NULL);

@@ -243,7 +243,7 @@ int submit_main(int argc, char **argv)
     for (size_t i = 0; i < o.n_flights; i++)
         k->flights[i].keeper = k;
     cox_rpc_init();
-    client_init(&k->client, o.address);
+    client_init(&k->client, o.address, NULL);
     while (keep(k)) {
     }
     client_fini(&k->client);
@@ -330,7 +330,7 @@ int await_main(int argc, char **argv)
         return 2;
     }
     cox_rpc_init();
-    client_init(&client, o.address);
+    client_init(&client, o.address, NULL);
     while (well && scanf("%63s", id) == 1) {
         ids.items[ids.n++] = cox_strdup(id);
         if (ids.n == AWAIT_BATCH)

@@ -37,6 +37,7 @@ static const char usage[] =
     "  --slots N            of each; default 16\n"
     "  --store sqlite|memory\n"
     "  --data-dir DIR       where coxd's data goes while it runs; default TMPDIR or /var/tmp\n"
+    "  --tls DIR            with the certificates that `cox admin certs DIR` made\n"
     "  --json               nothing but the results\n"
     "\n"
     "A line of JSON a run on standard output, then the medians. Exit 1: a task did not succeed, no "
@@ -76,6 +77,8 @@ static bool read_option(struct settings *s, const char *name, const char *value)
         s->address = value;
     } else if (strcmp(name, "--data-dir") == 0) {
         s->data_dir = value;
+    } else if (strcmp(name, "--tls") == 0) {
+        s->tls_dir = value;
     } else if (strcmp(name, "--store") == 0) {
         s->store = value;
         ok = strcmp(value, "sqlite") == 0 || strcmp(value, "memory") == 0;
@@ -162,7 +165,7 @@ static enum cox_err measure(const struct settings *s, const struct workload *w, 
     struct load load;
 
     workload_load(w, s->steps, &load, &text);
-    client_init(&client, cluster->address);
+    client_init(&client, cluster->address, tls_files_in(s->tls_dir, "client-admin"));
     enum cox_err err = client_await_workers(&client, cluster->id_prefix, cluster->n_workers);
 
     if (!err && w->figure != FIGURE_WAITING)

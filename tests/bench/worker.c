@@ -188,6 +188,7 @@ struct worker_options {
     const char *id;
     uint32_t slots;
     uint32_t result_len;
+    const char *tls_dir; /* NULL: plaintext */
 };
 
 static bool read_options(struct worker_options *o, int argc, char **argv)
@@ -203,6 +204,8 @@ static bool read_options(struct worker_options *o, int argc, char **argv)
             o->slots = (uint32_t)n;
         else if (strcmp(name, "--result-len") == 0 && n <= COX_INLINE_PAYLOAD_LEN_MAX)
             o->result_len = (uint32_t)n;
+        else if (strcmp(name, "--tls") == 0)
+            o->tls_dir = value;
         else
             return false;
     }
@@ -219,6 +222,7 @@ static void run(const struct worker_options *o)
                                                 .orphan_timeout_ms = COX_AGENT_ORPHAN_TIMEOUT_MS,
                                                 .seed = (uint64_t)getpid() },
                                      .addresses = &o->orchestrator,
+                                     .tls = tls_files_in(o->tls_dir, "worker"),
                                      .worker_id = o->id,
                                      .boot_id = boot_id,
                                      .version = "bench",
@@ -254,7 +258,8 @@ int worker_main(int argc, char **argv)
     sigset_t set;
 
     if (!read_options(&o, argc, argv)) {
-        complain("usage: cox-bench worker --orchestrator ADDR [--slots N] [--id ID] [--result-len N]");
+        complain("usage: cox-bench worker --orchestrator ADDR [--slots N] [--id ID] [--result-len N] "
+                 "[--tls DIR]");
         return 2;
     }
     sigemptyset(&set);

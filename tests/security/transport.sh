@@ -50,8 +50,10 @@ for _ in $(seq 100); do cat "$certs/ca.crt"; done >>"$certs/endless.crt"
 cp "$certs/server.crt" "$scenario_dir/now.crt"
 cp "$certs/server.key" "$scenario_dir/now.key"
 cp "$certs/ca.crt" "$scenario_dir/now-ca.crt"
-start_coxd --tls-cert "$scenario_dir/now.crt" --tls-key "$scenario_dir/now.key" --tls-ca "$scenario_dir/now-ca.crt"
-export COX_TLS_CA=$certs/ca.crt COX_TLS_CERT=$certs/worker.crt COX_TLS_KEY=$certs/worker.key
+begin() { start_coxd --tls-cert "$scenario_dir/now.crt" --tls-key "$scenario_dir/now.key" --tls-ca "$scenario_dir/now-ca.crt"; }
+begin
+cp "$certs/worker.crt" "$certs/worker.key" "$scenario_dir/"
+export COX_TLS_CA=$certs/ca.crt COX_TLS_CERT=$scenario_dir/worker.crt COX_TLS_KEY=$scenario_dir/worker.key
 start_worker w1 --slots 4
 export COX_TLS_CERT=$certs/client-admin.crt COX_TLS_KEY=$certs/client-admin.key
 served() { cox --connect-timeout 20s task list >/dev/null; }
@@ -129,7 +131,7 @@ impostor "a server with a certificate for another name" worker "is not for 127.0
 
 # ---- handshakes that do not end ----
 
-metric() { curl -sS --cacert "$certs/ca.crt" "https://$coxd_http/metrics" | sed -n "s/^$1 //p"; }
+metric() { curl -sS --cacert "$certs/ca.crt" --cert "$COX_TLS_CERT" --key "$COX_TLS_KEY" "https://$coxd_http/metrics" | sed -n "s/^$1 //p"; }
 rss_kib() { awk '/^VmRSS:/ { print $2 }' "/proc/$coxd_pid/status"; }
 fds() { ls "/proc/$coxd_pid/fd" | wc -l; }
 ulimit -n "$(ulimit -Hn)"
@@ -219,7 +221,15 @@ id=$(COX_TLS_CERT=$certs/others-admin.crt COX_TLS_KEY=$certs/others-admin.key co
 export COX_TLS_CERT=$certs/others-admin.crt COX_TLS_KEY=$certs/others-admin.key
 check "and the stream of before still works" cox task watch "$id"
 
-stop_worker w1
+
+# Whoever has to connect anew needs a certificate of the new CA; a worker takes it from where the old one was.
 stop_coxd
 check_equal "coxd ends well" 0 $?
+begin
+check "a worker of the old CA is told why it cannot attach" await 60 grep -q "does not know the CA" "$scenario_dir/w1.log"
+cp "$scenario_dir/other/worker.crt" "$scenario_dir/other/worker.key" "$scenario_dir/"
+attached_twice() { [ "$(grep -c ' attached ' "$scenario_dir/w1.log")" -ge 2 ]; }
+check "with new files in the old place it attaches" await 60 attached_twice
+stop_worker w1
+stop_coxd
 finish

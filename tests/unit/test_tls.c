@@ -380,6 +380,18 @@ static void test_half_handshakes(void **state)
 
 /* ---- files ---- */
 
+static void append(const char *from, const char *to)
+{
+    FILE *in = fopen(tls_path(from), "re"), *out = fopen(tls_path(to), "ae");
+    char line[256];
+
+    assert_true(in && out);
+    while (fgets(line, sizeof(line), in))
+        fputs(line, out);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
 static void test_reloading(void **state)
 {
     struct cox_tls_files files = tls_files("server", "other"), bad = tls_files("alice", "ca");
@@ -402,6 +414,13 @@ static void test_reloading(void **state)
     SSL_write(w.ssl, "still", 5); /* who is in stays in */
     assert_int_equal(hear(&w, heard, sizeof(heard)), 5);
     hang_up(&w);
+
+    files.ca = tls_path("both.crt"); /* as long as both are in use */
+    append("ca.crt", "both.crt");
+    append("other.crt", "both.crt");
+    assert_int_equal(cox_tls_reload(tls, &files, &error), COX_OK);
+    assert_true(gets_in(COX_TLS_GRPC, &honest));
+    assert_true(gets_in(COX_TLS_GRPC, &mallory));
     cox_buf_fini(&error);
 }
 

@@ -15,6 +15,7 @@
 
 #define LOOK_NS INT64_C(100000000)
 #define LOOK_CLOSELY_NS INT64_C(20000000) /* above half of the memory */
+#define LOOK_COST 4                       /* looking closely takes at most a part in so many of the time */
 #define DISK_LOOK_NS INT64_C(1000000000)
 #define DISK_COST 20 /* measuring takes at most a part in so many of the time */
 #define DEPTH_MAX 64
@@ -49,24 +50,33 @@ static uint64_t field(const char *text, const char *name)
 /* ---------------------------------------------------------------- memory */
 
 struct use {
-    uint64_t anonymous, shared, shared_fairly;
+    uint64_t anonymous, shared;
 };
+
+/* Pages that processes have in common count in each of them, or, at a price, in parts that add up to one. */
+static bool add_parts(struct use *use, const char *pid)
+{
+    char path[64], text[4096];
+
+    snprintf(path, sizeof(path), "/proc/%.10s/smaps_rollup", pid);
+    if (!read_text(path, text, sizeof(text)))
+        return false; /* it hides, or has ended */
+    use->anonymous += field(text, "Pss_Anon:") + field(text, "SwapPss:");
+    use->shared += field(text, "Pss_Shmem:");
+    return true;
+}
 
 static void add_process(struct use *use, const char *pid, bool fairly)
 {
     char path[64], text[4096];
-    uint64_t shared;
 
+    if (fairly && add_parts(use, pid))
+        return;
     snprintf(path, sizeof(path), "/proc/%.10s/status", pid);
     if (!read_text(path, text, sizeof(text)))
         return;
     use->anonymous += field(text, "RssAnon:") + field(text, "VmSwap:");
-    shared = field(text, "RssShmem:");
-    use->shared += shared;
-    if (!fairly || shared == 0)
-        return;
-    snprintf(path, sizeof(path), "/proc/%.10s/smaps_rollup", pid);
-    use->shared_fairly += read_text(path, text, sizeof(text)) ? field(text, "Pss_Shmem:") : shared;
+    use->shared += field(text, "RssShmem:");
 }
 
 static struct use add_processes(bool fairly)
@@ -110,8 +120,7 @@ static uint64_t tmp_len(void)
     return statvfs("/tmp", &st) == 0 ? (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize : 0;
 }
 
-/* Shared memory is counted in each process that maps it, and in /tmp or as a segment: only when that comes to
- * too much is it taken apart. */
+/* Memory in /tmp or in a segment is also shared memory of whoever maps it. */
 static uint64_t memory_len(uint64_t max)
 {
     struct use use = add_processes(false);
@@ -120,7 +129,7 @@ static uint64_t memory_len(uint64_t max)
     if (use.anonymous + use.shared + kept <= max)
         return use.anonymous + use.shared + kept;
     use = add_processes(true);
-    return use.anonymous + (use.shared_fairly > kept ? use.shared_fairly : kept);
+    return use.anonymous + (use.shared > kept ? use.shared : kept);
 }
 
 /* ---------------------------------------------------------------- disk */
@@ -194,6 +203,8 @@ static const char *look(struct watch *w, int64_t began_ns)
     uint64_t len = memory_len(plan->memory_len_max);
 
     w->next_ns = began_ns + (len > plan->memory_len_max / 2 ? LOOK_CLOSELY_NS : LOOK_NS);
+    if (now_ns() - began_ns > LOOK_CLOSELY_NS / LOOK_COST) /* many processes, or large ones */
+        w->next_ns = began_ns + LOOK_NS;
     if (len > plan->memory_len_max)
         return say("memory", len, plan->memory_len_max);
     if (!plan->work || began_ns < w->next_disk_ns)

@@ -125,13 +125,13 @@ static int allow_unless_bits(scmp_filter_ctx f, const char *name, unsigned arg, 
 
 static int add_namespaces(scmp_filter_ctx f)
 {
-    const uint64_t spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
-                            CLONE_NEWPID | CLONE_NEWNET;
-    int err = allow_unless_bits(f, "clone", 0, COX_PLANTED("sandbox-namespaces") ? 1 : spaces);
+    const uint64_t users = COX_PLANTED("sandbox-namespaces") ? 0 : CLONE_NEWUSER;
+    const uint64_t spaces =
+        users | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET;
+    int err = allow_unless_bits(f, "clone", 0, spaces);
 
     /* CLONE_NEWTIME of unshare is a part of the signal's number in clone */
-    return err ? err
-               : allow_unless_bits(f, "unshare", 0, COX_PLANTED("sandbox-namespaces") ? 1 : spaces | 0x80);
+    return err ? err : allow_unless_bits(f, "unshare", 0, spaces | 0x80);
 }
 
 /* Not packets, crypto of the kernel, virtual machines' hosts, and what else is or will be. A netlink socket
@@ -146,6 +146,8 @@ static int add_sockets(scmp_filter_ctx f, bool unix_sockets)
     if (err == 0)
         err = set(f, SCMP_ACT_ALLOW, "socket", 2,
                   (struct scmp_arg_cmp[]){ SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2_32(SCMP_CMP_EQ, 0) });
+    if (COX_PLANTED("sandbox-sockets"))
+        return set(f, SCMP_ACT_ALLOW, "socket", 0, NULL);
     if (unix_sockets) {
         err = err ? err : set(f, SCMP_ACT_ALLOW, "socket", 1, &SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
         return err ? err : set(f, SCMP_ACT_ALLOW, "socketpair", 0, NULL);

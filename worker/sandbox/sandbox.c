@@ -150,7 +150,7 @@ static void put_limits(const struct sandbox *s, const struct sandbox_step *step,
                           : s->memory_len / 2;
     uint64_t disk = disk_len_max(step);
 
-    put_number(a, "memory", memory);
+    put_number(a, "memory", COX_PLANTED("sandbox-memory") ? s->memory_len : memory);
     put_number(a, "tmp", disk < memory / 2 ? disk : memory / 2);
     put_number(a, "disk", disk);
     put_number(a, "processes", SANDBOX_PROCESSES_MAX);
@@ -161,7 +161,7 @@ static void put_all(const struct sandbox *s, enum sandbox_level level, const str
                     const struct spawn_args *args, struct arguments *a)
 {
     put_text(a, cox_strdup("cox-sandbox"));
-    put(a, "level", levels[level]);
+    put(a, "level", levels[COX_PLANTED("sandbox-network") ? SANDBOX_NET : level]);
     put_number(a, "uid", SANDBOX_UID);
     put_number(a, "gid", SANDBOX_UID);
     put(a, "dir", args->dir);
@@ -278,7 +278,7 @@ void sandbox_environment(char **envp, enum sandbox_level level)
         bool is_kept = true;
 
         for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++)
-            if (is_named(*from, inside[i][0]))
+            if (is_named(*from, inside[i][0]) && !COX_PLANTED("sandbox-environment"))
                 *from = inside[i][1];
         if (is_named(*from, "COX_HTTP") && level == SANDBOX_STRICT)
             is_kept = false; /* nobody could be reached there */

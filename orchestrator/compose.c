@@ -155,5 +155,6 @@ void cox_compose_start(struct cox_driver *d, const struct cox_act_compose *act)
     c->parts = cox_calloc(act->n_parts, sizeof(*c->parts));
     memcpy(c->parts, act->parts, act->n_parts * sizeof(*c->parts));
     c->outputs.store = c->errors.store = cox_driver_store(d);
+    c->outputs.space = c->errors.space = cox_driver_space(d, act->root);
     read_next(c);
 }

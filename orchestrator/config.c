@@ -96,14 +96,20 @@ bool coxd_config_is_loopback(const char *address)
            strncmp(address, "[::1]:", 6) == 0;
 }
 
-static bool is_open(const char *flag, const char *address, FILE *err)
+/* Other hosts may come where nobody on the way can read what is said, and nobody is let in without an
+ * identity. */
+static bool is_open(const struct coxd_config *c, const char *flag, const char *address, FILE *err)
 {
-    if (coxd_config_is_loopback(address) || strcmp(address, "off") == 0)
+    const char *missing = !c->tls_cert                   ? "no TLS (--tls-cert)"
+                          : !c->token_file && !c->tls_ca ? "no identity is asked for (--token-file, --tls-ca)"
+                                                         : NULL;
+
+    if (!missing || coxd_config_is_loopback(address) || strcmp(address, "off") == 0)
         return false;
-    fprintf(err,
-            "coxd: %s %s can be reached from other hosts, and there is no TLS yet; "
-            "use 127.0.0.1, or say --insecure\n",
-            flag, address);
+    fprintf(
+        err,
+        "coxd: %s %s can be reached from other hosts, and there is %s; use 127.0.0.1, or say --insecure\n",
+        flag, address, missing);
     return true;
 }
 
@@ -114,7 +120,7 @@ enum cox_config_outcome coxd_config_read(struct coxd_config *ret, int argc, char
     enum cox_config_outcome outcome = cox_config_read(&coxd_config_program, argc, argv, ret, err, ret_config);
 
     if (outcome == COX_CONFIG_RUN && !ret->insecure &&
-        (is_open("--grpc", ret->grpc, err) || is_open("--http", ret->http, err)))
+        (is_open(ret, "--grpc", ret->grpc, err) || is_open(ret, "--http", ret->http, err)))
         return COX_CONFIG_EXIT_USAGE;
     return outcome;
 }

@@ -250,6 +250,7 @@ static void fetches_send(struct cox_driver *d)
             .id = f->task,
             .key = f->entity,
             .hash = f->hash,
+            .space = f->space,
         };
 
         if (!cox_store_request(d->store, &req))
@@ -343,11 +344,20 @@ static void on_fetched(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     cox_free(af);
 }
 
-static void fetch_start(struct cox_driver *d, uint64_t ticket, const struct cox_hash *hash)
+struct cox_space cox_driver_space(const struct cox_driver *d, cox_task_id task)
+{
+    return cox_space_of(cox_engine_tenant(d->engine, task));
+}
+
+static void fetch_start(struct cox_driver *d, const struct cox_action *a)
 {
     struct asked_fetch *af = COX_NEW(struct asked_fetch);
 
-    *af = (struct asked_fetch){ .fetch = { .hash = *hash, .fn = on_fetched }, .driver = d, .ticket = ticket };
+    *af = (struct asked_fetch){
+        .fetch = { .hash = a->u.fetch.hash, .space = cox_driver_space(d, a->u.fetch.root), .fn = on_fetched },
+        .driver = d,
+        .ticket = a->u.fetch.ticket
+    };
     cox_driver_fetch(d, &af->fetch);
 }
 
@@ -385,6 +395,7 @@ static bool store_action(struct cox_driver *d, enum cox_store_op op, const struc
         break;
     case COX_STORE_PUT_PAYLOAD:
         req.hash = a->u.payload.hash;
+        req.space = cox_space_of(a->u.payload.tenant);
         req.owner = a->u.payload.root;
         req.id = a->u.payload.from;
         bytes = a->u.payload.bytes;
@@ -447,7 +458,7 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
         cox_compose_start(d, &a->u.compose);
         return true;
     case COX_ACT_FETCH:
-        fetch_start(d, a->u.fetch.ticket, &a->u.fetch.hash);
+        fetch_start(d, a);
         return true;
     case COX_ACT_ALARM:
         cox_log(COX_LOG_WARN, a->u.alarm.text, NULL);

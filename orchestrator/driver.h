@@ -115,9 +115,12 @@ struct cox_fetch {
     cox_task_id task;
     struct cox_entity_key entity;
     struct cox_hash hash;
+    struct cox_space space; /* the hash's */
     void (*fn)(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes);
 };
 void cox_driver_fetch(struct cox_driver *d, struct cox_fetch *f);
+/* Where the values of a task are that lives or sleeps. */
+struct cox_space cox_driver_space(const struct cox_driver *d, cox_task_id task);
 
 /* Any other request to the store; `fn` as above, `id` is the event's. A LIST is told, as `seq`, how far the
  * store has been told everything. */

@@ -31,7 +31,8 @@ struct evaluation {
     struct cox_driver *driver;
     struct cox_arena arena;
     struct cox_act_evaluate act; /* copied: its slices are in the arena */
-    struct step *steps;          /* by ascending index */
+    struct cox_space space;
+    struct step *steps; /* by ascending index */
     size_t n_steps;
     size_t n_missing;
     bool ok;
@@ -143,7 +144,7 @@ static void work(struct cox_work *w)
     if (ev->error.len == 0 && inlined)
         ev->payload = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = out, .size = out.len };
     else if (ev->error.len == 0)
-        cox_keep(cox_driver_store(ev->driver), out, &ev->payload, &ev->error);
+        cox_keep(cox_driver_store(ev->driver), &ev->space, out, &ev->payload, &ev->error);
     ev->ok = ev->error.len == 0;
     if (ev->act.want == COX_EVAL_LIST)
         ev->payload.bytes = out;
@@ -215,6 +216,7 @@ static void value_take(struct evaluation *ev, struct value *v, const struct cox_
     } else if (p->kind == COX_PAYLOAD_STORED) {
         v->of = ev;
         v->fetch.hash = p->hash;
+        v->fetch.space = ev->space;
         v->fetch.fn = on_value;
         ev->n_missing++;
     }
@@ -269,6 +271,7 @@ void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act
     ev->work.work = work;
     ev->work.done = done;
     ev->act = *act;
+    ev->space = cox_driver_space(d, act->task);
     ev->act.error_message = copy(&ev->arena, act->error_message);
     ev->act.item_json = copy(&ev->arena, act->item_json);
     ev->act.args_json = copy(&ev->arena, act->args_json);

@@ -29,7 +29,7 @@ static enum cox_err blob_done(struct cox_keeper *k, struct cox_payload *ret)
 
     k->blob = NULL;
     *ret = (struct cox_payload){ .kind = COX_PAYLOAD_STORED };
-    return cox_blob_done(blob, NULL, &ret->hash, &ret->size);
+    return cox_blob_done(blob, &k->space, NULL, &ret->hash, &ret->size);
 }
 
 enum cox_err cox_keeper_done(struct cox_keeper *k, struct cox_payload *ret, struct cox_buf *error)
@@ -59,10 +59,10 @@ void cox_keeper_fini(struct cox_keeper *k)
     k->blob = NULL;
 }
 
-enum cox_err cox_keep(struct cox_store *s, struct cox_slice bytes, struct cox_payload *ret,
-                      struct cox_buf *error)
+enum cox_err cox_keep(struct cox_store *s, const struct cox_space *space, struct cox_slice bytes,
+                      struct cox_payload *ret, struct cox_buf *error)
 {
-    struct cox_keeper k = { .store = s };
+    struct cox_keeper k = { .store = s, .space = *space };
     enum cox_err err;
 
     cox_keeper_add(&k, bytes);

@@ -9,13 +9,14 @@
  * the engine logs. Above: written to the blob store, synced, and STORED without them. `bytes` are borrowed.
  * On failure `error` gets a sentence. Errors: COX_ERR_FULL, COX_ERR_IO. Thread: any; hashes, may sync a file.
  */
-enum cox_err cox_keep(struct cox_store *s, struct cox_slice bytes, struct cox_payload *ret,
-                      struct cox_buf *error);
+enum cox_err cox_keep(struct cox_store *s, const struct cox_space *space, struct cox_slice bytes,
+                      struct cox_payload *ret, struct cox_buf *error);
 
 /* The same for a value that is made in pieces: no more of it than COX_LOGGED_PAYLOAD_LEN_MAX is in memory.
- * Zero-initialised but for `store` is a value without bytes. The first error stays. */
+ * Zero-initialised but for `store` and `space` is a value without bytes. The first error stays. */
 struct cox_keeper {
     struct cox_store *store;
+    struct cox_space space;
     struct cox_buf bytes; /* as long as there is no blob */
     struct cox_blob_writer *blob;
     uint64_t size;

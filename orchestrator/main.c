@@ -285,8 +285,10 @@ static void turn(struct coxd *c, int64_t until_ns)
 static enum cox_err start_access(struct coxd *c)
 {
     struct cox_buf error = { 0 };
-    enum cox_err err = cox_access_create(&(struct cox_access_config){ .token_file = c->config.token_file },
-                                         &c->access, &error);
+    enum cox_err err =
+        cox_access_create(&(struct cox_access_config){ .token_file = c->config.token_file,
+                                                       .certificates = c->config.tls_ca != NULL },
+                          &c->access, &error);
 
     if (err)
         cox_log(COX_LOG_ERROR, "cannot read the tokens", "why", cox_buf_cstr(&error), NULL);

@@ -7,6 +7,7 @@
 #include "cox/base/map.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -17,7 +18,7 @@
 struct cache_entry {
     struct cox_list link; /* of `idle`, while nobody holds it */
     enum cache_kind kind;
-    char hex[BLOB_HEX_LEN + 1];
+    char *key; /* TENANT/HEX */
     char *path;
     uint64_t len;
     uint32_t n_holders;
@@ -49,9 +50,10 @@ struct cache *cache_create(const char *dir, uint64_t len_max)
 
 static void forget(struct cache *c, struct cache_entry *e)
 {
-    cox_mapb_remove(&c->index[e->kind], cox_slice_str(e->hex));
+    cox_mapb_remove(&c->index[e->kind], cox_slice_str(e->key));
     cox_list_remove(&e->link);
     c->len -= e->len;
+    cox_free(e->key);
     cox_free(e->path);
     cox_free(e);
 }
@@ -66,6 +68,7 @@ void cache_destroy(struct cache *c)
         size_t it = 0;
 
         while (cox_mapb_next(&c->index[kind], &it, &key, &e)) {
+            cox_free(((struct cache_entry *)e)->key);
             cox_free(((struct cache_entry *)e)->path);
             cox_free(e);
         }
@@ -77,9 +80,16 @@ void cache_destroy(struct cache *c)
     cox_free(c);
 }
 
-const char *cache_dir(const struct cache *c, enum cache_kind kind)
+void cache_tenant(char ret[CACHE_TENANT_MAX], struct cox_slice tenant)
 {
-    return c->dirs[kind];
+    snprintf(ret, CACHE_TENANT_MAX, "%.*s", (int)tenant.len, (const char *)tenant.data);
+    for (char *c = ret; *c; c++)
+        *c = *c == '/' ? '_' : *c;
+}
+
+char *cache_dir(const struct cache *c, enum cache_kind kind, const char *tenant)
+{
+    return cox_asprintf("%s%s%s", c->dirs[kind], *tenant ? "@" : "", tenant);
 }
 
 const char *cache_path(const struct cache_entry *e)
@@ -88,11 +98,11 @@ const char *cache_path(const struct cache_entry *e)
 }
 
 /* True when nothing fills it any more; false when cancelled. The mutex is held. */
-static bool await_filled(struct cache *c, enum cache_kind kind, const char *hex, const atomic_bool *cancelled)
+static bool await_filled(struct cache *c, enum cache_kind kind, const char *key, const atomic_bool *cancelled)
 {
     struct cache_entry *e;
 
-    while ((e = cox_mapb_get(&c->index[kind], cox_slice_str(hex))) != NULL && e->filling) {
+    while ((e = cox_mapb_get(&c->index[kind], cox_slice_str(key))) != NULL && e->filling) {
         struct timespec until;
 
         if (atomic_load(cancelled))
@@ -114,29 +124,36 @@ static bool is_gone(const struct cache_entry *e)
 
 static void begin_fill(struct cache *c, struct cache_entry *e)
 {
-    (void)!mkdir(c->dirs[e->kind], 0700);
+    char *dir = cox_strndup(e->path, (size_t)(strrchr(e->path, '/') - e->path));
+
+    (void)!mkdir(dir, 0700);
+    cox_free(dir);
     c->len -= e->len;
     e->len = 0;
     e->filling = true;
 }
 
-struct cache_entry *cache_hold(struct cache *c, enum cache_kind kind, const char *hex,
+struct cache_entry *cache_hold(struct cache *c, enum cache_kind kind, const char *tenant, const char *hex,
                                const atomic_bool *cancelled, bool *ret_fill)
 {
+    char *key = cox_asprintf("%s/%s", tenant, hex);
     struct cache_entry *e = NULL;
 
     pthread_mutex_lock(&c->mutex);
     *ret_fill = false;
-    if (await_filled(c, kind, hex, cancelled)) {
-        e = cox_mapb_get(&c->index[kind], cox_slice_str(hex));
+    if (await_filled(c, kind, key, cancelled)) {
+        e = cox_mapb_get(&c->index[kind], cox_slice_str(key));
         *ret_fill = !e || is_gone(e);
         if (!e) {
             e = COX_NEW(struct cache_entry);
             e->kind = kind;
-            memcpy(e->hex, hex, sizeof(e->hex));
-            e->path = cox_asprintf("%s/%s", c->dirs[kind], hex);
+            char *dir = cache_dir(c, kind, tenant);
+
+            e->key = cox_strdup(key);
+            e->path = cox_asprintf("%s/%s", dir, hex);
+            cox_free(dir);
             cox_list_init(&e->link);
-            cox_mapb_set(&c->index[kind], cox_slice_str(hex), e);
+            cox_mapb_set(&c->index[kind], cox_slice_str(key), e);
         }
         if (*ret_fill)
             begin_fill(c, e);
@@ -144,6 +161,7 @@ struct cache_entry *cache_hold(struct cache *c, enum cache_kind kind, const char
         e->n_holders++;
     }
     pthread_mutex_unlock(&c->mutex);
+    cox_free(key);
     return e;
 }
 

@@ -105,7 +105,7 @@ static void get(struct courier_job *job, struct transfer *t, const char *path)
 
     do {
         unlink(path);
-        job->code = transfer_get(t, job->hex, path, &job->cancelled, &job->message);
+        job->code = transfer_get(t, job->tenant, job->hex, path, &job->cancelled, &job->message);
     } while (waits(job, t, since_ns));
 }
 
@@ -114,7 +114,8 @@ static void put(struct courier_job *job, struct transfer *t)
     int64_t since_ns = cox_clock_mono_ns();
 
     do
-        job->code = transfer_put(t, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
+        job->code =
+            transfer_put(t, job->tenant, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
     while (waits(job, t, since_ns));
 }
 
@@ -149,7 +150,8 @@ static void fetch(struct courier_job *job, struct transfer *t)
     bool fill, ok;
     char *fetched;
 
-    entry = cache_hold(c->cache, is_bundle ? CACHE_BUNDLE : CACHE_BLOB, job->hex, &job->cancelled, &fill);
+    entry = cache_hold(c->cache, is_bundle ? CACHE_BUNDLE : CACHE_BLOB, job->tenant, job->hex,
+                       &job->cancelled, &fill);
     job->entry = entry;
     if (!entry || !fill)
         return;
@@ -217,7 +219,7 @@ static void describe(struct courier_job *job)
 {
     const char *root = cache_path(job->entry);
     char *path = cox_asprintf("%s/%s", root, job->path);
-    char *key = cox_asprintf("%s/%s", job->hex, job->path);
+    char *key = cox_asprintf("%s/%s/%s", job->tenant, job->hex, job->path);
     struct cox_buf why = { 0 };
     enum cox_err err;
 

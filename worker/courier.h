@@ -18,6 +18,7 @@ enum courier_kind {
 
 struct courier_job {
     enum courier_kind kind;
+    char tenant[CACHE_TENANT_MAX]; /* "": the default one */
     char hex[BLOB_HEX_LEN + 1];
     char *path; /* within the bundle; NULL: no program is wanted. Freed by courier_job_free */
     int fd;

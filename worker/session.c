@@ -116,6 +116,7 @@ static void feed_assign(struct session *s, const Coxswain__V1__Assign *m)
     assign->artifacts_json = slice_of(m->artifacts_json);
     assign->workspace = cox_slice_str(m->workspace);
     assign->bundle = cox_slice_str(m->bundle);
+    assign->tenant = cox_slice_str(m->tenant);
     if (m->resources)
         assign->resources = (struct cox_resources){ m->resources->cpu_milli, m->resources->memory_bytes,
                                                     m->resources->disk_bytes };

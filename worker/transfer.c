@@ -107,8 +107,8 @@ static void drop_channel(struct transfer *t)
     t->refused = false;
 }
 
-static bool begin(struct transfer *t, const char *method, const struct cox_rpc_handlers *handlers,
-                  const atomic_bool *cancelled, struct cox_buf *why)
+static bool begin(struct transfer *t, const char *method, const char *tenant,
+                  const struct cox_rpc_handlers *handlers, const atomic_bool *cancelled, struct cox_buf *why)
 {
     t->cancelled = cancelled;
     t->why = why;
@@ -140,10 +140,15 @@ static bool begin(struct transfer *t, const char *method, const struct cox_rpc_h
                                                        .n_metadata = authorization != NULL });
         cox_free(authorization);
     }
-    t->call = cox_rpc_call_start(
-        t->channel,
-        &(struct cox_rpc_call_config){
-            .service = SERVICE, .method = method, .handlers = handlers, .user = t, .wait_for_ready = true });
+    const struct cox_rpc_metadata whose = { "cox-tenant", tenant };
+
+    t->call = cox_rpc_call_start(t->channel, &(struct cox_rpc_call_config){ .service = SERVICE,
+                                                                            .method = method,
+                                                                            .handlers = handlers,
+                                                                            .user = t,
+                                                                            .wait_for_ready = true,
+                                                                            .metadata = &whose,
+                                                                            .n_metadata = *tenant ? 1 : 0 });
     return true;
 }
 
@@ -200,7 +205,7 @@ static void on_chunk(struct cox_rpc_call *call, const ProtobufCMessage *message,
         give_up(t, COX_CODE_UNAVAILABLE, "cannot keep a blob on the worker's disk");
 }
 
-enum cox_code transfer_get(struct transfer *t, const char *hex, const char *path,
+enum cox_code transfer_get(struct transfer *t, const char *tenant, const char *hex, const char *path,
                            const atomic_bool *cancelled, struct cox_buf *why)
 {
     static const struct cox_rpc_handlers handlers = { .on_message = on_chunk, .on_closed = on_closed };
@@ -214,7 +219,7 @@ enum cox_code transfer_get(struct transfer *t, const char *hex, const char *path
         return COX_CODE_UNAVAILABLE;
     }
     (void)!fchmod(t->fd, 0644); /* a sandboxed step is another user; nobody else gets into the directory */
-    if (begin(t, "GetBlob", &handlers, cancelled, why)) {
+    if (begin(t, "GetBlob", tenant, &handlers, cancelled, why)) {
         snprintf(name, sizeof(name), "sha256:%s", hex);
         m.hash = name;
         (void)cox_rpc_send(t->call, &m.base);
@@ -293,8 +298,8 @@ static void send_file(struct transfer *t, int fd, const char *name)
         cox_rpc_half_close(t->call);
 }
 
-enum cox_code transfer_put(struct transfer *t, int fd, struct cox_hash *ret_hash, uint64_t *ret_len,
-                           const atomic_bool *cancelled, struct cox_buf *why)
+enum cox_code transfer_put(struct transfer *t, const char *tenant, int fd, struct cox_hash *ret_hash,
+                           uint64_t *ret_len, const atomic_bool *cancelled, struct cox_buf *why)
 {
     static const struct cox_rpc_handlers handlers = { .on_message = on_stored, .on_closed = on_closed };
     char name[NAME_LEN] = "sha256:";
@@ -310,7 +315,7 @@ enum cox_code transfer_put(struct transfer *t, int fd, struct cox_hash *ret_hash
         return COX_CODE_OUTPUT_TOO_LARGE;
     }
     blob_hex(ret_hash, name + 7);
-    if (begin(t, "PutBlob", &handlers, cancelled, why)) {
+    if (begin(t, "PutBlob", tenant, &handlers, cancelled, why)) {
         t->len = len;
         send_file(t, fd, name);
         await(t, NULL);

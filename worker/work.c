@@ -47,14 +47,13 @@ struct work {
     /* prepare */
     char *own_dir;               /* NULL: none was made */
     struct workspace *workspace; /* NULL: the directory is private */
-    const char *dir;
+    const char *dir, *bundle_dir;
     struct courier_job **fetches; /* under way; NULL where one has ended */
     size_t n_fetches, n_fetching;
     struct cache_entry **held;
-    size_t n_held;
-    const char *bundle_dir, *blobs_dir;
+    size_t n_held, n_blob_files;
+    char *blobs_dir;
     const char **blob_files; /* in it, ended by NULL */
-    size_t n_blob_files;
     struct program *program; /* of a call of one */
     int64_t started_ns;      /* the first call; 0: none began */
 
@@ -285,6 +284,7 @@ static void store(struct work *w, int fd, struct done *done, enum outcome_file w
     *s = (struct store){ .work = w, .done = done, .what = what, .name = name };
     s->job = courier_job(w->host->courier, COURIER_STORE);
     s->job->fd = fd;
+    cache_tenant(s->job->tenant, w->assign.tenant);
     s->job->on_done = on_stored;
     s->job->user = s;
     w->stores = cox_realloc(w->stores, w->n_stores + 1, sizeof(struct store *));
@@ -586,6 +586,7 @@ static struct courier_job *fetch(struct work *w, enum courier_kind kind, const c
     }
     job = courier_job(w->host->courier, kind);
     memcpy(job->hex, hex, sizeof(job->hex));
+    cache_tenant(job->tenant, w->assign.tenant);
     job->on_done = on_fetched;
     job->user = w;
     w->fetches = cox_realloc(w->fetches, w->n_fetches + 1, sizeof(struct courier_job *));
@@ -637,8 +638,9 @@ static void fetch_blobs(struct work *w)
     w->blob_files = cox_calloc(refs->n + 1, sizeof(*w->blob_files));
     for (size_t i = 0; w->code == COX_CODE_NONE && i < refs->n; i++)
         fetch(w, COURIER_FETCH_BLOB, refs->hex[i]);
-    if (refs->n > 0 && w->host->courier)
-        w->blobs_dir = cache_dir(courier_cache(w->host->courier), CACHE_BLOB);
+    if (refs->n > 0 && w->n_fetches > 0)
+        w->blobs_dir =
+            cache_dir(courier_cache(w->host->courier), CACHE_BLOB, w->fetches[w->n_fetches - 1]->tenant);
     cox_free(refs);
 }
 
@@ -789,6 +791,7 @@ void work_destroy(struct work *w)
     cox_free(w->blobs);
     cox_free(w->blob_files);
     cox_free(w->own_dir);
+    cox_free(w->blobs_dir);
     cox_buf_fini(&w->artifacts);
     cox_buf_fini(&w->continuation);
     cox_buf_fini(&w->message);

@@ -410,15 +410,17 @@ struct cox_action {
         } changed;
         struct {
             struct cox_hash hash;
-            cox_task_id root;       /* whose it is: kept as long as that task is */
-            struct cox_slice bytes; /* effects'; empty: the blob store has it, only note whose it is */
-            cox_task_id from;       /* not 0: all that this one owns is `root`'s too; no hash, no bytes */
+            cox_task_id root;        /* whose it is: kept as long as that task is; 0: for ever */
+            struct cox_slice tenant; /* of the root, effects'; empty: none */
+            struct cox_slice bytes;  /* effects'; empty: the blob store has it, only note whose it is */
+            cox_task_id from;        /* not 0: all that this one owns is `root`'s too; no hash, no bytes */
         } payload;
         struct cox_act_compile compile;
         struct cox_act_compose compose;
         struct cox_act_index index;
         struct {
             uint64_t ticket;
+            cox_task_id root; /* whose it is */
             struct cox_hash hash;
         } fetch;
         struct {
@@ -541,6 +543,9 @@ void cox_engine_check(const struct cox_engine *e);
 const struct cox_task *cox_engine_find(const struct cox_engine *e, cox_task_id id);
 /* It waits and was evicted: any input that names it brings it back, WANT among them. */
 bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id);
+/* Whose a task is: of one that lives or sleeps; empty: the engine has it not. Of any frame or thawed task. */
+struct cox_slice cox_engine_tenant(const struct cox_engine *e, cox_task_id id);
+struct cox_slice cox_task_tenant(const struct cox_task *t);
 bool cox_engine_asleep_paused(const struct cox_engine *e, cox_task_id id); /* and it is paused */
 
 /* Frames: a step that expands runs steps of its own in a frame, which is a task under the step. All frames of

@@ -334,6 +334,8 @@ struct cox_rpc_call_config {
     int64_t timeout_ms;                      /* of the whole call; 0: none */
     bool wait_for_ready;   /* wait for a connection instead of failing UNAVAILABLE at once */
     size_t outbox_len_max; /* 0: COX_OUTBOX_LEN_MAX */
+    const struct cox_rpc_metadata *metadata; /* beside the channel's; copied */
+    size_t n_metadata;
 };
 
 /* Starts a call of any kind; send with cox_rpc_send. A method that takes one message: send it, then

@@ -91,6 +91,14 @@ COX_MUST_CHECK bool cox_store_append(struct cox_store *s, uint64_t first_seq, ui
 uint64_t cox_store_durable_seq(const struct cox_store *s);
 size_t cox_store_append_room(const struct cox_store *s); /* batches that may be appended now */
 
+/* Values (payloads, blobs) are kept by tenant: what is in one space is not there for another, though the
+ * bytes be the same. Zeroed: the default tenant's, and of whoever has none. Cost of cox_space_of: a SHA-256,
+ * none for the default. */
+struct cox_space {
+    uint8_t b[32];
+};
+struct cox_space cox_space_of(struct cox_slice tenant);
+
 /* ---- the state: each returns false, with nothing done, when the ring is full ---- */
 enum cox_store_op {
     COX_STORE_SAVE,         /* entity: key, seq = applied_seq, bytes */
@@ -157,7 +165,8 @@ COX_MUST_CHECK enum cox_err cox_index_page_open(struct cox_slice bytes, struct c
 /* Labels live until the next call; the caller gives room for COX_LABELS_MAX. False at the end. */
 bool cox_index_page_next(struct cox_index_page *p, struct cox_index_row *ret, struct cox_label *labels);
 
-/* ---- blobs: values above COX_LOGGED_PAYLOAD_LEN_MAX, bundles, artifacts: synced files named by content ----
+/* ---- blobs (space NULL: the default one): values above COX_LOGGED_PAYLOAD_LEN_MAX, bundles, artifacts:
+ * synced files named by content ----
  */
 struct cox_blob_writer;
 /* Any thread. Writes to a temporary file; `done` syncs it and gives it its name if the bytes have the hash.
@@ -166,15 +175,18 @@ COX_MUST_CHECK enum cox_err cox_blob_create(struct cox_store *s, struct cox_blob
 /* A value of a running task: what min-free keeps is for it. COX_ERR_FULL then says that the disk is. */
 COX_MUST_CHECK enum cox_err cox_blob_create_for_task(struct cox_store *s, struct cox_blob_writer **ret);
 COX_MUST_CHECK enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox_slice bytes);
-COX_MUST_CHECK enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *expected,
-                                          struct cox_hash *ret_hash, uint64_t *ret_size); /* frees w */
-void cox_blob_abandon(struct cox_blob_writer *w); /* NULL is allowed */
+COX_MUST_CHECK enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_space *space,
+                                          const struct cox_hash *expected, struct cox_hash *ret_hash,
+                                          uint64_t *ret_size); /* frees w */
+void cox_blob_abandon(struct cox_blob_writer *w);              /* NULL is allowed */
 /* Any thread: up to `len` bytes from `offset`; fewer at the end. COX_ERR_NOT_FOUND. Blobs only, not payloads.
  */
-COX_MUST_CHECK enum cox_err cox_blob_read(struct cox_store *s, const struct cox_hash *hash, uint64_t offset,
-                                          size_t len, struct cox_buf *out);
+COX_MUST_CHECK enum cox_err cox_blob_read(struct cox_store *s, const struct cox_space *space,
+                                          const struct cox_hash *hash, uint64_t offset, size_t len,
+                                          struct cox_buf *out);
 /* Any thread: is it there, and how long is it? Touches it, so that a sweep leaves it for another 24 h. */
-bool cox_blob_known(struct cox_store *s, const struct cox_hash *hash, uint64_t *ret_size);
+bool cox_blob_known(struct cox_store *s, const struct cox_space *space, const struct cox_hash *hash,
+                    uint64_t *ret_size);
 
 void cox_store_backup_remove(struct cox_store *s); /* any thread, after the event */
 
@@ -214,7 +226,8 @@ struct cox_store_request {
     uint64_t owner; /* PUT_PAYLOAD: task id. ARCHIVE: the root of a frame, else 0 */
     uint64_t seq;
     struct cox_hash hash;
-    struct cox_buf bytes; /* moved when the call returns true */
+    struct cox_space space; /* the hash's */
+    struct cox_buf bytes;   /* moved when the call returns true */
 };
 COX_MUST_CHECK bool cox_store_request(struct cox_store *s, struct cox_store_request *req);
 

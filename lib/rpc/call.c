@@ -35,6 +35,11 @@ void rpc_call_destroy(struct cox_rpc_call *call)
         grpc_slice_unref(call->details.value);
     if (call->call)
         grpc_call_unref(call->call);
+    for (size_t i = 0; i < call->n_own_metadata; i++) {
+        grpc_slice_unref(call->own_metadata[i].key);
+        grpc_slice_unref(call->own_metadata[i].value);
+    }
+    cox_free(call->own_metadata);
     cox_free(call->peer);
     cox_free(call->certificate);
     cox_rpc_error_free(call->cut);
@@ -126,7 +131,7 @@ static size_t add_initial_metadata(struct cox_rpc_call *call, grpc_op *op)
     op->op = GRPC_OP_SEND_INITIAL_METADATA;
     op->flags = call->md_flags;
     if (call->channel)
-        rpc_channel_metadata(call->channel, op);
+        rpc_channel_metadata(call, op);
     call->md_sent = true;
     return 1;
 }

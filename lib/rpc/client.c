@@ -170,10 +170,31 @@ enum cox_rpc_channel_state cox_rpc_channel_state(struct cox_rpc_channel *channel
     return COX_RPC_CHANNEL_FAILED;
 }
 
-void rpc_channel_metadata(const struct cox_rpc_channel *channel, grpc_op *op)
+void rpc_channel_metadata(const struct cox_rpc_call *call, grpc_op *op)
 {
-    op->data.send_initial_metadata.metadata = channel->metadata;
-    op->data.send_initial_metadata.count = channel->n_metadata;
+    op->data.send_initial_metadata.metadata =
+        call->own_metadata ? call->own_metadata : call->channel->metadata;
+    op->data.send_initial_metadata.count =
+        call->own_metadata ? call->n_own_metadata : call->channel->n_metadata;
+}
+
+static void take_metadata(struct cox_rpc_call *call, const struct cox_rpc_call_config *config)
+{
+    const struct cox_rpc_channel *channel = call->channel;
+    size_t n = 0;
+
+    if (config->n_metadata == 0)
+        return;
+    call->own_metadata = cox_calloc(channel->n_metadata + config->n_metadata, sizeof(*call->own_metadata));
+    for (size_t i = 0; i < channel->n_metadata; i++, n++) {
+        call->own_metadata[n].key = grpc_slice_ref(channel->metadata[i].key);
+        call->own_metadata[n].value = grpc_slice_ref(channel->metadata[i].value);
+    }
+    for (size_t i = 0; i < config->n_metadata; i++, n++) {
+        call->own_metadata[n].key = grpc_slice_from_copied_string(config->metadata[i].key);
+        call->own_metadata[n].value = grpc_slice_from_copied_string(config->metadata[i].value);
+    }
+    call->n_own_metadata = n;
 }
 
 /* ---- calls ---- */
@@ -255,6 +276,7 @@ struct cox_rpc_call *cox_rpc_call_start(struct cox_rpc_channel *channel,
 
     call->handlers = config->handlers;
     call->handlers_user = config->user;
+    take_metadata(call, config);
     call->outbox_len_max = config->outbox_len_max > 0 ? config->outbox_len_max : COX_OUTBOX_LEN_MAX;
     if (config->wait_for_ready)
         call->md_flags =
@@ -291,7 +313,7 @@ struct cox_rpc_call *cox_rpc_unary(struct cox_rpc_channel *channel, const Protob
     };
     enum cox_err err = COX_ERR_FULL;
 
-    rpc_channel_metadata(channel, &ops[0]);
+    rpc_channel_metadata(call, &ops[0]);
     call->handlers = &no_handlers;
     call->on_response = on_response;
     call->handlers_user = user;

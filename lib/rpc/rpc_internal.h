@@ -167,6 +167,8 @@ struct cox_rpc_call {
     struct cox_rpc_certificate *certificate; /* of a server's peer, or NULL */
     bool certificate_known;
 
+    grpc_metadata *own_metadata; /* client: the channel's and the call's; NULL: the channel's alone */
+    size_t n_own_metadata;
     grpc_metadata_array metadata; /* server: of the request; client: initial */
     grpc_metadata_array trailing; /* client */
     grpc_slice message;           /* of the status: sent (server), received (client) */
@@ -256,7 +258,7 @@ int64_t rpc_local_wake_ns(const struct cox_rpc_loop *loop);
 
 void rpc_channel_unref(struct cox_rpc_channel *channel);
 /* The initial metadata of a call. */
-void rpc_channel_metadata(const struct cox_rpc_channel *channel, grpc_op *op);
+void rpc_channel_metadata(const struct cox_rpc_call *call, grpc_op *op);
 /* Delivers a unary call's answer. */
 void rpc_client_deliver(struct cox_rpc_call *call, const struct cox_rpc_error *status);
 

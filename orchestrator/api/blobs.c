@@ -20,6 +20,7 @@ struct get {
     struct cox_op op;
     struct cox_work work;
     struct cox_fetch payload;
+    struct cox_space space;
     struct cox_hash hash;
     uint64_t offset;
     struct cox_store *store;
@@ -72,9 +73,9 @@ static void get_work(struct cox_work *w)
     uint64_t size;
 
     if (!g->payload.fn) /* the first piece: who reads it is about to use it */
-        (void)cox_blob_known(g->store, &g->hash, &size);
+        (void)cox_blob_known(g->store, &g->space, &g->hash, &size);
     cox_buf_clear(&g->piece);
-    g->err = cox_blob_read(g->store, &g->hash, g->offset, PIECE_LEN, &g->piece);
+    g->err = cox_blob_read(g->store, &g->space, &g->hash, g->offset, PIECE_LEN, &g->piece);
 }
 
 static void get_more(struct get *g)
@@ -127,6 +128,7 @@ static void get_done(struct cox_work *w)
     g->payload.fn = on_payload;
     if (g->err == COX_ERR_NOT_FOUND && first) {
         g->payload.hash = g->hash;
+        g->payload.space = g->space;
         cox_driver_fetch(g->op.api->driver, &g->payload);
         return;
     }
@@ -173,6 +175,7 @@ void cox_api_get_blob(struct cox_rpc_call *call, const ProtobufCMessage *message
     g->op.on_gone = get_on_gone;
     g->op.on_room = get_on_room;
     g->work = (struct cox_work){ .work = get_work, .done = get_done, .len = PIECE_LEN };
+    g->space = cox_space_of(cox_slice_str(g->op.tenant));
     g->hash = hash;
     g->offset = m->offset;
     g->store = cox_driver_store(a->driver);
@@ -186,6 +189,7 @@ struct put {
     struct cox_work work;
     struct cox_store *store;
     struct cox_blob_writer *writer; /* the compile thread's while busy */
+    struct cox_space space;
     struct cox_hash hash;
     uint64_t size, received;
     struct cox_buf waiting; /* received */
@@ -214,7 +218,7 @@ static void put_work(struct cox_work *w)
     if (!p->err)
         p->err = cox_blob_write(p->writer, cox_buf_slice(&p->taken));
     if (!p->err && p->last) {
-        p->err = cox_blob_done(p->writer, &p->hash, &found, &size);
+        p->err = cox_blob_done(p->writer, &p->space, &p->hash, &found, &size);
         p->writer = NULL;
     }
 }
@@ -307,7 +311,9 @@ static struct put *put_begin(struct cox_api *a, struct cox_rpc_call *call,
                       m->size, COX_BLOB_LEN_MAX);
         return NULL;
     }
-    if (cox_blob_known(s, &hash, &size)) {
+    struct cox_space space = cox_space_of(cox_slice_str(cox_access_caller(call)->tenant));
+
+    if (cox_blob_known(s, &space, &hash, &size)) {
         answer.existed = true;
         cox_rpc_reply(call, &answer.base);
         return NULL;
@@ -318,6 +324,7 @@ static struct put *put_begin(struct cox_api *a, struct cox_rpc_call *call,
     p->op.on_gone = put_on_gone;
     p->work = (struct cox_work){ .work = put_work, .done = put_done };
     p->store = s;
+    p->space = space;
     p->hash = hash;
     p->size = m->size;
     return p;

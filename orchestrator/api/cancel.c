@@ -46,9 +46,13 @@ void cox_api_cancel_task(struct cox_rpc_call *call, const ProtobufCMessage *mess
 
     if (!r)
         return;
+    r->build = build_status;
+    if (!cox_api_has(&r->op, r->task)) {
+        cox_reading_start(r);
+        return;
+    }
     struct cancel *c = COX_NEW(struct cancel);
 
-    r->build = build_status;
     c->reading = r;
     c->requested.on_reply = on_reply;
     in.u.cancel.request = (uintptr_t)&c->requested;

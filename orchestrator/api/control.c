@@ -154,7 +154,7 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     cox_task_id_format(w->task, id);
     if (!err && cox_api_deleting(w->op.api, w->task))
         err = COX_ERR_NOT_FOUND; /* the answer overtook the deletion */
-    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &t)) == COX_OK) {
+    if (!err && (err = cox_api_thaw(&w->op, bytes, &t)) == COX_OK) {
         w->archived = *bytes;
         memset(bytes, 0, sizeof(*bytes));
         if (w->kind == WORD_RETRY) {
@@ -252,7 +252,7 @@ static void rebind_start(struct word *w, const struct cox_task *t)
 static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
 {
     struct word *w = COX_CONTAINER_OF(q, struct word, requested);
-    const struct cox_task *t = cox_engine_find(cox_driver_engine(w->op.api->driver), w->task);
+    const struct cox_task *t = cox_api_find(&w->op, w->task);
 
     (void)reply;
     w->requested.on_reply = on_reply;
@@ -264,22 +264,29 @@ static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
 
 static void fork_start(struct word *w)
 {
-    const struct cox_engine *e = cox_driver_engine(w->op.api->driver);
-    const struct cox_task *t = cox_engine_find(e, w->task);
+    const struct cox_task *t = cox_api_find(&w->op, w->task);
 
     if (t) {
         rebind_start(w, t);
-    } else if (cox_engine_asleep(e, w->task)) {
-        struct cox_input in = { .kind = COX_IN_WANT, .u.of.task = w->task };
-        w->requested.on_reply = on_awake;
-        in.u.of.request = (uintptr_t)&w->requested;
-        cox_driver_step(w->op.api->driver, &in);
     } else {
+        w->requested.on_reply = on_awake;
+        if (cox_api_wake(&w->op, w->task, &w->requested))
+            return;
+        w->requested.on_reply = on_reply;
         archive_ask(w);
     }
 }
 
 /* ---- the calls ---- */
+
+/* What the engine has not, or is not theirs, only the archive may have. */
+static void give(struct word *w)
+{
+    if (cox_api_has(&w->op, w->task))
+        feed(w);
+    else
+        archive_ask(w);
+}
 
 static struct word *word_create(struct cox_api *a, struct cox_rpc_call *call, const char *id,
                                 enum word_kind kind)
@@ -308,7 +315,7 @@ static void task_word(struct cox_api *a, struct cox_rpc_call *call, const char *
         return;
     w->in.kind = input;
     w->in.u.of.task = w->task;
-    feed(w);
+    give(w);
 }
 
 void cox_api_pause_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -333,12 +340,7 @@ void cox_api_retry_task(struct cox_rpc_call *call, const ProtobufCMessage *messa
         return;
     w->in.kind = COX_IN_RETRY;
     w->in.u.retry.task = w->task;
-    const struct cox_engine *e = cox_driver_engine(w->op.api->driver);
-
-    if (cox_engine_find(e, w->task) || cox_engine_asleep(e, w->task))
-        feed(w); /* it says why not */
-    else
-        archive_ask(w);
+    give(w); /* it says why not, or the archive has it */
 }
 
 static bool json_ok(struct cox_rpc_call *call, const char *field, const char *text, bool object,
@@ -384,7 +386,7 @@ void cox_api_signal_task(struct cox_rpc_call *call, const ProtobufCMessage *mess
         p->kind = COX_PAYLOAD_STORED;
         p->hash = cox_sha256(json);
     }
-    feed(w);
+    give(w);
 }
 
 void cox_api_approve_step(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -409,7 +411,7 @@ void cox_api_approve_step(struct cox_rpc_call *call, const ProtobufCMessage *mes
     w->in.u.approve.step = keep(w, m->step);
     w->in.u.approve.approve = m->approve;
     w->in.u.approve.comment = keep(w, m->comment);
-    feed(w);
+    give(w);
 }
 
 /* Of what is asked, so that the same key means the same fork. */
@@ -444,7 +446,7 @@ void cox_api_fork_task(struct cox_rpc_call *call, const ProtobufCMessage *messag
     w->in.kind = COX_IN_FORK;
     w->in.u.fork.from = w->task;
     w->in.u.fork.at = keep(w, m->at);
-    w->in.u.fork.tenant = cox_slice_str("default");
+    w->in.u.fork.tenant = cox_slice_str(w->op.tenant);
     w->in.u.fork.key = keep(w, m->key);
     w->in.u.fork.document = fork_hash(m);
     fork_start(w);

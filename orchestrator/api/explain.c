@@ -18,6 +18,7 @@ struct explanation {
     Coxswain__V1__ExplainResponse *m;
     char id[COX_TASK_ID_TEXT_MAX]; /* of the root */
     const char *address;           /* of the step, within the task; NULL: the task */
+    bool whole;                    /* may hear of what other tenants have, in numbers */
     bool quarantined;              /* the task: nothing can be asked of it until that is lifted */
 };
 
@@ -128,10 +129,10 @@ static void advise_worker(struct explanation *x, const struct cox_step_why *why)
 
 static void advise_capacity(struct explanation *x, const struct cox_step_why *why)
 {
-    detail(
-        x,
-        "%u workers fit, %u of them are cordoned or draining, %u have room; at least %u steps are before it",
-        why->n_fit, why->n_cordoned, why->n_free, why->n_ahead);
+    detail(x, "%u workers fit, %u of them are cordoned or draining, %u have room", why->n_fit,
+           why->n_cordoned, why->n_free);
+    if (x->whole)
+        detail(x, "at least %u steps are before it", why->n_ahead);
     if (why->n_cordoned > 0)
         detail(x, "lift a cordon, or wait for the others");
     else
@@ -422,7 +423,9 @@ static bool has_item(const struct cox_task *t, uint32_t step, uint64_t item)
 
 static void build_explanation(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
 {
-    struct explanation x = { .arena = &r->arena, .m = cox_arena_alloc(&r->arena, sizeof(*x.m)) };
+    struct explanation x = { .arena = &r->arena,
+                             .m = cox_arena_alloc(&r->arena, sizeof(*x.m)),
+                             .whole = r->op.whole };
     uint64_t item;
     uint32_t step;
 

@@ -165,7 +165,7 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
             get_free(g);
         return;
     }
-    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
+    if (!err && (err = cox_api_thaw(&g->reading.op, bytes, &task)) == COX_OK) {
         item_show(it, NULL, task);
         cox_task_free(task);
     }
@@ -194,12 +194,12 @@ static void item_start(struct item *it, bool wait)
 {
     struct cox_api *a = it->get->reading.op.api;
     const struct cox_engine *e = cox_driver_engine(a->driver);
-    const struct cox_task *task = cox_engine_find(e, it->task);
+    const struct cox_task *task = cox_api_find(&it->get->reading.op, it->task);
     struct cox_task_view v;
 
     it->wait = wait;
     it->awake.on_reply = on_awake;
-    if (cox_api_wake(a, it->task, &it->awake)) {
+    if (cox_api_wake(&it->get->reading.op, it->task, &it->awake)) {
         it->get->n_archive++;
         return;
     }

@@ -14,8 +14,8 @@
 #include <stdarg.h>
 
 #define COX_API_SERVICES 8
-#define COX_API_TENANT "default"
 #define COX_API_SHORTAGE_RETRY_MS 5000
+#define COX_API_TENANT_MAX 64
 
 struct cox_api {
     struct cox_driver *driver;
@@ -43,6 +43,8 @@ struct cox_api {
  * closed, when answers are on their way to it. */
 struct cox_op {
     struct cox_api *api;
+    char tenant[COX_API_TENANT_MAX];    /* that it is about; another's task is as none to it */
+    bool whole;                         /* it may see what belongs to no tenant */
     struct cox_rpc_call *call;          /* NULL once the call has closed or been answered */
     void (*on_gone)(struct cox_op *op); /* the caller has left: give up what can be given up */
     void (*on_time)(struct cox_op *op); /* the wait has run out */
@@ -78,8 +80,20 @@ void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const 
 struct cox_requested {
     void (*on_reply)(struct cox_requested *q, const struct cox_act_reply *reply);
 };
+
+/* ---- op.c: whose. The only ways to a task that a request names: another tenant's looks as if it were not
+ * there, and is looked for in the archive like one that is not, so that the time of the answer says nothing
+ * either. ---- */
+
+/* In memory; NULL: not, or not theirs. */
+const struct cox_task *cox_api_find(const struct cox_op *op, cox_task_id task);
+/* In memory or asleep, and theirs: words may be given to the engine. */
+bool cox_api_has(const struct cox_op *op, cox_task_id task);
 /* True: the task sleeps, and `q` is told once it is in memory. */
-bool cox_api_wake(struct cox_api *a, cox_task_id task, struct cox_requested *q);
+bool cox_api_wake(const struct cox_op *op, cox_task_id task, struct cox_requested *q);
+/* What the archive has. COX_ERR_NOT_FOUND: not theirs. */
+COX_MUST_CHECK enum cox_err cox_api_thaw(const struct cox_op *op, const struct cox_buf *bytes,
+                                         struct cox_task **ret);
 
 /* ---- violations.c ---- */
 void cox_put_violations(struct cox_buf *b, const struct cox_violations *v); /* the first, and how many more */

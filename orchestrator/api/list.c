@@ -220,6 +220,7 @@ static const char *read_request(struct list *l, const Coxswain__V1__ListTasksReq
         l->labels[i].name = cox_slice(cox_show_text(&l->arena, name), name.len);
         l->labels[i].value = cox_slice(cox_show_text(&l->arena, value), value.len);
     }
+    l->query.tenant = cox_slice_str(l->op.tenant);
     l->query.labels = l->labels;
     l->query.n_labels = m->n_labels;
     if (!read_time(m->created_after, &l->query.created_after_ms))

@@ -125,7 +125,9 @@ static void on_durable(struct cox_hold *h)
     struct logs *l = COX_CONTAINER_OF(h, struct logs, hold);
 
     if (l->output.kind == COX_PAYLOAD_STORED && l->op.call) {
-        l->fetch = (struct cox_fetch){ .hash = l->output.hash, .fn = on_output };
+        l->fetch = (struct cox_fetch){ .hash = l->output.hash,
+                                       .space = cox_space_of(cox_slice_str(l->op.tenant)),
+                                       .fn = on_output };
         cox_driver_fetch(l->op.api->driver, &l->fetch);
         return;
     }
@@ -304,7 +306,7 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
 
     l->busy = false;
     cox_task_id_format(l->task, id);
-    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
+    if (!err && (err = cox_api_thaw(&l->op, bytes, &task)) == COX_OK) {
         if (l->op.call)
             look(l, NULL, task);
         else
@@ -336,8 +338,8 @@ static void advance(struct logs *l)
 
     if (l->busy || !l->op.call)
         return;
-    task = cox_engine_find(e, l->task);
-    if (!task && cox_api_wake(l->op.api, l->task, &l->awake)) {
+    task = cox_api_find(&l->op, l->task);
+    if (!task && cox_api_wake(&l->op, l->task, &l->awake)) {
         l->busy = true;
         return;
     }

@@ -2,14 +2,19 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
 void cox_op_init(struct cox_op *op, struct cox_api *a, struct cox_rpc_call *call)
 {
+    const struct cox_caller *caller = cox_access_caller(call);
+
     op->api = a;
     op->call = call;
+    snprintf(op->tenant, sizeof(op->tenant), "%s", caller->tenant);
+    op->whole = caller->whole;
     cox_heap_node_init(&op->wait);
     cox_list_init(&op->node);
     cox_list_push_back(&a->ops, &op->node);
@@ -124,21 +129,52 @@ void cox_call_fail(struct cox_rpc_call *call, enum cox_rpc_status status, const 
     cox_rpc_fail(call, &(struct cox_rpc_error){ .status = status, .reason = reason, .message = text });
 }
 
-bool cox_api_wake(struct cox_api *a, cox_task_id task, struct cox_requested *q)
+static bool is_theirs(const struct cox_op *op, struct cox_slice tenant)
+{
+    return cox_slice_is(tenant, op->tenant) || (COX_PLANTED("any-tenants-task") && tenant.len > 0);
+}
+
+const struct cox_task *cox_api_find(const struct cox_op *op, cox_task_id task)
+{
+    const struct cox_task *t = cox_engine_find(cox_driver_engine(op->api->driver), task);
+
+    return t && is_theirs(op, cox_task_tenant(t)) ? t : NULL;
+}
+
+bool cox_api_has(const struct cox_op *op, cox_task_id task)
+{
+    return is_theirs(op, cox_engine_tenant(cox_driver_engine(op->api->driver), task));
+}
+
+bool cox_api_wake(const struct cox_op *op, cox_task_id task, struct cox_requested *q)
 {
     struct cox_input in = { .kind = COX_IN_WANT, .u.of = { (uintptr_t)q, task } };
 
-    if (!cox_engine_asleep(cox_driver_engine(a->driver), task))
+    if (!cox_engine_asleep(cox_driver_engine(op->api->driver), task) || !cox_api_has(op, task))
         return false;
-    cox_driver_step(a->driver, &in);
+    cox_driver_step(op->api->driver, &in);
     return true;
+}
+
+enum cox_err cox_api_thaw(const struct cox_op *op, const struct cox_buf *bytes, struct cox_task **ret)
+{
+    enum cox_err err = cox_task_thaw(cox_buf_slice(bytes), ret);
+
+    if (!err && !is_theirs(op, cox_task_tenant(*ret))) {
+        cox_task_free(*ret);
+        err = COX_ERR_NOT_FOUND;
+    }
+    return err;
 }
 
 cox_task_id cox_api_task_id(struct cox_rpc_call *call, const char *text)
 {
     cox_task_id id;
 
-    if (cox_task_id_parse(cox_slice_str(text), &id) == COX_OK)
+    const cox_task_id only = cox_access_caller(call)->task;
+
+    if (cox_task_id_parse(cox_slice_str(text), &id) == COX_OK &&
+        (only == 0 || only == id || COX_PLANTED("task-token-any-task")))
         return id;
     if (*text == '\0')
         cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "NO_ID", "id: empty; expected one such as t0-00000k");

@@ -90,6 +90,7 @@ void cox_reading_fetch(struct cox_reading *r, void (*then)(struct cox_reading *r
     }
     for (struct cox_wanted *w = r->shown.wanted; w; w = w->next) {
         w->reading = r;
+        w->fetch.space = cox_space_of(cox_slice_str(r->op.tenant));
         w->fetch.fn = on_value;
         cox_driver_fetch(r->op.api->driver, &w->fetch);
     }
@@ -114,7 +115,7 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     struct cox_task *task;
 
     cox_task_id_format(r->task, id);
-    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
+    if (!err && (err = cox_api_thaw(&r->op, bytes, &task)) == COX_OK) {
         r->build(r, NULL, task);
         cox_task_free(task);
     }
@@ -137,9 +138,9 @@ void cox_reading_start(struct cox_reading *r)
     struct cox_driver *d = r->op.api->driver;
 
     r->awake.on_reply = on_awake;
-    if (cox_api_wake(r->op.api, r->task, &r->awake))
+    if (cox_api_wake(&r->op, r->task, &r->awake))
         return;
-    const struct cox_task *task = cox_engine_find(cox_driver_engine(d), r->task);
+    const struct cox_task *task = cox_api_find(&r->op, r->task);
 
     if (task) {
         r->build(r, cox_driver_engine(d), task);

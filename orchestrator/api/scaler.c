@@ -41,16 +41,28 @@ static uint64_t n_steps(const struct cox_api *a, const char *handler, const char
     return n;
 }
 
-static uint64_t n_steps_of(const struct cox_api *a, const Externalscaler__ScaledObjectRef *ref)
+/* Who is bound to tenants counts for the one of the call; another one has no steps that they could see. */
+static const char *tenant_of(const struct cox_rpc_call *call, const Externalscaler__ScaledObjectRef *ref)
 {
-    return n_steps(a, metadata(ref, "handler"), metadata(ref, "tenant"));
+    const struct cox_caller *caller = cox_access_caller(call);
+    const char *asked = metadata(ref, "tenant");
+
+    if (caller->whole)
+        return asked;
+    return *asked == '\0' || strcmp(asked, caller->tenant) == 0 ? caller->tenant : " ";
+}
+
+static uint64_t n_steps_of(const struct cox_api *a, const struct cox_rpc_call *call,
+                           const Externalscaler__ScaledObjectRef *ref)
+{
+    return n_steps(a, metadata(ref, "handler"), tenant_of(call, ref));
 }
 
 void cox_api_is_active(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
 {
     Externalscaler__IsActiveResponse answer = EXTERNALSCALER__IS_ACTIVE_RESPONSE__INIT;
 
-    answer.result = n_steps_of(user, (const Externalscaler__ScaledObjectRef *)message) > 0;
+    answer.result = n_steps_of(user, call, (const Externalscaler__ScaledObjectRef *)message) > 0;
     cox_rpc_reply(call, &answer.base);
 }
 
@@ -83,7 +95,7 @@ void cox_api_get_scaler_metrics(struct cox_rpc_call *call, const ProtobufCMessag
     Externalscaler__GetMetricsResponse answer = EXTERNALSCALER__GET_METRICS_RESPONSE__INIT;
     Externalscaler__MetricValue value = EXTERNALSCALER__METRIC_VALUE__INIT;
     Externalscaler__MetricValue *values[] = { &value };
-    uint64_t n = n_steps_of(user, m->scaledobjectref);
+    uint64_t n = n_steps_of(user, call, m->scaledobjectref);
 
     if (*m->metricname && strcmp(m->metricname, METRIC) != 0) {
         cox_call_fail(call, COX_RPC_NOT_FOUND, "NO_METRIC", "metricName: no \"%.64s\"; expected %s",
@@ -142,6 +154,6 @@ void cox_api_stream_is_active(struct cox_rpc_call *call, const ProtobufCMessage 
     w->op.on_time = activity_look;
     w->op.endless = true;
     w->handler = cox_strdup(metadata(ref, "handler"));
-    w->tenant = cox_strdup(metadata(ref, "tenant"));
+    w->tenant = cox_strdup(tenant_of(call, ref));
     activity_look(&w->op);
 }

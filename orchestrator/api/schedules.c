@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define NOUN "schedule"
-#define TENANT cox_slice_str(COX_API_TENANT)
+#define TENANT(k) cox_slice_str((k)->op.tenant)
 #define ZONES "/usr/share/zoneinfo/"
 #define ZONE_NAME_LEN_MAX 63u
 #define ZONE_FILE_LEN_MAX (256u << 10)
@@ -137,7 +137,7 @@ static void feed(struct cox_kept_call *k)
     struct cox_input in = { .kind = COX_IN_SCHEDULE_APPLY };
 
     in.u.schedule = (struct cox_in_schedule){ .request = (uintptr_t)&k->requested,
-                                              .tenant = TENANT,
+                                              .tenant = TENANT(k),
                                               .name = k->name,
                                               .document = k->source.document,
                                               .image = cox_buf_slice(&k->image),
@@ -154,7 +154,7 @@ static void show_applied(struct cox_kept_call *k)
     struct cox_schedule_view v;
 
     coxswain__v1__apply_schedule_response__init(m);
-    if (cox_engine_find_schedule(cox_driver_engine(k->op.api->driver), TENANT, k->name, &v))
+    if (cox_engine_find_schedule(cox_driver_engine(k->op.api->driver), TENANT(k), k->name, &v))
         m->schedule = show(&k->arena, &v, true); /* else it was deleted meanwhile */
     k->message = &m->base;
 }
@@ -208,7 +208,7 @@ void cox_api_get_schedule(struct cox_rpc_call *call, const ProtobufCMessage *mes
         return;
     struct cox_kept_call *k = COX_KEPT_NEW(struct cox_kept_call, a, call);
 
-    if (cox_engine_find_schedule(cox_driver_engine(a->driver), TENANT, cox_slice_str(m->name), &v)) {
+    if (cox_engine_find_schedule(cox_driver_engine(a->driver), TENANT(k), cox_slice_str(m->name), &v)) {
         Coxswain__V1__GetScheduleResponse *answer = cox_arena_alloc(&k->arena, sizeof(*answer));
         coxswain__v1__get_schedule_response__init(answer);
         answer->schedule = show(&k->arena, &v, true);
@@ -233,7 +233,7 @@ void cox_api_list_schedules(struct cox_rpc_call *call, const ProtobufCMessage *m
 
     coxswain__v1__list_schedules_response__init(answer);
     answer->schedules = cox_arena_alloc(&k->arena, page * sizeof(*answer->schedules));
-    while (cox_engine_next_schedule(cox_driver_engine(a->driver), TENANT, name, &v)) {
+    while (cox_engine_next_schedule(cox_driver_engine(a->driver), TENANT(k), name, &v)) {
         if (answer->n_schedules == page) {
             answer->next_page_token = cox_show_text(&k->arena, name);
             break;
@@ -267,7 +267,7 @@ void cox_api_delete_schedule(struct cox_rpc_call *call, const ProtobufCMessage *
     k->name = cox_slice_str(cox_show_text(&k->arena, cox_slice_str(m->name)));
     k->show = show_deleted;
     in.u.schedule.request = (uintptr_t)&k->requested;
-    in.u.schedule.tenant = TENANT;
+    in.u.schedule.tenant = TENANT(k);
     in.u.schedule.name = k->name;
     cox_kept_step(k, &in);
 }

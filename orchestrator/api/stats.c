@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "coxd_config.h"
 
 #include "coxswain/v1/stats_service.pb-c.h"
@@ -78,6 +79,7 @@ void cox_stats_stop(struct cox_api *a)
 /* ---- values of now ---- */
 
 struct shown_samples {
+    const char *tenant; /* only what is its own; NULL: all */
     struct cox_arena arena;
     Coxswain__V1__Sample **items;
     size_t n, cap;
@@ -93,9 +95,22 @@ static Coxswain__V1__Sample__LabelsEntry *show_label(struct cox_arena *a, const 
     return m;
 }
 
+/* Who is bound to tenants sees what carries their name: the rest is of all together. */
+static bool is_shown(const char *tenant, const struct cox_label *labels, size_t n_labels)
+{
+    bool theirs = !tenant || COX_PLANTED("statistics-of-all");
+
+    for (size_t i = 0; i < n_labels && !theirs; i++)
+        theirs = cox_slice_is(labels[i].name, "tenant") && cox_slice_is(labels[i].value, tenant);
+    return theirs;
+}
+
 static void show_sample(void *user, const struct cox_sample *s)
 {
     struct shown_samples *out = user;
+
+    if (!is_shown(out->tenant, s->labels, s->n_labels))
+        return;
     Coxswain__V1__Sample *m = cox_arena_alloc(&out->arena, sizeof(*m));
 
     coxswain__v1__sample__init(m);
@@ -129,7 +144,8 @@ void cox_api_get_stats(struct cox_rpc_call *call, const ProtobufCMessage *messag
 {
     const Coxswain__V1__GetStatsRequest *m = (const Coxswain__V1__GetStatsRequest *)message;
     Coxswain__V1__GetStatsResponse answer = COXSWAIN__V1__GET_STATS_RESPONSE__INIT;
-    struct shown_samples shown = { 0 };
+    const struct cox_caller *caller = cox_access_caller(call);
+    struct shown_samples shown = { .tenant = caller->whole ? NULL : caller->tenant };
     struct cox_api *a = user;
 
     show_samples(a, m->prefix, &shown);
@@ -205,6 +221,7 @@ void cox_api_get_history(struct cox_rpc_call *call, const ProtobufCMessage *mess
     Coxswain__V1__GetHistoryResponse answer = COXSWAIN__V1__GET_HISTORY_RESPONSE__INIT;
     struct cox_api *a = user;
     struct cox_history_query q = { .name = m->metric };
+    const struct cox_caller *caller = cox_access_caller(call);
     struct cox_history_series s;
     struct cox_arena arena = { 0 };
     size_t it = 0;
@@ -228,6 +245,8 @@ void cox_api_get_history(struct cox_rpc_call *call, const ProtobufCMessage *mess
         double *points = cox_arena_alloc(&arena, q.n_points * sizeof(*points));
         if (!cox_history_next(a->stats->history, &q, &it, &s, points))
             break;
+        if (!is_shown(caller->whole ? NULL : caller->tenant, s.labels, s.n_labels))
+            continue;
         answer.series[answer.n_series++] = show_series(&arena, &s, &q, points);
     }
     cox_rpc_reply(call, &answer.base);
@@ -246,7 +265,7 @@ static void watch_send(struct cox_op *op)
 {
     struct stats_watch *w = COX_CONTAINER_OF(op, struct stats_watch, op);
     Coxswain__V1__WatchStatsResponse m = COXSWAIN__V1__WATCH_STATS_RESPONSE__INIT;
-    struct shown_samples shown = { 0 };
+    struct shown_samples shown = { .tenant = op->whole ? NULL : op->tenant };
     struct cox_now now = cox_driver_now(op->api->driver);
 
     cox_op_wait(op, now.mono_ns + w->every_ns);

@@ -228,7 +228,7 @@ static void part_feed(struct part *p)
         return;
     }
     in.u.submit.request = (uintptr_t)&p->requested;
-    in.u.submit.tenant = cox_slice_str(COX_API_TENANT);
+    in.u.submit.tenant = cox_slice_str(p->submit->op.tenant);
     in.u.submit.key = p->key;
     in.u.submit.document = p->document;
     in.u.submit.image = cox_buf_slice(&p->image);

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #define NOUN "template"
-#define TENANT cox_slice_str(COX_API_TENANT)
+#define TENANT(k) cox_slice_str((k)->op.tenant)
 
 struct apply {
     struct cox_kept_call call;
@@ -42,7 +42,7 @@ static void feed(struct cox_kept_call *k)
     struct cox_input in = { .kind = COX_IN_TEMPLATE_APPLY };
 
     in.u.template.request = (uintptr_t)&k->requested;
-    in.u.template.tenant = TENANT;
+    in.u.template.tenant = TENANT(k);
     in.u.template.name = k->name;
     in.u.template.major = k->major;
     in.u.template.document = k->source.document;
@@ -55,7 +55,7 @@ static void show_applied(struct cox_kept_call *k)
     struct cox_template_view v;
 
     coxswain__v1__apply_template_response__init(m);
-    if (cox_engine_find_template(cox_driver_engine(k->op.api->driver), TENANT, k->name, k->major, &v))
+    if (cox_engine_find_template(cox_driver_engine(k->op.api->driver), TENANT(k), k->name, k->major, &v))
         m->template_ = show(&k->arena, &v, true); /* else it was deleted meanwhile */
     k->message = &m->base;
 }
@@ -83,15 +83,15 @@ void cox_api_apply_template(struct cox_rpc_call *call, const ProtobufCMessage *m
 /* ---- read ---- */
 
 /* Without a major: the highest there is. */
-static bool find(const struct cox_engine *e, struct cox_slice name, uint32_t major,
-                 struct cox_template_view *ret)
+static bool find(const struct cox_engine *e, const struct cox_kept_call *k, struct cox_slice name,
+                 uint32_t major, struct cox_template_view *ret)
 {
     struct cox_template_view v;
     bool found = false;
 
     if (major > 0)
-        return cox_engine_find_template(e, TENANT, name, major, ret);
-    while (cox_engine_next_template(e, TENANT, name, major, &v) && cox_slice_eq(v.name, name)) {
+        return cox_engine_find_template(e, TENANT(k), name, major, ret);
+    while (cox_engine_next_template(e, TENANT(k), name, major, &v) && cox_slice_eq(v.name, name)) {
         major = v.major;
         *ret = v;
         found = true;
@@ -121,7 +121,7 @@ void cox_api_get_template(struct cox_rpc_call *call, const ProtobufCMessage *mes
         return;
     struct cox_kept_call *k = COX_KEPT_NEW(struct cox_kept_call, a, call);
 
-    if (find(cox_driver_engine(a->driver), name, major, &v)) {
+    if (find(cox_driver_engine(a->driver), k, name, major, &v)) {
         Coxswain__V1__GetTemplateResponse *answer = cox_arena_alloc(&k->arena, sizeof(*answer));
         coxswain__v1__get_template_response__init(answer);
         answer->template_ = show(&k->arena, &v, true);
@@ -151,7 +151,7 @@ void cox_api_list_templates(struct cox_rpc_call *call, const ProtobufCMessage *m
 
     coxswain__v1__list_templates_response__init(answer);
     answer->templates = cox_arena_alloc(&k->arena, page * sizeof(*answer->templates));
-    while (cox_engine_next_template(cox_driver_engine(a->driver), TENANT, name, major, &v)) {
+    while (cox_engine_next_template(cox_driver_engine(a->driver), TENANT(k), name, major, &v)) {
         if (answer->n_templates == page) {
             char *token = cox_arena_alloc(&k->arena, COX_NAME_LEN_MAX + 16);
             snprintf(token, COX_NAME_LEN_MAX + 16, "%.*s@%u", (int)name.len, (const char *)name.data, major);
@@ -190,7 +190,7 @@ void cox_api_delete_template(struct cox_rpc_call *call, const ProtobufCMessage *
     k->name = cox_slice_str(cox_show_text(&k->arena, cox_slice_str(m->ref)));
     k->show = show_deleted;
     in.u.template.request = (uintptr_t)&k->requested;
-    in.u.template.tenant = TENANT;
+    in.u.template.tenant = TENANT(k);
     in.u.template.name = name;
     in.u.template.major = major;
     cox_kept_step(k, &in);

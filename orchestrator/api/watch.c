@@ -116,7 +116,7 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     struct cox_task *task;
 
     cox_task_id_format(w->task, id);
-    if (!err && (err = cox_task_thaw(cox_buf_slice(bytes), &task)) == COX_OK) {
+    if (!err && (err = cox_api_thaw(&w->op, bytes, &task)) == COX_OK) {
         struct batch *b = batch_create(w, 1);
         struct cox_shown shown = { .arena = &b->arena,
                                    .durable_seq = cox_driver_durable_seq(w->op.api->driver) };
@@ -156,12 +156,12 @@ static void snapshot(struct watch *w, bool reset)
 {
     struct cox_driver *d = w->op.api->driver;
     const struct cox_engine *e = cox_driver_engine(d);
-    const struct cox_task *task = cox_engine_find(e, w->task);
+    const struct cox_task *task = cox_api_find(&w->op, w->task);
     struct cox_task_view v;
 
     w->resetting = reset;
     w->awake.on_reply = on_awake;
-    if (cox_api_wake(w->op.api, w->task, &w->awake)) {
+    if (cox_api_wake(&w->op, w->task, &w->awake)) {
         w->n_pending++;
         return;
     }
@@ -254,7 +254,7 @@ static void tell(struct watch *w)
 {
     struct cox_driver *d = w->op.api->driver;
     const struct cox_engine *e = cox_driver_engine(d);
-    const struct cox_task *task = cox_engine_find(e, w->task);
+    const struct cox_task *task = cox_api_find(&w->op, w->task);
 
     if (!task || w->overflowed) { /* it may have ended and gone to the archive meanwhile */
         bool reset = w->overflowed;

@@ -159,10 +159,12 @@ static bool refuse_stranger(struct conn *c, const struct route *r)
 
     if (open || !e->config.refuses)
         return false;
+    struct cox_tls_certificate *certificate = conn_certificate(c);
     const struct cox_rpc_error *why =
-        e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), false,
+        e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), certificate != NULL,
                           r->kind == ROUTE_METRICS ? "coxswain.v1.StatsService" : NULL, "GetMetrics");
 
+    cox_free(certificate);
     if (why)
         answer_error(c, why);
     return why;

@@ -234,6 +234,7 @@ void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_paylo
     struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
     a->u.payload.hash = p->hash;
     a->u.payload.root = root;
+    a->u.payload.tenant = tenant_dup(e, root);
     a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, p->bytes.data, p->bytes.len), p->bytes.len);
 }
 

@@ -510,6 +510,8 @@ void payload_replayed(struct cox_engine *e, const struct record *r)
     cox_put_u64(&e->replayed_payloads, r->task);
     cox_buf_append(&e->replayed_payloads, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
     cox_put_bytes(&e->replayed_payloads, r->u.payload.bytes);
+    cox_put_bytes(&e->replayed_payloads,
+                  cox_engine_tenant(e, r->task)); /* later it may have ended, and gone */
 }
 
 static void hand_over_payloads(struct cox_engine *e)
@@ -518,10 +520,13 @@ static void hand_over_payloads(struct cox_engine *e)
     while (cox_reader_left(&in) > 0) {
         cox_task_id root = cox_get_u64(&in);
         struct cox_slice hash = cox_get_raw(&in, sizeof(struct cox_hash));
-        struct cox_slice bytes = cox_get_bytes(&in);
+        struct cox_slice bytes = cox_get_bytes(&in), tenant = cox_get_bytes(&in);
         struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
         memcpy(a->u.payload.hash.b, hash.data, sizeof a->u.payload.hash.b);
         a->u.payload.root = root;
+        a->u.payload.tenant =
+            tenant.len > 0 ? cox_slice(cox_arena_dup(&e->fx->arena, tenant.data, tenant.len), tenant.len)
+                           : tenant_dup(e, root);
         a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
     }
     cox_buf_fini(&e->replayed_payloads);

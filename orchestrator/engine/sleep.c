@@ -172,7 +172,7 @@ static void row_keep(struct cox_engine *e, const struct cox_task *t)
 }
 
 /* Of a tree's first, the root. */
-static enum cox_err row_keep_frozen(struct cox_engine *e, struct cox_slice tree)
+static enum cox_err row_keep_frozen(struct cox_engine *e, struct sleeper *sl, struct cox_slice tree)
 {
     struct cox_reader in;
     struct frozen first;
@@ -183,6 +183,7 @@ static enum cox_err row_keep_frozen(struct cox_engine *e, struct cox_slice tree)
     bool ok = header_decode(root, first.header) == COX_OK && root->own_image;
     if (ok) {
         task_init_header(root);
+        sl->tenant = cox_strdup(root->tenant);
         row_keep(e, root);
     }
     cox_task_free(root);
@@ -299,6 +300,7 @@ void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r)
         sl->entity.applied_seq = seq;
         sl->wake_wall_ms = r->u.evicted.wake_wall_ms;
         sl->n_steps = t->n_steps;
+        sl->tenant = cox_strdup(t->tenant);
         set_paused(e, sl, t->paused);
         collect_pins(sl, t);
         COX_LIST_FOR_EACH (it, &t->frames)
@@ -330,6 +332,7 @@ static void sleeper_free(struct cox_engine *e, struct sleeper *sl)
     cox_list_remove(&sl->entity.in_dirty);
     cox_buf_fini(&sl->bytes);
     cox_free(sl->template_pins);
+    cox_free(sl->tenant);
     cox_pool_put(&e->sleeper_pool, sl);
 }
 
@@ -388,7 +391,7 @@ enum cox_err sleeper_load(struct cox_engine *e, uint64_t id, uint64_t seq, struc
     sl->entity.applied_seq = seq;
     struct cox_slice tree = head_decode(sl, &in);
     set_paused(e, sl, sl->paused);
-    return in.bad ? COX_ERR_CORRUPT : row_keep_frozen(e, tree);
+    return in.bad ? COX_ERR_CORRUPT : row_keep_frozen(e, sl, tree);
 }
 
 void sleepers_recovered(struct cox_engine *e)
@@ -617,6 +620,13 @@ void sleeper_loaded(struct cox_engine *e, const struct cox_in_loaded *in)
 bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id)
 {
     return cox_map64_get(&e->sleepers, id) != NULL;
+}
+
+struct cox_slice cox_engine_tenant(const struct cox_engine *e, cox_task_id id)
+{
+    const struct cox_task *t = cox_engine_find(e, id);
+    const struct sleeper *sl = t == NULL ? cox_map64_get(&e->sleepers, id) : NULL;
+    return t != NULL ? cox_task_tenant(t) : cox_slice_str(sl != NULL ? sl->tenant : NULL);
 }
 
 bool cox_engine_asleep_paused(const struct cox_engine *e, cox_task_id id)

@@ -288,13 +288,13 @@ struct sleeper {
     struct entity entity;    /* id: task */
     int64_t wake_wall_ms;    /* 0: only a word wakes it */
     uint32_t n_steps;        /* counted in n_live_steps */
-    bool paused;             /* counted in n_asleep_paused */
+    bool paused, loading;    /* paused: counted in n_asleep_paused */
+    char *tenant;            /* of its root */
     uint64_t *template_pins; /* what its tree keeps alive */
     uint32_t n_template_pins;
     bool holds_templates; /* derived: they are counted */
     struct cox_buf bytes; /* before recovered(): to be handed over again */
     struct timer timer;
-    bool loading;
     struct cox_list inputs; /* words that came meanwhile: struct kept_input */
     uint32_t n_inputs;
 };
@@ -508,7 +508,7 @@ struct cox_engine {
 
     struct cox_buf replayed_archives; /* u64 task, u64 root, u32 length, bytes: until recovered() */
     bool misfit;                      /* replay: a record that could not be applied */
-    struct cox_buf replayed_payloads; /* u64 root, hash, u32 length, bytes: until recovered() */
+    struct cox_buf replayed_payloads; /* u64 root, hash, bytes, tenant: until recovered() */
     struct cox_buf replayed_claims;   /* u64 of a fork, u64 of what it was made from: until recovered() */
     struct cox_buf asleep_rows;       /* sleep.c: until recovered() */
     struct cox_list quarantine;       /* struct quarantined */

@@ -38,6 +38,12 @@ static uint32_t tenant_add(struct cox_engine *e, struct cox_slice name)
     return no;
 }
 
+struct cox_slice tenant_dup(struct cox_engine *e, cox_task_id root)
+{
+    struct cox_slice tenant = cox_engine_tenant(e, root);
+    return cox_slice(cox_arena_dup(&e->fx->arena, tenant.data, tenant.len), tenant.len);
+}
+
 uint32_t stats_tenant(struct cox_engine *e, struct cox_task *t)
 {
     struct cox_task *root = t->root;

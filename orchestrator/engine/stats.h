@@ -11,6 +11,8 @@
 
 void histogram_add(struct cox_histogram *h, int64_t us);
 
+/* The tenant of a root in memory or asleep, in the effects; empty: it is not here. */
+struct cox_slice tenant_dup(struct cox_engine *e, cox_task_id root);
 /* The number of a task's tenant, from 1. */
 uint32_t stats_tenant(struct cox_engine *e, struct cox_task *t);
 void stats_queued(struct cox_engine *e, struct class *c, const struct step *s, int n);

@@ -11,6 +11,11 @@ const struct cox_task *cox_engine_find(const struct cox_engine *e, cox_task_id i
     return cox_map64_get(&e->tasks, id);
 }
 
+struct cox_slice cox_task_tenant(const struct cox_task *t)
+{
+    return cox_slice_str(t->tenant);
+}
+
 void cox_task_view(const struct cox_task *t, struct cox_task_view *ret)
 {
     memset(ret, 0, sizeof *ret);

@@ -207,6 +207,7 @@ static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hell
 /* A result whose values are checked and hashed on the compile thread. Its arena owns all that `in` refers to.
  */
 struct large_result {
+    struct cox_space space; /* of the task */
     struct cox_work work;
     struct cox_session *session;
     struct cox_input in;
@@ -295,13 +296,13 @@ static void check_item(struct cox_arena *arena, struct cox_item_result *item)
 }
 
 static struct complaint check_blobs(struct cox_arena *arena, struct cox_store *store,
-                                    const struct cox_in_result *r)
+                                    const struct cox_space *space, const struct cox_in_result *r)
 {
     char text[COX_HASH_TEXT_MAX];
     uint64_t size;
 
     for (size_t i = 0; i < r->n_blobs; i++) {
-        if (cox_blob_known(store, &r->blobs[i], &size))
+        if (cox_blob_known(store, space, &r->blobs[i], &size))
             continue;
         cox_hash_format(&r->blobs[i], text);
         return complain(arena, COX_CODE_OUTPUT_INVALID, "the result refers to %s, which was not uploaded",
@@ -312,7 +313,7 @@ static struct complaint check_blobs(struct cox_arena *arena, struct cox_store *s
 
 /* An output that is nothing but a reference to an uploaded blob is that blob: whoever reads it sees the
  * value. */
-static void resolve_output(struct cox_store *store, struct cox_in_result *r)
+static void resolve_output(struct cox_store *store, const struct cox_space *space, struct cox_in_result *r)
 {
     struct cox_slice name;
     struct cox_buf text = { 0 };
@@ -323,7 +324,7 @@ static void resolve_output(struct cox_store *store, struct cox_in_result *r)
         !cox_json_member(r->output.bytes, "$blob", &name) || cox_json_kind(name) != COX_JSON_STRING)
         return;
     cox_json_unquote(&text, name);
-    bool ours = cox_hash_parse(cox_buf_slice(&text), &hash) && cox_blob_known(store, &hash, &size);
+    bool ours = cox_hash_parse(cox_buf_slice(&text), &hash) && cox_blob_known(store, space, &hash, &size);
 
     cox_buf_fini(&text);
     for (size_t i = 0; ours && i < r->n_blobs; i++) {
@@ -333,12 +334,13 @@ static void resolve_output(struct cox_store *store, struct cox_in_result *r)
 }
 
 /* Checks every value, and names the large ones by content. Thread: any. */
-static void settle(struct cox_arena *arena, struct cox_store *store, struct cox_in_result *r)
+static void settle(struct cox_arena *arena, struct cox_store *store, const struct cox_space *space,
+                   struct cox_in_result *r)
 {
     struct complaint found[4] = { check_value(arena, "output", &r->output),
                                   check_value(arena, "list of artifacts", &r->artifacts),
                                   check_value(arena, "continuation", &r->continuation),
-                                  check_blobs(arena, store, r) };
+                                  check_blobs(arena, store, space, r) };
 
     for (size_t i = 0; i < r->n_items; i++)
         check_item(arena, (struct cox_item_result *)(uintptr_t)&r->items[i]); /* ours: made by read_items */
@@ -351,14 +353,14 @@ static void settle(struct cox_arena *arena, struct cox_store *store, struct cox_
         r->continuation = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
     }
     if (r->status == COX_ATTEMPT_SUCCEEDED)
-        resolve_output(store, r);
+        resolve_output(store, space, r);
 }
 
 static void large_work(struct cox_work *w)
 {
     struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
 
-    settle(&l->arena, cox_driver_store(l->session->fleet->driver), &l->in.u.result);
+    settle(&l->arena, cox_driver_store(l->session->fleet->driver), &l->space, &l->in.u.result);
 }
 
 static void large_done(struct cox_work *w)
@@ -385,6 +387,7 @@ static void large_start(struct cox_session *s, const struct cox_input *in, size_
 
     l->in = *in;
     l->session = s;
+    l->space = cox_driver_space(s->fleet->driver, r->ref.task);
     keep(&l->arena, &r->output.bytes);
     keep(&l->arena, &r->artifacts.bytes);
     keep(&l->arena, &r->continuation.bytes);
@@ -503,7 +506,7 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
         large_start(s, &in, len);
         return NULL;
     }
-    settle(&s->fleet->arena, NULL, r);
+    settle(&s->fleet->arena, NULL, NULL, r);
     cox_driver_step(s->fleet->driver, &in);
     return NULL;
 }

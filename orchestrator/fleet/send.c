@@ -194,6 +194,8 @@ static void put_texts(struct cox_fleet *f, Coxswain__V1__Assign *m, const struct
         m->workspace = text(f, a->workspace);
     if (a->bundle.len > 0)
         m->bundle = text(f, a->bundle);
+    if (!cox_slice_is(a->tenant, "default"))
+        m->tenant = text(f, a->tenant);
     if (a->version.len > 0)
         m->program_version = text(f, a->version);
 }

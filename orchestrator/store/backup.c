@@ -119,10 +119,10 @@ void store_backup_end(struct store_blobs *b)
 
 /* ---- blobs ---- */
 
-static enum cox_err link_blob(struct store_blobs *b, const struct cox_hash *hash)
+/* `from` is below b->dir: "DIR/ab/NAME". */
+static enum cox_err link_blob(struct store_blobs *b, const char *from)
 {
-    char *from = store_blob_path(b->dir, hash);
-    char *to = store_blob_path(b->backup_dir, hash);
+    char *to = cox_asprintf("%s%s", b->backup_dir, from + strlen(b->dir));
     char *slash = strrchr(to, '/');
     int rc;
 
@@ -132,15 +132,14 @@ static enum cox_err link_blob(struct store_blobs *b, const struct cox_hash *hash
     rc = link(from, to);
     int e = rc == 0 || errno == EEXIST ? 0 : errno;
 
-    cox_free(from);
     cox_free(to);
     return e == 0 ? COX_OK : e == ENOSPC ? COX_ERR_FULL : COX_ERR_IO;
 }
 
-void store_backup_add(struct store_blobs *b, const struct cox_hash *hash)
+void store_backup_add(struct store_blobs *b, const char *path)
 {
     if (b->backup_dir && b->backup_err == COX_OK)
-        b->backup_err = link_blob(b, hash);
+        b->backup_err = link_blob(b, path);
 }
 
 static bool link_enter(struct store_blobs *b, char sub_dir[3])
@@ -167,7 +166,7 @@ enum cox_err store_backup_link(struct store_blobs *b, bool *ret_done)
 
     *ret_done = false;
     for (unsigned n = 0; err == COX_OK && (n % LINK_LOOK_EVERY != 0 || cox_clock_mono_ns() < until_ns); n++) {
-        struct cox_hash hash;
+        struct store_blob_name name;
 
         if (!link_enter(b, sub_dir)) {
             *ret_done = true;
@@ -182,8 +181,11 @@ enum cox_err store_backup_link(struct store_blobs *b, bool *ret_done)
             (void)closedir(b->linked);
             b->linked = NULL;
             b->backup_at++;
-        } else if (store_blob_parse(sub_dir, entry->d_name, &hash)) {
-            err = link_blob(b, &hash);
+        } else if (store_blob_parse(sub_dir, entry->d_name, &name)) {
+            char *path = cox_asprintf("%s/%s/%s", b->dir, sub_dir, entry->d_name);
+
+            err = link_blob(b, path);
+            cox_free(path);
         }
     }
     return err;

@@ -37,6 +37,6 @@ void store_backup_remove(const char *dir);
 /* New blobs are linked no more. */
 void store_backup_end(struct store_blobs *b);
 /* With the blobs' lock held, by who names one. */
-void store_backup_add(struct store_blobs *b, const struct cox_hash *hash);
+void store_backup_add(struct store_blobs *b, const char *path);
 
 #endif

@@ -3,6 +3,7 @@
 #include "blobs.h"
 #include "data_dir.h"
 #include "internal.h"
+#include "space.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
@@ -165,28 +166,31 @@ static void naming_end(struct store_blobs *b, const struct cox_hash *hash)
 }
 
 /* Gives the synced file its name. An equal one that is there is replaced: the same bytes, young again. */
-static enum cox_err give_name(struct cox_blob_writer *w, const struct cox_hash *hash)
+static enum cox_err give_name(struct cox_blob_writer *w, const struct cox_space *space,
+                              const struct cox_hash *hash)
 {
+    static const struct cox_space default_space;
+    const struct cox_hash key = store_space_key(space ? space : &default_space, hash);
     struct store_blobs *b = &w->store->blobs;
-    char *path = store_blob_path(b->dir, hash);
+    char *path = store_blob_path(b->dir, space, hash);
     char *dir = cox_strndup(path, (size_t)(strrchr(path, '/') - path));
     enum cox_err err = ensure_dir(b, b->dir, dir);
     struct stat st;
 
     if (err != COX_OK)
         goto out;
-    naming_begin(b, hash);
+    naming_begin(b, &key);
     pthread_mutex_lock(&b->mutex);
     bool replaced = stat(path, &st) == 0;
 
     if (rename(w->path, path) != 0)
         err = no(errno);
     else
-        store_backup_add(b, hash);
+        store_backup_add(b, path);
     pthread_mutex_unlock(&b->mutex);
     if (err == COX_OK && !COX_PLANTED("blob-name-unsynced") && (err = sync_dir(dir)) != COX_OK && !replaced)
         (void)unlink(path); /* nobody may trust a name that a power cut takes back */
-    naming_end(b, hash);
+    naming_end(b, &key);
     if (err == COX_OK && !replaced)
         atomic_fetch_add(&b->bytes, w->size);
 out:
@@ -204,8 +208,8 @@ static void writer_free(struct cox_blob_writer *w)
     cox_free(w);
 }
 
-enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *expected,
-                           struct cox_hash *ret_hash, uint64_t *ret_size)
+enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_space *space,
+                           const struct cox_hash *expected, struct cox_hash *ret_hash, uint64_t *ret_size)
 {
     struct cox_hash hash;
     enum cox_err err = COX_OK;
@@ -216,7 +220,7 @@ enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *exp
     if (err == COX_OK && !COX_PLANTED("blob-unsynced") && fsync(w->fd) != 0)
         err = no(errno);
     if (err == COX_OK)
-        err = give_name(w, &hash);
+        err = give_name(w, space, &hash);
     if (err != COX_OK) {
         (void)unlink(w->path);
     } else {

@@ -4,6 +4,7 @@
 #include "backup.h"
 #include "data_dir.h"
 #include "internal.h"
+#include "space.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
@@ -17,34 +18,56 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#define HEX_LEN (2 * sizeof(struct cox_hash))
 #define SWEEP_LOOK_EVERY 64 /* files between two looks at the clock */
 
 static const char digits[] = "0123456789abcdef";
 
-char *store_blob_path(const char *dir, const struct cox_hash *hash)
-{
-    char hex[2 * sizeof(hash->b) + 1];
+static const struct cox_space default_space;
 
+static void put_hex(char *out, const struct cox_hash *hash)
+{
     for (size_t i = 0; i < sizeof(hash->b); i++) {
-        hex[2 * i] = digits[hash->b[i] >> 4];
-        hex[2 * i + 1] = digits[hash->b[i] & 15];
+        out[2 * i] = digits[hash->b[i] >> 4];
+        out[2 * i + 1] = digits[hash->b[i] & 15];
     }
-    hex[2 * sizeof(hash->b)] = '\0';
-    return cox_asprintf("%s/%.2s/%s", dir, hex, hex + 2);
+    out[2 * sizeof(hash->b)] = '\0';
 }
 
-bool store_blob_parse(const char *sub_dir, const char *name, struct cox_hash *ret)
+char *store_blob_path(const char *dir, const struct cox_space *space, const struct cox_hash *hash)
 {
-    char *hex = cox_asprintf("%s%s", sub_dir, name);
-    bool good = strlen(hex) == 2 * sizeof(ret->b);
+    char key[HEX_LEN + 1], content[HEX_LEN + 1];
+    struct cox_hash k = store_space_key(space ? space : &default_space, hash);
 
-    for (size_t i = 0; good && i < 2 * sizeof(ret->b); i++) {
-        const char *digit = strchr(digits, hex[i]);
+    put_hex(key, &k);
+    put_hex(content, hash);
+    return !space || store_space_is_default(space)
+               ? cox_asprintf("%s/%.2s/%s", dir, key, key + 2)
+               : cox_asprintf("%s/%.2s/%s-%s", dir, key, key + 2, content);
+}
+
+static bool get_hex(const char *hex, struct cox_hash *ret)
+{
+    for (size_t i = 0; i < HEX_LEN; i++) {
+        const char *digit = hex[i] ? strchr(digits, hex[i]) : NULL;
         unsigned v = digit ? (unsigned)(digit - digits) : 0;
 
-        good = digit;
+        if (!digit)
+            return false;
         ret->b[i / 2] = (uint8_t)(i % 2 == 0 ? v << 4 : ret->b[i / 2] | v);
     }
+    return true;
+}
+
+bool store_blob_parse(const char *sub_dir, const char *name, struct store_blob_name *ret)
+{
+    char *hex = cox_asprintf("%s%s", sub_dir, name);
+    size_t len = strlen(hex);
+    bool good = len >= HEX_LEN && get_hex(hex, &ret->key);
+
+    ret->hash = ret->key;
+    if (good && len > HEX_LEN)
+        good = len == 2 * HEX_LEN + 1 && hex[HEX_LEN] == '-' && get_hex(hex + HEX_LEN + 1, &ret->hash);
     cox_free(hex);
     return good;
 }
@@ -150,13 +173,11 @@ void store_blobs_close(struct store_blobs *b)
 
 /* ---- reading ---- */
 
-static enum cox_err open_blob(struct store_blobs *b, const struct cox_hash *hash, int *ret_fd)
+static enum cox_err open_file(const char *path, int *ret_fd)
 {
-    char *path = store_blob_path(b->dir, hash);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     int e = errno;
 
-    cox_free(path);
     if (fd < 0)
         return e == ENOENT ? COX_ERR_NOT_FOUND : COX_ERR_IO;
     *ret_fd = fd;
@@ -182,12 +203,11 @@ static enum cox_err read_some(int fd, uint64_t offset, size_t len, struct cox_bu
     return n < 0 ? COX_ERR_IO : COX_OK;
 }
 
-enum cox_err cox_blob_read(struct cox_store *s, const struct cox_hash *hash, uint64_t offset, size_t len,
-                           struct cox_buf *out)
+enum cox_err store_blob_read_file(const char *path, uint64_t offset, size_t len, struct cox_buf *out)
 {
     struct stat st;
     int fd;
-    enum cox_err err = open_blob(&s->blobs, hash, &fd);
+    enum cox_err err = open_file(path, &fd);
 
     if (err != COX_OK)
         return err;
@@ -200,13 +220,26 @@ enum cox_err cox_blob_read(struct cox_store *s, const struct cox_hash *hash, uin
     return err;
 }
 
-enum cox_err store_blobs_load(struct store_blobs *b, const struct cox_hash *hash, size_t len_max,
-                              struct cox_buf *ret)
+enum cox_err cox_blob_read(struct cox_store *s, const struct cox_space *space, const struct cox_hash *hash,
+                           uint64_t offset, size_t len, struct cox_buf *out)
 {
+    char *path = store_blob_path(s->blobs.dir, space, hash);
+    enum cox_err err = store_blob_read_file(path, offset, len, out);
+
+    cox_free(path);
+    return err;
+}
+
+enum cox_err store_blobs_load(struct store_blobs *b, const struct cox_space *space,
+                              const struct cox_hash *hash, size_t len_max, struct cox_buf *ret)
+{
+    char *path = store_blob_path(b->dir, space, hash);
     struct cox_hash found;
     struct stat st;
     int fd;
-    enum cox_err err = open_blob(b, hash, &fd);
+    enum cox_err err = open_file(path, &fd);
+
+    cox_free(path);
 
     if (err != COX_OK)
         return err;
@@ -227,22 +260,24 @@ enum cox_err store_blobs_load(struct store_blobs *b, const struct cox_hash *hash
     return COX_ERR_CORRUPT;
 }
 
-static bool being_named(const struct store_blobs *b, const struct cox_hash *hash)
+static bool being_named(const struct store_blobs *b, const struct cox_hash *key)
 {
     for (size_t i = 0; i < b->n_naming; i++)
-        if (memcmp(b->naming[i].b, hash->b, sizeof(hash->b)) == 0)
+        if (memcmp(b->naming[i].b, key->b, sizeof(key->b)) == 0)
             return true;
     return false;
 }
 
-bool cox_blob_known(struct cox_store *s, const struct cox_hash *hash, uint64_t *ret_size)
+bool cox_blob_known(struct cox_store *s, const struct cox_space *space, const struct cox_hash *hash,
+                    uint64_t *ret_size)
 {
     struct store_blobs *b = &s->blobs;
-    char *path = store_blob_path(b->dir, hash);
+    char *path = store_blob_path(b->dir, space, hash);
+    struct cox_hash key = store_space_key(space ? space : &default_space, hash);
     struct stat st;
 
     pthread_mutex_lock(&b->mutex);
-    bool known = !being_named(b, hash) && utimensat(AT_FDCWD, path, NULL, 0) == 0 && stat(path, &st) == 0;
+    bool known = !being_named(b, &key) && utimensat(AT_FDCWD, path, NULL, 0) == 0 && stat(path, &st) == 0;
 
     pthread_mutex_unlock(&b->mutex);
     cox_free(path);
@@ -279,7 +314,7 @@ static bool remove_old(struct store_blobs *b, int dir_fd, const char *name, int6
 struct sweep {
     struct store_blobs *b;
     int64_t before_ms;
-    enum cox_err (*owned)(void *user, const struct cox_hash *hash, bool *ret_owned);
+    enum cox_err (*owned)(void *user, const struct store_blob_name *name, bool *ret_owned);
     void *user;
     uint64_t *n_removed;
 };
@@ -287,15 +322,15 @@ struct sweep {
 static enum cox_err sweep_file(struct sweep *w, const char *sub_dir, const char *name)
 {
     struct store_blobs *b = w->b;
-    struct cox_hash hash;
+    struct store_blob_name parsed;
     struct stat st;
     bool owned = true;
 
-    if (!store_blob_parse(sub_dir, name, &hash) ||
+    if (!store_blob_parse(sub_dir, name, &parsed) ||
         fstatat(dirfd(b->swept), name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return COX_OK;
     if ((int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 < w->before_ms) {
-        enum cox_err err = w->owned(w->user, &hash, &owned);
+        enum cox_err err = w->owned(w->user, &parsed, &owned);
 
         if (err != COX_OK)
             return err;
@@ -338,7 +373,7 @@ static bool sweep_enter(struct store_blobs *b)
 }
 
 enum cox_err store_blobs_sweep(struct store_blobs *b, int64_t before_ms, int64_t until_ns,
-                               enum cox_err (*owned)(void *user, const struct cox_hash *hash,
+                               enum cox_err (*owned)(void *user, const struct store_blob_name *name,
                                                      bool *ret_owned),
                                void *user, bool *ret_done, uint64_t *ret_n_removed)
 {

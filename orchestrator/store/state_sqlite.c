@@ -1,6 +1,7 @@
 #include "state_sqlite.h"
 
 #include "row.h"
+#include "space.h"
 
 #include "cox/base/plant.h"
 #include "cox/base/units.h"
@@ -192,19 +193,20 @@ static enum cox_err read_blob(struct store_state *state, sqlite3_stmt *st, struc
 static enum cox_err put_payload(struct store_state *state, const struct cox_store_request *req,
                                 struct cox_buf *error)
 {
+    const struct cox_hash key = store_space_key(&req->space, &req->hash);
     sqlite3_stmt *st = state->st[req->id != 0 ? STATE_OWN_ALL : STATE_OWN];
 
     store_bind_u64(st, 1, req->owner);
     if (req->id != 0)
         store_bind_u64(st, 2, req->id);
     else
-        bind_hash(st, 2, &req->hash);
+        bind_hash(st, 2, &key);
     enum cox_err err = store_db_run(&state->db, st, "noting a payload's owner", error);
 
     if (err != COX_OK || req->bytes.len == 0)
         return err;
     st = state->st[STATE_PUT_PAYLOAD];
-    bind_hash(st, 1, &req->hash);
+    bind_hash(st, 1, &key);
     bind_blob(st, 2, 4, cox_buf_slice(&req->bytes));
     (void)sqlite3_bind_int64(st, 3, cox_clock_wall_ms());
     return store_db_run(&state->db, st, "storing a payload", error);
@@ -239,6 +241,7 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
                                enum cox_err *ret_answer, struct cox_buf *error)
 {
     struct cox_slice bytes = cox_buf_slice(&req->bytes);
+    struct cox_hash key;
     sqlite3_stmt *st;
 
     bool deleted;
@@ -274,7 +277,8 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
         return read_blob(state, st, &req->bytes, ret_answer, error);
     case COX_STORE_READ_PAYLOAD:
         st = state->st[STATE_READ_PAYLOAD];
-        bind_hash(st, 1, &req->hash);
+        key = store_space_key(&req->space, &req->hash);
+        bind_hash(st, 1, &key);
         return read_blob(state, st, &req->bytes, ret_answer, error);
     case COX_STORE_READ_ENTITY:
         st = state->st[STATE_READ_ENTITY];

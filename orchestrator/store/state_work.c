@@ -44,11 +44,15 @@ static enum cox_err on_gone(void *user, uint64_t id)
     return store_index_remove(&w->s->index, id, w->error);
 }
 
-static enum cox_err is_owned(void *user, const struct cox_hash *hash, bool *ret)
+/* Bundles of templates and schedules are kept for ever, by their hash, whosever they are. */
+static enum cox_err is_owned(void *user, const struct store_blob_name *name, bool *ret)
 {
     struct sweeping *w = user;
+    enum cox_err err = store_state_is_owned(&w->s->state, &name->key, ret, w->error);
 
-    return store_state_is_owned(&w->s->state, hash, ret, w->error);
+    if (err == COX_OK && !*ret)
+        err = store_state_is_owned(&w->s->state, &name->hash, ret, w->error);
+    return err;
 }
 
 static enum cox_err sweep(struct cox_store *s, struct cox_store_request *req, struct cox_buf *error)
@@ -153,7 +157,8 @@ static enum cox_err dispatch(struct cox_store *s, struct store_item *item, struc
     case COX_STORE_READ_PAYLOAD:
         err = store_state_apply(&s->state, req, &item->answer, error);
         if (err == COX_OK && item->answer == COX_ERR_NOT_FOUND)
-            item->answer = store_blobs_load(&s->blobs, &req->hash, COX_MAP_ITEMS_LEN_MAX, &req->bytes);
+            item->answer =
+                store_blobs_load(&s->blobs, &req->space, &req->hash, COX_MAP_ITEMS_LEN_MAX, &req->bytes);
         return err;
     default:
         return store_state_apply(&s->state, req, &item->answer, error);

@@ -90,14 +90,14 @@ static bool has_right_bytes(const char *path, const struct cox_hash *hash)
 static int look_at_name(const char *path, const struct stat *st, int type)
 {
     const char *name = strrchr(path, '/') + 1;
-    struct cox_hash hash;
+    struct store_blob_name parsed;
     char sub_dir[3] = { 0 };
 
     if (type != FTW_F || name - path < 4)
         return 0;
     memcpy(sub_dir, name - 3, 2);
-    if (store_blob_parse(sub_dir, name, &hash) &&
-        (!file_is_safe(st->st_ino) || !has_right_bytes(path, &hash)))
+    if (store_blob_parse(sub_dir, name, &parsed) &&
+        (!file_is_safe(st->st_ino) || !has_right_bytes(path, &parsed.hash)))
         disk.wrong++;
     return 0;
 }
@@ -111,7 +111,7 @@ static void power_may_go(void)
     disk.on = false; /* the look makes calls of its own */
     disk.n_cuts++;
     for (size_t i = 0; i < disk.n_acked; i++) {
-        char *path = store_blob_path(disk.blobs, &disk.acked[i]);
+        char *path = store_blob_path(disk.blobs, NULL, &disk.acked[i]);
 
         if (!path_is_safe(path) || stat(path, &st) != 0 || !file_is_safe(st.st_ino))
             disk.lost++;
@@ -202,7 +202,7 @@ static void live(bool lies_for_files, bool lies_for_dirs)
 
         assert_int_equal(cox_blob_create(s, &w), COX_OK);
         assert_int_equal(cox_blob_write(w, cox_slice_str(text)), COX_OK);
-        assert_int_equal(cox_blob_done(w, NULL, &disk.acked[disk.n_acked], &size), COX_OK);
+        assert_int_equal(cox_blob_done(w, NULL, NULL, &disk.acked[disk.n_acked], &size), COX_OK);
         disk.n_acked++;
         power_may_go();
         cox_free(text);

@@ -440,9 +440,11 @@ enum cox_err cox_blob_write(struct cox_blob_writer *w, struct cox_slice bytes)
     return COX_OK;
 }
 
-enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_hash *expected,
-                           struct cox_hash *ret_hash, uint64_t *ret_size)
+/* All are of the one tenant. */
+enum cox_err cox_blob_done(struct cox_blob_writer *w, const struct cox_space *space,
+                           const struct cox_hash *expected, struct cox_hash *ret_hash, uint64_t *ret_size)
 {
+    (void)space;
     struct cox_hash hash = cox_sha256(cox_buf_slice(&w->bytes));
     bool same = !expected || memcmp(expected, &hash, sizeof(hash)) == 0;
 
@@ -462,17 +464,20 @@ void cox_blob_abandon(struct cox_blob_writer *w)
     cox_free(w);
 }
 
-bool cox_blob_known(struct cox_store *s, const struct cox_hash *hash, uint64_t *ret_size)
+bool cox_blob_known(struct cox_store *s, const struct cox_space *space, const struct cox_hash *hash,
+                    uint64_t *ret_size)
 {
+    (void)space;
     const struct cox_buf *b = cox_mapb_get(&s->values, cox_slice(hash->b, sizeof(hash->b)));
 
     *ret_size = b ? b->len : 0;
     return b != NULL;
 }
 
-enum cox_err cox_blob_read(struct cox_store *s, const struct cox_hash *hash, uint64_t offset, size_t len,
-                           struct cox_buf *out)
+enum cox_err cox_blob_read(struct cox_store *s, const struct cox_space *space, const struct cox_hash *hash,
+                           uint64_t offset, size_t len, struct cox_buf *out)
 {
+    (void)space;
     const struct cox_buf *b = cox_mapb_get(&s->values, cox_slice(hash->b, sizeof(hash->b)));
 
     if (!b)

@@ -43,9 +43,9 @@ class Build:
         kind, name = test.split()[0].split("/") if "/" in test else (test.split()[0], "")
         if kind == "sim":
             return ["cox-sim"]
-        if kind == "scenario":
-            if not os.access(f"{ROOT}/tests/scenario/{name}.sh", os.X_OK):
-                sys.exit(f"bugs.json: there is no tests/scenario/{name}.sh")
+        if kind in ("scenario", "security"):
+            if not os.access(f"{ROOT}/tests/{kind}/{name}.sh", os.X_OK):
+                sys.exit(f"bugs.json: there is no tests/{kind}/{name}.sh")
             return SCENARIO_TARGETS
         if test.split()[0] not in self.programs:
             sys.exit(f"bugs.json: {test}: no such test in {self.folder}")
@@ -65,7 +65,7 @@ class Build:
             runs = [] if "--runs" in words else ["--runs", str(n_runs)]
             seed = [] if "--seed" in words else ["--seed", "1"]
             return [f"{self.folder}/cox-sim", *seed, *runs, *words[1:]]
-        if words[0].startswith("scenario/"):
+        if words[0].startswith(("scenario/", "security/")):
             return [f"{ROOT}/tests/{words[0]}.sh", *words[1:]]
         return [*self.programs[words[0]], *words[1:]]
 

@@ -26,7 +26,7 @@ static struct cox_hash put_blob(struct fixture *f, const char *text)
 
     assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
     assert_int_equal(cox_blob_write(w, cox_slice_str(text)), COX_OK);
-    assert_int_equal(cox_blob_done(w, NULL, &hash, &size), COX_OK);
+    assert_int_equal(cox_blob_done(w, NULL, NULL, &hash, &size), COX_OK);
     return hash;
 }
 
@@ -96,8 +96,8 @@ static void test_a_backup_holds_what_was_durable_when_it_ended(void **state)
     wait_durable(f, seq);
 
     assert_int_equal(start_copy(f), held);
-    assert_true(cox_blob_known(f->store, &before, &size));
-    assert_true(cox_blob_known(f->store, &during, &size));
+    assert_true(cox_blob_known(f->store, NULL, &before, &size));
+    assert_true(cox_blob_known(f->store, NULL, &during, &size));
     request(f, (struct cox_store_request){ .op = COX_STORE_READ_ARCHIVE, .ticket = 9, .id = 5 }, NULL);
     expect_event(f, COX_STORE_READ_ARCHIVE, 9, COX_OK, "task");
 }
@@ -287,7 +287,7 @@ static void test_a_check_finds_each_damage(void **state)
     expect_event(f, COX_STORE_ARCHIVE, 0, COX_OK, "");
     struct cox_hash blob = put_blob(f, "blob");
     request(f, (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .hash = blob, .owner = 5 }, NULL);
-    char *path = store_blob_path(f->store->blobs.dir, &blob);
+    char *path = store_blob_path(f->store->blobs.dir, NULL, &blob);
     stop(f);
     check(f, &p);
     assert_text(&p.text, "");

@@ -37,7 +37,7 @@ static struct cox_hash put(struct fixture *f, const char *text)
     assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
     for (const char *p = text; *p; p++) /* in pieces */
         assert_int_equal(cox_blob_write(w, cox_slice(p, 1)), COX_OK);
-    assert_int_equal(cox_blob_done(w, NULL, &hash, &size), COX_OK);
+    assert_int_equal(cox_blob_done(w, NULL, NULL, &hash, &size), COX_OK);
     assert_int_equal(size, strlen(text));
     return hash;
 }
@@ -70,13 +70,13 @@ static void test_a_blob_is_read_back_in_parts_after_a_reopening(void **state)
     assert_memory_equal(hash.b, want.b, sizeof(hash.b));
     stop(f);
     start(f);
-    assert_true(cox_blob_known(f->store, &hash, &size));
+    assert_true(cox_blob_known(f->store, NULL, &hash, &size));
     assert_int_equal(size, 13);
-    assert_int_equal(cox_blob_read(f->store, &hash, 2, 5, &out), COX_OK);
-    assert_int_equal(cox_blob_read(f->store, &hash, 8, 100, &out), COX_OK);
-    assert_int_equal(cox_blob_read(f->store, &hash, 13, 100, &out), COX_OK);
+    assert_int_equal(cox_blob_read(f->store, NULL, &hash, 2, 5, &out), COX_OK);
+    assert_int_equal(cox_blob_read(f->store, NULL, &hash, 8, 100, &out), COX_OK);
+    assert_int_equal(cox_blob_read(f->store, NULL, &hash, 13, 100, &out), COX_OK);
     assert_text(&out, "largevalue");
-    char *path = store_blob_path(f->store->blobs.dir, &hash);
+    char *path = store_blob_path(f->store->blobs.dir, NULL, &hash);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     cox_free(path);
@@ -90,7 +90,7 @@ static void test_names_that_were_found_are_synced_before_they_are_trusted(void *
 
     start(f);
     struct cox_hash hash = put(f, "a large value");
-    char *path = store_blob_path(f->store->blobs.dir, &hash);
+    char *path = store_blob_path(f->store->blobs.dir, NULL, &hash);
     char *line = cox_asprintf("%.*s\n", (int)(strrchr(path, '/') - path), path);
     stop(f);
     synced[0] = '\0';
@@ -108,9 +108,9 @@ static void test_what_is_not_there_is_not_known(void **state)
     uint64_t size = 7;
 
     start(f);
-    assert_false(cox_blob_known(f->store, &hash, &size));
+    assert_false(cox_blob_known(f->store, NULL, &hash, &size));
     assert_int_equal(size, 7);
-    assert_int_equal(cox_blob_read(f->store, &hash, 0, 10, &out), COX_ERR_NOT_FOUND);
+    assert_int_equal(cox_blob_read(f->store, NULL, &hash, 0, 10, &out), COX_ERR_NOT_FOUND);
     assert_null(out.data);
 }
 
@@ -124,9 +124,9 @@ static void test_bytes_that_are_not_the_hash_get_no_name(void **state)
     start(f);
     assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
     assert_int_equal(cox_blob_write(w, cox_slice_str("that")), COX_OK);
-    assert_int_equal(cox_blob_done(w, &expected, &ret, &size), COX_ERR_INVALID);
-    assert_false(cox_blob_known(f->store, &expected, &size));
-    assert_false(cox_blob_known(f->store, &found, &size));
+    assert_int_equal(cox_blob_done(w, NULL, &expected, &ret, &size), COX_ERR_INVALID);
+    assert_false(cox_blob_known(f->store, NULL, &expected, &size));
+    assert_false(cox_blob_known(f->store, NULL, &found, &size));
     assert_int_equal(n_unfinished(f), 0);
 }
 
@@ -179,7 +179,7 @@ static void test_a_damaged_blob_is_an_answer(void **state)
 
     start(f);
     struct cox_hash blob = put(f, "blob");
-    char *path = store_blob_path(f->store->blobs.dir, &blob);
+    char *path = store_blob_path(f->store->blobs.dir, NULL, &blob);
     FILE *file = fopen(path, "r+");
 
     assert_non_null(file);
@@ -217,7 +217,7 @@ static void test_too_little_room_refuses_blobs(void **state)
     struct cox_hash hash;
     uint64_t size;
     assert_int_equal(cox_blob_write(w, cox_slice(long_text, 20 << 20)), COX_OK);
-    assert_int_equal(cox_blob_done(w, NULL, &hash, &size), COX_OK);
+    assert_int_equal(cox_blob_done(w, NULL, NULL, &hash, &size), COX_OK);
     assert_int_equal(size, 20 << 20);
     cox_free(long_text);
 }
@@ -231,7 +231,7 @@ static void test_memory_keeps_blobs_until_close(void **state)
     f->uri = "memory";
     start(f);
     blob = put(f, "gone soon");
-    assert_true(cox_blob_known(f->store, &blob, &size));
+    assert_true(cox_blob_known(f->store, NULL, &blob, &size));
     assert_true(cox_store_free_bytes(f->store) == UINT64_MAX);
     char *dir = cox_strdup(f->store->blobs.dir);
     stop(f);

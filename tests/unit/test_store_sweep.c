@@ -42,7 +42,7 @@ static struct cox_hash put_blob(struct fixture *f, const char *text)
 
     assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
     assert_int_equal(cox_blob_write(w, cox_slice_str(text)), COX_OK);
-    assert_int_equal(cox_blob_done(w, NULL, &hash, &size), COX_OK);
+    assert_int_equal(cox_blob_done(w, NULL, NULL, &hash, &size), COX_OK);
     return hash;
 }
 
@@ -111,7 +111,7 @@ static void age(struct fixture *f, int64_t ms)
 
 static void age_blob(struct fixture *f, const struct cox_hash *hash, int64_t ms)
 {
-    char *path = store_blob_path(f->store->blobs.dir, hash);
+    char *path = store_blob_path(f->store->blobs.dir, NULL, hash);
     int64_t then_ms = cox_clock_wall_ms() - ms;
     struct timespec times[2] = { { then_ms / 1000, 0 }, { then_ms / 1000, 0 } };
 
@@ -332,14 +332,14 @@ static void test_blobs_go_when_nobody_owns_or_touched_them(void **state)
     age_blob(f, &young, 23 * HOUR_MS);
     age_blob(f, &touched, 25 * HOUR_MS);
     age_blob(f, &again, 25 * HOUR_MS);
-    assert_true(cox_blob_known(f->store, &touched, &size));
+    assert_true(cox_blob_known(f->store, NULL, &touched, &size));
     (void)put_blob(f, "again");
     sweep(f);
-    assert_true(cox_blob_known(f->store, &owned, &size));
-    assert_true(cox_blob_known(f->store, &young, &size));
-    assert_true(cox_blob_known(f->store, &touched, &size));
-    assert_true(cox_blob_known(f->store, &again, &size));
-    assert_false(cox_blob_known(f->store, &old, &size));
+    assert_true(cox_blob_known(f->store, NULL, &owned, &size));
+    assert_true(cox_blob_known(f->store, NULL, &young, &size));
+    assert_true(cox_blob_known(f->store, NULL, &touched, &size));
+    assert_true(cox_blob_known(f->store, NULL, &again, &size));
+    assert_false(cox_blob_known(f->store, NULL, &old, &size));
     struct cox_store_stats stats;
     cox_store_stats(f->store, &stats);
     assert_int_equal(stats.n_swept, 1);
@@ -423,12 +423,12 @@ static void test_a_blob_goes_after_its_owner_has_gone_for_good(void **state)
         assert_int_equal(work(f, COX_STORE_SWEEP, 0), 1); /* there is more to do */
     assert_int_equal(store_index_commit(&f->store->index, &f->error), COX_OK);
     assert_int_equal(store_state_commit(&f->store->state, &f->error), COX_OK);
-    assert_true(cox_blob_known(f->store, &blob, &size));
+    assert_true(cox_blob_known(f->store, NULL, &blob, &size));
     age_blob(f, &blob, 2 * DAY_MS);
     stop(f);
     start(f);
     sweep(f);
-    assert_false(cox_blob_known(f->store, &blob, &size));
+    assert_false(cox_blob_known(f->store, NULL, &blob, &size));
 }
 
 int main(void)

@@ -1,6 +1,8 @@
 /* The cache of blobs and bundles: what is held stays, the least recently used goes, one fills for all. */
 #include "check.h"
 
+#include "cox/base/alloc.h"
+
 #include "cache.h"
 #include "janitor.h"
 
@@ -53,7 +55,7 @@ static void make(const struct cache_entry *e, enum cache_kind kind)
 static bool use(struct cache *c, enum cache_kind kind, char name, uint64_t len)
 {
     bool fill;
-    struct cache_entry *e = cache_hold(c, kind, hex(name), &never, &fill);
+    struct cache_entry *e = cache_hold(c, kind, "", hex(name), &never, &fill);
 
     assert_non_null(e);
     if (fill) {
@@ -89,11 +91,11 @@ static void test_what_is_held_stays(void **state)
     bool fill;
 
     (void)state;
-    a = cache_hold(c, CACHE_BLOB, hex('a'), &never, &fill);
+    a = cache_hold(c, CACHE_BLOB, "", hex('a'), &never, &fill);
     assert_true(fill);
     make(a, CACHE_BLOB);
     assert_true(cache_filled(c, a, true, 60));
-    b = cache_hold(c, CACHE_BLOB, hex('b'), &never, &fill);
+    b = cache_hold(c, CACHE_BLOB, "", hex('b'), &never, &fill);
     make(b, CACHE_BLOB);
     snprintf(path, sizeof(path), "%s", cache_path(b));
     assert_false(cache_filled(c, b, true, 60)); /* no room beside a */
@@ -116,7 +118,7 @@ static void *wait_main(void *arg)
 {
     struct waiter *w = arg;
 
-    w->entry = cache_hold(w->cache, CACHE_BLOB, hex('a'), &w->cancelled, &w->fill);
+    w->entry = cache_hold(w->cache, CACHE_BLOB, "", hex('a'), &w->cancelled, &w->fill);
     return NULL;
 }
 
@@ -131,7 +133,7 @@ static void test_one_fills_for_all(void **state)
 
     (void)state;
     (void)hex('a');
-    a = cache_hold(patient.cache, CACHE_BLOB, hex('a'), &never, &fill);
+    a = cache_hold(patient.cache, CACHE_BLOB, "", hex('a'), &never, &fill);
     assert_int_equal(pthread_create(&threads[0], NULL, wait_main, &patient), 0);
     assert_int_equal(pthread_create(&threads[1], NULL, wait_main, &gone), 0);
     atomic_store(&gone.cancelled, true);
@@ -146,7 +148,7 @@ static void test_one_fills_for_all(void **state)
     cache_release(patient.cache, a);
     /* who fills may fail: then the next one does it */
     assert_true(use(patient.cache, CACHE_BLOB, 'b', 100)); /* a goes */
-    a = cache_hold(patient.cache, CACHE_BLOB, hex('a'), &never, &fill);
+    a = cache_hold(patient.cache, CACHE_BLOB, "", hex('a'), &never, &fill);
     assert_true(fill);
     assert_int_equal(pthread_create(&threads[0], NULL, wait_main, &heir), 0);
     assert_false(cache_filled(patient.cache, a, false, 0));
@@ -164,11 +166,14 @@ static void test_what_somebody_took_is_filled_anew(void **state)
 
     (void)state;
     assert_true(use(c, CACHE_BLOB, 'a', 60));
-    first = cache_hold(c, CACHE_BLOB, hex('a'), &never, &fill);
+    first = cache_hold(c, CACHE_BLOB, "", hex('a'), &never, &fill);
     assert_false(fill);
     assert_int_equal(unlink(cache_path(first)), 0);
-    assert_int_equal(rmdir(cache_dir(c, CACHE_BLOB)), 0);
-    second = cache_hold(c, CACHE_BLOB, hex('a'), &never, &fill);
+    char *blobs = cache_dir(c, CACHE_BLOB, "");
+
+    assert_int_equal(rmdir(blobs), 0);
+    cox_free(blobs);
+    second = cache_hold(c, CACHE_BLOB, "", hex('a'), &never, &fill);
     assert_true(fill);
     assert_false(cache_filled(c, second, false, 0)); /* the first still holds it */
     assert_true(use(c, CACHE_BLOB, 'a', 60));

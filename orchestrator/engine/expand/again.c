@@ -33,6 +33,7 @@ static bool fetch(struct cox_engine *e, struct cox_task *t, uint32_t step, const
     struct evaluation *ev = ask(e, t, step, ASKED_STEPS);
     struct cox_action *a = act(e, COX_ACT_FETCH);
     a->u.fetch.ticket = ev->ticket;
+    a->u.fetch.root = t->root->id;
     a->u.fetch.hash = v->payload.hash;
     return true;
 }

@@ -645,6 +645,7 @@ static void restore_list(struct cox_engine *e, struct map *m)
         m->ticket = ask(e, m->task, step_index(m->step), ASKED_ITEMS)->ticket;
         struct cox_action *a = act(e, COX_ACT_FETCH);
         a->u.fetch.ticket = m->ticket;
+        a->u.fetch.root = m->task->root->id;
         a->u.fetch.hash = items->payload.hash;
     }
 }

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "cox/base/units.h"
+#include "cox/json.h"
 
 #include <sched.h>
 #include <stddef.h>
@@ -166,6 +167,8 @@ static const struct cox_config_key keys[] = {
       0, COX_CONFIG_LIST },
     { "http-allow", "NET[,NET...]", NULL, "networks that `http` steps may reach besides the public internet",
       set_http_allow, AT(reach), COX_CONFIG_LIST },
+    { "secrets-dir", "DIR", NULL, "secrets, a file a name; more in the file's `secrets:`",
+      cox_config_set_text, AT(secrets_dir), 0 },
     { "workspace-ttl", "DURATION", "1h", "a workspace that nobody uses is kept for so long",
       cox_config_set_duration, AT(workspace_ttl_ms), 0 },
     { "cache-size", "SIZE", "8Gi", "blobs and bundles kept on this host", cox_config_set_size,
@@ -196,6 +199,7 @@ const struct cox_config_program worker_config_program = {
     .outro = "SIGTERM drains: queued steps go back, running ones may end; a second SIGTERM does not wait.\n",
     .keys = keys,
     .n_keys = sizeof(keys) / sizeof(keys[0]),
+    .others = (const char *const[]){ "secrets", NULL },
 };
 
 /* What the table does not know: it depends on the host. */
@@ -215,6 +219,25 @@ static void set_defaults(struct config *c)
     };
 }
 
+/* `secrets:` of the file. */
+static enum cox_err read_secrets(struct config *c, struct cox_buf *error)
+{
+    const struct cox_yaml *file = cox_config_file(c->settings);
+    struct cox_slice json = cox_slice(NULL, 0);
+    struct cox_buf path = { 0 }, why = { 0 };
+    enum cox_err err;
+
+    if (file->json.len > 0)
+        (void)cox_json_member(cox_buf_slice(&file->json), "secrets", &json);
+    err = secret_table_read(json, &c->secrets, &path, &why);
+    if (err)
+        cox_buf_printf(error, "line %u of the file: %s: %s", cox_yaml_line(file, cox_buf_cstr(&path)),
+                       cox_buf_cstr(&path), cox_buf_cstr(&why));
+    cox_buf_fini(&path);
+    cox_buf_fini(&why);
+    return err;
+}
+
 enum cox_config_outcome config_read(struct config *c, int argc, char **argv)
 {
     struct cox_config *settings;
@@ -223,7 +246,14 @@ enum cox_config_outcome config_read(struct config *c, int argc, char **argv)
     enum cox_config_outcome outcome =
         cox_config_read(&worker_config_program, argc, argv, c, stderr, &settings);
 
+    struct cox_buf error = { 0 };
+
     c->settings = settings;
+    if (outcome == COX_CONFIG_RUN && read_secrets(c, &error) != COX_OK) {
+        fprintf(stderr, "cox-worker: %s\n", cox_buf_cstr(&error));
+        outcome = COX_CONFIG_EXIT_USAGE;
+    }
+    cox_buf_fini(&error);
     return outcome;
 }
 
@@ -234,8 +264,11 @@ enum cox_err config_reload(struct config *c, struct cox_buf *ret_restart, struct
     set_defaults(&next);
     enum cox_err err = cox_config_reload(c->settings, &next, ret_restart, error);
 
+    next.settings = c->settings;
+    if (!err)
+        err = read_secrets(&next, error);
     if (!err) {
-        next.settings = c->settings;
+        secret_table_unref(c->secrets);
         *c = next;
     }
     return err;
@@ -243,5 +276,6 @@ enum cox_err config_reload(struct config *c, struct cox_buf *ret_restart, struct
 
 void config_fini(struct config *c)
 {
+    secret_table_unref(c->secrets);
     cox_config_destroy(c->settings);
 }

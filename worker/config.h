@@ -2,6 +2,7 @@
 #ifndef COX_WORKER_CONFIG_H
 #define COX_WORKER_CONFIG_H
 
+#include "secrets.h"
 #include "session.h"
 
 #include "sandbox/sandbox.h"
@@ -27,7 +28,9 @@ struct config {
     const char *work_dir;
     const char *handler_dirs[CONFIG_HANDLER_DIRS_MAX];
     size_t n_handler_dirs;
-    struct reach reach; /* of `http` steps */
+    struct reach reach;           /* of `http` steps */
+    const char *secrets_dir;      /* or NULL */
+    struct secret_table *secrets; /* a reference, until somebody takes it over (and sets NULL) */
     int64_t workspace_ttl_ms;
     int64_t cache_len_max;
     struct cox_tls_files tls; /* of NULLs: plaintext */

@@ -3,6 +3,8 @@
 #include "transfer.h"
 #include "unpack.h"
 
+#include "handlers/handler.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 #include "cox/base/units.h"
@@ -56,6 +58,7 @@ void courier_job_free(struct courier_job *job)
     if (job->entry)
         cache_release(job->courier->cache, job->entry);
     program_unref(job->program);
+    redactor_unref(job->redactor);
     cox_buf_fini(&job->message);
     cox_free(job->path);
     cox_free(job);
@@ -109,9 +112,54 @@ static void get(struct courier_job *job, struct transfer *t, const char *path)
     } while (waits(job, t, since_ns));
 }
 
+static bool copy_redacted(struct courier_job *job, int to)
+{
+    struct redact_stream s = { .of = job->redactor };
+    struct cox_buf clean = { 0 };
+    uint8_t piece[16384];
+    ssize_t n = 0;
+    bool ok = true;
+
+    for (off_t at = 0; ok && (n = pread(job->fd, piece, sizeof(piece), at)) > 0; at += n) {
+        cox_buf_clear(&clean);
+        redact_feed(&s, cox_slice(piece, (size_t)n), &clean);
+        ok = outcome_write(to, cox_buf_slice(&clean)) && !atomic_load(&job->cancelled);
+    }
+    cox_buf_clear(&clean);
+    redact_end(&s, &clean);
+    ok = ok && n == 0 && outcome_write(to, cox_buf_slice(&clean));
+    cox_buf_fini(&clean);
+    redact_fini(&s);
+    return ok;
+}
+
+/* In its place comes a copy without the secrets. A file that is too large to be stored is left to be refused.
+ */
+static bool redact_file(struct courier_job *job)
+{
+    struct stat st;
+    int fd;
+
+    if (!job->redactor || (fstat(job->fd, &st) == 0 && (uint64_t)st.st_size > COX_BLOB_LEN_MAX))
+        return true;
+    fd = outcome_file(job->courier->config.dir);
+    if (fd >= 0 && copy_redacted(job, fd)) {
+        close(job->fd);
+        job->fd = fd;
+        return true;
+    }
+    if (fd >= 0)
+        close(fd);
+    fail(job, COX_CODE_UNAVAILABLE, "the worker's disk is not writable, or full");
+    return false;
+}
+
 static void put(struct courier_job *job, struct transfer *t)
 {
     int64_t since_ns = cox_clock_mono_ns();
+
+    if (!redact_file(job))
+        return;
 
     do
         job->code =

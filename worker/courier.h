@@ -5,6 +5,7 @@
 
 #include "cache.h"
 #include "program.h"
+#include "redact.h"
 
 #include "cox/base/list.h"
 
@@ -22,7 +23,8 @@ struct courier_job {
     char hex[BLOB_HEX_LEN + 1];
     char *path; /* within the bundle; NULL: no program is wanted. Freed by courier_job_free */
     int fd;
-    atomic_bool cancelled; /* set it and the job ends soon, with CANCELLED */
+    struct redactor *redactor; /* of a file to be stored: what must not be in it. NULL: nothing */
+    atomic_bool cancelled;     /* set it and the job ends soon, with CANCELLED */
     /* Once a job, within courier_reap or courier_destroy. It owns the job from then on. */
     void (*on_done)(struct courier_job *job, void *user);
     void *user;

@@ -89,7 +89,7 @@ static void configure(const struct config *c)
 }
 
 /* SIGHUP. A bad file is told and changes nothing. */
-static void reload(struct config *c)
+static void reload(struct config *c, struct slots *slots)
 {
     struct cox_buf restart = { 0 }, error = { 0 };
 
@@ -97,6 +97,8 @@ static void reload(struct config *c)
         cox_log(COX_LOG_ERROR, "the configuration stays as it was", "why", cox_buf_cstr(&error), NULL);
     } else {
         configure(c);
+        slots_secrets(slots, c->secrets);
+        c->secrets = NULL;
         cox_log(COX_LOG_INFO, "read the configuration again", NULL);
         if (restart.len > 0)
             cox_log(COX_LOG_WARN, "changed keys that need a restart", "keys", cox_buf_cstr(&restart), NULL);
@@ -168,7 +170,7 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalog
     while (session_turn(session, COX_RPC_FOREVER)) {
         if (!slots_hung_up(slots))
             continue;
-        reload(c);
+        reload(c, slots);
         catalogue_reload(catalogue);
     }
     session_destroy(session);
@@ -213,6 +215,8 @@ static int run(struct config *c)
                                              .catalogue = catalogue,
                                              .tls = tls_of(c),
                                              .sandbox = sandbox,
+                                             .secrets = c->secrets,
+                                             .secrets_dir = c->secrets_dir,
                                              .self = "/proc/self/exe",
                                              .with_blobs = true,
                                              .token_file = c->token_file,
@@ -222,6 +226,7 @@ static int run(struct config *c)
                                              .on_reply = wake_loop,
                                              .user = loop },
                      &slots) == COX_OK) {
+        c->secrets = NULL;
         serve(loop, slots, catalogue, sandbox, c, boot_id, random[1]);
         slots_destroy(slots);
     } else {

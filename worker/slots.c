@@ -1,6 +1,7 @@
 #include "slots.h"
 
 #include "agent_copy.h"
+#include "secrets.h"
 #include "work.h"
 
 #include "handlers/http.h"
@@ -171,6 +172,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
         serve(s, q);
     if (s->host.courier)
         courier_reap(s->host.courier);
+    if (s->host.secrets)
+        secrets_reap(s->host.secrets);
     if (!s->log_starved)
         return;
     s->log_starved = false;
@@ -323,7 +326,7 @@ static void wake(struct slots *s)
     (void)!write(s->wake_fd, &one, sizeof(one));
 }
 
-static void wake_for_courier(void *user)
+static void wake_when_ready(void *user)
 {
     wake(user);
 }
@@ -360,6 +363,11 @@ static void start_thread(struct slots *s)
         workspaces_create(s->base, s->host.janitor, s->dir,
                           s->config.workspace_ttl_ms ? s->config.workspace_ttl_ms : WORKSPACES_TTL_MS);
     s->host.catalogue = s->config.catalogue;
+    if (s->config.secrets)
+        s->host.secrets = secrets_create(
+            &(struct secrets_config){ .dir = s->config.secrets_dir, .on_ready = wake_when_ready, .user = s });
+    if (s->host.secrets)
+        secrets_configure(s->host.secrets, s->config.secrets);
     if (s->config.self)
         s->host.jq = program_built_in("jq", s->config.self, SLOTS_JQ_ARGUMENT);
     if (s->config.with_blobs)
@@ -369,7 +377,7 @@ static void start_thread(struct slots *s)
             .token_file = s->config.token_file,
             .tls = s->config.tls,
             .sandbox = s->config.sandbox,
-            .on_ready = wake_for_courier,
+            .on_ready = wake_when_ready,
             .user = s });
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);
 }
@@ -452,6 +460,11 @@ void slots_aim(struct slots *s, const char *address)
         courier_aim(s->host.courier, address);
 }
 
+void slots_secrets(struct slots *s, struct secret_table *table)
+{
+    secrets_configure(s->host.secrets, table);
+}
+
 void slots_kill(struct slots *s, uint32_t slot)
 {
     push_request(s, new_request(REQUEST_KILL, slot));
@@ -497,6 +510,7 @@ void slots_destroy(struct slots *s)
         cox_free(q);
     }
     courier_destroy(s->host.courier);
+    secrets_destroy(s->host.secrets);
     program_unref(s->host.jq);
     janitor_destroy(s->host.janitor);
     janitor_remove_now(s->dir);

@@ -13,6 +13,7 @@
 #include "cox/agent.h"
 
 struct slots;
+struct secret_table;
 
 struct slots_config {
     uint32_t n_slots;
@@ -28,6 +29,8 @@ struct slots_config {
     struct reach reach;              /* of `http` */
     void (*on_reply)(void *user);    /* a reply may be taken. Thread: the slots' */
     struct sandbox *sandbox;         /* outlives the slots. NULL: only the level none */
+    struct secret_table *secrets;    /* taken over. NULL: steps with secrets are refused */
+    const char *secrets_dir;         /* NULL: none */
     void *user;
 };
 
@@ -65,6 +68,8 @@ void slots_log(struct slots *s, uint32_t slot, bool wanted); /* under overload i
 
 /* A task's shared directories may go; under overload they go later. */
 void slots_release(struct slots *s, struct cox_slice task_id);
+/* Where secrets are from now on; the table is taken over. Only if there was one at the start. */
+void slots_secrets(struct slots *s, struct secret_table *table);
 /* Where blobs are from now on. */
 void slots_aim(struct slots *s, const char *address);
 

@@ -3,6 +3,7 @@
 #include "agent_copy.h"
 #include "catalogue.h"
 #include "unpack.h"
+#include "work_prepare.h"
 
 #include "handlers/http.h"
 #include "handlers/pool.h"
@@ -54,6 +55,7 @@ struct work {
     size_t n_held, n_blob_files;
     char *blobs_dir;
     const char **blob_files; /* in it, ended by NULL */
+    struct work_secrets secrets;
     struct program *program; /* of a call of one */
     int64_t started_ns;      /* the first call; 0: none began */
 
@@ -90,6 +92,12 @@ struct work {
 static bool is_batch(const struct work *w)
 {
     return w->assign.n_items > 0;
+}
+
+/* What every item of a batch has in common with it stands in each. */
+static struct cox_slice first_spec(const struct work *w)
+{
+    return is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json;
 }
 
 static void later(struct work *w)
@@ -285,6 +293,8 @@ static void store(struct work *w, int fd, struct done *done, enum outcome_file w
     s->job = courier_job(w->host->courier, COURIER_STORE);
     s->job->fd = fd;
     cache_tenant(s->job->tenant, w->assign.tenant);
+    if (!done) /* of output the handler has taken care */
+        s->job->redactor = redactor_ref(w->secrets.redactor);
     s->job->on_done = on_stored;
     s->job->user = s;
     w->stores = cox_realloc(w->stores, w->n_stores + 1, sizeof(struct store *));
@@ -419,6 +429,7 @@ static void on_done(struct call *call, struct outcome *o)
     struct done *d = &w->done[w->n_done];
 
     event_del(w->timer);
+    work_secrets_redact(&w->secrets, o);
     d->index = is_batch(w) ? w->assign.items[w->n_done].index : 0;
     d->code = o->code;
     d->message = o->message;
@@ -467,9 +478,16 @@ static void start_call(struct work *w)
                               .blobs_dir = w->blobs_dir,
                               .blobs = w->blob_files,
                               .index = batch ? &w->assign.items[w->n_done].index : NULL };
-    struct cox_slice input = args.spec;
+    struct cox_slice input;
     struct timeval tv;
 
+    if (work_secrets_fill(&w->secrets, args.spec, &args.spec) != COX_OK) {
+        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("secrets: expected a spec with places for them"));
+        later(w);
+        return;
+    }
+    input = args.spec;
+    args.redactor = w->secrets.redactor;
     if (!w->started_ns)
         w->started_ns = cox_clock_mono_ns();
     w->item_timed_out = false;
@@ -481,6 +499,7 @@ static void start_call(struct work *w)
         w->call = http_call(w->host->http, &args, on_done, on_call_log, w);
     else
         w->call = run_start(&w->host->handlers, &args, on_done, on_call_log, w);
+    work_secrets_forget(&w->secrets);
     if (batch && w->assign.timeout_ms > 0)
         event_add(w->timer, limit_of(w, &tv));
 }
@@ -595,23 +614,15 @@ static struct courier_job *fetch(struct work *w, enum courier_kind kind, const c
     return job;
 }
 
-/* The path of a bundle's program; every item of a batch names the same. */
-static char *bundle_path(struct work *w)
-{
-    char *path = blob_program_path(is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json);
-
-    if (!path)
-        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("path: expected that of a program in the bundle"));
-    return path;
-}
-
 static void fetch_bundle(struct work *w)
 {
     bool is_program = cox_slice_is(w->assign.handler, "bundle");
     char hex[BLOB_HEX_LEN + 1];
     struct courier_job *job;
-    char *path = is_program ? bundle_path(w) : NULL;
+    char *path = is_program ? work_spec_program(first_spec(w)) : NULL;
 
+    if (is_program && !path)
+        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("path: expected that of a program in the bundle"));
     if (w->assign.bundle.len == 0 && is_program)
         fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the task has no bundle to find the program in"));
     else if (w->assign.bundle.len > 0 && !blob_parse(w->assign.bundle, hex))
@@ -644,44 +655,26 @@ static void fetch_blobs(struct work *w)
     cox_free(refs);
 }
 
-static void find_program(struct work *w)
+static void on_secrets(void *user, enum cox_code code, struct cox_slice message)
 {
-    struct cox_slice handler = w->assign.handler, version = w->assign.version;
-    struct work_host *host = w->host;
-    struct cox_buf message = { 0 };
+    struct work *w = user;
 
-    if (cox_slice_is(handler, "jq") && host->jq)
-        w->program = program_ref(host->jq);
-    else if (host->catalogue)
-        w->program = catalogue_find(host->catalogue, handler);
-    if (!w->program) {
-        cox_buf_printf(&message, "this worker has no handler \"%.*s\"", (int)handler.len,
-                       (const char *)handler.data);
-        fail(w, COX_CODE_INPUT_INVALID, cox_buf_slice(&message));
-    } else if (version.len > 0 && !cox_slice_is(version, w->program->version)) {
-        cox_buf_printf(&message, "this worker has version %s of %s; the task is pinned to %.*s",
-                       w->program->version, w->program->handler, (int)version.len,
-                       (const char *)version.data);
-        fail(w, COX_CODE_UNAVAILABLE, cox_buf_slice(&message));
-    }
-    cox_buf_fini(&message);
+    if (code != COX_CODE_NONE)
+        fail(w, code, message);
+    if (w->killed || w->ended)
+        return;
+    w->n_fetching--;
+    proceed(w);
 }
 
-static bool make_dir(struct work *w)
+static void find_program(struct work *w)
 {
-    struct work_host *host = w->host;
+    struct cox_buf message = { 0 };
+    enum cox_code code = work_find_program(w->host, &w->assign, &w->program, &message);
 
-    if (w->assign.workspace.len > 0 && host->workspaces) {
-        w->workspace = workspaces_hold(host->workspaces, w->assign.task_id, w->assign.workspace);
-        if (!w->workspace && errno == ENOENT && host->remake_dir && host->remake_dir(host))
-            w->workspace = workspaces_hold(host->workspaces, w->assign.task_id, w->assign.workspace);
-        w->dir = w->workspace ? workspace_dir(w->workspace) : NULL;
-        return w->dir != NULL;
-    }
-    w->dir = w->own_dir;
-    if (mkdir(w->own_dir, 0700) == 0)
-        return true;
-    return errno == ENOENT && host->remake_dir && host->remake_dir(host) && mkdir(w->own_dir, 0700) == 0;
+    if (code != COX_CODE_NONE)
+        fail(w, code, cox_buf_slice(&message));
+    cox_buf_fini(&message);
 }
 
 static void prepare(struct work *w)
@@ -691,7 +684,7 @@ static void prepare(struct work *w)
 
     if (!is_here && !cox_slice_is(handler, "bundle"))
         find_program(w);
-    if (w->code == COX_CODE_NONE && !make_dir(w)) {
+    if (w->code == COX_CODE_NONE && !work_make_dir(w->host, &w->assign, w->own_dir, &w->workspace, &w->dir)) {
         struct cox_buf message = { 0 };
 
         cox_buf_printf(&message, "cannot make a working directory: %s", strerror(errno));
@@ -702,6 +695,10 @@ static void prepare(struct work *w)
         fetch_bundle(w);
     if (w->code == COX_CODE_NONE)
         fetch_blobs(w);
+    w->secrets.on_done = on_secrets;
+    w->secrets.user = w;
+    if (w->code == COX_CODE_NONE)
+        w->n_fetching += work_secrets_ask(&w->secrets, w->host->secrets, w->assign.tenant, first_spec(w));
     for (size_t i = 0; i < w->n_fetches; i++)
         courier_submit(w->fetches[i]);
     if (w->n_fetching == 0 && w->code == COX_CODE_NONE)
@@ -783,6 +780,7 @@ void work_destroy(struct work *w)
         cox_buf_fini(&w->done[i].message);
         cox_buf_fini(&w->done[i].output);
     }
+    work_secrets_fini(&w->secrets);
     program_unref(w->program);
     event_free(w->timer);
     livelog_fini(&w->log);

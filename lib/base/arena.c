@@ -93,6 +93,13 @@ void cox_arena_reset(struct cox_arena *a)
     a->used = 0;
 }
 
+void cox_arena_wipe(struct cox_arena *a)
+{
+    for (struct cox_arena_chunk *c = a->head; c; c = c->next)
+        explicit_bzero(c->data, c->cap);
+    cox_arena_fini(a);
+}
+
 void cox_arena_fini(struct cox_arena *a)
 {
     free_from(a->head);

@@ -179,6 +179,12 @@ enum cox_err cox_config_reload(struct cox_config *c, void *target, struct cox_bu
             c->used[i] = texts[i] ? cox_arena_dup(&c->strings, texts[i], strlen(texts[i])) : NULL;
         cox_free(texts[i]);
     }
+    if (!err) { /* what the program reads of it by itself is of one file with the rest */
+        struct cox_yaml before = c->yaml;
+
+        c->yaml = next->yaml;
+        next->yaml = before;
+    }
     move_flags(next, c);
     cox_free(texts);
     cox_config_destroy(next);

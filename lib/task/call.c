@@ -277,7 +277,9 @@ static void compile_leaf(struct compiler *c, const struct place *at, const struc
     struct image_require wanted[REQUIRES_MAX + 1];
 
     draft_begin(c);
+    secrets_begin(c);
     put_spec(c, at, scope, f, call->kind);
+    secrets_end(c);
     call->spec_template = draft_end(c, at);
 
     struct cox_resources res = compile_resources(c, &resources, f[CALL_RESOURCES]);
@@ -292,6 +294,7 @@ uint32_t compile_call(struct compiler *c, const struct place *at, const struct s
                       enum cox_step_kind kind, uint32_t inner_first, unsigned races)
 {
     struct place timeout = place_key(at, "timeout"), retry = place_key(at, "retry");
+    struct place secrets = place_key(at, "secrets");
     bool leaf = cox_step_kind_is_leaf(kind);
     struct retry policy = leaf ? c->retry : (struct retry){ .max_attempts = 1, .multiplier_milli = 1000 };
     struct cox_image_call call = {
@@ -311,6 +314,7 @@ uint32_t compile_call(struct compiler *c, const struct place *at, const struct s
     call.max_backoff_ms = policy.max_backoff_ms;
     call.multiplier_milli = policy.multiplier_milli;
     call.retry_on = policy.on;
+    compile_secrets(c, &secrets, f[CALL_SECRETS], kind);
     if (!leaf)
         refuse_for_waiting(c, at, f, kind);
     if (leaf)

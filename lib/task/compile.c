@@ -319,6 +319,7 @@ static void compiler_fini(struct compiler *c)
     cox_buf_fini(&c->draft.code);
     cox_free(c->draft.refs.v);
     cox_buf_fini(&c->scratch);
+    cox_buf_fini(&c->secrets.places);
 }
 
 enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_buf *ret_image,

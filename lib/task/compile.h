@@ -1,7 +1,7 @@
 /* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there
  * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c and wait.c (what it
- * says, kind by kind), template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c
- * (edges). */
+ * says, kind by kind), secrets.c (what it may read of what only workers know), template.c (JSON with
+ * expressions inside), expr_parse.c (one expression), graph.c (edges). */
 #ifndef COX_TASK_COMPILE_H
 #define COX_TASK_COMPILE_H
 
@@ -37,6 +37,15 @@ struct draft {
     bool reads_item;
     uint32_t cost;
     uint32_t serial; /* of this template, from 1 */
+};
+
+/* Of the call that is being compiled; secrets.c. */
+struct secrets {
+    const json_t *declared;   /* NULL: none */
+    const struct place *root; /* below it `secrets.KEY` may stand; NULL: nowhere */
+    const char *below;        /* the member of the spec that `root` is; NULL: it is the spec */
+    bool argv;                /* the arguments are being compiled: for the message */
+    struct cox_buf places;    /* their paths in the spec so far, JSON */
 };
 
 /* A step of the image to be: the document's own, and inner steps behind their owners. */
@@ -82,6 +91,7 @@ struct compiler {
     uint32_t *seen_by_step;     /* [n_steps]: the last step (index + 1) that needed it */
     uint32_t *seen_by_template; /* [n_steps]: the last template (serial) that named it */
     struct draft draft;
+    struct secrets secrets;
     struct cox_buf scratch;
 };
 
@@ -156,6 +166,18 @@ struct cox_slice spec_sandbox_label(json_t *const *f, enum cox_step_kind kind);
 /* "NAME@MAJOR", the number of 1 to 9 digits and no less than `least`. */
 bool versioned_ok(struct cox_slice s, unsigned least);
 bool path_ok(struct cox_slice s); /* relative, and no ".." in it */
+
+/* secrets.c. Between begin and end the draft gets a spec, and is made to say where secrets go. */
+void compile_secrets(struct compiler *c, const struct place *at, json_t *declared, enum cox_step_kind kind);
+void secrets_begin(struct compiler *c);
+void secrets_end(struct compiler *c);
+/* Whether `expr` is nothing but `secrets.KEY`, where that may stand; an unknown key is reported unless `at`
+ * is NULL. */
+bool secrets_take(struct compiler *c, const struct place *at, struct cox_slice expr, struct cox_buf *ret_key);
+/* Why `secrets` is not known where the expression stands that is being compiled. */
+const char *secrets_why_not(const struct compiler *c);
+/* The string at `at` is a list of pieces. */
+void secrets_place(struct compiler *c, const struct place *at);
 
 /* wait.c: kinds without a slot, into `call` */
 void compile_waiting(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,

@@ -368,7 +368,7 @@ static void parse_root(struct parser *p, struct cox_slice name)
         fail(p, "`%.*s` is known in what runs for each item of a `map` only", (int)name.len,
              (const char *)name.data);
     else if (cox_slice_is(name, "secrets"))
-        fail(p, "`secrets` are not available in this version");
+        fail(p, "%s", secrets_why_not(p->c)); /* secrets.c has taken out those that may stand there */
     else
         fail_unknown_root(p, name);
 }

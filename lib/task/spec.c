@@ -30,6 +30,15 @@ static const struct field jq_fields[JQ_NR] = {
     { "input", WANT_ANY, FIELD_OPTIONAL, "" },
 };
 
+/* From here on, what stands at `root` and below may read secrets. */
+static void offer_secrets(struct compiler *c, const struct place *root, const char *below)
+{
+    if (!c->secrets.declared)
+        return;
+    c->secrets.root = root;
+    c->secrets.below = below;
+}
+
 /* ---- run ---- */
 
 static void put_env(struct compiler *c, const struct scope *scope, const struct place *at, json_t *env)
@@ -87,8 +96,11 @@ static void put_run(struct compiler *c, const struct scope *scope, const struct 
     struct place output = place_key(at, "output"), sandbox = place_key(at, "sandbox");
 
     draft_raw(c, "{\"argv\":");
+    c->secrets.argv = true;
     if (f[RUN_ARGV])
         put_argv(c, scope, &argv, f[RUN_ARGV]);
+    c->secrets.argv = false;
+    offer_secrets(c, at, NULL);
     if (f[RUN_ENV]) {
         draft_raw(c, ",\"env\":");
         put_env(c, scope, &env, f[RUN_ENV]);
@@ -183,6 +195,7 @@ static void put_uses(struct compiler *c, const struct scope *scope, const struct
         cox_json_quote(&c->draft.raw, json_slice(f[CALL_USES]));
         draft_raw(c, ",\"input\":");
     }
+    offer_secrets(c, &with, bundle ? "input" : NULL);
     if (f[CALL_WITH])
         draft_value(c, scope, &with, f[CALL_WITH], EMIT_VALUE);
     else
@@ -269,6 +282,7 @@ static void put_http(struct compiler *c, const struct scope *scope, const struct
     if (!fields_check(&c->report, at, http, "an object such as {\"url\": \"https://...\"}", http_fields,
                       HTTP_NR, f))
         return;
+    offer_secrets(c, at, NULL);
     draft_raw(c, "{");
     put_method(c, at, f[HTTP_METHOD]);
     if (f[HTTP_URL])

@@ -24,7 +24,8 @@
     [CALL_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },      \
     [CALL_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },       \
     [CALL_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL, "a string such as \"arch == amd64\"" },     \
-    [CALL_SECRETS] = { "secrets", WANT_ANY, FIELD_LATER, "" }
+    [CALL_SECRETS] = { "secrets", WANT_OBJECT, FIELD_OPTIONAL,                                               \
+                       "names of secrets by KEY, read as secrets.KEY" }
 
 /* A fallback, or an alternative of a race: a call and nothing else. */
 static const struct field call_fields[CALL_NR] = { CALL_FIELDS };

@@ -100,6 +100,52 @@ static void put_text(struct compiler *c, const struct scope *scope, const struct
     draft_raw(c, "\"");
 }
 
+/* Does an expression of the text read a secret? */
+static bool reads_secret(struct compiler *c, struct cox_slice s)
+{
+    const uint8_t *p = s.data, *end = s.data + s.len;
+    struct cox_buf key = { 0 };
+    bool found = false;
+
+    while (!found && c->secrets.root && (p = memmem(p, (size_t)(end - p), OPEN, OPEN_LEN))) {
+        p += OPEN_LEN;
+        ptrdiff_t len = expr_len(cox_slice(p, (size_t)(end - p)));
+
+        found = len >= 0 && secrets_take(c, NULL, cox_slice(p, (size_t)len), &key);
+        p += len < 0 ? 0 : len;
+    }
+    cox_buf_fini(&key);
+    return found;
+}
+
+/* A string that reads secrets, as a list: text, key, text, key ... text. */
+static void put_pieces(struct compiler *c, const struct scope *scope, const struct place *at,
+                       struct cox_slice s)
+{
+    const uint8_t *p = s.data, *end = s.data + s.len, *open;
+    struct cox_buf key = { 0 };
+
+    secrets_place(c, at);
+    draft_raw(c, "[\"");
+    while (p && (open = memmem(p, (size_t)(end - p), OPEN, OPEN_LEN))) {
+        ptrdiff_t len = expr_len(cox_slice(open + OPEN_LEN, (size_t)(end - open) - OPEN_LEN));
+
+        cox_json_escape(&c->draft.raw, cox_slice(p, (size_t)(open - p)));
+        if (len >= 0 && secrets_take(c, at, cox_slice(open + OPEN_LEN, (size_t)len), &key)) {
+            draft_raw(c, "\",");
+            cox_json_quote(&c->draft.raw, cox_buf_slice(&key));
+            draft_raw(c, ",\"");
+            p = open + OPEN_LEN + len + CLOSE_LEN;
+        } else if ((p = put_expr(c, scope, at, open + OPEN_LEN, end)) != NULL) {
+            put_code(c, OP_EMIT_TEXT, (struct image_str){ 0 });
+        }
+    }
+    if (p)
+        cox_json_escape(&c->draft.raw, cox_slice(p, (size_t)(end - p)));
+    draft_raw(c, "\"]");
+    cox_buf_fini(&key);
+}
+
 bool template_is_expr(struct cox_slice s)
 {
     if (s.len < OPEN_LEN || memcmp(s.data, OPEN, OPEN_LEN) != 0)
@@ -116,6 +162,8 @@ static void put_string(struct compiler *c, const struct scope *scope, const stru
 
     if (s.len == 0 || !memmem(s.data, s.len, OPEN, OPEN_LEN))
         cox_json_quote(&c->draft.raw, s);
+    else if (reads_secret(c, s))
+        put_pieces(c, scope, at, s);
     else if (!template_is_expr(s))
         put_text(c, scope, at, s, OP_EMIT_TEXT);
     else if (emit == EMIT_ARG)

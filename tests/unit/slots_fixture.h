@@ -29,6 +29,8 @@ struct bench {
     struct reach reach;
     int64_t workspace_ttl_ms;
     bool with_blobs;
+    struct secret_table *secrets; /* or NULL */
+    const char *secrets_dir;      /* or NULL */
 };
 
 static inline void bench_on_reply(void *user)
@@ -76,6 +78,8 @@ static inline void bench_start(struct bench *b)
                                                           .catalogue = b->catalogue,
                                                           .self = "/proc/self/exe",
                                                           .with_blobs = b->with_blobs,
+                                                          .secrets = b->secrets,
+                                                          .secrets_dir = b->secrets_dir,
                                                           .workspace_ttl_ms = b->workspace_ttl_ms,
                                                           .reach = b->reach,
                                                           .on_reply = bench_on_reply,

@@ -1,4 +1,5 @@
 /* The http handler in the slots, against a server of a few lines. */
+#include "secrets.h"
 #include "slots_fixture.h"
 
 #include "cox/json.h"
@@ -267,6 +268,32 @@ static void test_addresses_that_are_not_public_are_denied(void **state)
     bench_end(&b);
 }
 
+/* They are meant for the server that the document names, and whoever that one names is another. */
+static void test_secrets_are_not_led_on(void **state)
+{
+    struct cox_buf path = { 0 }, error = { 0 };
+    struct server server;
+    struct bench b;
+
+    (void)state;
+    bench_begin(&b);
+    assert_int_equal(secret_table_read(cox_slice_str("{}"), &b.secrets, &path, &error), COX_OK);
+    b.secrets_dir = b.programs;
+    bench_write(&b, "key", "s3cr3t-value\n");
+    assert_int_equal(reach_allow(&b.reach, "127.0.0.1"), COX_OK);
+    bench_start(&b);
+    server_start(&server);
+    expect_http(&b,
+                "[{\"K\":\"key\"},{\"url\":\"http://127.0.0.1:%d/"
+                "there\",\"headers\":{\"X-Key\":[\"<\",\"K\",\">\"]}},"
+                "[[\"headers\",\"X-Key\"]]]",
+                server.port, COX_CODE_INPUT_INVALID, "the server answered 302");
+    assert_ptr_equal(strstr(server.request, "GET /there "), server.request);
+    assert_non_null(strstr(server.request, "\r\nX-Key: <s3cr3t-value>\r\n"));
+    server_stop(&server);
+    bench_end(&b);
+}
+
 static void test_a_name_server_holds_up_nobody(void **state)
 {
     struct cox_agent_assign assign = { .ref = { 1, 1, { 1, 1 } },
@@ -293,6 +320,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_http),
         cmocka_unit_test(test_headers_are_sent_as_given),
+        cmocka_unit_test(test_secrets_are_not_led_on),
         cmocka_unit_test(test_redirects_keep_or_change_the_method),
         cmocka_unit_test(test_addresses_that_are_not_public_are_denied),
         cmocka_unit_test(test_a_name_server_holds_up_nobody),

@@ -276,7 +276,6 @@ static void test_kinds(void **state)
 static void test_what_comes_later_is_refused_and_not_ignored(void **state)
 {
     static const struct bad cases[] = {
-        { STEP(RUN ", `secrets`: {`A`: `b`}"), "steps.a.secrets", "not available" },
         { STEP("`run`: {`argv`: [`x`], `sandbox`: `soft`}"), "steps.a.run.sandbox", "expected \"none\"" },
         { STEP("`uses`: `./tools/grep.py`"), "steps.a.uses", "the document has no `bundle`" },
         { HEAD "`bundle`: `./agent`, `steps`: {`a`: {" RUN "}}}", "bundle", "expected \"sha256:\" and 64" },
@@ -358,8 +357,7 @@ static void test_expressions_that_name_what_is_not_there(void **state)
         { TWO("`run`: {`argv`: [`${{ args.x }}`]}"), "steps.a.run.argv[0]", "tools of an agent only" },
         { TWO("`run`: {`argv`: [`${{ item }}`]}"), "steps.a.run.argv[0]", "for each item of a `map` only" },
         { TWO("`run`: {`argv`: [`${{ index }}`]}"), "steps.a.run.argv[0]", "for each item of a `map` only" },
-        { TWO("`run`: {`argv`: [`${{ secrets.X }}`]}"), "steps.a.run.argv[0]",
-          "not available in this version" },
+        { TWO("`run`: {`argv`: [`${{ secrets.X }}`]}"), "steps.a.run.argv[0]", "sees the arguments" },
         { TWO("`run`: {`argv`: [`${{ success() }}`]}"), "steps.a.run.argv[0]", "in `if` only" },
         { TWO("`run`: {`argv`: [`${{ step.scan.output }}`]}"), "steps.a.run.argv[0]",
           "did you mean `steps`?" },

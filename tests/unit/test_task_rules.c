@@ -745,8 +745,8 @@ static void test_rule_14_scheduling_fields(void **state)
     refused(STEPS("`a`: {" RUN ", `rate`: {`key`: `k`}}"), NULL, "steps.a.rate.per_minute", 1, "missing");
     refused(STEPS("`a`: {`wait`: {`for`: `1s`}, `resources`: {`cpu`: 1}}"), NULL, "steps.a.resources", 1,
             "`wait` takes no worker");
-    refused(STEPS("`a`: {`uses`: `x@1`, `secrets`: {`K`: `r`}}"), NULL, "steps.a.secrets", 1,
-            "not available in this version");
+    refused(STEPS("`a`: {`wait`: {`for`: `1s`}, `secrets`: {`K`: `r`}}"), NULL, "steps.a.secrets", 1,
+            "about attempts on workers");
 }
 
 int main(void)

@@ -10,6 +10,8 @@
 
 #include "handler.h"
 
+#define ANSWER_ASK_LEN_MAX 65536u /* of what stands beside the input in most lines to a program */
+
 /* Appends the line, with its line feed. `input` is JSON that was checked. */
 void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args);
 

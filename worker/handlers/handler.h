@@ -2,6 +2,7 @@
 #ifndef COX_WORKER_HANDLERS_HANDLER_H
 #define COX_WORKER_HANDLERS_HANDLER_H
 
+#include "../redact.h"
 #include "../tail.h"
 
 #include "cox/agent.h"
@@ -18,6 +19,7 @@ struct call_args {
     const char *blobs_dir;                 /* NULL: none */
     const char *const *blobs;              /* files in it, ended by NULL; NULL: none */
     const uint32_t *index;                 /* of an item; NULL: none */
+    const struct redactor *redactor;       /* of what `spec` has of secrets; NULL: it has none */
 };
 
 /* Appends what is named for the step, its address or its idempotency key, as this call's own: an item's has

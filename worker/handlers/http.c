@@ -1,5 +1,7 @@
 #include "http.h"
 
+#include "../wiped.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 #include "cox/json.h"
@@ -31,7 +33,8 @@ struct http_call {
     const char *why_cut;            /* why the transfer was given up here; NULL: it was not */
     char refused[INET6_ADDRSTRLEN]; /* the last address that it may not connect to; "": none */
     char error[CURL_ERROR_SIZE];
-    struct event *timer; /* refused, or killed */
+    const struct redactor *redactor; /* NULL: it was given no secrets */
+    struct event *timer;             /* refused, or killed */
     struct outcome outcome;
 };
 
@@ -226,6 +229,9 @@ static void judge(struct http_call *c, CURLcode r)
     long status = 0;
 
     curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+    redact_json(c->redactor, &c->body);
+    if (c->redactor && strlen(c->error) + 1 == sizeof(c->error))
+        c->error[0] = 0; /* it was cut, perhaps within a secret, which nobody would know by its half */
     if (c->why_cut) {
         o->code = COX_CODE_OUTPUT_TOO_LARGE;
         outcome_say(o, cox_slice_str(c->why_cut));
@@ -302,8 +308,10 @@ static void destroy_call(struct call *call)
 
     drop_easy(c);
     event_free(c->timer);
+    for (struct curl_slist *h = c->headers; h && c->redactor; h = h->next)
+        explicit_bzero(h->data, strlen(h->data));
     curl_slist_free_all(c->headers);
-    cox_buf_fini(&c->request);
+    wiped_fini(&c->request);
     cox_buf_fini(&c->body);
     cox_buf_fini(&c->response_headers);
     outcome_fini(&c->outcome);
@@ -366,7 +374,7 @@ static bool read_headers(struct http_call *c, struct cox_slice spec)
         }
         if (ok)
             c->headers = curl_slist_append(c->headers, cox_buf_cstr(&line));
-        cox_buf_fini(&line);
+        wiped_fini(&line);
     }
     return ok;
 }
@@ -382,7 +390,7 @@ static bool read_url(struct http_call *c, struct cox_slice spec)
         ok = curl_easy_setopt(c->easy, CURLOPT_URL, cox_buf_cstr(&url)) == CURLE_OK;
     if (!ok && c->outcome.code == COX_CODE_NONE)
         refuse(c, "http.url", "http://... or https://...");
-    cox_buf_fini(&url);
+    wiped_fini(&url);
     return ok;
 }
 
@@ -485,7 +493,9 @@ static void set_options(struct http_call *c)
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, c);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+    /* Another server is not whom the secret was meant for. */
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION,
+                     c->redactor && !COX_PLANTED("secrets-follow-redirects") ? 0L : 1L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)HTTP_REDIRECTS_MAX);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_LIMIT_MS);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
@@ -505,6 +515,7 @@ struct call *http_call(struct http *http, const struct call_args *args,
     c->call =
         (struct call){ .ops = &ops, .host = http->host, .on_done = on_done, .on_log = on_log, .user = user };
     c->http = http;
+    c->redactor = args->redactor;
     c->timer = evtimer_new(http->host->base, on_call_timer, c);
     outcome_init(&c->outcome);
     c->easy = curl_easy_init();

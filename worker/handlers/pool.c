@@ -8,11 +8,15 @@
 #include "pool.h"
 
 #include "answer.h"
+#include "call_log.h"
 #include "run_output.h"
 #include "run_spec.h"
 #include "spawn.h"
 
+#include "../wiped.h"
+
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 #include "cox/json.h"
 #include "cox/schema.h"
@@ -56,7 +60,6 @@ struct process {
     struct event *timer; /* idle: when it is stopped; leaving: when it is killed */
     struct channel in, out, err;
     struct cox_buf line; /* of its output, until the line feed */
-    struct tail stderr_tail;
     uint32_t n_calls;
     bool once;    /* serves one call, then ends by itself */
     bool leaving; /* no call any more */
@@ -78,6 +81,8 @@ struct program_call {
     const char *dir, *bundle_dir;
     const char *const *blobs;
     const struct cox_resources *resources;
+    const struct redactor *redactor; /* NULL: it was given no secrets */
+    struct call_log log;
     struct event *timer; /* refused: the answer; killed, silent, or answered by one of one call: the end */
     bool killing;
     bool silent;  /* killed because no answer could come */
@@ -158,7 +163,6 @@ static int destroy_process(struct process *p, struct outcome *ret)
     if (p->report >= 0)
         close(p->report);
     cox_buf_fini(&p->line);
-    tail_fini(&p->stderr_tail);
     program_unref(p->program);
     cox_free(p);
     return status;
@@ -185,7 +189,6 @@ static void make_idle(struct process *p)
     p->call = NULL;
     p->idle = true;
     pool->n_idle++;
-    tail_fini(&p->stderr_tail);
     cox_list_remove(&p->link);
     cox_list_push_back(&pool->idle, &p->link);
     start_timer(p->timer, POOL_IDLE_MS);
@@ -201,18 +204,11 @@ static void tell(struct program_call *c)
     c->call.on_done(&c->call, &c->outcome);
 }
 
-/* What a failed call wrote is kept for people, as its output. Not an item's: there may be millions. */
-static void keep_log(struct program_call *c, const struct process *p)
+/* Not of an item: there may be millions. */
+static void keep_log(struct program_call *c)
 {
-    struct cox_buf *out = &c->outcome.output;
-    struct cox_slice log = tail_slice(&p->stderr_tail);
-
-    if (c->outcome.code == COX_CODE_NONE || c->is_item || log.len == 0)
-        return;
-    cox_buf_clear(out);
-    cox_buf_append_str(out, "{\"stderr\":");
-    cox_json_quote(out, log);
-    cox_buf_append_str(out, "}");
+    if (!c->is_item)
+        call_log_keep(&c->log, &c->outcome);
 }
 
 /* Its process stays if it may be asked again: not without the pipes for that, nor while a part of the line
@@ -224,10 +220,13 @@ static void end_call(struct program_call *c, bool reusable)
     uint64_t cpu_us = is_own ? 0 : cpu_used_us(p->pid);
 
     reusable = reusable && c->line_at == c->line.len && p->in.fd >= 0 && p->out.fd >= 0;
+    if (!COX_PLANTED("secrets-stay-warm"))
+        reusable = reusable && !c->redactor; /* what it remembers, another call could make it tell */
+    call_log_end(&c->log);
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)
         c->outcome.cpu_us = cpu_us - c->cpu_before_us;
-    keep_log(c, p);
+    keep_log(c);
     if (reusable && !c->killing && !is_own)
         make_idle(p);
     else
@@ -308,7 +307,7 @@ static void on_crash(struct process *p)
 
     if (c->outcome.code != COX_CODE_NONE) {
         c->process = NULL;
-        keep_log(c, p);
+        keep_log(c);
         destroy_process(p, &c->outcome);
         tell(c);
         return;
@@ -323,12 +322,12 @@ static void on_crash(struct process *p)
         c->outcome.code = COX_CODE_EXIT_NONZERO;
         if (c->silent)
             cox_buf_append_str(&c->outcome.message, "the program closed its standard output, then was ");
-        run_failure_message(&c->outcome.message, status, tail_slice(&p->stderr_tail));
+        run_failure_message(&c->outcome.message, status, tail_slice(&c->log.tail));
         c->outcome.has_exit_code = true;
         c->outcome.exit_code = run_exit_code(status);
     }
     if (!again)
-        keep_log(c, p);
+        keep_log(c);
     destroy_process(p, again ? NULL : &c->outcome);
     c->outcome.cpu_us -= c->cpu_before_us < c->outcome.cpu_us ? c->cpu_before_us : 0;
     if (refuses)
@@ -355,10 +354,8 @@ static bool read_log(struct process *p)
         close_channel(&p->err);
         return false;
     }
-    if (p->call) {
-        tail_append(&p->stderr_tail, cox_slice(host->read_buf, (size_t)n));
-        p->call->call.on_log(&p->call->call, LIVELOG_STDERR, cox_slice(host->read_buf, (size_t)n));
-    }
+    if (p->call)
+        call_log_take(&p->call->log, cox_slice(host->read_buf, (size_t)n));
     return true;
 }
 
@@ -383,7 +380,9 @@ static bool take_line(struct process *p, size_t from, bool at_end)
     p->line = (struct cox_buf){ 0 };
     if (end && len + 1 < line.len)
         cox_buf_append(&p->line, line.data + len + 1, line.len - len - 1);
-    on_answer(p, cox_slice(line.data, len));
+    line.len = len;
+    redact_json(p->call->redactor, &line); /* before anything is read from it, or said about it */
+    on_answer(p, cox_buf_slice(&line));
     cox_buf_fini(&line);
     return true;
 }
@@ -470,6 +469,7 @@ static void on_exit_event(evutil_socket_t fd, short what, void *arg)
            (n = read(p->out.fd, host->read_buf, sizeof(host->read_buf))) > 0)
         cox_buf_append(&p->line, host->read_buf, (size_t)n);
     read_logs(p);
+    call_log_end(&c->log);
     p->exited = true;
     if (take_line(p, 0, true))
         return;
@@ -650,7 +650,7 @@ static void refuse(struct program_call *c, enum cox_code code)
 static void serve(struct program_call *c)
 {
     struct pool *pool = c->pool;
-    struct process *p = take_idle(pool, c->program);
+    struct process *p = c->redactor ? NULL : take_idle(pool, c->program); /* nor do others listen beside it */
     int err = 0;
 
     if (!p && pool->n >= pool->n_max && !cox_list_empty(&pool->idle))
@@ -664,7 +664,7 @@ static void serve(struct program_call *c)
     }
     p->call = c;
     p->n_calls++;
-    p->stderr_tail.len_max = COX_STDIO_TAIL_LEN_MAX;
+    call_log_begin(&c->log, &c->call, c->redactor);
     c->process = p;
     c->line_at = 0;
     c->cpu_before_us = p->n_calls > 1 ? cpu_used_us(p->pid) : 0;
@@ -708,7 +708,8 @@ static void destroy_call(struct call *call)
         destroy_process(c->process, NULL);
     event_free(c->timer);
     program_unref(c->program);
-    cox_buf_fini(&c->line);
+    wiped_fini(&c->line);
+    call_log_fini(&c->log);
     cox_arena_fini(&c->arena);
     outcome_fini(&c->outcome);
     cox_free(c);
@@ -752,6 +753,7 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
     c->bundle_dir = args->bundle_dir;
     c->blobs = args->blobs;
     c->resources = &args->assign->resources;
+    c->redactor = args->redactor;
     c->timer = evtimer_new(pool->host->base, on_call_timer, c);
     outcome_init(&c->outcome);
     if (input.len == 0)
@@ -761,6 +763,7 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
         return &c->call;
     }
     run_spec_environment(&c->arena, args, sandbox_level_for(pool->host->sandbox, SANDBOX_NONE), 0, &c->envp);
+    wiped_reserve(&c->line, c->redactor ? 2 * input.len + ANSWER_ASK_LEN_MAX : 0);
     answer_ask(&c->line, c->id, input, args);
     serve(c);
     return &c->call;

@@ -11,6 +11,8 @@
 #include "run_spec.h"
 #include "spawn.h"
 
+#include "../wiped.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
@@ -34,6 +36,7 @@ struct pipe_end {
 
 /* A stream of output: its end, and all of it once that is not the whole. */
 struct output {
+    struct redact_stream redact;
     struct tail tail;
     int file; /* -1: the tail has everything */
     uint64_t len;
@@ -212,10 +215,13 @@ static bool judge_sandbox(struct run *run, int *status)
     return end.is_up && !end.exec_errno;
 }
 
+static void end_output(struct run *run);
+
 static void end(struct run *run)
 {
     int status;
 
+    end_output(run);
     if (run->pid) {
         status = reap(run);
         if (!judge_sandbox(run, &status)) {
@@ -263,6 +269,23 @@ static void keep_output(struct run *run, struct output *o, struct cox_slice data
     tail_append(&o->tail, data);
 }
 
+/* Nothing but what is redacted is kept, or told. */
+static void take_output(struct run *run, bool is_out, struct cox_slice data)
+{
+    struct output *o = is_out ? &run->stdout_kept : &run->stderr_kept;
+    struct cox_buf clean = { 0 };
+
+    if (o->redact.of) {
+        redact_feed(&o->redact, data, &clean);
+        data = cox_buf_slice(&clean);
+    }
+    if (data.len > 0) {
+        keep_output(run, o, data);
+        run->call.on_log(&run->call, is_out ? LIVELOG_STDOUT : LIVELOG_STDERR, data);
+    }
+    cox_buf_fini(&clean);
+}
+
 /* ---------------------------------------------------------------- pipes */
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
@@ -278,8 +301,25 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     if (n < 0 ||
         run->stdin_at == run->stdin_bytes.len) { /* a process need not read its input: EPIPE is fine */
         close_end(&run->in);
-        cox_buf_fini(&run->stdin_bytes);
+        wiped_fini(&run->stdin_bytes);
     }
+}
+
+/* What was kept back of both streams, since it may have been the beginning of a secret. */
+static void end_output(struct run *run)
+{
+    struct output *outputs[] = { &run->stdout_kept, &run->stderr_kept };
+    struct cox_buf rest = { 0 };
+
+    for (size_t i = 0; i < 2; i++) {
+        cox_buf_clear(&rest);
+        redact_end(&outputs[i]->redact, &rest);
+        if (rest.len == 0)
+            continue;
+        keep_output(run, outputs[i], cox_buf_slice(&rest));
+        run->call.on_log(&run->call, i == 0 ? LIVELOG_STDOUT : LIVELOG_STDERR, cox_buf_slice(&rest));
+    }
+    cox_buf_fini(&rest);
 }
 
 /* Reads once; false when there was nothing (more) to read. */
@@ -297,10 +337,7 @@ static bool read_some(struct run *run, struct pipe_end *end)
         close_end(end);
         return false;
     }
-    keep_output(run, is_out ? &run->stdout_kept : &run->stderr_kept,
-                cox_slice(run->call.host->read_buf, (size_t)n));
-    run->call.on_log(&run->call, is_out ? LIVELOG_STDOUT : LIVELOG_STDERR,
-                     cox_slice(run->call.host->read_buf, (size_t)n));
+    take_output(run, is_out, cox_slice(run->call.host->read_buf, (size_t)n));
     return true;
 }
 
@@ -515,7 +552,9 @@ static void run_destroy(struct call *call)
     close_all((int[]){ run->stdout_kept.file, run->stderr_kept.file }, 2);
     tail_fini(&run->stdout_kept.tail);
     tail_fini(&run->stderr_kept.tail);
-    cox_buf_fini(&run->stdin_bytes);
+    wiped_fini(&run->stdin_bytes);
+    redact_fini(&run->stdout_kept.redact);
+    redact_fini(&run->stderr_kept.redact);
     outcome_fini(&run->outcome);
     cox_free(run);
 }
@@ -532,6 +571,7 @@ struct call *run_start(struct handler_host *host, const struct call_args *args,
     run->call =
         (struct call){ .ops = &ops, .host = host, .on_done = on_done, .on_log = on_log, .user = user };
     run->spool_dir = args->spool_dir;
+    run->stdout_kept.redact.of = run->stderr_kept.redact.of = args->redactor;
     outcome_init(&run->outcome);
     run->pidfd = run->report = -1;
     run->in.fd = run->out.fd = run->err.fd = -1;
@@ -539,6 +579,6 @@ struct call *run_start(struct handler_host *host, const struct call_args *args,
     run->stderr_kept.tail.len_max = COX_STDIO_TAIL_LEN_MAX;
     run->timer = evtimer_new(host->base, on_timer, run);
     begin(run, &arena, args);
-    cox_arena_fini(&arena);
+    cox_arena_wipe(&arena);
     return &run->call;
 }

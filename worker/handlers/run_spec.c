@@ -1,6 +1,7 @@
 #include "run_spec.h"
 
 #include "../blobs.h"
+#include "../wiped.h"
 #include "spawn.h"
 
 #include "cox/base/alloc.h"
@@ -36,12 +37,13 @@ static struct cox_slice text_of(struct reader *r, struct cox_slice value)
     struct cox_buf b = { 0 };
     struct cox_slice s;
 
+    wiped_reserve(&b, value.len + 1); /* so that it does not move, and leave a part of a secret behind */
     if (kind == COX_JSON_STRING)
         cox_json_unquote(&b, value);
     else if (kind != COX_JSON_NULL)
         cox_json_compact(&b, value);
     s = cox_slice(cox_arena_dup(r->arena, b.data, b.len), b.len);
-    cox_buf_fini(&b);
+    wiped_fini(&b);
     return s;
 }
 

@@ -16,5 +16,6 @@ void *cox_arena_alloc(struct cox_arena *a, size_t size); /* 16-byte aligned, uni
 void *cox_arena_dup(struct cox_arena *a, const void *data, size_t len); /* adds a NUL after the copy */
 void cox_arena_reset(struct cox_arena *a);
 void cox_arena_fini(struct cox_arena *a);
+void cox_arena_wipe(struct cox_arena *a); /* as fini, and what was in it is overwritten: it held secrets */
 
 #endif

@@ -83,6 +83,9 @@ export const good = {
   concurrency: step({ concurrency: { key: '${{ 1 }}', limit: 1 } }),
   rate: step({ rate: { key: 'k', per_minute: 0.5 } }),
   artifacts: step({ artifacts: { patch: 'out.diff', 'a-b': '${{ 1 }}' } }),
+  secrets: only({ run: { argv: ['x'], env: { T: '${{ secrets.TOKEN }}' }, stdin: 'a${{ secrets["_k2"] }}' }, secrets: { TOKEN: 'slack', _k2: 'a.b-c' } }),
+  'secrets that nothing reads': only({ http: { url: 'http://x' }, secrets: { TOKEN: 'slack' } }),
+  'secrets of a fallback': step({ fallback: { uses: 'x@1', with: { t: ['${{ secrets.T }}'] }, secrets: { T: 't' } } }),
 };
 
 export const bad = {
@@ -138,6 +141,12 @@ export const bad = {
   'a program without a version': only({ uses: 'lint' }),
   'a program with a minor version': only({ uses: 'lint@1.2' }),
   'with without uses': step({ with: {} }),
+  'a secret that is no text': step({ secrets: { T: 1 } }),
+  'a secret with a path': step({ secrets: { T: '../t' } }),
+  'a secret named by an expression': step({ secrets: { T: '${{ 1 }}' } }),
+  'a key of a secret with a dash': step({ secrets: { 'a-b': 't' } }),
+  'secrets of jq': only({ jq: { program: '.' }, secrets: { T: 't' } }),
+  'secrets of a wait': only({ wait: { for: '1s' }, secrets: { T: 't' } }),
   'with as a list': only({ uses: 'x@1', with: [] }),
   'needs as a text': step({ needs: 'b' }),
   'if without an expression': step({ if: 'success()' }),
@@ -218,7 +227,6 @@ export const later = {
     },
   }),
   plan: only({ plan: { model: 'default', input: 'x', allow: { uses: ['code_*'], max_steps: 200, max_depth: 2 }, on_invalid: { reask: 2 } } }),
-  secrets: step({ secrets: { TOKEN: 'slack' } }),
   'a race of models': only({ race: [{ model }, { model }] }),
   'a budget of steps': task({ budget: { steps: 5 } }),
   'a budget of tokens': task({ budget: { tokens: 5 } }),

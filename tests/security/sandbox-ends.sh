@@ -58,6 +58,15 @@ cat >"$scenario_dir/common.json" <<'END'
 END
 check "memory that processes have in common counts once" cox task run "$scenario_dir/common.json"
 
+# ---- what starts the sandbox obeys nothing of the step's environment: it is outside, and may be root
+for level in none strict; do
+    id=$(submit '{"api_version": "v1", "name": "s", "steps": {"a": {"run": {"argv": ["true"], "sandbox": "'$level'",
+        "env": {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": "'"$scenario_dir/loader-$level"'"}}}}}')
+    cox task watch "$id" >/dev/null 2>&1
+done
+check "control: at none the loader writes where the environment says" ls "$scenario_dir"/loader-none.*
+check_equal "at strict nothing outside is written" "" "$(find "$scenario_dir" -name 'loader-strict*')"
+
 # ---- what a step leaves behind
 id=$(submit "$(step none "$daemon")")
 cox task watch "$id" >/dev/null 2>&1

@@ -20,7 +20,7 @@ REACH = """tcp_to_host interfaces udp_out abstract_socket abstract_datagram_of_p
     setuid_programs become_root environment_of_agent signal_to_agent processes trace memory_of_others keyring key
     input_for_writing hidden_memory""".split()
 BOMBS = """fork_bomb descriptors memory_bomb memory_bomb_of_many shared_memory_bomb segment_bomb tmp_bomb disk_bomb
-    disk_bomb_of_one hidden_disk_bomb""".split()
+    disk_bomb_of_one hidden_disk_bomb file_bomb""".split()
 SHARED = """tcp_to_host interfaces udp_out abstract_socket abstract_datagram_of_pair unix_socket host_file kernel_log
     packet_socket enter_namespace signal_to_agent processes keyring input_for_writing""".split()
 GROUPS = {"reach": REACH, "shared": SHARED, "bombs": BOMBS, "inside": ["kill_process_1"]}

@@ -456,6 +456,13 @@ def disk_bomb():
     return "192 MiB in 16 files"
 
 
+def file_bomb():
+    for i in range(30000):
+        os.close(os.open(f"f{i}", os.O_CREAT | os.O_WRONLY, 0o600))
+    time.sleep(2)
+    return "30,000 empty files"
+
+
 def disk_bomb_of_one():
     with open("f", "wb") as f:
         os.truncate("f", 1 << 40)

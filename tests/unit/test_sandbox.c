@@ -141,7 +141,8 @@ static void run(struct bench *b, enum sandbox_level asked, char *const *argv, st
     enum sandbox_level level = sandbox_level_for(b->sandbox, asked);
     char *const paths[] = { argv[0], NULL };
     char home[] = "HOME=/root", path[] = "PATH=/usr/bin:/bin", abstract[64];
-    char *envp[] = { home, path, abstract, NULL };
+    char debug[] = "LD_DEBUG=libs", debug_output[128];
+    char *envp[] = { home, path, abstract, debug, debug_output, NULL };
     struct spawn_args args = { .paths = paths, .argv = argv, .envp = envp, .dir = b->work };
     const struct sandbox_step step = { .work = b->work,
                                        .program = b->self,
@@ -152,6 +153,7 @@ static void run(struct bench *b, enum sandbox_level asked, char *const *argv, st
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), report;
     pid_t pid;
 
+    snprintf(debug_output, sizeof(debug_output), "LD_DEBUG_OUTPUT=%s/loader", b->dir);
     snprintf(abstract, sizeof(abstract), "ABSTRACT=cox-test-sandbox-%d", (int)getpid());
     args.in = args.out = args.err = null_fd;
     sandbox_environment(envp, level);

@@ -240,10 +240,12 @@ static void on_answer(struct process *p, struct cox_slice line)
     bool reusable = answer_read(line, c->id, cox_buf_slice(&c->program->output_schema), &c->outcome);
 
     c->answered = true;
-    if (!p->once || p->exited || !reusable) {
+    if (p->exited || (!p->sandboxed && (!p->once || !reusable))) {
         end_call(c, reusable && !p->exited);
         return;
     }
+    if (p->sandboxed)
+        kill_now(p); /* it may take a moment until nothing is left inside */
     close_channel(&p->in);
     start_timer(c->timer, POOL_KILL_GRACE_MS);
 }

@@ -54,10 +54,10 @@ static int exec_first(const struct spawn_args *args)
 /* By way of high numbers, for each may stand where another goes. */
 static int keep(const struct spawn_args *args)
 {
-    int high[2];
+    int high[SPAWN_KEEP_MAX];
 
     for (size_t i = 0; i < args->n_keep; i++)
-        if ((high[i] = fcntl(args->keep[i], F_DUPFD, 8)) < 0)
+        if ((high[i] = fcntl(args->keep[i], F_DUPFD, 16)) < 0)
             return -1;
     for (size_t i = 0; i < args->n_keep; i++)
         if (dup2(high[i], 3 + (int)i) < 0)

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#define SPAWN_KEEP_MAX 3
 #define SPAWN_PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 /* Borrowed for the call. Every array ends with NULL. */
@@ -11,9 +12,9 @@ struct spawn_args {
     char *const *paths; /* tried in this order */
     char *const *argv;
     char *const *envp;
-    const char *dir;  /* working directory */
-    int in, out, err; /* its standard streams; none of them is 0, 1 or 2 */
-    int keep[2];      /* more that it gets, as 3 and 4 */
+    const char *dir;          /* working directory */
+    int in, out, err;         /* its standard streams; none of them is 0, 1 or 2 */
+    int keep[SPAWN_KEEP_MAX]; /* more that it gets, as 3 and what follows */
     size_t n_keep;
 };
 

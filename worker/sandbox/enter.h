@@ -14,6 +14,7 @@
 #include "plan.h"
 #include "report.h"
 
+#include <stdatomic.h>
 #include <stdnoreturn.h>
 
 /* What the step sees itself as. */
@@ -41,11 +42,13 @@ void limit_calls(void);                    /* the filter at FILTER_FD */
 int landlock_version(void);
 
 /* init: looks at what all processes inside use together. */
+#define WATCH_TEXT_LEN 200
 struct watch {
     const struct plan *plan;
-    int64_t next_ns;        /* when it looks again */
-    int64_t next_disk_ns;   /* when the work directory is measured again */
-    uint64_t free_at_begin; /* of its file system */
+    int64_t next_ns;        /* when it looks at memory again */
+    uint64_t free_at_begin; /* of the file system of the work directory */
+    atomic_bool is_disk_broken;
+    char memory_broken[WATCH_TEXT_LEN], disk_broken[WATCH_TEXT_LEN];
 };
 void watch_begin(struct watch *w, const struct plan *plan);
 /* Looks when it is time: ends of processes, however many, neither hurry nor hinder it. Returns the limit that

@@ -66,7 +66,7 @@ static void limit(int resource, uint64_t n)
 
 void limit_resources(const struct plan *plan)
 {
-    limit(RLIMIT_CORE, 0);
+    limit(RLIMIT_CORE, 1); /* 0 would still hand a dump to a program of the host, if it has one for that */
     limit(RLIMIT_NPROC, plan->processes_max);
     limit(RLIMIT_NOFILE, plan->files_max);
     limit(RLIMIT_FSIZE, plan->disk_len_max);

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -107,11 +108,10 @@ static void take_input(const char *path)
 /* EACCES of a file that is there tells more than ENOENT of those that are not. */
 static int exec_first(const struct plan *plan)
 {
-    extern char **environ;
     int found = ENOENT;
 
     for (char *const *path = plan->paths; *path; path++) {
-        execve(*path, plan->argv, environ);
+        execve(*path, plan->argv, plan->envp);
         if (errno == EACCES)
             found = EACCES;
         else if (errno != ENOENT && errno != ENOTDIR)
@@ -275,6 +275,23 @@ static noreturn void monitor_main(const struct plan *plan)
     await(init);
 }
 
+static void read_environment(struct plan *plan)
+{
+    struct stat st;
+    char *bytes = fstat(ENVIRON_FD, &st) == 0 ? malloc((size_t)st.st_size + 1) : NULL;
+    size_t len = 0;
+    ssize_t n;
+
+    if (!bytes)
+        die("read the environment");
+    while ((n = pread(ENVIRON_FD, bytes + len, (size_t)st.st_size - len, (off_t)len)) > 0)
+        len += (size_t)n;
+    bytes[len] = 0;
+    if (len != (size_t)st.st_size || !plan_read_environment(plan, bytes, len))
+        die("read the environment");
+    close(ENVIRON_FD);
+}
+
 /* When the host is short of memory, what runs here goes first. */
 static void offer_to_die_first(void)
 {
@@ -292,7 +309,7 @@ int main(int argc, char **argv)
     const char *wrong;
     sigset_t all;
 
-    if (fcntl(REPORT_FD, F_GETFD) < 0 || fcntl(FILTER_FD, F_GETFD) < 0) {
+    if (fcntl(REPORT_FD, F_GETFD) < 0 || fcntl(FILTER_FD, F_GETFD) < 0 || fcntl(ENVIRON_FD, F_GETFD) < 0) {
         fprintf(stderr, "cox-sandbox is started by cox-worker; it is of no use by itself\n");
         return EXIT_REFUSED;
     }
@@ -303,6 +320,7 @@ int main(int argc, char **argv)
         tell(REPORT_SETUP, EINVAL, "%s", wrong);
         return EXIT_REFUSED;
     }
+    read_environment(&plan);
     offer_to_die_first();
     monitor_main(&plan);
 }

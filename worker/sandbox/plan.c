@@ -82,3 +82,17 @@ bool plan_read(struct plan *p, int argc, char **argv, const char **ret_wrong)
     *ret_wrong = "level=, dir=, path= or the program";
     return has_level && p->dir && p->n_paths > 0 && p->argv && p->argv[0];
 }
+
+bool plan_read_environment(struct plan *p, char *bytes, size_t len)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < len; i++)
+        n += bytes[i] == 0;
+    p->envp = calloc(n + 1, sizeof(*p->envp));
+    if (!p->envp)
+        return false;
+    for (size_t at = 0, i = 0; i < n; at += strlen(bytes + at) + 1)
+        p->envp[i++] = bytes + at;
+    return true;
+}

@@ -20,10 +20,13 @@ struct plan {
     size_t n_read;
     char *paths[PLAN_PATHS_MAX + 1]; /* of the program, tried in this order; ended by NULL */
     size_t n_paths;
-    char **argv;
+    char **argv, **envp;
     uint64_t memory_len_max, tmp_len_max, disk_len_max; /* bytes */
     uint64_t processes_max, files_max;
 };
+
+/* The environment, whose bytes are taken over and end with a NUL. False: no memory. */
+bool plan_read_environment(struct plan *plan, char *bytes, size_t len);
 
 /* False: an argument is not understood; *ret_wrong is it. */
 bool plan_read(struct plan *plan, int argc, char **argv, const char **ret_wrong);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -192,29 +193,56 @@ static void drop(struct arguments *a)
 
 /* ---------------------------------------------------------------- a step */
 
+/* A file without a name; -1 with errno. */
+static int environment_file(char *const *envp)
+{
+    int fd = memfd_create("cox-environment", MFD_CLOEXEC);
+    struct cox_buf b = { 0 };
+    bool ok;
+
+    for (; *envp; envp++)
+        cox_buf_append(&b, *envp, strlen(*envp) + 1);
+    ok = fd >= 0 && (b.len == 0 || write(fd, b.data, b.len) == (ssize_t)b.len);
+    cox_buf_fini(&b);
+    if (ok || fd < 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
                   const struct spawn_args *args, pid_t *ret_pid, int *ret_report)
 {
     struct arguments a = { 0 };
     char *const paths[] = { s->helper, NULL };
+    char *const no_environment[] = { NULL };
     struct spawn_args own = *args;
-    int fds[2], err;
+    int fds[2], environment, err;
 
     /* It was made in a directory that only the worker can write to. */
     if (step->work && geteuid() == 0 && chown(step->work, SANDBOX_UID, SANDBOX_UID) != 0)
         return errno;
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+    environment = environment_file(args->envp);
+    if (environment < 0)
         return errno;
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
+        err = errno;
+        close(environment);
+        return err;
+    }
     put_all(s, level, step, args, &a);
     own.paths = paths;
     own.argv = a.items;
+    own.envp = COX_PLANTED("sandbox-preload") ? args->envp : no_environment;
     own.dir = "/";
     own.keep[0] = fds[1];
     own.keep[1] = s->filters[level];
-    own.n_keep = 2;
+    own.keep[2] = environment;
+    own.n_keep = 3;
     err = spawn_process(&own, ret_pid);
     drop(&a);
     close(fds[1]);
+    close(environment);
     *ret_report = fds[0];
     if (err)
         close(fds[0]);

@@ -4,7 +4,10 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +22,7 @@
 #define DISK_LOOK_NS INT64_C(1000000000)
 #define DISK_COST 20 /* measuring takes at most a part in so many of the time */
 #define DEPTH_MAX 64
+#define FILE_LEN_MIN 4096 /* what a file counts at least: a disk has only so many */
 
 static int64_t now_ns(void)
 {
@@ -148,7 +152,7 @@ static bool add_files(int at, const char *name, int depth, uint64_t *len)
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
             fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
-        *len += (uint64_t)st.st_blocks * 512;
+        *len += st.st_blocks > FILE_LEN_MIN / 512 ? (uint64_t)st.st_blocks * 512 : FILE_LEN_MIN;
         if (S_ISDIR(st.st_mode))
             whole = add_files(dirfd(d), e->d_name, depth + 1, len);
     }
@@ -177,24 +181,46 @@ static uint64_t work_len(const struct watch *w)
     return w->free_at_begin > left && w->free_at_begin - left > len ? w->free_at_begin - left : len;
 }
 
+static void say(char to[WATCH_TEXT_LEN], const char *what, uint64_t used, uint64_t max)
+{
+    snprintf(to, WATCH_TEXT_LEN, "used %llu MiB of %s, more than the %llu MiB it may have",
+             (unsigned long long)(used >> 20), what, (unsigned long long)(max >> 20));
+}
+
+/* On a thread of its own, for it may take long, and memory is not to be left alone meanwhile. */
+static void *disk_main(void *arg)
+{
+    struct watch *w = arg;
+    int64_t wait_ns = DISK_LOOK_NS;
+    uint64_t len = 0;
+
+    do {
+        int64_t began_ns;
+
+        poll(NULL, 0, (int)(wait_ns / 1000000));
+        began_ns = now_ns();
+        len = work_len(w);
+        wait_ns = (now_ns() - began_ns) * DISK_COST;
+        wait_ns = wait_ns > DISK_LOOK_NS ? wait_ns : DISK_LOOK_NS;
+    } while (len <= w->plan->disk_len_max);
+    say(w->disk_broken, "disk", len, w->plan->disk_len_max);
+    atomic_store(&w->is_disk_broken, true);
+    return NULL;
+}
+
 /* ---------------------------------------------------------------- both */
 
 void watch_begin(struct watch *w, const struct plan *plan)
 {
-    *w = (struct watch){ .plan = plan,
-                         .next_ns = now_ns() + LOOK_CLOSELY_NS,
-                         .next_disk_ns = now_ns() + DISK_LOOK_NS };
-    if (plan->work)
-        w->free_at_begin = free_len(plan->work);
-}
+    pthread_t thread;
 
-static const char *say(const char *what, uint64_t used, uint64_t max)
-{
-    static char text[200];
-
-    snprintf(text, sizeof(text), "used %llu MiB of %s, more than the %llu MiB it may have",
-             (unsigned long long)(used >> 20), what, (unsigned long long)(max >> 20));
-    return text;
+    *w = (struct watch){ .plan = plan, .next_ns = now_ns() + LOOK_CLOSELY_NS };
+    if (!plan->work)
+        return;
+    w->free_at_begin = free_len(plan->work);
+    errno = pthread_create(&thread, NULL, disk_main, w);
+    if (errno)
+        die("watch the disk");
 }
 
 static const char *look(struct watch *w, int64_t began_ns)
@@ -205,15 +231,10 @@ static const char *look(struct watch *w, int64_t began_ns)
     w->next_ns = began_ns + (len > plan->memory_len_max / 2 ? LOOK_CLOSELY_NS : LOOK_NS);
     if (now_ns() - began_ns > LOOK_CLOSELY_NS / LOOK_COST) /* many processes, or large ones */
         w->next_ns = began_ns + LOOK_NS;
-    if (len > plan->memory_len_max)
-        return say("memory", len, plan->memory_len_max);
-    if (!plan->work || began_ns < w->next_disk_ns)
-        return NULL;
-    len = work_len(w);
-    int64_t took_ns = now_ns() - began_ns;
-
-    w->next_disk_ns = began_ns + (took_ns * DISK_COST > DISK_LOOK_NS ? took_ns * DISK_COST : DISK_LOOK_NS);
-    return len > plan->disk_len_max ? say("disk", len, plan->disk_len_max) : NULL;
+    if (len <= plan->memory_len_max)
+        return atomic_load(&w->is_disk_broken) ? w->disk_broken : NULL;
+    say(w->memory_broken, "memory", len, plan->memory_len_max);
+    return w->memory_broken;
 }
 
 const char *watch_look(struct watch *w, int64_t *ret_left_ms)

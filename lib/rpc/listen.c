@@ -11,6 +11,7 @@
  *
  * With TLS the same holds for the socket of the plain words: they begin when the handshake is over.
  */
+#include "guard.h"
 #include "rpc_internal.h"
 
 #include "cox/base/alloc.h"
@@ -45,6 +46,7 @@
 #define FDS_MAX (1u << 20)
 #define FDS_KEPT 2048u /* for files and the HTTP side; of a small limit, half */
 #define EVENTS_MAX 64
+#define SLOWLY_NS (100 * INT64_C(1000000)) /* between two connections of offenders, all together */
 
 struct waiting {
     struct cox_list node; /* oldest first */
@@ -53,6 +55,7 @@ struct waiting {
 };
 
 union address {
+    struct sockaddr_storage whole;
     struct sockaddr any;
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
@@ -67,6 +70,9 @@ struct rpc_listener {
     size_t n_fds;
     struct cox_list waiting;
     size_t n_waiting;
+    struct cox_list slow; /* struct waiting of offenders: nobody listens to them until then */
+    size_t n_slow;
+    int64_t slow_ns;         /* when the last of them may speak */
     int64_t paused_until_ns; /* 0: accepting */
     int64_t warned_ns;
     int fd_end; /* no connection has this number or a higher one */
@@ -181,7 +187,29 @@ static void on_words(struct rpc_listener *l, struct waiting *w, bool left)
     if (!speaks)
         return;
     set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+    rpc_guard_watch(fd, &l->peers[fd].whole);
     grpc_server_add_channel_from_fd(l->server, fd, l->credentials);
+}
+
+static void listen_to(struct rpc_listener *l, struct waiting *w, int64_t now_ns)
+{
+    w->until_ns = now_ns + PREFACE_NS;
+    cox_list_push_back(&l->waiting, &w->node);
+    l->n_waiting++;
+    watch(l, EPOLL_CTL_ADD, w->fd, w);
+}
+
+/* Offenders whose time has come. */
+static void let_speak(struct rpc_listener *l, int64_t now_ns)
+{
+    while (!cox_list_empty(&l->slow)) {
+        struct waiting *w = COX_CONTAINER_OF(l->slow.next, struct waiting, node);
+        if (w->until_ns > now_ns)
+            return;
+        cox_list_remove(&w->node);
+        l->n_slow--;
+        listen_to(l, w, now_ns);
+    }
 }
 
 static void expire(struct rpc_listener *l, int64_t now_ns)
@@ -214,19 +242,41 @@ static void warn_scarce(struct rpc_listener *l, const char *why)
             NULL);
 }
 
+static size_t waiting_max(const struct rpc_listener *l)
+{
+    return (size_t)(l->fd_end / (l->tls ? TLS_FDS : 1)) / WAITING_SHARE;
+}
+
+/* In a row, far apart: each of their connections may cost as much as the one that was ended. */
+static void admit_slowly(struct rpc_listener *l, struct waiting *w, int64_t now_ns)
+{
+    if (l->n_slow == waiting_max(l)) {
+        close(w->fd);
+        cox_free(w);
+        return;
+    }
+    l->slow_ns = l->slow_ns + SLOWLY_NS > now_ns ? l->slow_ns + SLOWLY_NS : now_ns;
+    w->until_ns = l->slow_ns;
+    cox_list_push_back(&l->slow, &w->node);
+    l->n_slow++;
+}
+
 static void admit(struct rpc_listener *l, int fd, const union address *peer)
 {
     struct waiting *w = COX_NEW(struct waiting);
+    int64_t now_ns = cox_clock_mono_ns();
 
     pthread_mutex_lock(&l->mutex);
     l->peers[fd] = *peer;
     pthread_mutex_unlock(&l->mutex);
-    *w = (struct waiting){ .fd = fd, .until_ns = cox_clock_mono_ns() + PREFACE_NS };
+    w->fd = fd;
     set_option(fd, SOL_SOCKET, SO_RCVLOWAT, PREFACE_LEN);
-    cox_list_push_back(&l->waiting, &w->node);
-    l->n_waiting++;
-    watch(l, EPOLL_CTL_ADD, fd, w);
-    if (l->n_waiting > (size_t)(l->fd_end / (l->tls ? TLS_FDS : 1)) / WAITING_SHARE)
+    if (rpc_guard_offends(&peer->whole)) {
+        admit_slowly(l, w, now_ns);
+        return;
+    }
+    listen_to(l, w, now_ns);
+    if (l->n_waiting > waiting_max(l))
         leave(l, COX_CONTAINER_OF(l->waiting.next, struct waiting, node), true);
 }
 
@@ -268,6 +318,10 @@ static int wait_ms(const struct rpc_listener *l, int64_t now_ns)
 
     if (!cox_list_empty(&l->waiting))
         until_ns = COX_CONTAINER_OF(l->waiting.next, struct waiting, node)->until_ns;
+    if (!cox_list_empty(&l->slow)) {
+        int64_t slow_ns = COX_CONTAINER_OF(l->slow.next, struct waiting, node)->until_ns;
+        until_ns = slow_ns < until_ns ? slow_ns : until_ns;
+    }
     if (l->paused_until_ns && l->paused_until_ns < until_ns)
         until_ns = l->paused_until_ns;
     if (until_ns == INT64_MAX)
@@ -303,6 +357,7 @@ static void *run(void *arg)
             for (int k = 0; fd && k < EVENTS_MAX && !l->paused_until_ns && accept_one(l, *fd); k++) {
             }
         }
+        let_speak(l, cox_clock_mono_ns());
         expire(l, cox_clock_mono_ns());
         if (l->paused_until_ns && cox_clock_mono_ns() >= l->paused_until_ns)
             pause_accepting(l, false);
@@ -327,6 +382,7 @@ struct rpc_listener *rpc_listener_create(const char *address, struct cox_tls *tl
 
     l->tls = tls;
     cox_list_init(&l->waiting);
+    cox_list_init(&l->slow);
     l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     COX_ASSERT(l->epoll_fd >= 0 && l->stop_fd >= 0);
@@ -364,6 +420,7 @@ void rpc_listener_stop(struct rpc_listener *l)
     COX_ASSERT(write(l->stop_fd, &one, sizeof(one)) == (ssize_t)sizeof(one));
     pthread_join(l->thread, NULL);
     l->server = NULL;
+    let_speak(l, INT64_MAX - PREFACE_NS);
     expire(l, INT64_MAX);
     for (size_t i = 0; i < l->n_fds; i++)
         close(l->fds[i]);

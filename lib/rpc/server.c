@@ -9,6 +9,7 @@
 #define ARMED 64
 #define CALLS_MAX_DEFAULT 65536u
 #define CALLS_RETRY_MS 1000
+#define STREAMS_MAX 8192 /* of a connection */
 
 struct served_method {
     const ProtobufCServiceDescriptor *service;
@@ -347,6 +348,7 @@ static grpc_server *create_grpc_server(const struct cox_rpc_server_config *confi
         /* Windows that grow by probing cost 4 MB for each stream that is not read; fixed ones 0.3 MB. */
         INT_ARG(GRPC_ARG_HTTP2_BDP_PROBE, 0),
         INT_ARG(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 262144),
+        INT_ARG(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
         INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)len_max),
         INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, 30000),
         INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000),

@@ -516,17 +516,15 @@ static void watch(struct process *p, struct channel *c, int fd, short what, even
  */
 static char *program_folder(const struct program *program, const char *path)
 {
-    const char *slash = strrchr(path, '/');
+    size_t len = program->arg ? strlen(path) : (size_t)(strrchr(path, '/') - path);
 
-    return cox_asprintf(
-        "%.*s", program->arg || !slash || slash == path ? (int)strlen(path) : (int)(slash - path), path);
+    return cox_strndup(path, len > 0 ? len : 1);
 }
 
 /* One sandbox a call: one that is shared would have to show each call's directory to the others. */
 static int spawn_sandboxed(struct program_call *c, enum sandbox_level level, struct spawn_args *args,
                            pid_t *ret_pid, int *ret_report)
 {
-    struct sandbox *sandbox = c->pool->host->sandbox;
     char *path = realpath(c->program->path, NULL); /* also of /proc/self/exe, which is another inside */
     char *folder = path ? program_folder(c->program, path) : NULL;
     char *const paths[] = { path, NULL };
@@ -536,7 +534,7 @@ static int spawn_sandboxed(struct program_call *c, enum sandbox_level level, str
     args->dir = c->dir;
     args->envp = c->envp;
     if (path)
-        err = sandbox_spawn(sandbox, level,
+        err = sandbox_spawn(c->pool->host->sandbox, level,
                             &(struct sandbox_step){ .work = c->dir,
                                                     .read = c->blobs,
                                                     .program = folder,

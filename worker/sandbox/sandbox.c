@@ -198,11 +198,16 @@ static int environment_file(char *const *envp)
 {
     int fd = memfd_create("cox-environment", MFD_CLOEXEC);
     struct cox_buf b = { 0 };
+    size_t len = 0;
     bool ok;
 
+    for (char *const *entry = envp; *entry; entry++)
+        len += strlen(*entry) + 1;
+    cox_buf_reserve(&b, len + 1); /* so that it does not move: there may be secrets in it */
     for (; *envp; envp++)
         cox_buf_append(&b, *envp, strlen(*envp) + 1);
-    ok = fd >= 0 && (b.len == 0 || write(fd, b.data, b.len) == (ssize_t)b.len);
+    ok = fd >= 0 && (len == 0 || write(fd, b.data, len) == (ssize_t)len);
+    explicit_bzero(b.data, len);
     cox_buf_fini(&b);
     if (ok || fd < 0)
         return fd;

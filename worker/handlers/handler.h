@@ -42,6 +42,8 @@ struct outcome {
 };
 void outcome_init(struct outcome *o);
 void outcome_fini(struct outcome *o);
+struct rusage;
+void outcome_used(struct outcome *o, const struct rusage *usage); /* what its process, now reaped, has used */
 /* Appends to the message; it stays UTF-8 and within COX_ERROR_MESSAGE_LEN_MAX. */
 void outcome_say(struct outcome *o, struct cox_slice text);
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 void call_put_own(struct cox_buf *out, const struct call_args *args, struct cox_slice of_step)
@@ -13,6 +14,17 @@ void call_put_own(struct cox_buf *out, const struct call_args *args, struct cox_
     cox_buf_append_slice(out, of_step);
     if (args->index)
         cox_buf_printf(out, "[%u]", *args->index);
+}
+
+static uint64_t micros(struct timeval tv)
+{
+    return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
+}
+
+void outcome_used(struct outcome *o, const struct rusage *usage)
+{
+    o->cpu_us = micros(usage->ru_utime) + micros(usage->ru_stime);
+    o->max_rss_bytes = (uint64_t)usage->ru_maxrss * 1024;
 }
 
 void outcome_init(struct outcome *o)

@@ -115,11 +115,6 @@ static void close_channel(struct channel *c)
 
 /* ---------------------------------------------------------------- a process's end */
 
-static uint64_t micros(struct timeval tv)
-{
-    return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
-}
-
 /* What it has used so far, its threads included; 0 when it cannot be known. */
 static uint64_t cpu_used_us(pid_t pid)
 {
@@ -147,10 +142,8 @@ static int destroy_process(struct process *p, struct outcome *ret)
 
     kill_now(p);
     wait4(p->pid, &status, 0, &usage);
-    if (ret) {
-        ret->cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
-        ret->max_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    }
+    if (ret)
+        outcome_used(ret, &usage);
     cox_list_remove(&p->link);
     p->pool->n -= !p->leaving;
     p->pool->n_idle -= p->idle;

@@ -99,11 +99,6 @@ static void drop_events(struct run *run)
     run->pidfd = -1;
 }
 
-static uint64_t micros(struct timeval tv)
-{
-    return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
-}
-
 static void kill_now(struct run *run)
 {
     if (run->report >= 0)
@@ -121,8 +116,7 @@ static int reap(struct run *run)
     kill_now(run);
     wait4(run->pid, &status, 0, &usage);
     run->pid = 0;
-    run->outcome.cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
-    run->outcome.max_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    outcome_used(&run->outcome, &usage);
     return status;
 }
 

@@ -37,12 +37,5 @@ struct cox_rpc_certificate *rpc_certificate_copy(const struct cox_rpc_certificat
 
 const struct cox_rpc_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call)
 {
-    if (call->local || !call->server || call->certificate_known)
-        return call->certificate;
-    char *name = grpc_call_get_peer(call->call);
-
-    call->certificate = rpc_server_certificate(call->server, name);
-    call->certificate_known = true;
-    gpr_free(name);
     return call->certificate;
 }

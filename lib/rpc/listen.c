@@ -61,6 +61,16 @@ union address {
     struct sockaddr_in6 in6;
 };
 
+struct peer {
+    union address address;
+    bool known;     /* somebody has had this descriptor */
+    bool second;    /* and not for the first time */
+    uint64_t since; /* of the loop's settled moments */
+};
+
+/* So many: the library gives a connection no other name than its descriptor. See rpc_listener_certificate. */
+#define SETTLED_TWICE 2
+
 struct rpc_listener {
     struct cox_tls *tls; /* NULL: plaintext */
     grpc_server *server;
@@ -77,8 +87,9 @@ struct rpc_listener {
     int64_t warned_ns;
     int fd_end; /* no connection has this number or a higher one */
     pthread_t thread;
+    struct cox_rpc_loop *loop;
     pthread_mutex_t mutex; /* of peers: by descriptor, the last that had it */
-    union address *peers;
+    struct peer *peers;
 };
 
 /* ---- listening ---- */
@@ -187,7 +198,7 @@ static void on_words(struct rpc_listener *l, struct waiting *w, bool left)
     if (!speaks)
         return;
     set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
-    rpc_guard_watch(fd, &l->peers[fd].whole);
+    rpc_guard_watch(fd, &l->peers[fd].address.whole);
     grpc_server_add_channel_from_fd(l->server, fd, l->credentials);
 }
 
@@ -267,7 +278,10 @@ static void admit(struct rpc_listener *l, int fd, const union address *peer)
     int64_t now_ns = cox_clock_mono_ns();
 
     pthread_mutex_lock(&l->mutex);
-    l->peers[fd] = *peer;
+    l->peers[fd] = (struct peer){ .address = *peer,
+                                  .known = true,
+                                  .second = l->peers[fd].known,
+                                  .since = atomic_load(&l->loop->n_settled) };
     pthread_mutex_unlock(&l->mutex);
     w->fd = fd;
     set_option(fd, SOL_SOCKET, SO_RCVLOWAT, PREFACE_LEN);
@@ -376,10 +390,12 @@ static int fd_end(void)
     return (int)(n > 2 * FDS_KEPT ? n - FDS_KEPT : n / 2);
 }
 
-struct rpc_listener *rpc_listener_create(const char *address, struct cox_tls *tls, int *ret_port)
+struct rpc_listener *rpc_listener_create(struct cox_rpc_loop *loop, const char *address, struct cox_tls *tls,
+                                         int *ret_port)
 {
     struct rpc_listener *l = COX_NEW(struct rpc_listener);
 
+    l->loop = loop;
     l->tls = tls;
     cox_list_init(&l->waiting);
     cox_list_init(&l->slow);
@@ -451,12 +467,24 @@ static int fd_of(const struct rpc_listener *l, const char *library_name)
     return sscanf(library_name, "fd:%d", &fd) == 1 && fd >= 0 && fd < l->fd_end ? fd : -1;
 }
 
-/* A descriptor keeps its number while a call of its connection is there: each holds the library's transport.
+/* The library closes a descriptor while calls of its connection are still on their way to us, and names them
+ * by it. So a call may be of whoever has the descriptor now, or of one who had it before; but the latter's
+ * are all there once no call has been waiting anywhere since. (Twice: what is counted has no lock around it.)
  */
-struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name)
+struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
+                                                     bool *ret_unsure)
 {
     int fd = fd_of(l, library_name);
-    struct cox_tls_certificate *shown = l->tls && fd >= 0 ? cox_tls_peer(l->tls, fd) : NULL;
+
+    *ret_unsure = fd < 0;
+    if (fd < 0)
+        return NULL;
+    pthread_mutex_lock(&l->mutex);
+    const struct peer *p = &l->peers[fd];
+
+    *ret_unsure = p->second && atomic_load(&l->loop->n_settled) - p->since < SETTLED_TWICE;
+    pthread_mutex_unlock(&l->mutex);
+    struct cox_tls_certificate *shown = *ret_unsure ? NULL : cox_tls_peer(l->tls, fd);
 
     if (!shown)
         return NULL;
@@ -478,7 +506,7 @@ char *rpc_listener_peer(struct rpc_listener *l, const char *library_name)
     if (fd < 0)
         return cox_strdup(library_name);
     pthread_mutex_lock(&l->mutex);
-    peer = l->peers[fd];
+    peer = l->peers[fd].address;
     pthread_mutex_unlock(&l->mutex);
     if (peer.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&peer.in6.sin6_addr)) { /* [::] takes both */
         inet_ntop(AF_INET, &peer.in6.sin6_addr.s6_addr[12], host, sizeof(host));

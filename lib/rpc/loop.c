@@ -85,6 +85,8 @@ size_t cox_rpc_loop_run_once(struct cox_rpc_loop *loop, int64_t deadline_mono_ns
 
     for (size_t n = n_handled; n < events_max; n++) {
         grpc_event event = grpc_completion_queue_next(loop->cq, deadline, NULL);
+        if (event.type == GRPC_QUEUE_TIMEOUT && loop->n_deaf == 0)
+            atomic_fetch_add(&loop->n_settled, 1);
         if (event.type != GRPC_OP_COMPLETE)
             break;
         deadline = gpr_time_0(GPR_CLOCK_MONOTONIC);

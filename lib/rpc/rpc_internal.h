@@ -50,6 +50,8 @@ struct cox_rpc_loop {
     struct cox_arena arena; /* messages and errors given to callbacks; empty between events */
     size_t n_calls;         /* of all servers and channels */
     bool running;
+    size_t n_deaf;               /* servers that have no place for a new call: one may wait in the library */
+    atomic_ullong n_settled;     /* moments at which no call was waiting anywhere; read by listeners */
     struct cox_list local_ready; /* local calls with something to deliver */
     bool local_first;            /* the odd event of the next turn is theirs */
     struct cox_heap local_deadlines;
@@ -165,7 +167,7 @@ struct cox_rpc_call {
     int64_t deadline_ns;
     char *peer;
     struct cox_rpc_certificate *certificate; /* of a server's peer, or NULL */
-    bool certificate_known;
+    bool unsure; /* whose it is: its connection may have ended, and another have its descriptor */
 
     grpc_metadata *own_metadata; /* client: the channel's and the call's; NULL: the channel's alone */
     size_t n_own_metadata;
@@ -214,14 +216,12 @@ void rpc_server_call_gone(struct cox_rpc_server *server, void *caller);
 void rpc_server_holds(struct cox_rpc_server *server, ptrdiff_t len);
 /* What the library calls a peer, as an address. The caller frees it. */
 char *rpc_server_peer(const struct cox_rpc_server *server, const char *library_name);
-struct cox_rpc_certificate *rpc_server_certificate(const struct cox_rpc_server *server,
-                                                   const char *library_name);
-
 /* ---- listen.c ---- */
 
 struct rpc_listener;
 /* Binds and listens; NULL when that is not possible. Who connects waits until it is started. */
-struct rpc_listener *rpc_listener_create(const char *address, struct cox_tls *tls, int *ret_port);
+struct rpc_listener *rpc_listener_create(struct cox_rpc_loop *loop, const char *address, struct cox_tls *tls,
+                                         int *ret_port);
 /* Connections go to `server` from here on. */
 void rpc_listener_start(struct rpc_listener *l, grpc_server *server);
 /* Closes the port; connections that the server has stay. Harmless before start, and again. */
@@ -229,8 +229,10 @@ void rpc_listener_stop(struct rpc_listener *l);
 void rpc_listener_destroy(struct rpc_listener *l); /* NULL is allowed */
 /* Thread: any. The caller frees it. */
 char *rpc_listener_peer(struct rpc_listener *l, const char *library_name);
-/* What that peer has shown, or NULL. The caller frees it by cox_free. */
-struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name);
+/* What the peer of a new call has shown, or NULL; freed by cox_free. To be asked as soon as the call is
+ * there. */
+struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
+                                                     bool *ret_unsure);
 
 /* ---- certificate.c ---- */
 

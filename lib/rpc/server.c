@@ -10,6 +10,7 @@
 #define CALLS_MAX_DEFAULT 65536u
 #define CALLS_RETRY_MS 1000
 #define STREAMS_MAX 8192 /* of a connection */
+#define UNSURE_RETRY_MS 50
 
 struct served_method {
     const ProtobufCServiceDescriptor *service;
@@ -50,6 +51,7 @@ struct cox_rpc_server {
     size_t held_len;
     struct slot slots[ARMED];
     size_t n_armed;
+    bool tls;
     struct rpc_tag on_shutdown;
     bool paused;
     bool draining;
@@ -183,6 +185,11 @@ static struct cox_rpc_call *accept_call(struct cox_rpc_server *server, struct sl
     call->on_close = (struct rpc_tag){ on_close, call };
     call->metadata = slot->metadata;
     call->deadline_ns = deadline_ns(slot->details.deadline);
+    if (server->tls) {
+        char *name = grpc_call_get_peer(call->call);
+        call->certificate = rpc_listener_certificate(server->listener, name ? name : "", &call->unsure);
+        gpr_free(name);
+    }
     enum cox_err err = rpc_call_start(call, &op, 1, &call->on_close);
 
     COX_ASSERT(err == COX_OK);
@@ -248,7 +255,8 @@ static void arm(struct slot *slot)
     grpc_call_details_init(&slot->details);
     grpc_metadata_array_init(&slot->metadata);
     slot->armed = true;
-    server->n_armed++;
+    if (server->n_armed++ == 0)
+        server->loop->n_deaf--;
     grpc_call_error err =
         grpc_server_request_call(server->server, &slot->call, &slot->details, &slot->metadata,
                                  server->loop->cq, server->loop->cq, &slot->tag);
@@ -262,7 +270,8 @@ static void on_new_call(void *owner, bool ok)
     struct cox_rpc_server *server = slot->server;
 
     slot->armed = false;
-    server->n_armed--;
+    if (--server->n_armed == 0)
+        server->loop->n_deaf++;
     if (!ok) {
         grpc_metadata_array_destroy(&slot->metadata);
         grpc_call_details_destroy(&slot->details);
@@ -272,7 +281,13 @@ static void on_new_call(void *owner, bool ok)
     grpc_call_details details = slot->details;
 
     arm(slot);
-    rpc_server_open(call, rpc_slice_view(&details.method));
+    if (call->unsure)
+        cox_rpc_fail(call, &(struct cox_rpc_error){ .status = COX_RPC_UNAVAILABLE,
+                                                    .message = "whose call this is has become unclear",
+                                                    .reason = "UNCLEAR_PEER",
+                                                    .retry_delay_ms = UNSURE_RETRY_MS });
+    else
+        rpc_server_open(call, rpc_slice_view(&details.method));
     grpc_call_details_destroy(&details);
 }
 
@@ -393,6 +408,7 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     enum cox_err err;
 
     server->loop = loop;
+    server->tls = config->tls != NULL;
     server->outbox_len_max = config->outbox_len_max > 0 ? config->outbox_len_max : COX_OUTBOX_LEN_MAX;
     server->calls_max = config->calls_max > 0 ? config->calls_max : CALLS_MAX_DEFAULT;
     server->admit = config->admit;
@@ -402,7 +418,7 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     cox_list_init(&server->calls);
     err = add_services(server, config);
     if (err == COX_OK &&
-        !(server->listener = rpc_listener_create(config->address, config->tls, &server->port)))
+        !(server->listener = rpc_listener_create(loop, config->address, config->tls, &server->port)))
         err = COX_ERR_UNAVAILABLE;
     if (err != COX_OK) {
         free_server(server);
@@ -412,6 +428,7 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
     grpc_server_register_completion_queue(server->server, loop->cq, NULL);
     grpc_server_start(server->server);
     rpc_listener_start(server->listener, server->server);
+    loop->n_deaf++;
     for (size_t i = 0; i < ARMED; i++) {
         server->slots[i].server = server;
         server->slots[i].tag = (struct rpc_tag){ on_new_call, &server->slots[i] };
@@ -424,12 +441,6 @@ enum cox_err cox_rpc_server_create(struct cox_rpc_loop *loop, const struct cox_r
 char *rpc_server_peer(const struct cox_rpc_server *server, const char *library_name)
 {
     return rpc_listener_peer(server->listener, library_name ? library_name : "");
-}
-
-struct cox_rpc_certificate *rpc_server_certificate(const struct cox_rpc_server *server,
-                                                   const char *library_name)
-{
-    return rpc_listener_certificate(server->listener, library_name ? library_name : "");
 }
 
 int cox_rpc_server_port(const struct cox_rpc_server *server)
@@ -499,5 +510,6 @@ void cox_rpc_server_destroy(struct cox_rpc_server *server)
     }
     while (!server->shut || server->n_calls > 0 || server->n_armed > 0)
         cox_rpc_loop_run_once(server->loop, COX_RPC_FOREVER, 256);
+    server->loop->n_deaf--;
     free_server(server);
 }

@@ -57,6 +57,7 @@ struct probe {
     int fd;
     int64_t until_ns;
     SSL *ssl;
+    X509 *shown; /* OpenSSL itself forgets a certificate that is no good */
     struct cox_buf *why;
 };
 
@@ -164,7 +165,7 @@ static void put_names(struct cox_buf *out, X509 *certificate)
     GENERAL_NAMES_free(names);
 }
 
-static void say_unverified(struct probe *p, long verified, X509 *shown)
+static void say_unverified(struct probe *p, long verified)
 {
     switch (verified) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
@@ -176,8 +177,8 @@ static void say_unverified(struct probe *p, long verified, X509 *shown)
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
         cox_buf_printf(p->why, "the orchestrator's certificate is not for %s but for ", p->host);
-        if (shown)
-            put_names(p->why, shown);
+        if (p->shown)
+            put_names(p->why, p->shown);
         cox_buf_append_str(p->why, ": use a name that it has, or have one made with this one");
         break;
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
@@ -239,12 +240,24 @@ static bool say_refused(struct probe *p, int reason)
     }
 }
 
+static int on_verified(int ok, X509_STORE_CTX *store)
+{
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct probe *p = SSL_get_app_data(ssl);
+    X509 *certificate = X509_STORE_CTX_get0_cert(store);
+
+    if (!p->shown && X509_up_ref(certificate) == 1)
+        p->shown = certificate;
+    return ok;
+}
+
 static void aim(struct probe *p)
 {
     unsigned char address[16];
     bool number = inet_pton(AF_INET, p->host, address) == 1 || inet_pton(AF_INET6, p->host, address) == 1;
 
-    SSL_set_verify(p->ssl, SSL_VERIFY_PEER, NULL);
+    SSL_set_app_data(p->ssl, p);
+    SSL_set_verify(p->ssl, SSL_VERIFY_PEER, on_verified);
     if (number)
         X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(p->ssl), p->host);
     else if (SSL_set1_host(p->ssl, p->host) == 1)
@@ -271,7 +284,7 @@ static bool look(struct probe *p, SSL_CTX *context)
     long verified = SSL_get_verify_result(p->ssl);
 
     if (done == 0 && verified != X509_V_OK) {
-        say_unverified(p, verified, SSL_get0_peer_certificate(p->ssl));
+        say_unverified(p, verified);
         return true;
     }
     if (done == 1 && (done = drive(p, speak)) == 1)
@@ -292,6 +305,7 @@ bool cox_tls_diagnose(const char *address, const struct cox_tls_files *files, in
     if (context && split(address, p.host, &port) && connect_to(&p, port)) {
         found = look(&p, context);
         SSL_free(p.ssl);
+        X509_free(p.shown);
         close(p.fd);
     }
     SSL_CTX_free(context);

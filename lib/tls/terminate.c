@@ -12,6 +12,7 @@
 #include "cox/base/units.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -31,6 +32,7 @@
 #define LATE_MAX 32u /* updates of keys and attempts to begin anew: nobody honest needs so many */
 #define WARN_NS (10000 * INT64_C(1000000))
 #define FDS_MAX (1u << 20)
+#define NUMBERS_MAX (1 << 16)
 
 /* Who the reader of a descriptor reads from: by its number, the last that had it. */
 struct reader {
@@ -57,6 +59,7 @@ struct cox_tls {
     size_t n_talking;
     int64_t warned_ns;
     uint64_t n_unsaid;
+    atomic_int next_number;
     atomic_ullong n_done, n_failed, n_given_up, n_open;
 };
 
@@ -120,18 +123,35 @@ static void wake(struct cox_tls *t)
     (void)!write(t->wake_fd, &one, sizeof(one)); /* full: it is awake anyway */
 }
 
+/* gRPC calls a connection by its number, and the lowest that is free has just been somebody's: so numbers are
+ * taken in turn. */
+static int renumber(struct cox_tls *t, int fd)
+{
+    int end = t->n_readers / 2 < NUMBERS_MAX ? (int)t->n_readers / 2 : NUMBERS_MAX;
+    int from = atomic_load(&t->next_number), number = fcntl(fd, F_DUPFD_CLOEXEC, from);
+
+    if (number < 0)
+        return fd; /* as good a number as there is */
+    atomic_store(&t->next_number, number + 1 < end ? number + 1 : 0);
+    if (number < end || number < fd) {
+        close(fd);
+        return number;
+    }
+    close(number);
+    return fd;
+}
+
 int cox_tls_terminate(struct cox_tls *t, int fd, enum cox_tls_kind kind)
 {
     int pair[2];
-    int err = EMFILE;
+    int err = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) ? errno : 0;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair)) {
-        err = errno;
-    } else if ((size_t)pair[1] >= t->n_readers) {
+    if (!err && kind == COX_TLS_GRPC)
+        pair[1] = renumber(t, pair[1]);
+    if (!err && (size_t)pair[1] >= t->n_readers) {
         close(pair[0]);
         close(pair[1]);
-    } else {
-        err = 0;
+        err = EMFILE;
     }
     if (err) {
         close(fd);

@@ -6,7 +6,7 @@ usage: transport.py grpc ADDR DIR [NAME] [KEY=VALUE...]   prints "served" or "re
        transport.py raw ADDR HEX                          what a socket without TLS hears, as text
        transport.py serial ADDR DIR                       of the certificate that the server shows
        transport.py drop ADDR DIR N                       begins N handshakes and hangs up in the middle of each
-       transport.py hold ADDR N                           holds N halves of a handshake until standard input ends
+       transport.py hold ADDR N [PROTOCOL]                holds N halves of a handshake until standard input ends
        transport.py rate ADDR DIR SECONDS                 whole handshakes a second, on one thread
 
 NAME is a certificate in DIR. Keys: ca (a file in DIR), alpn (a,b or none), max and min (a version such as 1.1), ciphers.
@@ -106,9 +106,9 @@ def drop(addr, folder, n):
     print("dropped")
 
 
-def hold(addr, n):
+def hold(addr, n, protocol="h2"):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.set_alpn_protocols(["h2"])
+    tls.set_alpn_protocols([protocol])
     held = [begin(addr, tls) for _ in range(int(n))]
     print("held", flush=True)
     sys.stdin.read()

@@ -115,20 +115,22 @@ static void get(struct courier_job *job, struct transfer *t, const char *path)
 static bool copy_redacted(struct courier_job *job, int to)
 {
     struct redact_stream s = { .of = job->redactor };
-    struct cox_buf clean = { 0 };
+    struct cox_buf clean = { 0 }, whole = { 0 };
     uint8_t piece[16384];
     ssize_t n = 0;
     bool ok = true;
 
     for (off_t at = 0; ok && (n = pread(job->fd, piece, sizeof(piece), at)) > 0; at += n) {
         cox_buf_clear(&clean);
-        redact_feed(&s, cox_slice(piece, (size_t)n), &clean);
+        redact_feed(&s, cox_slice(piece, (size_t)n), job->is_json ? &whole : &clean);
         ok = outcome_write(to, cox_buf_slice(&clean)) && !atomic_load(&job->cancelled);
     }
     cox_buf_clear(&clean);
-    redact_end(&s, &clean);
-    ok = ok && n == 0 && outcome_write(to, cox_buf_slice(&clean));
+    redact_end(&s, job->is_json ? &whole : &clean);
+    redact_json(job->redactor, &whole);
+    ok = ok && n == 0 && outcome_write(to, cox_buf_slice(&whole)) && outcome_write(to, cox_buf_slice(&clean));
     cox_buf_fini(&clean);
+    cox_buf_fini(&whole);
     redact_fini(&s);
     return ok;
 }

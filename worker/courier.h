@@ -24,6 +24,7 @@ struct courier_job {
     char *path; /* within the bundle; NULL: no program is wanted. Freed by courier_job_free */
     int fd;
     struct redactor *redactor; /* of a file to be stored: what must not be in it. NULL: nothing */
+    bool is_json;              /* the file is; it may have secrets in other escapes than usual */
     atomic_bool cancelled;     /* set it and the job ends soon, with CANCELLED */
     /* Once a job, within courier_reap or courier_destroy. It owns the job from then on. */
     void (*on_done)(struct courier_job *job, void *user);

@@ -379,9 +379,11 @@ static void release(struct redact_stream *s, size_t keep, struct cox_buf *out)
         if (span->to <= end)
             done++;
     }
-    memmove(s->spans, s->spans + done, (s->n_spans - done) * sizeof(*s->spans));
+    if (done > 0 && s->n_spans > done)
+        memmove(s->spans, s->spans + done, (s->n_spans - done) * sizeof(*s->spans));
     s->n_spans -= done;
-    memmove(s->held.data, s->held.data + (s->held.len - keep), keep);
+    if (keep > 0)
+        memmove(s->held.data, s->held.data + (s->held.len - keep), keep);
     s->held.len = keep;
 }
 

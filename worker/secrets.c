@@ -311,6 +311,16 @@ static struct secret_job *next_job(struct secrets *s)
     return job;
 }
 
+static void make_redactor(struct secret_job *job)
+{
+    struct cox_slice *values = cox_calloc(job->n + 1, sizeof(*values));
+
+    for (size_t i = 0; i < job->n; i++)
+        values[i] = cox_buf_slice(&job->values[i]);
+    job->redactor = redactor_create(values, job->n);
+    cox_free(values);
+}
+
 static void *secrets_main(void *arg)
 {
     struct secrets *s = arg;
@@ -319,6 +329,8 @@ static void *secrets_main(void *arg)
     while ((job = next_job(s)) != NULL) {
         for (size_t i = 0; i < job->n && job->code == COX_CODE_NONE; i++)
             look_up(s, job, i);
+        if (job->code == COX_CODE_NONE)
+            make_redactor(job);
         pthread_mutex_lock(&s->mutex);
         cox_list_push_back(&s->done, &job->link);
         pthread_mutex_unlock(&s->mutex);
@@ -348,6 +360,7 @@ void secret_job_free(struct secret_job *job)
         cox_free(job->names[i]);
         wiped_fini(&job->values[i]);
     }
+    redactor_unref(job->redactor);
     secret_table_unref(job->table);
     cox_free(job->names);
     cox_free(job->values);

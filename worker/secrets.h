@@ -69,6 +69,8 @@ struct secret_job {
     enum cox_code code; /* NONE: values[n] are there */
     struct cox_buf message;
     struct cox_buf *values;
+    struct redactor
+        *redactor; /* of them; made here because it takes its time for large ones. May be taken (set NULL) */
 
     struct secret_table *table; /* private */
     struct cox_list link;

@@ -293,7 +293,8 @@ static void store(struct work *w, int fd, struct done *done, enum outcome_file w
     s->job = courier_job(w->host->courier, COURIER_STORE);
     s->job->fd = fd;
     cache_tenant(s->job->tenant, w->assign.tenant);
-    if (!done) /* of output the handler has taken care */
+    s->job->is_json = done && what == OUTCOME_OUTPUT;
+    if (!done || s->job->is_json) /* of text the handler has taken care */
         s->job->redactor = redactor_ref(w->secrets.redactor);
     s->job->on_done = on_stored;
     s->job->user = s;

@@ -67,17 +67,14 @@ bool work_make_dir(struct work_host *host, const struct cox_agent_assign *assign
 static void on_looked_up(struct secret_job *job, void *user)
 {
     struct work_secrets *ws = user;
-    struct cox_slice values[SECRET_SPEC_KEYS_MAX];
 
     if (!ws) {
         secret_job_free(job);
         return;
     }
     ws->waiting = false;
-    for (size_t i = 0; i < job->n; i++)
-        values[i] = cox_buf_slice(&job->values[i]);
-    if (job->code == COX_CODE_NONE)
-        ws->redactor = redactor_create(values, job->n);
+    ws->redactor = job->redactor;
+    job->redactor = NULL;
     ws->on_done(ws->user, job->code, cox_buf_slice(&job->message));
 }
 

@@ -5,7 +5,9 @@ need_programs coxd cox-worker cox
 
 examples=$scenario_root/docs/examples
 start_coxd
-start_worker w1 --slots 4
+mkdir "$scenario_dir/secrets"
+echo 0123456789abcdef >"$scenario_dir/secrets/signing-key"
+start_worker w1 --slots 4 --secrets-dir "$scenario_dir/secrets"
 
 outputs() { cox task run -q -o jsonl "$@" 2>>"$scenario_dir/run.log"; }
 # value FILE PATH: a value of a JSON file, "a.b.c"; strings as they are.
@@ -37,6 +39,11 @@ check_equal "retry-and-fallback: three attempts at flaky" 3 \
     "$(value "$scenario_dir/retry.json" steps.0.attempts | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))')"
 check_equal "retry-and-fallback: answer came from the fallback" fallback "$(value "$scenario_dir/retry.json" steps.1.via)"
 check_equal "retry-and-fallback: extra FAILED" FAILED "$(value "$scenario_dir/retry.json" steps.2.status)"
+
+# ---- secrets ----
+check_equal "secrets: signed with the worker's key, which is not told" \
+    "{\"signature\":\"$(printf hello | openssl dgst -sha256 -hmac 0123456789abcdef -r | cut -d' ' -f1)\",\"told\":\"the key is ***\"}" \
+    "$(outputs "$examples/secrets.yaml")"
 
 # ---- cancel ----
 id=$(cox task submit "$examples/cancel.yaml" -o name -q)

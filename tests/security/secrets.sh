@@ -96,9 +96,16 @@ at_exit+=("kill $server")
 await_file "$scenario_dir/port" "$server" || exit 1
 url=http://127.0.0.1:$(cat "$scenario_dir/port")
 
-start_coxd --log-level debug
+# Two tenants, and who serves them.
+token_of() { "$COX_BUILD/cox" admin token "$@" 2>>"$scenario_dir/tokens.yaml"; }
+token_of worker --role worker >"$scenario_dir/worker.token"
+admin=$(token_of root --role admin)
+others=$(token_of others --role submitter --role reader --tenant others)
+COX_TOKEN=$(token_of default --role submitter --role reader --role operator --tenant default)
+export COX_TOKEN
+start_coxd --log-level debug --token-file "$scenario_dir/tokens.yaml"
 worker_flags=(--config "$scenario_dir/worker.yaml" --secrets-dir "$files/dir" --handler-dir "$scenario_dir/handlers"
-    --work-dir "$scenario_dir/work" --slots 4 --log-level debug)
+    --work-dir "$scenario_dir/work" --slots 4 --log-level debug --token-file "$scenario_dir/worker.token")
 if "$COX_BUILD/cox-worker" --help | grep -q -- --http-allow; then worker_flags+=(--http-allow 127.0.0.0/8); fi
 start_worker w1 "${worker_flags[@]}"
 
@@ -161,6 +168,12 @@ large="  large:
       env: {T: \"\${{ secrets.TOKEN }}\", V: $visible}
       output: json
     secrets: {TOKEN: slack}
+  escaped:
+    run:
+      argv: [python3, -c, 'import json, os; print(json.dumps([\"\".join(chr(92) + \"u%04x\" % ord(c) for c in os.environ[\"T\"])] * 9000).replace(chr(92) * 2, chr(92)))']
+      env: {T: \"\${{ secrets.FILE }}\"}
+      output: json
+    secrets: {FILE: file}
   files:
     run: {argv: [sh, -c, 'printf \"%s\\n\" \"\$T\" \"\$V\" >kept; head -c 70000 /dev/zero >>kept; printf \"%s\" \"\$T\" >>kept'],
       env: {T: \"\${{ secrets.TOKEN }}\", V: $visible}}
@@ -173,6 +186,9 @@ large="  large:
   after: {needs: [fails], run: {argv: [echo, \"\${{ steps.fails.error.message }}\"]}}"
 run_task large "$large"
 check_equal "outputs as blobs, artifacts, failures: the task succeeds" SUCCEEDED "$(field large 't["status"]')"
+cox task output "$(id_of large)" escaped -o json >"$said/escaped" 2>"$said/escaped.err"
+check_equal "a large output of JSON with all characters escaped" "9000 ***" \
+    "$(python3 -c 'import json, sys; v = json.load(open(sys.argv[1])); print(len(v), *set(v))' "$said/escaped" 2>&1 | tail -n 1)"
 
 programs="  told: {uses: tell@1, with: {t: \"x \${{ secrets.TOKEN }}\", v: $visible}, secrets: {TOKEN: slack}}
   next: {needs: [told], uses: tell@1, with: {v: $visible}}
@@ -252,6 +268,9 @@ answers() {
 answers "a secret that nobody has" nothing 'this worker has no secret "nothing"'
 answers "another tenant's: the same words" others 'this worker has no secret "others"'
 answers "one of several tenants'" mine SUCCEEDED
+for reference in others mine file; do
+    COX_TOKEN=$others answers "control: a task of that tenant has it, and what is for all: $reference" "$reference" SUCCEEDED
+done
 answers "a link out of the directory" outside 'this worker cannot use the secret "outside"; its log says why'
 answers "a link within, as clusters mount them" mounted SUCCEEDED
 answers "a file that everybody may write" writable 'this worker cannot use the secret "writable"; its log says why'
@@ -301,13 +320,13 @@ echo_id=$(id_of echo)
 for verb in get describe output logs; do cox task "$verb" "$echo_id" >"$said/$verb-echo" 2>&1; done
 cox explain "$echo_id" >"$said/explain-echo" 2>&1
 timeout 60 "$COX_BUILD/cox" task watch "$echo_id" -o jsonl >"$said/watch-echo" 2>&1
-cox worker describe w1 -o json >"$said/worker" 2>&1
-python3 - "http://$coxd_http" "$echo_id" "$said" <<'PY'
+COX_TOKEN=$admin cox worker describe w1 -o json >"$said/worker" 2>&1
+python3 - "http://$coxd_http" "$echo_id" "$said" "$admin" <<'PY'
 import sys, urllib.request
-base, task, out = sys.argv[1:]
+base, task, out, token = sys.argv[1:]
 for i, path in enumerate(["/metrics", f"/api/v1/tasks/{task}", f"/api/v1/tasks/{task}/steps", f"/api/v1/tasks/{task}/steps/echo/output",
                           "/api/v1/stats", "/api/v1/workers", "/api/v1/tasks"]):
-    with urllib.request.urlopen(base + path) as answer:
+    with urllib.request.urlopen(urllib.request.Request(base + path, headers={"Authorization": f"Bearer {token}"})) as answer:
         open(f"{out}/http-{i}", "wb").write(answer.read())
 PY
 check "what is looked through: the command line and HTTP have answered" test "$(cat "$said"/http-* "$said"/*.json "$said"/describe-* "$said"/logs-echo | wc -c)" -gt 20000

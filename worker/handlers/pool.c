@@ -7,13 +7,12 @@
  * Its number names its group and stays ours until it is reaped, after the group was killed. */
 #include "pool.h"
 
+#include "../wiped.h"
 #include "answer.h"
 #include "call_log.h"
 #include "run_output.h"
 #include "run_spec.h"
 #include "spawn.h"
-
-#include "../wiped.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
@@ -212,9 +211,8 @@ static void end_call(struct program_call *c, bool reusable)
     bool is_own = p->once || p->sandboxed; /* it served this call only */
     uint64_t cpu_us = is_own ? 0 : cpu_used_us(p->pid);
 
-    reusable = reusable && c->line_at == c->line.len && p->in.fd >= 0 && p->out.fd >= 0;
-    if (!COX_PLANTED("secrets-stay-warm"))
-        reusable = reusable && !c->redactor; /* what it remembers, another call could make it tell */
+    reusable = reusable && c->line_at == c->line.len && p->in.fd >= 0 && p->out.fd >= 0 &&
+               (!c->redactor || COX_PLANTED("secrets-stay-warm")); /* another call could make it tell */
     call_log_end(&c->log);
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)

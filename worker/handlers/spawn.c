@@ -20,6 +20,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #define STACK_LEN (32 << 10)
 
@@ -97,6 +100,14 @@ static int child_main(void *arg)
     _exit(127);
 }
 
+/* What the child's frames had forbidden when it became another program, AddressSanitizer would forbid for
+ * ever. */
+#ifdef __SANITIZE_ADDRESS__
+#define ALLOW_AGAIN(at, len) __asan_unpoison_memory_region(at, len)
+#else
+#define ALLOW_AGAIN(at, len) ((void)0)
+#endif
+
 #ifdef __SANITIZE_THREAD__
 /* ThreadSanitizer marks a child as one that synchronises no more, in memory that would be the calling
  * thread's: from then on all that this thread shares would be reported. So there the child has its own. */
@@ -135,6 +146,7 @@ int spawn_process(const struct spawn_args *args, pid_t *ret_pid)
     int err = errno;
     int failed = child ? report_end(child) : 0;
 
+    ALLOW_AGAIN(stack, sizeof(stack));
     if (pid < 0)
         return err;
     if (failed)

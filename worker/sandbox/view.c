@@ -200,6 +200,7 @@ static void make_texts(const struct plan *plan)
     make_file("etc/passwd", line);
     snprintf(line, sizeof(line), "root:x:0:\nstep:x:%u:\nnogroup:x:65534:\n", STEP_GID);
     make_file("etc/group", line);
+    make_file("etc/hostname", "sandbox\n");
     if (plan->network)
         return;
     make_file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");

@@ -52,6 +52,7 @@ const struct cli_verb cli_verbs[] = {
     VERB(task_run, "task run", "FILE|-", 1, 1, "submit a task, follow it, print its outputs"),
     VERB(task_signal, "task signal", "ID... NAME", 1, 1000, "deliver a signal to tasks"),
     VERB(task_submit, "task submit", "FILE|-", 1, 1, "submit a task, or one for each line of inputs"),
+    VERB(task_token, "task token", "ID", 1, 1, "make a token that reads this task, for a short time"),
     VERB(task_watch, "task watch", "ID", 1, 1, "follow a task until it has ended"),
     VERB(template_apply, "template apply", "FILE|-...", 1, 1000, "create or replace templates"),
     VERB(template_delete, "template delete", "NAME@MAJOR...", 1, 1000,
@@ -70,7 +71,7 @@ const struct cli_verb cli_verbs[] = {
 const size_t cli_n_verbs = sizeof(cli_verbs) / sizeof(*cli_verbs);
 
 /* Promised by the contract, not made yet. A group stands for all of its verbs that the table lacks. */
-static const char *const planned[] = { "model", "task message", "task token", "tenant", "usage" };
+static const char *const planned[] = { "model", "task message", "tenant", "usage" };
 
 static int compare(const void *name, const void *verb)
 {

@@ -45,6 +45,7 @@ CLI_VERB(task_retry);
 CLI_VERB(task_run);
 CLI_VERB(task_signal);
 CLI_VERB(task_submit);
+CLI_VERB(task_token);
 CLI_VERB(task_watch);
 CLI_VERB(template_apply);
 CLI_VERB(template_delete);

@@ -386,12 +386,12 @@ static void put_metrics(void *user, struct cox_buf *out)
         put_tls_metrics(c->tls, out);
 }
 
-static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization, bool has_certificate,
+static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization, const struct cox_rpc_certificate *certificate,
                                            const char *service, const char *method)
 {
     struct coxd *c = user;
 
-    return cox_access_refuses(c->access, authorization, has_certificate, service, method);
+    return cox_access_refuses(c->access, authorization, certificate, service, method);
 }
 
 static bool is_ready(void *user, struct cox_buf *ret_why)

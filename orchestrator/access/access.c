@@ -279,19 +279,22 @@ static const struct cox_rpc_error not_allowed = {
 };
 
 const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_slice authorization,
-                                               bool has_certificate, const char *service, const char *method)
+                                               const struct cox_rpc_certificate *certificate, const char *service, const char *method)
 {
     const struct access_rule *rule = service ? access_rule_find(service, method) : NULL;
     const struct cox_rpc_error *why = NULL;
     struct identity id;
     struct cox_slice token;
 
-    if (is_open(a) || (!authorization.data && has_certificate && a->certificates && !service))
+    bool by_certificate = !authorization.data && certificate && a->certificates;
+
+    if (is_open(a))
         return NULL;
-    if (!bearer(authorization, &token))
+    if (!by_certificate && !bearer(authorization, &token))
         return &stranger;
     pthread_mutex_lock(&a->mutex);
-    if (!identify(a, token, cox_clock_wall_ms(), &id))
+    if (by_certificate ? !identify_certificate(certificate, &id)
+                       : !identify(a, token, cox_clock_wall_ms(), &id))
         why = &stranger;
     else if (service && (!rule || !role_ok(rule, &id) || ((rule->flags & ACCESS_WHOLE) && !has_all(&id))))
         why = &not_allowed;

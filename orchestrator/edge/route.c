@@ -34,6 +34,7 @@ const struct route routes[] = {
     { "POST", TASK ":reject", TASKS, "ApproveStep", "approve=false", NULL, ROUTE_UNARY },
     { "POST", TASK ":signal", TASKS, "SignalTask", NULL, NULL, ROUTE_UNARY },
     { "POST", TASK ":message", TASKS, "MessageTask", NULL, NULL, ROUTE_UNARY },
+    { "POST", TASK ":token", TASKS, "CreateTaskToken", NULL, NULL, ROUTE_UNARY },
     { "GET", TASK ":explain", TASKS, "Explain", NULL, NULL, ROUTE_UNARY },
     { "GET", TASK "/events", TASKS, "WatchTask", NULL, NULL, ROUTE_EVENTS },
     { "GET", TASK "/output", TASKS, "GetOutput", NULL, "json", ROUTE_UNARY },

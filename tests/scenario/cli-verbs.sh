@@ -276,6 +276,10 @@ v 0 "why, as JSON" explain "$broken" -o json
 json "explain: a line" 'v["summary"]'
 v 3 "an unknown id" explain t0-zzzzzz
 touch mended
+v 0 "a while" "task token" "$broken" --expires 1h
+printed "task token: the token alone" '^coxt_[0-9a-f]+\.[0-9a-f]{64}$'
+v 2 "longer than a day" "task token" "$broken" --expires 2d
+v 3 "no such task" "task token" t0-zzzzzz
 v 0 "what failed" "task retry" "$broken"
 check "task retry: now it succeeds" await 20 is "$broken" SUCCEEDED
 v 2 "what has succeeded" "task retry" "$broken"

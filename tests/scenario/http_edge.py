@@ -186,6 +186,8 @@ def test_routes():
           (none + ":signal", {"name": "go"}, None, *missing))
     route("POST", task + ":message", on(LONG, ":message", {"text": "hi"}), (none + ":message", {"txt": "hi"}, None, *invalid),
           None)
+    route("POST", task + ":token", on(ONE, ":token", {"expires_in": "60s"}, True),
+          (none + ":token", {}, None, *missing), lambda a: a.json["token"].startswith("coxt_"))
     route("GET", task + ":explain", on(LONG, ":explain"), (none + ":explain", None, None, *missing),
           lambda a: bool(a.json["summary"]))
     route("GET", task + "/events", on(ONE, "/events"), (none + "/events", None, None, *missing),

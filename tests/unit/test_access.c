@@ -761,7 +761,7 @@ static void test_refused_by_the_head(void **state)
     (void)state;
     put_tokens(&text, false);
     start(w.file, false);
-#define HEAD(token, service) cox_access_refuses(w.access, cox_slice_str(token), false, service, "GetMetrics")
+#define HEAD(token, service) cox_access_refuses(w.access, cox_slice_str(token), NULL, service, "GetMetrics")
     assert_int_equal(HEAD(NULL, NULL)->status, COX_RPC_UNAUTHENTICATED);
     assert_int_equal(HEAD("Basic reader-all", NULL)->status, COX_RPC_UNAUTHENTICATED);
     assert_int_equal(HEAD("Bearer expired", NULL)->status, COX_RPC_UNAUTHENTICATED);

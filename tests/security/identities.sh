@@ -1,0 +1,50 @@
+#!/bin/bash
+# Who may do what: every method of every interface called by a stranger, with a token that is expired, revoked or
+# garbage, in the wrong role, and by another tenant; and what somebody would try who wants more than their token says.
+. "$(dirname "$0")/../scenario/lib.sh"
+need_programs cox coxd cox-worker curl protoc
+/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || { skip identities "python3-grpcio is not installed"; exit 0; }
+
+cd "$scenario_dir" || exit 1
+: >tokens.yaml
+chmod 600 tokens.yaml
+token() { # token NAME OPTION...: its row goes to the file, the token to NAME.token
+    local name=$1
+    shift
+    cox admin token "$name" "$@" 2>>tokens.yaml >"$name.token"
+}
+for role in reader submitter approver operator admin; do
+    token "$role-a" --role $role --tenant alpha
+    token "$role-b" --role $role --tenant beta
+    token "$role-all" --role $role --tenant '*'
+done
+token worker-all --role worker
+token both --role submitter --role approver --tenant alpha --tenant beta
+token expired --role admin --tenant '*' --expires 1ms
+token revoked --role admin --tenant '*'
+token stream --role admin --tenant '*'
+
+mkdir -p pb
+(cd "$scenario_root/proto" && protoc -I. -I/usr/include --python_out="$scenario_dir/pb" coxswain/v1/*.proto externalscaler/*.proto \
+    google/rpc/*.proto grpc/health/v1/*.proto grpc/reflection/v1/*.proto 2>"$scenario_dir/protoc.log")
+start_coxd --token-file tokens.yaml --cors-origin https://app.example.com
+start_worker w1 --token-file "$scenario_dir/worker-all.token"
+PYTHONPATH="$scenario_dir/pb" /usr/bin/python3 "$scenario_root/tests/security/identities.py" \
+    "$coxd_grpc" "$coxd_http" "$scenario_dir" "$coxd_pid" >python.log 2>&1
+code=$?
+grep -E '^(ok|not ok|skip|    )' python.log; [ "$code" -le 1 ] || tail -5 python.log
+scenario_checks=$((scenario_checks + $(grep -c '^ok\|^not ok' python.log)))
+scenario_failed=$((scenario_failed + $(grep -c '^not ok' python.log)))
+[ "$code" -le 1 ] && grep -q . python.log || not_ok "identities.py runs to its end" python.log
+
+# ---- what the file must be, and where coxd listens ----
+serve() { timeout 20 "$COX_BUILD/coxd" --data-dir other --http off "$@" 2>&1; }
+check_exit "a port that other hosts reach is refused without TLS" 2 serve --grpc 0.0.0.0:0 --token-file tokens.yaml
+chmod 666 tokens.yaml
+check_exit "a token file that others may write is refused" 1 serve --grpc 127.0.0.1:0 --token-file tokens.yaml
+chmod 600 tokens.yaml
+check_equal "the clear tokens are nowhere in the data directory, the log or the file" "" \
+    "$(cat ./*.token | grep -rlFf - tokens.yaml data coxd.log w1.log)"
+check_equal "no process shows one on its command line" "" \
+    "$(cat "/proc/$coxd_pid/cmdline" "/proc/${worker_pids[w1]}/cmdline" | tr '\0' ' ' | grep -o 'cox_[0-9a-f]*')"
+finish

@@ -386,8 +386,9 @@ static void put_metrics(void *user, struct cox_buf *out)
         put_tls_metrics(c->tls, out);
 }
 
-static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization, const struct cox_rpc_certificate *certificate,
-                                           const char *service, const char *method)
+static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization,
+                                           const struct cox_rpc_certificate *certificate, const char *service,
+                                           const char *method)
 {
     struct coxd *c = user;
 

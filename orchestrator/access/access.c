@@ -279,7 +279,8 @@ static const struct cox_rpc_error not_allowed = {
 };
 
 const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_slice authorization,
-                                               const struct cox_rpc_certificate *certificate, const char *service, const char *method)
+                                               const struct cox_rpc_certificate *certificate,
+                                               const char *service, const char *method)
 {
     const struct access_rule *rule = service ? access_rule_find(service, method) : NULL;
     const struct cox_rpc_error *why = NULL;

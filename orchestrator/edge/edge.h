@@ -29,8 +29,9 @@ struct cox_edge_config {
     void *user;
     /* Why the request is refused by its head, before its body is read: the peer is nobody, or, where a
      * service is named, may not call its method. NULL, and no function: let it in. Thread: the edge's. */
-    const struct cox_rpc_error *(*refuses)(void *user, struct cox_slice authorization, const struct cox_rpc_certificate *certificate,
-                                           const char *service, const char *method);
+    const struct cox_rpc_error *(*refuses)(void *user, struct cox_slice authorization,
+                                           const struct cox_rpc_certificate *certificate, const char *service,
+                                           const char *method);
 };
 
 /* Listens at once: /healthz says yes and everything else 503 until cox_edge_serve.

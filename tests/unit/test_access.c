@@ -310,8 +310,6 @@ static int tear_down(void **state)
     return rmdir(w.dir);
 }
 
-/* ---- callers ---- */
-
 struct asked {
     bool over;
     enum cox_rpc_status status;
@@ -332,10 +330,11 @@ static void on_local_closed(void *user, const struct cox_rpc_error *status)
     snprintf(a->reason, sizeof(a->reason), "%s", status->reason ? status->reason : "");
 }
 
+static const struct cox_rpc_local_callbacks callbacks = { on_local_message, NULL, on_local_closed };
+
 static struct cox_rpc_call *begin(struct asked *a, const char *path, const char *token, const char *tenant,
                                   const struct cox_rpc_certificate *certificate)
 {
-    static const struct cox_rpc_local_callbacks callbacks = { on_local_message, NULL, on_local_closed };
     struct cox_rpc_metadata metadata[2];
     char authorization[600];
     size_t n = 0;
@@ -503,7 +502,6 @@ static void test_tenants_are_chosen(void **state)
 
 static void test_said_twice_is_refused(void **state)
 {
-    static const struct cox_rpc_local_callbacks callbacks = { on_local_message, NULL, on_local_closed };
     const struct cox_rpc_metadata tenants[] = { { "authorization", "Bearer reader-one" },
                                                 { "cox-tenant", "alpha" },
                                                 { "cox-tenant", "beta" } };
@@ -548,8 +546,6 @@ static void test_open_without_a_file(void **state)
     REFUSED("BAD_TENANT", GET, NULL, "Beta");
     stop();
 }
-
-/* ---- streams ---- */
 
 #define TURN_UNTIL(cond)                                                                                     \
     do {                                                                                                     \
@@ -713,8 +709,6 @@ static void test_task_tokens_live_as_their_key(void **state)
     cox_buf_fini(&long_token);
 }
 
-/* ---- certificates ---- */
-
 static void test_certificates_name_roles(void **state)
 {
     static const char *const reader[] = { "cox:reader" }, *const worker[] = { "Acme", "cox:worker" };
@@ -735,6 +729,12 @@ static void test_certificates_name_roles(void **state)
     assert_string_equal(ask_certificate(attach, worker, 2, "alpha"), "NEEDS_ALL_TENANTS");
     assert_string_equal(ask_certificate(GET, worker, 2, NULL), "WRONG_ROLE");
     assert_string_equal(ask_certificate(GET, none, 2, NULL), "BAD_CERTIFICATE");
+    const struct cox_rpc_certificate one = { "host", reader, 1, "alpha" }, all = { "host", worker, 2, NULL };
+    assert_null(cox_access_refuses(w.access, cox_slice(NULL, 0), &one, NULL, NULL));
+    assert_int_equal(
+        cox_access_refuses(w.access, cox_slice(NULL, 0), &all, "coxswain.v1.StatsService", "GetMetrics")
+            ->status,
+        COX_RPC_PERMISSION_DENIED);
     assert_string_equal(ask_certificate(GET, NULL, 0, NULL), "BAD_CERTIFICATE");
     stop();
 }

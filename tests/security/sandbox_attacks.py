@@ -360,6 +360,12 @@ def kill_process_1():
 
 # ---- amounts
 
+def stay():
+    """In a sandbox, until whoever watches has seen it, however busy the host is."""
+    if socket.gethostname() == "sandbox":
+        time.sleep(30)
+
+
 def fork_bomb():
     pids = []
     try:
@@ -398,7 +404,7 @@ def hidden_memory():
 
 def memory_bomb():
     kept = [bytearray(b"x") * (16 << 20) for _ in range(12)]
-    time.sleep(1)
+    stay()
     return f"{len(kept) * 16} MiB"
 
 
@@ -406,7 +412,7 @@ def memory_bomb_of_many():
     for _ in range(8):
         if os.fork() == 0:
             kept = bytearray(b"x") * (24 << 20)
-            time.sleep(2)
+            stay()
             os._exit(len(kept) & 1)
     for _ in range(8):
         os.wait()
@@ -417,7 +423,7 @@ def shared_memory_bomb():
     m = mmap.mmap(-1, 192 << 20)
     for at in range(0, len(m), 4096):
         m[at] = 1
-    time.sleep(1)
+    stay()
     return "192 MiB shared"
 
 
@@ -430,7 +436,7 @@ def segment_bomb():
             at = libc.shmat(ids[-1], None, 0)
             ctypes.memset(at, 1, 32 << 20)
             libc.shmdt(ctypes.c_void_p(at))
-        time.sleep(1)
+        stay()
     finally:
         for id_ in ids:
             call("shmctl", id_, 0, None)
@@ -452,14 +458,14 @@ def disk_bomb():
     for i in range(16):
         with open(f"f{i}", "wb") as f:
             f.write(b"x" * (12 << 20))
-    time.sleep(2)
+    stay()
     return "192 MiB in 16 files"
 
 
 def file_bomb():
     for i in range(30000):
         os.close(os.open(f"f{i}", os.O_CREAT | os.O_WRONLY, 0o600))
-    time.sleep(2)
+    stay()
     return "30,000 empty files"
 
 
@@ -477,7 +483,7 @@ def hidden_disk_bomb():
         with open(f"d/f{i}", "wb") as f:
             f.write(b"x" * (12 << 20))
     os.chmod("d", 0)
-    time.sleep(2)
+    stay()
     return "192 MiB where nobody can look"
 
 

@@ -27,6 +27,14 @@ void payload_encode(struct cox_buf *b, const struct cox_payload *p)
     }
 }
 
+struct cox_slice record_get_name(struct cox_reader *r)
+{
+    struct cox_slice s = cox_get_bytes(r);
+    if (s.len > 0 && memchr(s.data, 0, s.len) != NULL)
+        r->bad = true;
+    return s;
+}
+
 static void get_hash(struct cox_reader *r, struct cox_hash *ret)
 {
     struct cox_slice s = cox_get_raw(r, sizeof ret->b);
@@ -326,15 +334,15 @@ static void decode_kept(struct cox_reader *in, struct record *r)
         break;
     case RECORD_TEMPLATE_APPLIED:
     case RECORD_TEMPLATE_DROPPED:
-        r->u.template.tenant = cox_get_bytes(in);
-        r->u.template.name = cox_get_bytes(in);
+        r->u.template.tenant = record_get_name(in);
+        r->u.template.name = record_get_name(in);
         r->u.template.major = cox_get_u32(in);
         r->u.template.document = cox_get_bytes(in);
         r->u.template.deleted = cox_get_u8(in) != 0;
         break;
     case RECORD_SCHEDULE_APPLIED:
-        r->u.schedule.tenant = cox_get_bytes(in);
-        r->u.schedule.name = cox_get_bytes(in);
+        r->u.schedule.tenant = record_get_name(in);
+        r->u.schedule.name = record_get_name(in);
         r->u.schedule.document = cox_get_bytes(in);
         r->u.schedule.image = cox_get_bytes(in);
         r->u.schedule.cron = cox_get_bytes(in);

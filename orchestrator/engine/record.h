@@ -226,6 +226,9 @@ void record_encode(struct cox_buf *b, const struct record *r);
 bool record_decode(struct cox_reader *in, struct record *ret);
 
 /* Items of ITEMS_ENDED. */
+/* Of what is kept as a C string and found by its bytes: with a NUL in it, it would be two names. */
+struct cox_slice record_get_name(struct cox_reader *r);
+
 void record_item_encode(struct cox_buf *b, const struct record_item *item);
 bool record_item_next(struct cox_reader *in, struct record_item *ret);
 

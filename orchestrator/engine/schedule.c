@@ -453,8 +453,8 @@ static bool decode(struct cox_slice bytes, struct record *r, struct schedule *re
     struct cox_reader in = cox_reader(bytes);
     if (cox_get_u8(&in) != SCHEDULE_VERSION)
         return false;
-    r->u.schedule.tenant = cox_get_bytes(&in);
-    r->u.schedule.name = cox_get_bytes(&in);
+    r->u.schedule.tenant = record_get_name(&in);
+    r->u.schedule.name = record_get_name(&in);
     r->u.schedule.document = cox_get_bytes(&in);
     r->u.schedule.image = cox_get_bytes(&in);
     r->u.schedule.cron = cox_get_bytes(&in);

@@ -316,8 +316,8 @@ enum cox_err template_load(struct cox_engine *e, uint64_t id, uint64_t seq, stru
 {
     struct cox_reader r = cox_reader(bytes);
     uint8_t version = cox_get_u8(&r);
-    struct cox_slice tenant = cox_get_bytes(&r);
-    struct cox_slice name = cox_get_bytes(&r);
+    struct cox_slice tenant = record_get_name(&r);
+    struct cox_slice name = record_get_name(&r);
     uint32_t major = cox_get_u32(&r);
     struct cox_slice document = cox_get_bytes(&r);
     int64_t updated_wall_ms = cox_get_i64(&r);

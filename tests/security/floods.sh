@@ -3,7 +3,7 @@
 # goes on as if nothing were, and one that comes then is let in. Memory stays where it was.
 . "$(dirname "$0")/../scenario/lib.sh"
 need_programs coxd cox python3
-if ! python3 -c 'import grpc' 2>/dev/null; then
+if ! /usr/bin/python3 -c "import grpc" 2>/dev/null; then
     skip floods "Python's grpc is not here"
     exit 0
 fi
@@ -31,7 +31,7 @@ served() {
     local name=$1 pid
     shift
     rm -f "$scenario_dir/stop" "$scenario_dir/$name"
-    python3 "$scenario_dir/client.py" "$coxd_grpc" "$scenario_dir/stop" >"$scenario_dir/$name" 2>&1 &
+    /usr/bin/python3 "$scenario_dir/client.py" "$coxd_grpc" "$scenario_dir/stop" >"$scenario_dir/$name" 2>&1 &
     pid=$!
     await_file "$scenario_dir/$name" "$pid"
     "$@"

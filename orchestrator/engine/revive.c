@@ -149,6 +149,10 @@ void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r)
     struct cox_task *t = cox_map64_get(&e->tasks, r->task);
     if (t != NULL && t->has_header && t->entity.applied_seq < seq) {
         frames_part(e, t);
+        if (!cox_list_empty(&t->frames)) { /* a task with parts that live has not ended */
+            record_misfit(e);
+            return;
+        }
         task_destroy(e, t); /* replay keeps ended tasks until the archive surely has them */
     }
     body_decode(e, seq, r->task, r->u.woken.bytes);

@@ -29,12 +29,6 @@ const char cli_admin_token_help[] =
 
 static const char *const roles[] = { "submitter", "reader", "approver", "operator", "admin", "worker" };
 
-static void put_hex(struct cox_buf *out, const uint8_t *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        cox_buf_printf(out, "%02x", bytes[i]);
-}
-
 static bool is_role(const char *text)
 {
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
@@ -126,7 +120,7 @@ static enum cli_exit put_row(const struct cli *cli, struct cox_buf *out, struct 
     cox_buf_append_str(out, "{\"name\":");
     cox_json_quote(out, cox_slice_str(cli->args[0]));
     cox_buf_append_str(out, ",\"token_sha256\":\"");
-    put_hex(out, hash, sizeof(hash));
+    cox_buf_append_hex(out, hash, sizeof(hash));
     cox_buf_append_str(out, "\",\"roles\":");
     enum cli_exit code = put_roles(cli, out, &for_all);
 
@@ -169,7 +163,7 @@ enum cli_exit cli_admin_token(struct cli *cli)
 
     COX_ASSERT(RAND_bytes(secret, sizeof(secret)) == 1);
     cox_buf_append_str(&token, "cox_");
-    put_hex(&token, secret, sizeof(secret));
+    cox_buf_append_hex(&token, secret, sizeof(secret));
     enum cli_exit code = put_row(cli, &row, cox_buf_slice(&token));
 
     if (!code && cli_structured(cli)) {

@@ -49,23 +49,14 @@ struct filling {
     struct cox_buf *out;
 };
 
-static size_t count(struct cox_slice container)
-{
-    struct cox_json_walk w = cox_json_walk(container);
-    size_t n = 0;
-
-    while (cox_json_next(&w))
-        n++;
-    return n;
-}
-
 static bool read_paths(struct filling *f)
 {
-    f->paths = cox_arena_alloc(&f->arena, (count(f->s->places) + 1) * sizeof(*f->paths));
+    f->paths = cox_arena_alloc(&f->arena, (cox_json_count(f->s->places) + 1) * sizeof(*f->paths));
     for (struct cox_json_walk w = cox_json_walk(f->s->places); cox_json_next(&w);) {
         struct path *p = &f->paths[f->n_paths++];
 
-        *p = (struct path){ .words = cox_arena_alloc(&f->arena, (count(w.value) + 1) * sizeof(*p->words)) };
+        *p = (struct path){ .words = cox_arena_alloc(&f->arena,
+                                                     (cox_json_count(w.value) + 1) * sizeof(*p->words)) };
         if (cox_json_kind(w.value) != COX_JSON_ARRAY)
             return false;
         for (struct cox_json_walk words = cox_json_walk(w.value); cox_json_next(&words);)

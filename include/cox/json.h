@@ -58,6 +58,9 @@ struct cox_json_walk {
 struct cox_json_walk cox_json_walk(struct cox_slice text);
 bool cox_json_next(struct cox_json_walk *w);
 
+/* How many a walk meets. O(size). */
+size_t cox_json_count(struct cox_slice container);
+
 /* The value of the last member named `key`, escapes in names resolved; false when there is none or `text` is
  * not an object. O(size), allocates nothing. */
 bool cox_json_member(struct cox_slice text, const char *key, struct cox_slice *ret_value);

@@ -101,6 +101,12 @@ void cox_buf_printf(struct cox_buf *b, const char *fmt, ...)
     b->len += (size_t)n;
 }
 
+void cox_buf_append_hex(struct cox_buf *b, const uint8_t *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        cox_buf_printf(b, "%02x", bytes[i]);
+}
+
 const char *cox_buf_cstr(struct cox_buf *b)
 {
     cox_buf_reserve(b, 1);

@@ -410,6 +410,16 @@ bool cox_json_next(struct cox_json_walk *w)
     return true;
 }
 
+size_t cox_json_count(struct cox_slice container)
+{
+    struct cox_json_walk w = cox_json_walk(container);
+    size_t n = 0;
+
+    while (cox_json_next(&w))
+        n++;
+    return n;
+}
+
 bool cox_json_member(struct cox_slice text, const char *key, struct cox_slice *ret_value)
 {
     bool found = false;

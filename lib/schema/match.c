@@ -67,16 +67,6 @@ static bool same_text(struct cox_slice a, struct cox_slice b)
     return same;
 }
 
-static size_t count(struct cox_slice container)
-{
-    struct cox_json_walk w = cox_json_walk(container);
-    size_t n = 0;
-
-    while (cox_json_next(&w))
-        n++;
-    return n;
-}
-
 static bool member(struct cox_slice object, struct cox_slice raw_key, struct cox_slice *ret)
 {
     bool found = false;
@@ -106,7 +96,7 @@ static bool equal(struct matcher *m, struct cox_slice a, struct cox_slice b)
         return !(cox_json_double(a) < cox_json_double(b)) && !(cox_json_double(a) > cox_json_double(b));
     if (kind != COX_JSON_ARRAY && kind != COX_JSON_OBJECT)
         return cox_slice_eq(a, b);
-    if (count(a) != count(b))
+    if (cox_json_count(a) != cox_json_count(b))
         return false;
     wa = cox_json_walk(a);
     wb = cox_json_walk(b);
@@ -195,7 +185,7 @@ static bool size_for(struct cox_slice key, struct cox_slice value, size_t *ret, 
         if (kind != about[i].kind || key.len != len + 3 || memcmp(key.data + 3, about[i].suffix, len) != 0)
             continue;
         *unit = about[i].unit;
-        *ret = kind == COX_JSON_STRING ? n_characters(value) : count(value);
+        *ret = kind == COX_JSON_STRING ? n_characters(value) : cox_json_count(value);
         return true;
     }
     return false;

@@ -271,21 +271,11 @@ static bool lists_equal(struct eval *ev, struct cox_slice a, struct cox_slice b,
     }
 }
 
-static size_t count(struct cox_slice container)
-{
-    struct cox_json_walk w = cox_json_walk(container);
-    size_t n = 0;
-
-    while (cox_json_next(&w))
-        n++;
-    return n;
-}
-
 static bool objects_equal(struct eval *ev, struct cox_slice a, struct cox_slice b, unsigned depth)
 {
     struct cox_json_walk w = cox_json_walk(a);
     struct cox_buf key = { 0 };
-    bool equal = count(a) == count(b);
+    bool equal = cox_json_count(a) == cox_json_count(b);
 
     while (equal && cox_json_next(&w)) {
         struct cox_slice other;
@@ -476,7 +466,7 @@ static struct value concat_strings(struct eval *ev, const struct value *a, const
 static struct value concat_lists(struct eval *ev, const struct value *a, const struct value *b)
 {
     struct cox_slice x = cox_json_trim(a->json), y = cox_json_trim(b->json);
-    bool comma = count(x) > 0 && count(y) > 0;
+    bool comma = cox_json_count(x) > 0 && cox_json_count(y) > 0;
 
     if (x.len + y.len > COX_MESSAGE_LEN_MAX)
         return value_error(ev, "the result is larger than %u bytes", COX_MESSAGE_LEN_MAX);
@@ -521,7 +511,7 @@ struct value value_size(struct eval *ev, const struct value *v)
 
     if (v->type == VALUE_LIST || v->type == VALUE_OBJECT) {
         eval_charge(ev, v->json.len);
-        return value_int((int64_t)count(v->json));
+        return value_int((int64_t)cox_json_count(v->json));
     }
     if (v->type != VALUE_STRING)
         return value_error(ev, "`size` does not take %s", value_type_text(v));

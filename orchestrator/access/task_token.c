@@ -77,12 +77,6 @@ enum cox_err task_token_key_load(const char *path, struct task_token_key *ret, s
 
 /* ---- tokens ---- */
 
-static void put_hex(struct cox_buf *out, const uint8_t *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        cox_buf_printf(out, "%02x", bytes[i]);
-}
-
 static bool read_hex(struct cox_slice hex, struct cox_buf *out)
 {
     static const char digits[] = "0123456789abcdef";
@@ -120,9 +114,9 @@ void task_token_sign(const struct task_token_key *key, const struct task_token *
     cox_buf_append_str(&payload, t->tenant);
     mac_of(key, cox_buf_slice(&payload), mac);
     cox_buf_append_str(out, TASK_TOKEN_PREFIX);
-    put_hex(out, payload.data, payload.len);
+    cox_buf_append_hex(out, payload.data, payload.len);
     cox_put_u8(out, '.');
-    put_hex(out, mac, sizeof(mac));
+    cox_buf_append_hex(out, mac, sizeof(mac));
     cox_buf_fini(&payload);
 }
 

@@ -41,6 +41,8 @@ void cox_buf_append(struct cox_buf *b, const void *data, size_t len);
 void cox_buf_append_slice(struct cox_buf *b, struct cox_slice s);
 void cox_buf_append_str(struct cox_buf *b, const char *s);
 void cox_buf_printf(struct cox_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Two lower-case digits a byte. */
+void cox_buf_append_hex(struct cox_buf *b, const uint8_t *bytes, size_t len);
 const char *cox_buf_cstr(struct cox_buf *b); /* ensures a NUL after len; borrowed */
 struct cox_slice cox_buf_slice(const struct cox_buf *b);
 

@@ -387,7 +387,7 @@ static void put_metrics(void *user, struct cox_buf *out)
 }
 
 static const struct cox_rpc_error *refuses(void *user, struct cox_slice authorization,
-                                           const struct cox_rpc_certificate *certificate, const char *service,
+                                           const struct cox_tls_certificate *certificate, const char *service,
                                            const char *method)
 {
     struct coxd *c = user;

@@ -25,6 +25,7 @@
 
 #include "cox/base/buf.h"
 #include "cox/base/err.h"
+#include "cox/tls.h"
 
 #include <protobuf-c/protobuf-c.h>
 
@@ -162,16 +163,9 @@ void cox_rpc_call_set_user(struct cox_rpc_call *call, void *user);
 /* "ipv4:127.0.0.1:4711"; never NULL; valid as long as the call. */
 const char *cox_rpc_call_peer(struct cox_rpc_call *call);
 
-/* What a peer has shown of itself and the server's CA has signed. Text is UTF-8. */
-struct cox_rpc_certificate {
-    const char *name;                 /* CN; "" when it has none */
-    const char *const *organizations; /* every O, in order */
-    size_t n_organizations;
-    const char *unit; /* the first OU; NULL: none */
-};
 /* The certificate of a server's call; NULL: its peer has shown none, or the connection has no TLS. Valid as
  * long as the call. */
-const struct cox_rpc_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call);
+const struct cox_tls_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call);
 
 /* When the call's time is up, on cox_clock_mono_ns(); COX_RPC_FOREVER without a deadline. */
 int64_t cox_rpc_call_deadline_ns(const struct cox_rpc_call *call);
@@ -278,7 +272,7 @@ struct cox_rpc_local_config {
     const struct cox_rpc_metadata *metadata; /* copied */
     size_t n_metadata;
     const char *peer;                                /* for cox_rpc_call_peer; copied; NULL: "local" */
-    const struct cox_rpc_certificate *certificate;   /* for cox_rpc_call_certificate; copied; NULL: none */
+    const struct cox_tls_certificate *certificate;   /* for cox_rpc_call_certificate; copied; NULL: none */
     int64_t deadline_ns;                             /* COX_RPC_FOREVER: none */
     size_t outbox_len_max;                           /* bytes sent and not yet taken; 0: the server's */
     const struct cox_rpc_local_callbacks *callbacks; /* must outlive the call */

@@ -59,6 +59,9 @@ struct cox_tls_certificate {
     size_t n_organizations;
     const char *unit; /* the first OU; NULL: none */
 };
+/* One block, freed by cox_free. */
+struct cox_tls_certificate *cox_tls_certificate_copy(const struct cox_tls_certificate *from);
+
 /* Of the connection whose plain words come from `plain_fd`, as long as that is open; freed by cox_free.
  * NULL: it has shown none. */
 struct cox_tls_certificate *cox_tls_peer(struct cox_tls *t, int plain_fd);

@@ -471,7 +471,7 @@ static int fd_of(const struct rpc_listener *l, const char *library_name)
  * by it. So a call may be of whoever has the descriptor now, or of one who had it before; but the latter's
  * are all there once no call has been waiting anywhere since. (Twice: what is counted has no lock around it.)
  */
-struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
+struct cox_tls_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
                                                      bool *ret_unsure)
 {
     int fd = fd_of(l, library_name);
@@ -484,17 +484,7 @@ struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, con
 
     *ret_unsure = p->second && atomic_load(&l->loop->n_settled) - p->since < SETTLED_TWICE;
     pthread_mutex_unlock(&l->mutex);
-    struct cox_tls_certificate *shown = *ret_unsure ? NULL : cox_tls_peer(l->tls, fd);
-
-    if (!shown)
-        return NULL;
-    struct cox_rpc_certificate *copy =
-        rpc_certificate_copy(&(struct cox_rpc_certificate){ .name = shown->name,
-                                                            .organizations = shown->organizations,
-                                                            .n_organizations = shown->n_organizations,
-                                                            .unit = shown->unit });
-    cox_free(shown);
-    return copy;
+    return *ret_unsure ? NULL : cox_tls_peer(l->tls, fd);
 }
 
 char *rpc_listener_peer(struct rpc_listener *l, const char *library_name)

@@ -231,7 +231,7 @@ struct cox_rpc_call *cox_rpc_local_start(struct cox_rpc_server *server,
     cox_list_init(&l->in);
     cox_heap_node_init(&l->deadline);
     call->local = l;
-    call->certificate = config->certificate ? rpc_certificate_copy(config->certificate) : NULL;
+    call->certificate = config->certificate ? cox_tls_certificate_copy(config->certificate) : NULL;
     call->deadline_ns = config->deadline_ns;
     if (config->outbox_len_max > 0)
         call->outbox_len_max = config->outbox_len_max;

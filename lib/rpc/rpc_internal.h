@@ -8,7 +8,6 @@
  *   server.c       calls, answering
  *   client.c       channels, calls out
  *   local.c        calls of a server's methods by the same process
- *   certificate.c  who a peer is, by its certificate
  *   descriptors.c  the contract as data: methods and symbols
  *   health.c, reflection.c   the standard services, written against the public header
  */
@@ -166,7 +165,7 @@ struct cox_rpc_call {
     struct cox_rpc_error *cut; /* why we cancelled it */
     int64_t deadline_ns;
     char *peer;
-    struct cox_rpc_certificate *certificate; /* of a server's peer, or NULL */
+    struct cox_tls_certificate *certificate; /* of a server's peer, or NULL */
     bool unsure; /* whose it is: its connection may have ended, and another have its descriptor */
 
     grpc_metadata *own_metadata; /* client: the channel's and the call's; NULL: the channel's alone */
@@ -231,13 +230,8 @@ void rpc_listener_destroy(struct rpc_listener *l); /* NULL is allowed */
 char *rpc_listener_peer(struct rpc_listener *l, const char *library_name);
 /* What the peer of a new call has shown, or NULL; freed by cox_free. To be asked as soon as the call is
  * there. */
-struct cox_rpc_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
+struct cox_tls_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
                                                      bool *ret_unsure);
-
-/* ---- certificate.c ---- */
-
-/* One block, freed by cox_free. */
-struct cox_rpc_certificate *rpc_certificate_copy(const struct cox_rpc_certificate *from);
 
 /* ---- local.c ---- */
 

@@ -131,6 +131,11 @@ size_t cox_rpc_call_metadata_count(const struct cox_rpc_call *call, const char *
     return call->local ? rpc_local_metadata_count(call, key) : rpc_metadata_count(&call->metadata, key);
 }
 
+const struct cox_tls_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call)
+{
+    return call->certificate;
+}
+
 void *cox_rpc_call_caller(const struct cox_rpc_call *call)
 {
     return call->caller;

@@ -36,7 +36,6 @@ COX_MUST_CHECK enum cox_err tls_use_files(SSL_CTX *context, const char *cert, co
 
 /* What a verified certificate says; NULL when it says what no name may hold. Freed by cox_free. */
 struct cox_tls_certificate *tls_certificate_read(X509 *certificate);
-struct cox_tls_certificate *tls_certificate_copy(const struct cox_tls_certificate *from);
 
 /* ---- connections ---- */
 

@@ -18,7 +18,7 @@ static const char *put(char **at, const char *text)
     return copy;
 }
 
-struct cox_tls_certificate *tls_certificate_copy(const struct cox_tls_certificate *from)
+struct cox_tls_certificate *cox_tls_certificate_copy(const struct cox_tls_certificate *from)
 {
     size_t n = from->n_organizations,
            len = strlen(from->name) + 1 + (from->unit ? strlen(from->unit) + 1 : 0);
@@ -80,7 +80,7 @@ struct cox_tls_certificate *tls_certificate_read(X509 *certificate)
     }
     found.organizations = organizations;
     if (!bad)
-        copy = tls_certificate_copy(&found);
+        copy = cox_tls_certificate_copy(&found);
     while (n > 0)
         cox_free(texts[--n]);
     return copy;

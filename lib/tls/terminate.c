@@ -192,7 +192,7 @@ struct cox_tls_certificate *cox_tls_peer(struct cox_tls *t, int plain_fd)
         return NULL;
     pthread_mutex_lock(&t->mutex);
     if (t->readers[plain_fd].certificate)
-        copy = tls_certificate_copy(t->readers[plain_fd].certificate);
+        copy = cox_tls_certificate_copy(t->readers[plain_fd].certificate);
     pthread_mutex_unlock(&t->mutex);
     return copy;
 }

@@ -136,7 +136,7 @@ static bool identify(const struct cox_access *a, struct cox_slice token, int64_t
 }
 
 /* O=cox:ROLE gives a role, OU names the tenant. Without one: all, for those whose work is for all. */
-static bool identify_certificate(const struct cox_rpc_certificate *c, struct identity *ret)
+static bool identify_certificate(const struct cox_tls_certificate *c, struct identity *ret)
 {
     static const char prefix[] = "cox:";
     const unsigned for_all = ACCESS_ADMIN | ACCESS_OPERATOR | ACCESS_WORKER;
@@ -158,7 +158,7 @@ static bool identify_certificate(const struct cox_rpc_certificate *c, struct ide
 static bool find_out(struct cox_access *a, struct cox_rpc_call *call, struct identity *ret)
 {
     struct cox_slice authorization = cox_rpc_call_metadata(call, "authorization"), token;
-    const struct cox_rpc_certificate *certificate = cox_rpc_call_certificate(call);
+    const struct cox_tls_certificate *certificate = cox_rpc_call_certificate(call);
 
     if (cox_rpc_call_metadata_count(call, "authorization") > 1)
         return refuse(call, COX_RPC_UNAUTHENTICATED, "BAD_TOKEN", "more than one authorization was sent");
@@ -279,7 +279,7 @@ static const struct cox_rpc_error not_allowed = {
 };
 
 const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_slice authorization,
-                                               const struct cox_rpc_certificate *certificate,
+                                               const struct cox_tls_certificate *certificate,
                                                const char *service, const char *method)
 {
     const struct access_rule *rule = service ? access_rule_find(service, method) : NULL;

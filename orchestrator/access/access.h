@@ -67,7 +67,7 @@ int64_t cox_access_wake_ns(const struct cox_access *a);
  * is named, why they may not; NULL when they may. `authorization` is the header's value, without data when
  * there is none. No admission: the tenant is not looked at. Thread: any. */
 const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_slice authorization,
-                                               const struct cox_rpc_certificate *certificate,
+                                               const struct cox_tls_certificate *certificate,
                                                const char *service, const char *method);
 
 /* A token for reading one task, of the caller's tenant, which lives no longer than the caller's own.

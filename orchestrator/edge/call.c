@@ -268,20 +268,12 @@ static void start(struct call *c)
                                                   .retry_delay_ms = 1000 });
         return;
     }
-    const struct cox_tls_certificate *shown = c->certificate;
-    struct cox_rpc_certificate certificate;
-
-    if (shown)
-        certificate = (struct cox_rpc_certificate){ .name = shown->name,
-                                                    .organizations = shown->organizations,
-                                                    .n_organizations = shown->n_organizations,
-                                                    .unit = shown->unit };
     c->rpc = cox_rpc_local_start(c->edge->rpc,
                                  &(struct cox_rpc_local_config){ .path = c->path,
                                                                  .metadata = c->metadata,
                                                                  .n_metadata = c->n_metadata,
                                                                  .peer = c->peer,
-                                                                 .certificate = shown ? &certificate : NULL,
+                                                                 .certificate = c->certificate,
                                                                  .deadline_ns = COX_RPC_FOREVER,
                                                                  .outbox_len_max = COX_HTTP_OUTBOX_LEN_MAX,
                                                                  .callbacks = &callbacks,

@@ -30,7 +30,7 @@ struct cox_edge_config {
     /* Why the request is refused by its head, before its body is read: the peer is nobody, or, where a
      * service is named, may not call its method. NULL, and no function: let it in. Thread: the edge's. */
     const struct cox_rpc_error *(*refuses)(void *user, struct cox_slice authorization,
-                                           const struct cox_rpc_certificate *certificate, const char *service,
+                                           const struct cox_tls_certificate *certificate, const char *service,
                                            const char *method);
 };
 

@@ -160,14 +160,8 @@ static bool refuse_stranger(struct conn *c, const struct route *r)
     if (open || !e->config.refuses)
         return false;
     struct cox_tls_certificate *certificate = conn_certificate(c);
-    const struct cox_rpc_certificate shown = {
-        certificate ? certificate->name : NULL,
-        certificate ? certificate->organizations : NULL,
-        certificate ? certificate->n_organizations : 0,
-        certificate ? certificate->unit : NULL,
-    };
     const struct cox_rpc_error *why =
-        e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), certificate ? &shown : NULL,
+        e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), certificate,
                           r->kind == ROUTE_METRICS ? "coxswain.v1.StatsService" : NULL, "GetMetrics");
 
     cox_free(certificate);

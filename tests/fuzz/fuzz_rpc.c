@@ -139,7 +139,7 @@ size_t cox_rpc_call_metadata_count(const struct cox_rpc_call *call, const char *
     return 0;
 }
 
-const struct cox_rpc_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call)
+const struct cox_tls_certificate *cox_rpc_call_certificate(struct cox_rpc_call *call)
 {
     (void)call;
     return NULL;

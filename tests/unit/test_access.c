@@ -333,7 +333,7 @@ static void on_local_closed(void *user, const struct cox_rpc_error *status)
 static const struct cox_rpc_local_callbacks callbacks = { on_local_message, NULL, on_local_closed };
 
 static struct cox_rpc_call *begin(struct asked *a, const char *path, const char *token, const char *tenant,
-                                  const struct cox_rpc_certificate *certificate)
+                                  const struct cox_tls_certificate *certificate)
 {
     struct cox_rpc_metadata metadata[2];
     char authorization[600];
@@ -373,7 +373,7 @@ static const char *ask_certificate(const char *path, const char *const *organiza
                                    const char *unit)
 {
     static struct asked a;
-    const struct cox_rpc_certificate c = { "host", organizations, n, unit };
+    const struct cox_tls_certificate c = { "host", organizations, n, unit };
 
     cox_rpc_local_half_close(begin(&a, path, NULL, NULL, &c));
     RUN_UNTIL(&w.f, a.over);
@@ -729,7 +729,7 @@ static void test_certificates_name_roles(void **state)
     assert_string_equal(ask_certificate(attach, worker, 2, "alpha"), "NEEDS_ALL_TENANTS");
     assert_string_equal(ask_certificate(GET, worker, 2, NULL), "WRONG_ROLE");
     assert_string_equal(ask_certificate(GET, none, 2, NULL), "BAD_CERTIFICATE");
-    const struct cox_rpc_certificate one = { "host", reader, 1, "alpha" }, all = { "host", worker, 2, NULL };
+    const struct cox_tls_certificate one = { "host", reader, 1, "alpha" }, all = { "host", worker, 2, NULL };
     assert_null(cox_access_refuses(w.access, cox_slice(NULL, 0), &one, NULL, NULL));
     assert_int_equal(
         cox_access_refuses(w.access, cox_slice(NULL, 0), &all, "coxswain.v1.StatsService", "GetMetrics")

@@ -38,7 +38,7 @@ struct caller {
 
 static void note_certificate(struct cox_rpc_call *call)
 {
-    const struct cox_rpc_certificate *c = cox_rpc_call_certificate(call);
+    const struct cox_tls_certificate *c = cox_rpc_call_certificate(call);
     int len = snprintf(service.who, sizeof(service.who), "%s/%s", c ? c->name : "nobody",
                        c && c->unit ? c->unit : "");
 
@@ -246,7 +246,7 @@ static void test_who_calls(void **state)
 {
     char name[] = "bob", unit[] = "blue", first[] = "cox:submitter", second[] = "Example";
     const char *organizations[] = { first, second };
-    struct cox_rpc_certificate certificate = { name, organizations, 2, unit };
+    struct cox_tls_certificate certificate = { name, organizations, 2, unit };
     struct cox_rpc_local_config config = { .path = GET,
                                            .deadline_ns = COX_RPC_FOREVER,
                                            .certificate = &certificate,

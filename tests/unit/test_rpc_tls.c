@@ -13,7 +13,7 @@ static struct {
 
 static void name(char *ret, size_t len, struct cox_rpc_call *call)
 {
-    const struct cox_rpc_certificate *c = cox_rpc_call_certificate(call);
+    const struct cox_tls_certificate *c = cox_rpc_call_certificate(call);
 
     snprintf(ret, len, "%s/%s/%s", c ? c->name : "nobody", c && c->n_organizations ? c->organizations[0] : "",
              c && c->unit ? c->unit : "");
@@ -25,7 +25,8 @@ static void on_get(struct cox_rpc_call *call, const ProtobufCMessage *message, v
 
     (void)message, (void)user;
     service.n_opened++;
-    if (service.hold && !service.held) {
+    if (service.hold) {
+        service.hold = false;
         service.held = call; /* whose certificate nobody asks for yet */
         return;
     }
@@ -37,8 +38,10 @@ static void on_closed(struct cox_rpc_call *call, const struct cox_rpc_error *sta
 {
     (void)status, (void)user;
     service.n_closed++;
-    if (call == service.held)
+    if (call == service.held) {
         name(service.who_at_end, sizeof(service.who_at_end), call);
+        service.held = NULL; /* another call may get its address */
+    }
 }
 
 static const struct cox_rpc_method methods[] = { { "GetTask",

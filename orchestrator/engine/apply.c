@@ -571,6 +571,19 @@ static void apply_key_expired(struct cox_engine *e, uint64_t seq, const struct r
     }
 }
 
+static void apply_to_step(struct cox_engine *e, uint64_t seq, struct cox_task *t, const struct record *r)
+{
+    COX_ASSERT(task_contains(t, r->step));
+    struct step *s = task_step_make(t, r->step);
+    struct page *p = step_page(s);
+    if (p->entity.applied_seq < seq || COX_PLANTED("record-applied-twice")) {
+        apply_page(t, s, r);
+        entity_touch(e, &p->entity, seq);
+    }
+    if (r->type == RECORD_ATTEMPT_ENDED && s->x != NULL)
+        map_drop(e, s->x, seq);
+}
+
 /* A record of a task that is not known: the task was archived and forgotten by a checkpoint that this log
  * still reaches behind. */
 static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct record *r)
@@ -579,45 +592,21 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
     if (t == NULL || !t->has_header)
         return;
     frame_attach(e, t);
-    switch (r->type) {
-    case RECORD_STEP_OPENED:
-    case RECORD_STEP_SKIPPED:
-    case RECORD_STEP_REFUSED:
-    case RECORD_STEP_CANCELLED:
-    case RECORD_STEP_RESET:
-    case RECORD_ASSIGNED:
-    case RECORD_ATTEMPT_ENDED:
-    case RECORD_UNASSIGNED:
-    case RECORD_WAITING:
-    case RECORD_CONTINUED: {
-        COX_ASSERT(task_contains(t, r->step));
-        struct step *s = task_step_make(t, r->step);
-        struct page *p = step_page(s);
-        if (p->entity.applied_seq < seq || COX_PLANTED("record-applied-twice")) {
-            apply_page(t, s, r);
-            entity_touch(e, &p->entity, seq);
-        }
-        if (r->type == RECORD_ATTEMPT_ENDED && s->x != NULL)
-            map_drop(e, s->x, seq);
+    switch (record_place(r->type)) {
+    case PLACE_STEP_PAGE:
+        apply_to_step(e, seq, t, r);
         break;
-    }
-    case RECORD_MAP_BEGUN:
-    case RECORD_ITEMS_ASSIGNED:
-    case RECORD_ITEMS_ENDED:
-    case RECORD_ITEMS_UNASSIGNED:
+    case PLACE_MAP_PAGE:
         map_apply(e, seq, t, r);
         break;
-    case RECORD_TASK_STOPPING:
+    case PLACE_ELSEWHERE:
+        break;
+    }
+    if (r->type == RECORD_TASK_STOPPING)
         apply_stopping_to_pages(e, t, seq);
-        break;
-    case RECORD_TASK_ARCHIVED:
-        if (e->live) {
-            task_destroy(e, t);
-            return;
-        }
-        break; /* recovery hands it to the archive once more */
-    default:
-        break;
+    if (r->type == RECORD_TASK_ARCHIVED && e->live) { /* recovery hands it to the archive once more */
+        task_destroy(e, t);
+        return;
     }
     if (t->entity.applied_seq < seq && apply_header(t, r))
         entity_touch(e, &t->entity, seq);

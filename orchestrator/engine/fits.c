@@ -121,23 +121,15 @@ static bool of_task_fits(struct cox_engine *e, uint64_t seq, const struct record
     if (t == NULL || !t->has_header)
         return true;
     frame_attach(e, t);
-    switch (r->type) {
-    case RECORD_STEP_OPENED:
-    case RECORD_STEP_SKIPPED:
-    case RECORD_STEP_REFUSED:
-    case RECORD_STEP_CANCELLED:
-    case RECORD_STEP_RESET:
-    case RECORD_ASSIGNED:
-    case RECORD_ATTEMPT_ENDED:
-    case RECORD_UNASSIGNED:
-    case RECORD_WAITING:
-    case RECORD_CONTINUED:
+    switch (record_place(r->type)) {
+    case PLACE_STEP_PAGE:
         return step_fits(t, seq, r);
-    case RECORD_MAP_BEGUN:
-    case RECORD_ITEMS_ASSIGNED:
-    case RECORD_ITEMS_ENDED:
-    case RECORD_ITEMS_UNASSIGNED:
+    case PLACE_MAP_PAGE:
         return items_fit(t, r);
+    case PLACE_ELSEWHERE:
+        break;
+    }
+    switch (r->type) {
     case RECORD_PINNED:
         return r->u.pinned.class_index < t->image.n_classes;
     case RECORD_TASK_EVICTED:

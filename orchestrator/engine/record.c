@@ -420,6 +420,30 @@ static void encode_body(struct cox_buf *b, const struct record *r)
     }
 }
 
+enum record_place record_place(enum record_type type)
+{
+    switch (type) {
+    case RECORD_STEP_OPENED:
+    case RECORD_STEP_SKIPPED:
+    case RECORD_STEP_REFUSED:
+    case RECORD_STEP_CANCELLED:
+    case RECORD_STEP_RESET:
+    case RECORD_ASSIGNED:
+    case RECORD_ATTEMPT_ENDED:
+    case RECORD_UNASSIGNED:
+    case RECORD_WAITING:
+    case RECORD_CONTINUED:
+        return PLACE_STEP_PAGE;
+    case RECORD_MAP_BEGUN:
+    case RECORD_ITEMS_ASSIGNED:
+    case RECORD_ITEMS_ENDED:
+    case RECORD_ITEMS_UNASSIGNED:
+        return PLACE_MAP_PAGE;
+    default:
+        return PLACE_ELSEWHERE;
+    }
+}
+
 void record_encode(struct cox_buf *b, const struct record *r)
 {
     cox_put_u8(b, (uint8_t)r->type);

@@ -54,6 +54,15 @@ enum record_type { /* values are in logs: append only, never reuse */
                    RECORD_TYPE_END
 };
 
+/* Where in the state a record's fact is kept. */
+enum record_place {
+    PLACE_STEP_PAGE,
+    PLACE_MAP_PAGE,
+    PLACE_ELSEWHERE /* a task's header, or no task at all */
+};
+
+enum record_place record_place(enum record_type type);
+
 /* What follows the end of an attempt (or a refusal to start one). */
 enum record_next {                    /* values are in logs */
                    NEXT_DONE = 0,     /* the step SUCCEEDED */

@@ -223,6 +223,35 @@ static void signals_are_taken_in_order_each_once(void **state)
     trace_end(t);
 }
 
+/* Signals come from outside, as many as anybody likes: a task keeps so many and no more, and forgets none. */
+static void a_task_keeps_a_thousand_signals_that_nobody_has_waited_for(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit(t, DOC_OUT("\"b\":{" RUN "},\"go\":{\"needs\":[\"b\"],\"wait\":{\"signal\":\"go\"}},"
+                      "\"on\":{\"needs\":[\"go\"],\"wait\":{\"signal\":\"never\"}}",
+                      "\"o\":\"${{ steps.go.output }}\""));
+    for (uint32_t i = 0; i < COX_SIGNALS_MAX; i++)
+        signal_task(t, 1, i == COX_SIGNALS_MAX - 1 ? "go" : "other", "7");
+    ignore(t);
+    signal_task(t, 1, "other", "8");
+    expect(t, "reply limit reached: too many signals that no step has waited for");
+    crash(t);
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .holds = "b" });
+    ignore(t);
+    signal_task(t, 1, "other", "8");
+    expect(t, "reply limit reached: too many signals that no step has waited for");
+    succeed(t, "w1", "b", "1"); /* the last that was let in is taken, and leaves room for one */
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "go"), COX_STEP_SUCCEEDED);
+    signal_task(t, 1, "other", "8");
+    expect(t, "signal other", "reply ok t0-000001");
+    signal_task(t, 1, "other", "8");
+    expect(t, "reply limit reached: too many signals that no step has waited for");
+    trace_end(t);
+}
+
 /* ---- approval ---- */
 
 static void an_approval_is_answered_once(void **state)
@@ -511,6 +540,29 @@ static void a_program_that_asks_again_at_length_gets_its_last_words(void **state
     trace_end(t);
 }
 
+static void a_program_may_ask_often_but_not_for_ever(void **state)
+{
+    (void)state;
+    if (getenv("COX_TEST_LONG") == NULL)
+        skip(); /* some seconds: whoever names a step here walks all frames */
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 9, .handlers = "p@1,run" });
+    submit(t, USES);
+    check_every(t, 1000);
+    for (uint32_t i = 0; i < COX_CONTINUATIONS_MAX; i++) {
+        continues(t, "w1", 1, "p", ASKED);
+        compile(t);
+        succeed_in(t, i + 2, "w1", "x", "5");
+        credit(t, "w1", 9 + 2 * (i + 1));
+        ignore(t);
+    }
+    assert_int_equal(status_of(t, 1, "p"), COX_STEP_RUNNING);
+    continues(t, "w1", 1, "p", ASKED);
+    expect(t, "p FAILED after RESOURCE_EXHAUSTED",
+           "task FAILED RESOURCE_EXHAUSTED: it asked to be called again too often", "answer accepted to w1");
+    trace_end(t);
+}
+
 static void a_task_goes_once_its_frames_have_gone_in_whatever_order(void **state)
 {
     (void)state;
@@ -542,6 +594,8 @@ int main(void)
         cmocka_unit_test(a_wait_until_the_past_is_over_at_once_and_no_time_fails),
         cmocka_unit_test(a_signal_ends_the_wait_for_it_and_one_that_came_before_is_kept),
         cmocka_unit_test(signals_are_taken_in_order_each_once),
+        cmocka_unit_test(a_task_keeps_a_thousand_signals_that_nobody_has_waited_for),
+        cmocka_unit_test(a_program_may_ask_often_but_not_for_ever),
         cmocka_unit_test(an_approval_is_answered_once),
         cmocka_unit_test(a_rejection_fails_the_step_as_denied_and_its_fallback_may_follow),
         cmocka_unit_test(an_approval_expires_as_it_was_told_to),

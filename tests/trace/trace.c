@@ -32,11 +32,17 @@ struct trace *trace_begin_with(uint32_t live_steps_max)
 {
     struct trace *t = COX_NEW(struct trace);
     t->live_steps_max = live_steps_max;
+    t->check_every = 1;
     t->places = COX_NEW(struct trace_places);
     t->engine = fresh(t);
     assert_int_equal(cox_engine_recovered(t->engine, now(t), 0, &t->fx), COX_OK);
     absorb(t);
     return t;
+}
+
+void check_every(struct trace *t, uint64_t n_inputs)
+{
+    t->check_every = n_inputs;
 }
 
 static void seek_tail(const struct trace *t, uint64_t after_seq, struct cox_slice *ret)
@@ -102,7 +108,7 @@ void trace_end(struct trace *t)
     checkpoint(t);
     check_hashes(t);
     cox_engine_destroy(t->engine);
-    for (size_t i = 0; i < t->n_compiles; i++) {
+    for (size_t i = 0; i < COMPILES_MAX; i++) {
         cox_buf_fini(&t->compiles[i].document);
         cox_buf_fini(&t->compiles[i].inputs);
     }

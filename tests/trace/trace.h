@@ -25,6 +25,8 @@ struct trace;
 
 struct trace *trace_begin(void);
 struct trace *trace_begin_with(uint32_t live_steps_max); /* 0: as many as there may be */
+/* A check walks all there is: for a long story, one after so many inputs. */
+void check_every(struct trace *t, uint64_t n_inputs);
 void trace_end(struct trace *t); /* checks hashes and that nothing unexpected is left to expect */
 
 /* The text of an attempt's outcome as a worker reports it. */

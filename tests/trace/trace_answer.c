@@ -18,7 +18,7 @@
 void compile(struct trace *t)
 {
     assert_true(t->n_done_compiles < t->n_compiles);
-    const struct open_compile *o = &t->compiles[t->n_done_compiles++];
+    const struct open_compile *o = &t->compiles[t->n_done_compiles++ % COMPILES_MAX];
     struct cox_task_source source = { .kind = o->kind,
                                       .document = cox_buf_slice(&o->document),
                                       .inputs_json = cox_buf_slice(&o->inputs) };

@@ -11,7 +11,7 @@
 #define PARTIES_MAX 256
 #define ENTITIES_MAX 65536
 #define EVALUATIONS_MAX 256
-#define COMPILES_MAX 64
+#define COMPILES_MAX 64 /* open at once */
 #define BATCHES_MAX 16384
 #define ASKED_MAX 64
 #define START_WALL_MS 1000000
@@ -83,6 +83,7 @@ struct trace {
     struct open_compile compiles[COMPILES_MAX];
     size_t n_compiles, n_done_compiles;
     struct cox_effects fx;
+    uint64_t n_inputs, check_every;
     int64_t mono_ms;
     int64_t wall_back_ms; /* how far the host's clock was set back */
     char *lines[LINES_MAX];

@@ -238,9 +238,12 @@ const char *listed(struct trace *t)
 
 static void keep_compile(struct trace *t, const struct cox_act_compile *c)
 {
-    assert_true(t->n_compiles < COMPILES_MAX);
-    struct open_compile *o = &t->compiles[t->n_compiles++];
-    *o = (struct open_compile){ .ticket = c->ticket, .kind = c->kind };
+    assert_true(t->n_compiles - t->n_done_compiles < COMPILES_MAX);
+    struct open_compile *o = &t->compiles[t->n_compiles++ % COMPILES_MAX];
+    o->ticket = c->ticket;
+    o->kind = c->kind;
+    cox_buf_clear(&o->document);
+    cox_buf_clear(&o->inputs);
     cox_buf_append_slice(&o->document, c->document.bytes);
     cox_buf_append_slice(&o->inputs, c->inputs_json);
     say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps",
@@ -464,7 +467,8 @@ void absorb(struct trace *t)
         say_action(t, &t->fx.actions[i]);
     }
     cox_effects_reset(&t->fx);
-    cox_engine_check(t->engine);
+    if (t->n_inputs++ % t->check_every == 0)
+        cox_engine_check(t->engine);
 }
 
 void step(struct trace *t, struct cox_input *in)

@@ -8,18 +8,17 @@
 enum { DATA = 0, HEADERS = 1, PRIORITY = 2, RST_STREAM = 3, SETTINGS = 4, PING = 6, CONTINUATION = 9 };
 enum { ACK = 1, END_STREAM = 1 };
 
-/* So many at once, and so many more each second. A client of the library pings while it probes for bandwidth.
- */
+/* So many at once, and so many more each second. */
 static const struct {
     uint32_t burst, per_second;
     const char *what;
 } budgets[FRAMES_BUDGET_NR] = {
-    [FRAMES_RESETS] = { 200, 33, "calls that are taken back at once" },
-    [FRAMES_PINGS] = { 1000, 100, "pings" },
+    [FRAMES_RESETS] = { 100, 33, "calls that are taken back at once" },
+    [FRAMES_PINGS] = { 100, 10, "pings" },
     [FRAMES_SETTINGS] = { 100, 10, "settings" },
     [FRAMES_EMPTY] = { 1000, 100, "empty data" },
     [FRAMES_PRIORITIES] = { 1000, 100, "priorities" },
-    [FRAMES_LONG] = { 100, 10, "headers that are too long" },
+    [FRAMES_LONG] = { 10, 1, "headers that are too long" },
 };
 
 static void fill(struct frames *f, int64_t now_ms)
@@ -66,13 +65,22 @@ static const char *on_continuation(struct frames *f, size_t len)
     return f->headers_len > FRAMES_HEADERS_LEN_MAX ? "headers without end" : NULL;
 }
 
+static const char *on_ping(struct frames *f)
+{
+    if (f->answered && !COX_PLANTED("probes-are-floods")) {
+        f->answered = false;
+        return NULL;
+    }
+    return spend(f, FRAMES_PINGS);
+}
+
 static const char *on_frame(struct frames *f)
 {
-    size_t len = u32(f->head) >> 8;
-    uint8_t kind = f->head[3], flags = f->head[4];
-    uint32_t stream = u32(f->head + 5) & 0x7fffffff;
+    const uint8_t *head = f->walk.head;
+    size_t len = u32(head) >> 8;
+    uint8_t kind = head[3], flags = head[4];
+    uint32_t stream = u32(head + 5) & 0x7fffffff;
 
-    f->skip = len;
     switch (kind) {
     case HEADERS:
         return on_headers(f, len, stream);
@@ -81,7 +89,7 @@ static const char *on_frame(struct frames *f)
     case RST_STREAM:
         return stream > f->settled ? spend(f, FRAMES_RESETS) : NULL;
     case PING:
-        return flags & ACK ? NULL : spend(f, FRAMES_PINGS);
+        return flags & ACK ? NULL : on_ping(f);
     case SETTINGS:
         return flags & ACK ? NULL : spend(f, FRAMES_SETTINGS);
     case DATA:
@@ -102,22 +110,43 @@ static size_t take(struct cox_slice *bytes, size_t want)
     return n;
 }
 
+/* False: the bytes end before the next frame's head does. True: it is in w->head, and the bytes are behind
+ * it. */
+static bool next_head(struct frames_walk *w, struct cox_slice *bytes)
+{
+    w->skip -= take(bytes, w->skip);
+    while (bytes->len > 0 && w->head_len < HEAD_LEN) {
+        w->head[w->head_len++] = bytes->data[0];
+        (void)take(bytes, 1);
+    }
+    if (w->head_len < HEAD_LEN)
+        return false;
+    w->head_len = 0;
+    w->skip = u32(w->head) >> 8;
+    return true;
+}
+
 const char *frames_feed(struct frames *f, struct cox_slice bytes, int64_t now_mono_ms)
 {
     const char *wrong = NULL;
 
     fill(f, now_mono_ms);
     f->preface_len += take(&bytes, PREFACE_LEN - f->preface_len);
-    while (bytes.len > 0 && !wrong) {
-        f->skip -= take(&bytes, f->skip);
-        while (bytes.len > 0 && f->head_len < HEAD_LEN) {
-            f->head[f->head_len++] = bytes.data[0];
-            (void)take(&bytes, 1);
-        }
-        if (f->head_len < HEAD_LEN)
-            break;
-        f->head_len = 0;
+    while (!wrong && next_head(&f->walk, &bytes))
         wrong = on_frame(f);
-    }
     return wrong;
+}
+
+bool frames_answer(struct frames_walk *to_peer, struct cox_slice bytes)
+{
+    bool found = false;
+
+    while (next_head(to_peer, &bytes))
+        found |= to_peer->head[3] == DATA || to_peer->head[3] == HEADERS;
+    return found;
+}
+
+void frames_answered(struct frames *f)
+{
+    f->answered = true;
 }

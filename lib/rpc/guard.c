@@ -21,6 +21,8 @@ struct guarded {
     struct sockaddr_storage peer;
     struct frames frames;
     bool ended;
+    struct frames_walk sent; /* of who sends, as the rest is of who reads */
+    atomic_bool answered;    /* something of an answer was sent since that was asked last */
 };
 
 /* By descriptor. One that is being read is not handed over anew, so what is here is freed only by the next of
@@ -79,6 +81,8 @@ static bool judge(struct guarded *g, const struct msghdr *m, size_t len)
 {
     int64_t now_ms = cox_clock_mono_ns() / 1000000;
 
+    if (atomic_exchange_explicit(&g->answered, false, memory_order_relaxed))
+        frames_answered(&g->frames);
     for (size_t i = 0; i < m->msg_iovlen && len > 0 && !g->ended; i++) {
         size_t n = len < m->msg_iov[i].iov_len ? len : m->msg_iov[i].iov_len;
         const char *wrong = frames_feed(&g->frames, cox_slice(m->msg_iov[i].iov_base, n), now_ms);
@@ -90,9 +94,14 @@ static bool judge(struct guarded *g, const struct msghdr *m, size_t len)
     return !g->ended;
 }
 
+static struct guarded *guarded(int fd)
+{
+    return fd >= 0 && fd < FDS_MAX ? atomic_load_explicit(&all[fd], memory_order_acquire) : NULL;
+}
+
 ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
-    struct guarded *g = fd >= 0 && fd < FDS_MAX ? atomic_load_explicit(&all[fd], memory_order_acquire) : NULL;
+    struct guarded *g = guarded(fd);
     ssize_t n = syscall(SYS_recvmsg, fd, m, flags);
 
     if (n <= 0 || !g || (flags & (MSG_PEEK | MSG_ERRQUEUE)) || g->cookie != cookie_of(fd) ||
@@ -100,4 +109,37 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
         return n;
     errno = ECONNRESET;
     return -1;
+}
+
+/* The first `len` bytes, or less. */
+static bool answers(struct frames_walk *sent, const struct msghdr *m, size_t len)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < m->msg_iovlen && len > 0; i++) {
+        size_t n = len < m->msg_iov[i].iov_len ? len : m->msg_iov[i].iov_len;
+
+        found |= frames_answer(sent, cox_slice(m->msg_iov[i].iov_base, n));
+        len -= n;
+    }
+    return found;
+}
+
+/* Its peer may ping before we are back from the kernel: an answer is noted before it leaves. Whose number has
+ * another socket by now is mistaken for the connection before, but nothing is judged by what that sends. */
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    struct guarded *g = guarded(fd);
+
+    if (!g)
+        return syscall(SYS_sendmsg, fd, m, flags);
+    struct frames_walk ahead = g->sent;
+
+    if (answers(&ahead, m, SIZE_MAX))
+        atomic_store_explicit(&g->answered, true, memory_order_relaxed);
+    ssize_t n = syscall(SYS_sendmsg, fd, m, flags);
+
+    if (n > 0)
+        (void)answers(&g->sent, m, (size_t)n);
+    return n;
 }

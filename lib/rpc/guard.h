@@ -1,12 +1,13 @@
-/* Stands where the library reads, so that what a peer says is judged (frames.h) before the library acts on
- * it.
+/* Stands where the library reads and sends, so that what a peer says is judged (frames.h) before the library
+ * acts on it, by what the peer was given.
  *
- * guard.c defines recvmsg(2): the dynamic linker lets a program's own definition serve its libraries, and
- * recvmsg is how the library reads every connection. The judge so runs on the thread that reads, without a
- * copy, a descriptor or a wake-up more; a relay in front of each connection, as TLS has one anyway, would
- * cost every call two of each. Other descriptors pass untouched, at the price of one look into a table.
+ * guard.c defines recvmsg(2) and sendmsg(2): the dynamic linker lets a program's own definition serve its
+ * libraries, and these are how the library reads and writes every connection. The judge so runs on the thread
+ * that reads, without a copy, a descriptor or a wake-up more; a relay in front of each connection, as TLS has
+ * one anyway, would cost every call two of each. Other descriptors pass untouched, at the price of one look
+ * into a table.
  *
- * One per process, as recvmsg is. Thread: any.
+ * One per process, as those are. Thread: any.
  */
 #ifndef COX_RPC_GUARD_H
 #define COX_RPC_GUARD_H

@@ -8,37 +8,24 @@ if ! /usr/bin/python3 -c "import grpc" 2>/dev/null; then
     exit 0
 fi
 
-cat >"$scenario_dir/client.py" <<'END'
-"""client.py ADDRESS STOP: calls one after the other on one connection until STOP exists; how many, and the slowest 1 %."""
-import os, sys, time, grpc
-call = grpc.insecure_channel(sys.argv[1]).unary_unary("/coxswain.v1.FleetService/ListWorkers")
-took = []
-call(b"", timeout=30)
-print("ready", flush=True)
-while not os.path.exists(sys.argv[2]):
-    begin = time.monotonic()
-    call(b"", timeout=30)
-    took.append(1000 * (time.monotonic() - begin))
-    time.sleep(0.002)
-took.sort()
-print(f"{len(took)} calls, p50 {took[len(took) // 2]:.2f} ms, p99 {took[len(took) * 99 // 100]:.2f} ms, slowest {took[-1]:.0f} ms")
-END
 start_coxd
 memory_mib() { awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$coxd_pid/status"; }
 
-# served NAME COMMAND...: what a client saw that was there before, while the command ran
+security=$scenario_root/tests/security
+# served NAME COMMAND...: what a client saw that was there before, while the command ran. Fails when a call of its one connection did.
 served() {
     local name=$1 pid
     shift
     rm -f "$scenario_dir/stop" "$scenario_dir/$name"
-    /usr/bin/python3 "$scenario_dir/client.py" "$coxd_grpc" "$scenario_dir/stop" >"$scenario_dir/$name" 2>&1 &
+    /usr/bin/python3 "$security/victim.py" grpc "$coxd_grpc" "$scenario_dir/stop" >"$scenario_dir/$name" 2>&1 &
     pid=$!
     await_file "$scenario_dir/$name" "$pid"
     "$@"
     touch "$scenario_dir/stop"
     wait "$pid"
+    grep -q ' 0 failed' "$scenario_dir/$name"
 }
-flood() { python3 "$scenario_root/tests/security/floods.py" "$1" "$coxd_grpc" 4 "$seconds" >"$scenario_dir/flood" 2>&1; }
+flood() { python3 "$security/floods.py" "$1" "$coxd_grpc" 4 "$seconds" >"$scenario_dir/flood" 2>&1; }
 
 seconds=$([ -n "${COX_TEST_LONG:-}" ] && echo 10 || echo 1.5)
 check "control: a client alone is served" served alone sleep "$seconds"
@@ -54,6 +41,7 @@ done
 check "control: window updates: a client is served" served window flood window
 check_match "control: window updates are use, not a flood: expected no connection to be ended" ' 0 cut$' "$scenario_dir/flood"
 echo "memory: $before MiB before, $(memory_mib) MiB at most"
+check "control: 4,000 pings of a client that is given an answer for each are use" python3 "$security/prober.py" "$coxd_grpc" 4000
 is_sanitized || check "memory: at most 128 MiB more" test "$(memory_mib)" -le $((before + 128))
 check_match "the log names the address" 'ended a connection that asks for nothing.*127.0.0.1' "$scenario_dir/coxd.log"
 finish

@@ -74,19 +74,21 @@ static size_t first_too_many(uint8_t kind, uint8_t flags, size_t len, size_t n, 
 static void test_floods_are_told_from_use(void **state)
 {
     (void)state;
-    assert_int_equal(first_too_many(PING, 0, 8, 2000, 0), 1001);
+    assert_int_equal(first_too_many(PING, 0, 8, 2000, 0), 101);
     assert_int_equal(first_too_many(SETTINGS, 0, 6, 2000, 0), 101);
     assert_int_equal(first_too_many(DATA, 0, 0, 2000, 0), 1001);
     assert_int_equal(first_too_many(PRIORITY, 0, 5, 2000, 0), 1001);
-    assert_int_equal(first_too_many(HEADERS, 4, 9000, 2000, 0), 101);
+    assert_int_equal(first_too_many(HEADERS, 4, 9000, 2000, 0), 11);
     assert_int_equal(first_too_many(PING, ACK, 8, 5000, 0), 0); /* our own, answered */
     assert_int_equal(first_too_many(SETTINGS, ACK, 0, 5000, 0), 0);
     assert_int_equal(first_too_many(DATA, 0, 1, 5000, 0), 0);
     assert_int_equal(first_too_many(DATA, 1, 0, 5000, 0), 0); /* the end of a stream */
     assert_int_equal(first_too_many(WINDOW_UPDATE, 0, 4, 5000, 0), 0);
     assert_int_equal(first_too_many(HEADERS, 4, 900, 50000, 0), 0); /* calls */
-    assert_int_equal(first_too_many(PING, 0, 8, 50000, 10), 0);     /* budgets fill up again */
-    assert_true(first_too_many(PING, 0, 8, 50000, 5) > 1001);
+    assert_int_equal(first_too_many(PING, 0, 8, 50000, 100), 0);    /* budgets fill up again */
+    assert_true(first_too_many(PING, 0, 8, 50000, 50) > 101);
+    assert_int_equal(first_too_many(HEADERS, 4, 9000, 5000, 1000), 0);
+    assert_true(first_too_many(HEADERS, 4, 9000, 5000, 500) > 11);
 }
 
 static void call(struct cox_buf *b, uint32_t stream)
@@ -111,7 +113,7 @@ static void test_a_call_may_be_given_up_but_not_at_once(void **state)
             put(&b, RST_STREAM, 0, first, 4);
         assert_null(say(&f, &b, i * 50 + FRAMES_YOUNG_MS));
     }
-    for (int i = 0; i < 200; i++, stream += 2) {
+    for (int i = 0; i < 100; i++, stream += 2) {
         call(&b, stream);
         put(&b, RST_STREAM, 0, stream, 4);
     }
@@ -119,6 +121,61 @@ static void test_a_call_may_be_given_up_but_not_at_once(void **state)
     call(&b, stream);
     put(&b, RST_STREAM, 0, stream, 4);
     assert_string_equal(say(&f, &b, 6001), "calls that are taken back at once");
+    cox_buf_fini(&b);
+}
+
+/* What a client does that probes for bandwidth: one ping for what it was given since the last. */
+static void test_pings_are_free_for_who_is_given_answers(void **state)
+{
+    struct frames f = hello();
+    struct frames_walk sent = { 0 };
+    struct cox_buf b = { 0 };
+    size_t n = 0;
+
+    (void)state;
+    for (int i = 0; i < 5000; i++) { /* all in the same millisecond */
+        put(&b, HEADERS, 4, 1, 30);
+        put(&b, DATA, 0, 1, 1000);
+        if (frames_answer(&sent, cox_buf_slice(&b)))
+            frames_answered(&f);
+        cox_buf_clear(&b);
+        put(&b, PING, 0, 0, 8);
+        assert_null(say(&f, &b, 0));
+    }
+    for (; n < 1000 && !say(&f, &b, 0); n++)
+        put(&b, PING, 0, 0, 8);
+    assert_int_equal(n, 101); /* nothing was given for these */
+    f = hello();
+    frames_answered(&f);
+    frames_answered(&f);
+    for (n = 0; n < 1000 && !say(&f, &b, 0); n++)
+        put(&b, PING, 0, 0, 8);
+    assert_int_equal(n, 102); /* one for all of it */
+    cox_buf_fini(&b);
+}
+
+static void test_an_answer_is_headers_or_data(void **state)
+{
+    static const struct {
+        uint8_t kind, flags;
+        bool answers;
+    } sent[] = { { SETTINGS, 0, false }, { SETTINGS, ACK, false }, { PING, ACK, false },
+                 { PING, 0, false },     { DATA, 0, true },        { WINDOW_UPDATE, 0, false },
+                 { HEADERS, 4, true },   { RST_STREAM, 0, false }, { 7 /* GOAWAY */, 0, false } };
+    struct frames_walk whole = { 0 }, pieces = { 0 };
+    struct cox_buf b = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sent) / sizeof(sent[0]); i++) {
+        bool found = false;
+
+        put(&b, sent[i].kind, sent[i].flags, 1, 40);
+        assert_int_equal(frames_answer(&whole, cox_buf_slice(&b)), sent[i].answers);
+        for (size_t k = 0; k < b.len; k++)
+            found |= frames_answer(&pieces, cox_slice(b.data + k, 1));
+        assert_int_equal(found, sent[i].answers);
+        cox_buf_clear(&b);
+    }
     cox_buf_fini(&b);
 }
 
@@ -235,6 +292,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_floods_are_told_from_use),
         cmocka_unit_test(test_a_call_may_be_given_up_but_not_at_once),
+        cmocka_unit_test(test_pings_are_free_for_who_is_given_answers),
+        cmocka_unit_test(test_an_answer_is_headers_or_data),
         cmocka_unit_test(test_headers_end),
         cmocka_unit_test(test_pieces_of_any_length_say_the_same),
         cmocka_unit_test(test_offenders_are_known_by_their_network_for_a_while),

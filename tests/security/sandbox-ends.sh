@@ -58,6 +58,31 @@ cat >"$scenario_dir/common.json" <<'END'
 END
 check "memory that processes have in common counts once" cox task run "$scenario_dir/common.json"
 
+# Nor is what a child borrows until it becomes another program. It stays between: it opens a pipe that nobody writes to.
+cat >"$scenario_dir/borrowed.json" <<'END'
+{"api_version": "v1", "name": "borrowed", "steps": {"a": {"resources": {"memory": "64Mi"}, "run": {"sandbox": "strict", "argv": ["python3", "-c",
+  "import os, time\nos.mkfifo('f')\nif os.fork() == 0:\n  time.sleep(0.7)\n  os.close(os.open('f', os.O_WRONLY))\n  os._exit(0)\nx = bytearray(b'x') * (40 << 20)\nos.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, 'f', os.O_RDONLY, 0)])\nfor _ in range(2):\n  assert os.wait()[1] == 0"]}}}}
+END
+check "memory that a child borrows counts once" cox task run "$scenario_dir/borrowed.json"
+
+# ---- what is counted for all of a user: a step's is not root's
+if [ "$(id -u)" = 0 ]; then
+    can_watch() { python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).inotify_init1(0) < 0)'; }
+    for level in none strict; do
+        id=$(submit "$(python3 - "$here/sandbox_attacks.py" "$level" "$mark" <<'END'
+import json, sys
+print(json.dumps({"api_version": "v1", "name": "watches", "steps": {"a": {"run": {
+    "argv": ["python3", "-c", open(sys.argv[1]).read(), "all_watches"], "sandbox": sys.argv[2], "env": {"ATTACK_MARK": sys.argv[3]}}}}}))
+END
+        )")
+        await 20 eval '[ "$(orphans)" = 1 ]'
+        [ $level = none ] && check_exit "control: at none a step uses up the watches of files that root has" 1 can_watch
+        [ $level = strict ] && check "at strict root has its own" can_watch
+        cox task cancel "$id" >/dev/null 2>&1
+        cox task watch "$id" >/dev/null 2>&1
+    done
+fi
+
 # ---- what starts the sandbox obeys nothing of the step's environment: it is outside, and may be root
 for level in none strict; do
     id=$(submit '{"api_version": "v1", "name": "s", "steps": {"a": {"run": {"argv": ["true"], "sandbox": "'$level'",

@@ -19,11 +19,12 @@ REACH = """tcp_to_host interfaces udp_out abstract_socket abstract_datagram_of_p
     user_namespace user_namespace_by_clone user_namespace_by_clone3 enter_namespace change_root capabilities
     setuid_programs become_root environment_of_agent signal_to_agent processes trace memory_of_others keyring key
     input_for_writing hidden_memory""".split()
-BOMBS = """fork_bomb descriptors memory_bomb memory_bomb_of_many shared_memory_bomb segment_bomb tmp_bomb disk_bomb
+BOMBS = """fork_bomb descriptors memory_bomb memory_bomb_of_many shared_memory_bomb segment_bomb
+    many_segments_bomb named_memory_bomb leaderless_memory_bomb page_table_bomb memory_bomb_of_kinds tmp_bomb disk_bomb
     disk_bomb_of_one hidden_disk_bomb file_bomb""".split()
 SHARED = """tcp_to_host interfaces udp_out abstract_socket abstract_datagram_of_pair unix_socket host_file kernel_log
     packet_socket enter_namespace signal_to_agent processes keyring input_for_writing""".split()
-GROUPS = {"reach": REACH, "shared": SHARED, "bombs": BOMBS, "inside": ["kill_process_1"]}
+GROUPS = {"reach": REACH, "shared": SHARED, "bombs": BOMBS, "inside": ["kill_process_1"], "moved": ["moved_disk_bomb"]}
 # With the host's network: what it is for, and everything else as ever.
 NET_REACHES = {"tcp_to_host", "interfaces", "udp_out"}
 # A kernel may be built without these; then the control says nothing.

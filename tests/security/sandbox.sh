@@ -77,6 +77,8 @@ if [ -n "$is_root" ]; then # without root much is denied by other means
     if await_file "$scenario_dir/plain/ready" "${worker_pids[plain]}"; then
         attack shared plain net
         attack reach plain strict
+        attack moved plain strict # whose directory lies where the step's own user may rename
+        check_match "it was found where it had gone" RESOURCE_EXHAUSTED "$scenario_dir/attack.out"
     else
         not_ok "a worker without rights attaches" "$scenario_dir/plain.log"
     fi

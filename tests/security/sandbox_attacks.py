@@ -13,6 +13,7 @@ import socket
 import stat
 import struct
 import sys
+import threading
 import time
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -443,6 +444,61 @@ def segment_bomb():
     return "192 MiB in segments that nobody has attached"
 
 
+def many_segments_bomb():
+    """As segment_bomb, behind more empty ones than a look at a list of them might take."""
+    ids = [call("shmget", 0, 4096, 0o1600) for _ in range(600)]
+    try:
+        segment_bomb()
+    finally:
+        for id_ in ids:
+            call("shmctl", id_, 0, None)
+    return "192 MiB in segments behind many others"
+
+
+def named_memory_bomb():
+    """Its name looks like a field of what the kernel says about it."""
+    call("prctl", 15, b"RssAnon: 0", 0, 0, 0)
+    return memory_bomb()
+
+
+def leaderless_memory_bomb():
+    """The thread that a process is named after has ended, and has no memory any more."""
+    def last():
+        print(json.dumps({"reached": True, "seen": memory_bomb()}), flush=True)
+        os._exit(0)
+    threading.Thread(target=last).start()
+    libc.syscall(ctypes.c_long(60), ctypes.c_long(0))
+
+
+def page_table_bomb():
+    """Pages that are only read cost nothing, but for the tables that lead to them."""
+    size = 96 << 30
+    libc.mmap.restype = ctypes.c_void_p
+    at = libc.mmap(None, ctypes.c_size_t(size), 1, 0x4022, -1, ctypes.c_long(0))
+    if at == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "no such mapping")
+    libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), 15)  # no large pages
+    for offset in range(0, size, 2 << 20):
+        ctypes.string_at(at + offset, 1)
+    stay()
+    return "192 MiB of page tables"
+
+
+def memory_bomb_of_kinds():
+    """Each kind is less than the limit."""
+    with open("/dev/shm/cox-attack", "wb") as f:
+        try:
+            f.write(b"x" * (30 << 20))
+            f.flush()
+            shared = mmap.mmap(-1, 48 << 20)
+            for at in range(0, len(shared), 4096):
+                shared[at] = 1
+            stay()
+        finally:
+            os.unlink("/dev/shm/cox-attack")
+    return "30 MiB of files in memory and 48 MiB shared"
+
+
 def tmp_bomb():
     with open("/tmp/cox-attack-fill", "wb") as f:
         try:
@@ -467,6 +523,17 @@ def file_bomb():
         os.close(os.open(f"f{i}", os.O_CREAT | os.O_WRONLY, 0o600))
     stay()
     return "30,000 empty files"
+
+
+def moved_disk_bomb():
+    """Puts an empty directory where its own was, in a sandbox only: elsewhere it is the host's."""
+    work = os.getcwd()
+    fd = os.open(".", os.O_RDONLY)
+    if socket.gethostname() == "sandbox":
+        os.rename("/".join(work.split("/")[:3]), "/tmp/elsewhere")
+        os.makedirs(work)
+    os.fchdir(fd)
+    return disk_bomb()
 
 
 def disk_bomb_of_one():
@@ -501,6 +568,15 @@ def orphan():
     os.wait()
     time.sleep(0.2)
     return "left a process behind"
+
+
+def all_watches():
+    """Of files: as many as it gets, kept by a process with a name."""
+    try:
+        while True:
+            call("inotify_init1", 0)
+    except OSError:
+        os.execv("/bin/sleep", [host["mark"], "300"])
 
 
 def who():

@@ -41,16 +41,25 @@ void limit_calls(void);                    /* the filter at FILTER_FD */
 /* The version of Landlock that the kernel offers; 0: none. */
 int landlock_version(void);
 
+/* init: what all processes inside have in memory together, in bytes: exactly where it is above `max`, else
+ * not less than that. Not counted: shared memory that was filled and is mapped no more by anybody who still
+ * has a part of it. */
+uint64_t memory_len(uint64_t max);
+
 /* init: looks at what all processes inside use together. */
 #define WATCH_TEXT_LEN 200
 struct watch {
     const struct plan *plan;
     int64_t next_ns;        /* when it looks at memory again */
-    uint64_t free_at_begin; /* of the file system of the work directory */
+    int work_fd;            /* by its path a step could have put another directory in its place */
+    uint64_t free_at_begin; /* of its file system */
     atomic_bool is_disk_broken;
     char memory_broken[WATCH_TEXT_LEN], disk_broken[WATCH_TEXT_LEN];
 };
-void watch_begin(struct watch *w, const struct plan *plan);
+/* Before the step is there, which could put something else where it looks. */
+void watch_open(struct watch *w, const struct plan *plan);
+/* After it was forked: starts a thread. */
+void watch_begin(struct watch *w);
 /* Looks when it is time: ends of processes, however many, neither hurry nor hinder it. Returns the limit that
  * is broken, in a text for people, or NULL; *ret_left_ms is how long it may be left alone. */
 const char *watch_look(struct watch *w, int64_t *ret_left_ms);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -93,6 +94,18 @@ static void become_step_user(int channel)
     die_with_parent();
 }
 
+/* init, of a worker that is root. Whoever makes a namespace of users answers for what is counted in it
+ * (watches of files, queued signals): root would, and a step could use up what root has of them. */
+static void enter_users(const struct plan *plan)
+{
+    if (setgroups(0, NULL) != 0 || prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) != 0 ||
+        setresgid(plan->gid, plan->gid, plan->gid) != 0 || setresuid(plan->uid, plan->uid, plan->uid) != 0)
+        die("become nobody");
+    if (unshare(CLONE_NEWUSER) != 0)
+        die("enter a namespace of users");
+    die_with_parent();
+}
+
 /* ---------------------------------------------------------------- step */
 
 /* Opened in here, where the file cannot be written: a descriptor from outside could be opened again for that.
@@ -158,16 +171,15 @@ static bool reap(pid_t step)
 }
 
 /* Until the step ends, breaks a limit, or has no worker any more. */
-static void tend(const struct plan *plan, pid_t step, int signals)
+static void tend(struct watch *watch, pid_t step, int signals)
 {
     struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = REPORT_FD } };
-    struct watch watch;
     int64_t left_ms;
 
-    watch_begin(&watch, plan);
+    watch_begin(watch);
     for (;;) {
         struct signalfd_siginfo info;
-        const char *broken = watch_look(&watch, &left_ms);
+        const char *broken = watch_look(watch, &left_ms);
         int n = broken ? 0 : poll(fds, 2, (int)left_ms);
 
         if (broken)
@@ -200,6 +212,7 @@ static int watch_signals(void)
 
 static noreturn void init_main(const struct plan *plan, bool is_root, int channel)
 {
+    struct watch watch;
     int signals;
     pid_t step;
 
@@ -212,8 +225,7 @@ static noreturn void init_main(const struct plan *plan, bool is_root, int channe
         loopback_up();
     view_enter(plan);
     if (is_root) {
-        if (setgroups(0, NULL) != 0 || unshare(CLONE_NEWUSER) != 0)
-            die("enter a namespace of users");
+        enter_users(plan);
         become_step_user(channel);
     }
     close(channel);
@@ -221,13 +233,14 @@ static noreturn void init_main(const struct plan *plan, bool is_root, int channe
     if (prctl(PR_SET_DUMPABLE, 0) != 0) /* nobody inside looks at it */
         die("hide process 1");
     signals = watch_signals();
+    watch_open(&watch, plan);
     step = fork();
     if (step == 0)
         step_main(plan);
     if (step < 0)
         die("start a process");
     close_range(0, 2, 0);
-    tend(plan, step, signals);
+    tend(&watch, step, signals);
     _exit(0); /* the kernel kills what is left */
 }
 

@@ -1,15 +1,13 @@
-/* Limits on all processes of a sandbox together, where no control group counts them: process 1 looks at the
- * /proc of its own namespace, which lists exactly what is inside. */
+/* Limits on all processes of a sandbox together, where no control group counts them: process 1 looks at what
+ * they use from time to time. */
 #include "enter.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -30,110 +28,6 @@ static int64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
-static bool read_text(const char *path, char *to, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t len = fd < 0 ? -1 : read(fd, to, size - 1);
-
-    if (fd >= 0)
-        close(fd);
-    to[len > 0 ? len : 0] = 0;
-    return len > 0;
-}
-
-/* "RssAnon:   1234 kB", in bytes. */
-static uint64_t field(const char *text, const char *name)
-{
-    const char *at = strstr(text, name);
-
-    return at ? strtoull(at + strlen(name), NULL, 10) * 1024 : 0;
-}
-
-/* ---------------------------------------------------------------- memory */
-
-struct use {
-    uint64_t anonymous, shared;
-};
-
-/* Pages that processes have in common count in each of them, or, at a price, in parts that add up to one. */
-static bool add_parts(struct use *use, const char *pid)
-{
-    char path[64], text[4096];
-
-    snprintf(path, sizeof(path), "/proc/%.10s/smaps_rollup", pid);
-    if (!read_text(path, text, sizeof(text)))
-        return false; /* it hides, or has ended */
-    use->anonymous += field(text, "Pss_Anon:") + field(text, "SwapPss:");
-    use->shared += field(text, "Pss_Shmem:");
-    return true;
-}
-
-static void add_process(struct use *use, const char *pid, bool fairly)
-{
-    char path[64], text[4096];
-
-    if (fairly && add_parts(use, pid))
-        return;
-    snprintf(path, sizeof(path), "/proc/%.10s/status", pid);
-    if (!read_text(path, text, sizeof(text)))
-        return;
-    use->anonymous += field(text, "RssAnon:") + field(text, "VmSwap:");
-    use->shared += field(text, "RssShmem:");
-}
-
-static struct use add_processes(bool fairly)
-{
-    struct use use = { 0 };
-    DIR *d = opendir("/proc");
-    struct dirent *e;
-
-    while (d && (e = readdir(d)) != NULL)
-        if (isdigit((unsigned char)e->d_name[0]) && strcmp(e->d_name, "1") != 0)
-            add_process(&use, e->d_name, fairly);
-    if (d)
-        closedir(d);
-    return use;
-}
-
-/* Of System V's segments, attached or not: the one but last columns, rss and swap. */
-static uint64_t segments_len(void)
-{
-    static char text[64 << 10];
-    uint64_t sum = 0;
-    char *rest = NULL;
-
-    if (!read_text("/proc/sysvipc/shm", text, sizeof(text)))
-        return 0;
-    strtok_r(text, "\n", &rest);
-    for (char *line; (line = strtok_r(NULL, "\n", &rest)) != NULL;) {
-        unsigned long long rss = 0, swap = 0;
-
-        if (sscanf(line, "%*d %*d %*o %*u %*d %*d %*u %*u %*u %*u %*u %*u %*d %*d %llu %llu", &rss, &swap) >=
-            1)
-            sum += rss + swap;
-    }
-    return sum;
-}
-
-static uint64_t tmp_len(void)
-{
-    struct statvfs st;
-
-    return statvfs("/tmp", &st) == 0 ? (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize : 0;
-}
-
-/* Memory in /tmp or in a segment is also shared memory of whoever maps it. */
-static uint64_t memory_len(uint64_t max)
-{
-    struct use use = add_processes(false);
-    uint64_t kept = tmp_len() + segments_len();
-
-    if (use.anonymous + use.shared + kept <= max)
-        return use.anonymous + use.shared + kept;
-    use = add_processes(true);
-    return use.anonymous + (use.shared > kept ? use.shared : kept);
 }
 
 /* ---------------------------------------------------------------- disk */
@@ -163,11 +57,11 @@ static bool add_files(int at, const char *name, int depth, uint64_t *len)
     return whole;
 }
 
-static uint64_t free_len(const char *path)
+static uint64_t free_len(int fd)
 {
     struct statvfs st;
 
-    return statvfs(path, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize : 0;
+    return fstatvfs(fd, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize : 0;
 }
 
 /* What hides its files from being counted answers for what its disk has lost meanwhile. */
@@ -175,9 +69,9 @@ static uint64_t work_len(const struct watch *w)
 {
     uint64_t len = 0, left;
 
-    if (add_files(AT_FDCWD, w->plan->work, 0, &len))
+    if (add_files(w->work_fd, ".", 0, &len))
         return len;
-    left = free_len(w->plan->work);
+    left = free_len(w->work_fd);
     return w->free_at_begin > left && w->free_at_begin - left > len ? w->free_at_begin - left : len;
 }
 
@@ -210,14 +104,24 @@ static void *disk_main(void *arg)
 
 /* ---------------------------------------------------------------- both */
 
-void watch_begin(struct watch *w, const struct plan *plan)
+void watch_open(struct watch *w, const struct plan *plan)
+{
+    *w = (struct watch){ .plan = plan, .work_fd = -1 };
+    if (!plan->work)
+        return;
+    w->work_fd = open(plan->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (w->work_fd < 0)
+        die("watch the disk");
+    w->free_at_begin = free_len(w->work_fd);
+}
+
+void watch_begin(struct watch *w)
 {
     pthread_t thread;
 
-    *w = (struct watch){ .plan = plan, .next_ns = now_ns() + LOOK_CLOSELY_NS };
-    if (!plan->work)
+    w->next_ns = now_ns() + LOOK_CLOSELY_NS;
+    if (w->work_fd < 0)
         return;
-    w->free_at_begin = free_len(plan->work);
     errno = pthread_create(&thread, NULL, disk_main, w);
     if (errno)
         die("watch the disk");

@@ -467,9 +467,10 @@ static int fd_of(const struct rpc_listener *l, const char *library_name)
     return sscanf(library_name, "fd:%d", &fd) == 1 && fd >= 0 && fd < l->fd_end ? fd : -1;
 }
 
-/* The library closes a descriptor while calls of its connection are still on their way to us, and names them
- * by it. So a call may be of whoever has the descriptor now, or of one who had it before; but the latter's
- * are all there once no call has been waiting anywhere since. (Twice: what is counted has no lock around it.)
+/* The library names a call by its connection's descriptor alone, and does not promise to keep that open until
+ * we have seen the call. 1.51 does keep it; another that did not would give us calls of whoever has the
+ * descriptor now, and of one who had it before. The latter's are all there once no call has been waiting
+ * anywhere since. (Twice: what is counted has no lock around it.)
  */
 struct cox_tls_certificate *rpc_listener_certificate(struct rpc_listener *l, const char *library_name,
                                                      bool *ret_unsure)
@@ -482,7 +483,8 @@ struct cox_tls_certificate *rpc_listener_certificate(struct rpc_listener *l, con
     pthread_mutex_lock(&l->mutex);
     const struct peer *p = &l->peers[fd];
 
-    *ret_unsure = p->second && atomic_load(&l->loop->n_settled) - p->since < SETTLED_TWICE;
+    *ret_unsure = p->second && atomic_load(&l->loop->n_settled) - p->since < SETTLED_TWICE &&
+                  !COX_PLANTED("second-owner-believed");
     pthread_mutex_unlock(&l->mutex);
     return *ret_unsure ? NULL : cox_tls_peer(l->tls, fd);
 }

@@ -7,6 +7,8 @@
 #include "cox/base/units.h"
 
 #include <inttypes.h>
+#include <openssl/evp.h>
+#include <string.h>
 
 #define APPLICATION_ID 0x436f7873 /* "Coxs" */
 #define CHECKPOINT_PAGES 4000
@@ -190,6 +192,34 @@ static enum cox_err read_blob(struct store_state *state, sqlite3_stmt *st, struc
     return err;
 }
 
+/* Who knows a hash and a tenant's name can work out the key of its row. Asked for as a hash of the default
+ * space, whose keys are hashes, it finds the row; but its bytes are not what such a name promises. */
+static bool is_of_another_space(const struct cox_store_request *req)
+{
+    struct cox_hash found;
+
+    if (!store_space_is_default(&req->space) || COX_PLANTED("keys-are-hashes"))
+        return false;
+    COX_ASSERT(EVP_Digest(req->bytes.data, req->bytes.len, found.b, NULL, EVP_sha256(), NULL) == 1);
+    return memcmp(found.b, req->hash.b, sizeof(found.b)) != 0;
+}
+
+static enum cox_err read_payload(struct store_state *state, struct cox_store_request *req,
+                                 enum cox_err *ret_answer, struct cox_buf *error)
+{
+    const struct cox_hash key = store_space_key(&req->space, &req->hash);
+    sqlite3_stmt *st = state->st[STATE_READ_PAYLOAD];
+
+    bind_hash(st, 1, &key);
+    enum cox_err err = read_blob(state, st, &req->bytes, ret_answer, error);
+
+    if (err == COX_OK && *ret_answer == COX_OK && is_of_another_space(req)) {
+        cox_buf_clear(&req->bytes);
+        *ret_answer = COX_ERR_NOT_FOUND;
+    }
+    return err;
+}
+
 static enum cox_err put_payload(struct store_state *state, const struct cox_store_request *req,
                                 struct cox_buf *error)
 {
@@ -241,7 +271,6 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
                                enum cox_err *ret_answer, struct cox_buf *error)
 {
     struct cox_slice bytes = cox_buf_slice(&req->bytes);
-    struct cox_hash key;
     sqlite3_stmt *st;
 
     bool deleted;
@@ -276,10 +305,7 @@ enum cox_err store_state_apply(struct store_state *state, struct cox_store_reque
         store_bind_u64(st, 1, req->id);
         return read_blob(state, st, &req->bytes, ret_answer, error);
     case COX_STORE_READ_PAYLOAD:
-        st = state->st[STATE_READ_PAYLOAD];
-        key = store_space_key(&req->space, &req->hash);
-        bind_hash(st, 1, &key);
-        return read_blob(state, st, &req->bytes, ret_answer, error);
+        return read_payload(state, req, ret_answer, error);
     case COX_STORE_READ_ENTITY:
         st = state->st[STATE_READ_ENTITY];
         bind_key(st, req->key);

@@ -5,6 +5,7 @@
 #include "cox/base/alloc.h"
 
 #include <inttypes.h>
+#include <openssl/sha.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,11 +53,10 @@ static void put_task(struct cox_buf *b, uint64_t id)
 /* Two tasks share one. */
 static struct cox_hash payload_of(uint64_t id, struct cox_buf *b)
 {
-    struct cox_hash h = { { 0 } };
-    uint64_t key = mix(id / 4, 77);
+    struct cox_hash h;
 
-    memcpy(h.b, &key, sizeof(key));
     put_filled(b, id / 4, 100 + id / 4 * 991 % 6000);
+    SHA256(b->data, b->len, h.b);
     return h;
 }
 

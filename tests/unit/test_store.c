@@ -5,6 +5,7 @@
 #include "cox/base/rng.h"
 
 #include <fcntl.h>
+#include <openssl/sha.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -227,11 +228,13 @@ static void test_entities_are_saved_replaced_and_forgotten(void **state)
 static void test_reads_see_what_was_handed_over_before(void **state)
 {
     struct fixture *f = *state;
-    struct cox_store_request put = { .op = COX_STORE_PUT_PAYLOAD, .hash = { { 1, 2, 3 } } };
-    struct cox_store_request get = { .op = COX_STORE_READ_PAYLOAD, .ticket = 2, .hash = { { 1, 2, 3 } } };
+    struct cox_store_request put = { .op = COX_STORE_PUT_PAYLOAD };
+    struct cox_store_request get = { .op = COX_STORE_READ_PAYLOAD, .ticket = 2 };
     struct cox_store_request archive = { .op = COX_STORE_ARCHIVE, .ticket = 3, .id = 99 };
     struct cox_store_request read = { .op = COX_STORE_READ_ARCHIVE, .ticket = 4, .id = 99 };
 
+    SHA256((const unsigned char *)"payload", 7, put.hash.b);
+    get.hash = put.hash;
     start(f);
     request(f, get, NULL);
     request(f, put, "payload");

@@ -1,6 +1,8 @@
 /* Blobs: what has a name is whole; payloads and blobs are read alike; what nobody finished is gone. */
 #include "store_fixture.h"
 
+#include "orchestrator/store/space.h"
+
 #include "cox/base/units.h"
 
 #include <dirent.h>
@@ -173,6 +175,28 @@ static void test_payloads_and_blobs_are_read_alike(void **state)
     expect_event(f, COX_STORE_READ_PAYLOAD, 3, COX_ERR_NOT_FOUND, "");
 }
 
+/* The key of its row is no secret to who knows the hash and the tenant: it must lead nowhere in the default
+ * space, where keys are hashes. */
+static void test_the_key_of_a_value_is_no_hash(void **state)
+{
+    struct cox_space space = cox_space_of(cox_slice_str("alpha"));
+    struct fixture *f = *state;
+    struct cox_hash hash = hash_of("alpha's"), key = store_space_key(&space, &hash);
+
+    start(f);
+    request(
+        f,
+        (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .hash = hash, .space = space, .owner = 1 },
+        "alpha's");
+    request(f, (struct cox_store_request){ .op = COX_STORE_READ_PAYLOAD, .ticket = 1, .hash = key }, NULL);
+    request(
+        f,
+        (struct cox_store_request){ .op = COX_STORE_READ_PAYLOAD, .ticket = 2, .hash = hash, .space = space },
+        NULL);
+    expect_event(f, COX_STORE_READ_PAYLOAD, 1, COX_ERR_NOT_FOUND, "");
+    expect_event(f, COX_STORE_READ_PAYLOAD, 2, COX_OK, "alpha's");
+}
+
 static void test_a_damaged_blob_is_an_answer(void **state)
 {
     struct fixture *f = *state;
@@ -250,6 +274,7 @@ int main(void)
         TEST(test_bytes_that_are_not_the_hash_get_no_name),
         TEST(test_unfinished_blobs_go_with_their_process),
         TEST(test_payloads_and_blobs_are_read_alike),
+        TEST(test_the_key_of_a_value_is_no_hash),
         TEST(test_a_damaged_blob_is_an_answer),
         TEST(test_entities_are_read_by_key),
         TEST(test_too_little_room_refuses_blobs),

@@ -23,9 +23,11 @@ struct cox_tls_files {
 
 /* ---- a server ------------------------------------------------------------------------------------------ */
 
-#define COX_TLS_HANDSHAKES_MAX 512u   /* begun and not ended, together; the oldest gives way */
-#define COX_TLS_HANDSHAKE_MS 10000    /* from the connection to the last word of the handshake */
-#define COX_TLS_LEAVING_MS 10000      /* for the last words to be taken, once one side has ended */
+#define COX_TLS_HANDSHAKES_MAX 512u /* begun and not ended, together; the oldest gives way */
+#define COX_TLS_HANDSHAKE_MS 10000  /* from the connection to the last word of the handshake */
+#define COX_TLS_LEAVING_MS                                                                                   \
+    10000 /* once the reader of plain words has left: without a byte of its last ones taken */
+#define COX_TLS_LEAVING_ALL_MS 60000  /* and until all are */
 #define COX_TLS_RELAY_LEN (64u << 10) /* taken from one side and not yet by the other, each way */
 
 struct cox_tls;

@@ -53,6 +53,7 @@ struct tls_conn {
     uint64_t id;
     enum cox_tls_kind kind;
     int64_t until_ns; /* of its handshake, then of its leaving */
+    int64_t left_ns;  /* when its reader did; 0: it is there */
     uint32_t net_events, plain_events;
     struct tls_piece to_net, to_plain;
     unsigned n_late; /* words of a handshake after the handshake */

@@ -4,11 +4,13 @@
  * peer as a wire would, and a connection keeps at most COX_TLS_RELAY_LEN each way. An idle one keeps nothing
  * but what OpenSSL needs: its buffers come and go.
  *
- * The end of one side is passed on once what it had said is taken; the other may go on. From the end of the
- * reader of plain words on, the client has COX_TLS_LEAVING_MS to take the rest. */
+ * The end of one side is passed on once what it had said is taken; the other may go on. When the reader of
+ * plain words has left, nobody but us counts the connection any more: so a client that does not take the rest
+ * is cut after COX_TLS_LEAVING_MS, and one that takes it in crumbs after COX_TLS_LEAVING_ALL_MS. */
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <errno.h>
@@ -32,7 +34,7 @@ struct tls_relay {
     bool stopping;
 
     struct cox_list live, dead; /* all of them, by `node` */
-    struct cox_list leaving;    /* by `due`, oldest first */
+    struct cox_list leaving;    /* by `due`, who has taken something last at the end */
     struct cox_list more;       /* by `due`: had more to say than a turn may take */
     uint8_t scratch[COX_TLS_RELAY_LEN];
 };
@@ -180,15 +182,22 @@ static bool take_net(struct tls_relay *r, struct tls_conn *c)
 
 /* ---- from the reader to the client ---- */
 
+/* Its reader has left, or what it had said has been taken a little further since. The list's order is that of
+ * the ends but for those near the last of all, who may go LEAVING_MS late. */
 static void leave(struct tls_relay *r, struct tls_conn *c)
 {
-    c->plain_over = true;
-    c->until_ns = cox_clock_mono_ns() + COX_TLS_LEAVING_MS * INT64_C(1000000);
+    int64_t now_ns = cox_clock_mono_ns();
+
+    if (!c->left_ns)
+        c->left_ns = now_ns;
+    c->until_ns = now_ns + COX_TLS_LEAVING_MS * INT64_C(1000000);
+    if (c->until_ns > c->left_ns + COX_TLS_LEAVING_ALL_MS * INT64_C(1000000))
+        c->until_ns = c->left_ns + COX_TLS_LEAVING_ALL_MS * INT64_C(1000000);
     cox_list_remove(&c->due);
     cox_list_push_back(&r->leaving, &c->due);
 }
 
-static bool flush_net(struct tls_conn *c)
+static bool flush_net(struct tls_relay *r, struct tls_conn *c)
 {
     if (!waits(&c->to_net))
         return true;
@@ -197,12 +206,14 @@ static bool flush_net(struct tls_conn *c)
     if (n < 0)
         return false;
     taken(&c->to_net, (size_t)n);
+    if (n > 0 && c->left_ns)
+        leave(r, c);
     return true;
 }
 
 static bool take_plain(struct tls_relay *r, struct tls_conn *c)
 {
-    if (!flush_net(c))
+    if (!flush_net(r, c))
         return false;
     if (!waits(&c->to_net) && !c->plain_over) {
         ssize_t n = recv(c->plain, r->scratch, sizeof(r->scratch), MSG_DONTWAIT);
@@ -214,6 +225,7 @@ static bool take_plain(struct tls_relay *r, struct tls_conn *c)
             if (sent < n)
                 keep(&c->to_net, r->scratch + sent, (size_t)(n - sent));
         } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
+            c->plain_over = true;
             leave(r, c);
         }
     }
@@ -262,7 +274,7 @@ static void on_net(struct tls_relay *r, struct tls_conn *c, bool gone)
 {
     /* The kernel goes on telling of what is reset, also who does not read it. */
     bool lost = gone && (c->net_over || waits(&c->to_plain));
-    bool ok = !lost && take_net(r, c) && flush_net(c);
+    bool ok = !lost && take_net(r, c) && flush_net(r, c);
 
     if (ok && c->plain_gone)
         ok = take_rest(r, c);
@@ -282,6 +294,8 @@ static void on_plain(struct tls_relay *r, struct tls_conn *c, bool gone)
         struct epoll_event none = { 0 };
         (void)epoll_ctl(r->epoll_fd, EPOLL_CTL_DEL, c->plain, &none);
         c->plain_gone = true;
+        if (!COX_PLANTED("leaves-for-ever"))
+            leave(r, c);
         taken(&c->to_plain, c->to_plain.len - c->to_plain.at);
     }
     if (!(gone ? take_rest(r, c) : take_plain(r, c)) || !flush_plain(c))

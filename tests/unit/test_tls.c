@@ -314,6 +314,28 @@ static void test_ends_are_passed_on(void **state)
 
 /* ---- attacks ---- */
 
+/* Whoever counted the connection has left; what it costs must end without them. */
+static void test_last_words_that_nobody_takes(void **state)
+{
+    struct wire w = dial(COX_TLS_HTTP, &(struct offer){ NULL, NULL, 0, NULL });
+    struct pollfd pfd = { .fd = w.net };
+    static uint8_t much[1 << 16];
+    char heard[64];
+
+    (void)state;
+    SSL_write(w.ssl, "question", 8);
+    assert_int_equal(hear(&w, heard, sizeof(heard)), 8);
+    /* Until the client's socket, what is kept between, and the reader's own are full. */
+    while (poll(&(struct pollfd){ .fd = w.plain, .events = POLLOUT }, 1, 1000) == 1)
+        (void)!send(w.plain, much, sizeof(much), MSG_NOSIGNAL | MSG_DONTWAIT);
+    assert_int_equal(cox_tls_stats(tls).n_open, 1);
+    close(w.plain);
+    w.plain = -1;
+    assert_int_equal(poll(&pfd, 1, COX_TLS_LEAVING_MS + PATIENCE_S * 1000), 1);
+    assert_true(pfd.revents & POLLHUP);
+    hang_up(&w);
+}
+
 static void test_endless_updates_of_keys(void **state)
 {
     struct wire w = dial(COX_TLS_GRPC, &honest);
@@ -493,6 +515,7 @@ int main(void)
         T(test_a_number_with_a_new_owner),
         T(test_all_bytes_cross),
         T(test_ends_are_passed_on),
+        T(test_last_words_that_nobody_takes),
         T(test_endless_updates_of_keys),
         T(test_a_few_updates_of_keys),
         T(test_half_handshakes),

@@ -379,10 +379,10 @@ static bool still_ok(const struct cox_access *a, struct admission *ad, int64_t n
             return false;
         id.roles = id.token->roles;
         ad->caller.expires_wall_ms = id.token->expires_wall_ms;
-        if ((ad->rule && (!role_ok(ad->rule, &id) || ((ad->rule->flags & ACCESS_WHOLE) && !has_all(&id)))) ||
-            !may_be(&id, cox_slice_str(ad->caller.tenant)))
+        if ((ad->rule && !role_ok(ad->rule, &id)) || !may_be(&id, cox_slice_str(ad->caller.tenant)))
             return false;
-        ad->caller.whole = has_all(&id);
+        if (ad->caller.whole && !has_all(&id) && !COX_PLANTED("narrowed-goes-on"))
+            return false; /* services have looked at it once, and would show on what belongs to others */
     }
     return now_wall_ms < ad->caller.expires_wall_ms;
 }

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <stdarg.h>
@@ -102,6 +103,8 @@ static const char *reason(struct explanation *x, const struct cox_engine *e, con
     cox_task_view(t, &task);
     if (facts)
         cox_step_why(e, t, step, &why);
+    if (facts && v->reason == COX_REASON_NO_CAPACITY && !x->whole && !COX_PLANTED("others-counted"))
+        why.n_ahead = 0; /* of the queue of all tenants; gates are those of one */
     return cox_show_reason(x->arena, e, t, task.image, step, v, facts ? &why : NULL);
 }
 

@@ -19,6 +19,7 @@ import time
 import grpc
 from coxswain.v1 import blob_service_pb2 as blobs
 from coxswain.v1 import task_service_pb2 as tasks
+from coxswain.v1 import types_pb2 as types
 
 GRPC, HTTP, FOLDER, PID = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
@@ -161,14 +162,19 @@ def page():
 MAY, WHOLE, ANYBODY = page()
 
 
-def revoke(name):
+def change_row(name, change):
+    """`change` makes another text of the token's row."""
     path = f"{FOLDER}/tokens.yaml"
     rows = re.split(r"(?m)^(?=- )", open(path, encoding="ascii").read())
-    kept = [row for row in rows if not re.match(rf"- name: {name}\n", row)]
-    assert len(kept) == len(rows) - 1
+    changed = [change(row) if re.match(rf"- name: {name}\n", row) else row for row in rows]
+    assert changed != rows
     with open(path, "w", encoding="ascii") as file:
-        file.write("".join(kept))
+        file.write("".join(changed))
     os.kill(PID, signal.SIGHUP)
+
+
+def revoke(name):
+    change_row(name, lambda row: "")
 
 
 def await_no(who):
@@ -299,11 +305,11 @@ def ended(who, task):
     return answer.task
 
 
-def await_reason(who, task, reason):
+def await_reason(who, task, reason, or_runs=False):
     end = time.monotonic() + LIMIT_S
     while time.monotonic() < end:
         steps = task_call("DescribeTask", who, id=task)[1].steps
-        if any(step.reason.startswith(reason) or reason in step.reason for step in steps):
+        if any(reason in step.reason or (or_runs and step.status == types.STEP_STATUS_RUNNING) for step in steps):
             return True
         time.sleep(0.05)
     return False
@@ -360,6 +366,7 @@ def tenants():
     seen = task_call("ListTasks", "both", "beta")[1].tasks
     report("an identity of two tenants sees the one that it names", {t.tenant for t in seen} == {"beta"}, seen)
     kept()
+    queue_of_others()
     statistics()
     task_call("CancelTask", "admin-a", id=busy)
     return quick, waiting
@@ -375,6 +382,21 @@ def kept():
     seen = [status(verb, f"/api/v1/{kind}/{name}", "admin-b") for kind, there, no in (("templates", "tpl@1", "none@1"),
             ("schedules", "sch", "none")) for name in (there, no) for verb in ("GET", "DELETE")]
     report("templates and schedules of another tenant are like none", set(seen) == {404}, seen)
+
+
+def queue_of_others():
+    theirs = [submit("submitter-a", doc={"steps": {"say": {"run": {"argv": ["sleep", "600"]}}}}) for _ in range(7)]
+    placed = all(await_reason("reader-a", task, "busy", or_runs=True) for task in theirs)
+    mine = submit("submitter-b")
+    report("a step waits behind others'", placed and await_reason("reader-b", mine, "busy"))
+    seen = [task_call("Explain", who, of, id=mine, **more) for who, of in (("reader-b", None), ("reader-all", "beta"))
+            for more in ({}, {"step": "say"})]
+    told = ["before it" in str(answer) for _, answer in seen]
+    report("how many of others' wait before it is told to who may see all, and to no one else",
+           told == [False, False, True, True], seen)
+    for task in theirs:
+        task_call("CancelTask", "admin-a", id=task)
+    ended("reader-b", mine)
 
 
 def statistics():
@@ -426,6 +448,10 @@ def guessed_blobs():
     none("stored values of another tenant are not to be had by their hash",
          [(h, m) for h, m in zip(found, mine) if m != grpc.StatusCode.OK or get_blob("admin-b", h)[0] != NONE] or
          ([] if found else ["no hash was seen"]))
+    space = hashlib.sha256(b"coxswain tenant" + b"alpha").digest()
+    keys = ["sha256:" + hashlib.sha256(b"coxswain value" + space + bytes.fromhex(h[7:])).hexdigest() for h in found]
+    none("nor by the key of its row, which their hash and name make, from the default tenant",
+         [(k, get_blob("reader-all", k)) for k in keys if get_blob("reader-all", k)[0] != NONE])
     name, seen = put("submitter-b", secret)
     report("the same bytes stored anew are one's own", get_blob("reader-b", name)[0] == grpc.StatusCode.OK and
            not seen[1].existed, seen)
@@ -483,25 +509,39 @@ def cors():
 
 # ---- revoked while it streams ----
 
-def revoked_streams():
+def watch_stats(who):
+    """A stream of statistics that has begun."""
     method = next(m for m in METHODS if m.name == "WatchStats")
     path = f"/{method.containing_service.full_name}/{method.name}"
     rpc = CHANNEL.unary_stream(path, request_serializer=lambda m: m.SerializeToString(),
                                response_deserializer=message_class(method.output_type).FromString)
-    stream = rpc(message_class(method.input_type)(), metadata=[("authorization", "Bearer " + TOKENS["stream"])], timeout=LIMIT_S)
+    stream = rpc(message_class(method.input_type)(), metadata=[("authorization", "Bearer " + TOKENS[who])], timeout=LIMIT_S)
     next(iter(stream))
+    return stream
+
+
+def end_of(stream):
+    try:
+        for _ in stream:
+            pass
+    except grpc.RpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+def revoked_streams():
+    stream = watch_stats("narrowed")
+    change_row("narrowed", lambda row: re.sub(r"tenants: .*", "tenants: [default]", row))
+    code = end_of(stream)
+    report("a stream of a token that had all tenants and keeps one ends, UNAUTHENTICATED", code == NO, code)
+    stream = watch_stats("stream")
     connection, answer = ask("GET", "/api/v1/stats/events", "stream")
     answer.readline()
     rest = []
     reader = threading.Thread(target=lambda: rest.append(answer.read()))
     reader.start()
     revoke("stream")
-    code = None
-    try:
-        for _ in stream:
-            pass
-    except grpc.RpcError as error:
-        code = error.code()
+    code = end_of(stream)
     report("a gRPC stream of a token that is revoked ends, UNAUTHENTICATED", code == NO, code)
     reader.join(LIMIT_S)
     report("so does a reader of events", bool(rest) and b"UNAUTHENTICATED" in rest[0], rest)

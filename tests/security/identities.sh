@@ -23,12 +23,13 @@ token both --role submitter --role approver --tenant alpha --tenant beta
 token expired --role admin --tenant '*' --expires 1ms
 token revoked --role admin --tenant '*'
 token stream --role admin --tenant '*'
+token narrowed --role reader --tenant '*'
 
 mkdir -p pb
 (cd "$scenario_root/proto" && protoc -I. -I/usr/include --python_out="$scenario_dir/pb" coxswain/v1/*.proto externalscaler/*.proto \
     google/rpc/*.proto grpc/health/v1/*.proto grpc/reflection/v1/*.proto 2>"$scenario_dir/protoc.log")
 start_coxd --token-file tokens.yaml --cors-origin https://app.example.com
-start_worker w1 --token-file "$scenario_dir/worker-all.token"
+start_worker w1 --slots 4 --token-file "$scenario_dir/worker-all.token"
 PYTHONPATH="$scenario_dir/pb" /usr/bin/python3 "$scenario_root/tests/security/identities.py" \
     "$coxd_grpc" "$coxd_http" "$scenario_dir" "$coxd_pid" >python.log 2>&1
 code=$?

@@ -1,10 +1,13 @@
 #include "jq_program.h"
 
+#include "cox/base/plant.h"
+
 #include <jq.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 static jv answer_error(const char *code, jv message)
 {
@@ -117,6 +120,10 @@ int jq_main(void)
     !defined(__SANITIZE_THREAD__) /* whose shadow is larger than any limit */
     setrlimit(RLIMIT_AS, &(struct rlimit){ JQ_MEMORY_LEN_MAX, JQ_MEMORY_LEN_MAX });
 #endif
+    /* `import` would read whatever JSON the worker may: no file can be opened any more. */
+    tzset();
+    if (!COX_PLANTED("jq-reads-files"))
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 3, 3 });
     while (getline(&line, &cap, stdin) > 0)
         serve(line);
     free(line);

@@ -65,6 +65,12 @@ cat >"$scenario_dir/borrowed.json" <<'END'
 END
 check "memory that a child borrows counts once" cox task run "$scenario_dir/borrowed.json"
 
+id=$(submit "$(step strict 'python3 -c "
+for name in (\"/dev/stdout\", \"/dev/stderr\", \"/proc/self/fd/1\"):
+    open(name, \"w\").close()"')")
+cox task watch "$id" >/dev/null 2>&1
+check_match "a step opens its own output by its names" SUCCEEDED <(cox task describe "$id" 2>&1)
+
 # ---- what is counted for all of a user: a step's is not root's
 if [ "$(id -u)" = 0 ]; then
     can_watch() { python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).inotify_init1(0) < 0)'; }

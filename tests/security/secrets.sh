@@ -183,9 +183,14 @@ large="  large:
     allow_failure: true
     run: {argv: [sh, -c, 'echo \"died of \$T \$V\" >&2; exit 3'], env: {T: \"\${{ secrets.TOKEN }}\", V: $visible}}
     secrets: {TOKEN: slack}
-  after: {needs: [fails], run: {argv: [echo, \"\${{ steps.fails.error.message }}\"]}}"
+  after: {needs: [fails], run: {argv: [echo, \"\${{ steps.fails.error.message }}\"]}}
+  cut:
+    allow_failure: true
+    run: {argv: [nonesuch], env: {PATH: \"$(printf '/p%.0s' {1..298}):\${{ secrets.TOKEN }}\"}}
+    secrets: {TOKEN: slack}"
 run_task large "$large"
 check_equal "outputs as blobs, artifacts, failures: the task succeeds" SUCCEEDED "$(field large 't["status"]')"
+check_match "a message that is cut has no half of a secret" '/p:\*\*\*\)' "$said/large.json"
 cox task output "$(id_of large)" escaped -o json >"$said/escaped" 2>"$said/escaped.err"
 check_equal "a large output of JSON with all characters escaped" "9000 ***" \
     "$(python3 -c 'import json, sys; v = json.load(open(sys.argv[1])); print(len(v), *set(v))' "$said/escaped" 2>&1 | tail -n 1)"

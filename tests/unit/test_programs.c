@@ -7,6 +7,8 @@
 #include "cox/json.h"
 #include "cox/rpc.h"
 
+#include <fcntl.h>
+
 static const char trial[] =
     "#!/usr/bin/env python3\n"
     "import json, os, signal, sys, time\n"
@@ -668,6 +670,22 @@ static void expect_jq(struct bench *b, const char *spec, enum cox_code code, con
     slots_reply_free(b->slots, reply);
 }
 
+/* It would be whatever JSON the worker may read. */
+static void expect_no_import(struct bench *b)
+{
+    char path[128], spec[256];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/own.json", b->dir);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, "1", 1), 1);
+    close(fd);
+    snprintf(spec, sizeof(spec), "{\"program\":\"import \\\"own\\\" as $own {search: \\\"%s\\\"}; $own\"}",
+             b->dir);
+    expect_jq(b, spec, COX_CODE_INPUT_INVALID, "error loading data file");
+    unlink(path);
+}
+
 static void test_jq(void **state)
 {
     struct cox_agent_assign endless = { .ref = { 1, 1, { 1, 1 } },
@@ -683,6 +701,7 @@ static void test_jq(void **state)
     expect_jq(&b, "{\"program\":\".a\",\"input\":3}", COX_CODE_INPUT_INVALID, "Cannot index number");
     expect_jq(&b, "{\"program\":\"{{\"}", COX_CODE_INPUT_INVALID, "syntax error");
     expect_jq(&b, "{\"input\":1}", COX_CODE_INPUT_INVALID, "jq.program");
+    expect_no_import(&b);
     slots_start(b.slots, 1, &endless);
     expect_jq(&b, "{\"program\":\"1\"}", COX_CODE_NONE, "1"); /* beside it */
     slots_kill(b.slots, 1);

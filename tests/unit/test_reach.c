@@ -46,7 +46,8 @@ static void test_the_public_internet_and_nothing_else(void **state)
     EXPECT(&none, true, "2606:4700::1111", "2a00::1", "2001:200::1", "2400::1");
     EXPECT(&none, false, "::", "::1", "::8.8.8.8", "fe80::1", "febf::1", "fec0::1", "fc00::1", "fdff::1",
            "ff02::1", "2001::1", "2001:1ff::1", "2001:db8::1", "100::1", "64:ff9b:1::8.8.8.8", "3fff::1",
-           "5f00::1");
+           "5f00::1", "::ffff:0:127.0.0.1", "::5efe:10.0.0.1", "200::1", "1fff:ffff::1", "4000::1",
+           "e000::1");
 }
 
 /* Else a name server could write 127.0.0.1 in a way that nobody looks for. */

@@ -28,18 +28,13 @@ static const struct reach_net reserved_v4[] = {
     { { 240 }, 4 },           /* reserved, broadcast */
 };
 
+/* All that has ever been given out; the rest is reserved, or means something within a network: translated
+ * addresses of IPv4 (::ffff:0:0:0/96), NAT64 of one's own, unique local, link-local, multicast. */
+static const struct reach_net given_v6 = { { 0x20 }, 3 };
 static const struct reach_net reserved_v6[] = {
-    { { 0 }, 96 },                                  /* unspecified, loopback, IPv4-compatible */
-    { { 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01 }, 48 }, /* NAT64 of one's own */
-    { { 0x01, 0x00 }, 64 },                         /* discard */
-    { { 0x20, 0x01, 0x00 }, 23 },                   /* protocol assignments, Teredo */
-    { { 0x20, 0x01, 0x0d, 0xb8 }, 32 },             /* documentation */
-    { { 0x3f, 0xff }, 20 },                         /* documentation */
-    { { 0x5f, 0x00 }, 16 },                         /* segment routing */
-    { { 0xfc }, 7 },                                /* unique local */
-    { { 0xfe, 0x80 }, 10 },                         /* link-local */
-    { { 0xfe, 0xc0 }, 10 },                         /* site-local, deprecated */
-    { { 0xff }, 8 },                                /* multicast */
+    { { 0x20, 0x01, 0x00 }, 23 },       /* protocol assignments, Teredo */
+    { { 0x20, 0x01, 0x0d, 0xb8 }, 32 }, /* documentation */
+    { { 0x3f, 0xff }, 20 },             /* documentation */
 };
 
 /* Where an IPv6 address carries one of IPv4. */
@@ -90,8 +85,9 @@ static bool permits_v6(const struct reach *reach, const uint8_t *bytes)
     for (size_t i = 0; i < COUNT(carriers); i++)
         if (begins_with(bytes, carriers[i].net.bytes, carriers[i].net.bits))
             return permits_v4(reach, bytes + carriers[i].at);
-    return !is_among(reserved_v6, COUNT(reserved_v6), bytes) ||
-           is_among(reach->allowed, reach->n_allowed, bytes);
+    if (is_among(&given_v6, 1, bytes) && !is_among(reserved_v6, COUNT(reserved_v6), bytes))
+        return true;
+    return is_among(reach->allowed, reach->n_allowed, bytes);
 }
 
 bool reach_permits(const struct reach *reach, const struct sockaddr *address)

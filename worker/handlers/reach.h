@@ -1,7 +1,7 @@
 /* Which addresses an `http` step may connect to: those of the public internet, and those that the operator
  * allows. Pure. What is not public is what the IANA special-purpose address registries of IPv4 and IPv6 say
- * is not globally reachable; an IPv6 address that carries one of IPv4 (mapped, NAT64, 6to4) is judged by that
- * one.
+ * is not globally reachable, and of IPv6 whatever is not given out; an IPv6 address that carries one of IPv4
+ * (mapped, NAT64, 6to4) is judged by that one.
  *
  * It is asked of the address that is connected to, after every resolving and every redirect: a name that
  * stands for something else a moment later gains nothing.

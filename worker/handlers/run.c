@@ -175,10 +175,17 @@ static enum cox_code judge(struct run *run, int status)
     return code;
 }
 
-/* As a shell would have it. */
+/* As a shell would have it. The path is redacted before the message cuts it: half a secret is one that nobody
+ * recognises. */
 static void refuse_program(struct run *run, const char *program, const char *path_env, int err)
 {
-    run_exec_message(&run->outcome.message, program, path_env, err);
+    struct cox_buf path = { 0 };
+
+    cox_buf_append_str(&path, path_env);
+    if (run->stdout_kept.redact.of)
+        redact_text(run->stdout_kept.redact.of, &path);
+    run_exec_message(&run->outcome.message, program, cox_buf_cstr(&path), err);
+    wiped_fini(&path);
     run->outcome.has_exit_code = true;
     run->outcome.exit_code = err == ENOENT || err == ENOTDIR ? 127 : 126;
     run->refused = COX_CODE_EXIT_NONZERO;

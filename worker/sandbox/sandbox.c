@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -215,6 +216,24 @@ static int environment_file(char *const *envp)
     return -1;
 }
 
+/* What a worker that is root has made only for itself: the step's directory, and its pipes, which programs
+ * open again by names such as /dev/stderr. The directory was made in one that only the worker can write to.
+ */
+static int give_to_step(const struct sandbox_step *step, const struct spawn_args *args)
+{
+    const int fds[] = { args->in, args->out, args->err };
+    struct stat st;
+
+    if (geteuid() != 0)
+        return 0;
+    if (step->work && chown(step->work, SANDBOX_UID, SANDBOX_UID) != 0)
+        return errno;
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        if (fstat(fds[i], &st) == 0 && S_ISFIFO(st.st_mode) && fchown(fds[i], SANDBOX_UID, SANDBOX_UID) != 0)
+            return errno;
+    return 0;
+}
+
 int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
                   const struct spawn_args *args, pid_t *ret_pid, int *ret_report)
 {
@@ -224,9 +243,9 @@ int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sand
     struct spawn_args own = *args;
     int fds[2], environment, err;
 
-    /* It was made in a directory that only the worker can write to. */
-    if (step->work && geteuid() == 0 && chown(step->work, SANDBOX_UID, SANDBOX_UID) != 0)
-        return errno;
+    err = give_to_step(step, args);
+    if (err)
+        return err;
     environment = environment_file(args->envp);
     if (environment < 0)
         return errno;

@@ -56,7 +56,7 @@ static const char *set_label(void *config, char *text)
         if (strncmp(p, SANDBOX_LABEL, strlen(SANDBOX_LABEL)) == 0)
             return "KEY=VALUE; a KEY that begins with sandbox. is the worker's own";
         if (c->n_labels == COX_WORKER_LABELS_MAX - SANDBOX_LABELS)
-            return "at most 59 labels";
+            return "at most 56 labels";
         *value = 0;
         c->labels[c->n_labels++] = (struct session_label){ .key = p, .value = value + 1 };
     }

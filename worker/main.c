@@ -17,7 +17,7 @@
 
 #define EXIT_USAGE 2
 #define FDS_A_SLOT                                                                                           \
-    10 /* three pipes, a process, one more while it starts; files of output, an idle program                 \
+    11 /* three pipes, a process, two more while it starts; files of output, an idle program                 \
         */
 #define FDS_OWN 128
 
@@ -179,8 +179,11 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalog
 /* A worker that cannot keep its own promise does not begin. */
 static struct sandbox *make_sandbox(const struct config *c)
 {
-    struct sandbox *s = sandbox_create(&(struct sandbox_config){
-        .least = c->sandbox, .work_dir = c->work_dir, .read = c->sandbox_read, .n_read = c->n_sandbox_read });
+    struct sandbox *s = sandbox_create(&(struct sandbox_config){ .least = c->sandbox,
+                                                                 .work_dir = c->work_dir,
+                                                                 .read = c->sandbox_read,
+                                                                 .n_read = c->n_sandbox_read,
+                                                                 .cgroups = &(struct cgroups_config){ 0 } });
     const char *why = sandbox_why_not(s, c->sandbox);
 
     if (!why)

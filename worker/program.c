@@ -65,26 +65,26 @@ static int await_exit(pid_t pid, int64_t deadline_ns, int *ret_status)
     return err;
 }
 
-/* *ret_report is -1 without a sandbox. */
+/* *ret_inside is NULL without a sandbox. */
 static int start_describe(const char *bundle, struct sandbox *sandbox, const struct spawn_args *args,
-                          pid_t *ret_pid, int *ret_report)
+                          pid_t *ret_pid, struct sandboxed **ret_inside)
 {
     enum sandbox_level level = sandbox_level_for(sandbox, SANDBOX_NONE);
 
     if (level == SANDBOX_NONE)
         return spawn_process(args, ret_pid);
     return sandbox_spawn(sandbox, level, &(struct sandbox_step){ .bundle = bundle }, args, ret_pid,
-                         ret_report);
+                         ret_inside);
 }
 
 /* What the program's own end was. An errno when it never began. */
-static int end_describe(int report, int *ret_status)
+static int end_describe(struct sandboxed *inside, int *ret_status)
 {
     struct sandbox_end end;
 
-    if (report < 0)
+    if (!inside)
         return 0;
-    sandbox_end(report, &end);
+    sandbox_end(inside, &end);
     *ret_status = end.has_status ? end.status : SIGKILL;
     return end.exec_errno ? end.exec_errno : end.is_up ? 0 : EAGAIN;
 }
@@ -99,7 +99,7 @@ static int run_describe(const char *path, const char *dir, const char *bundle, s
     char **envp = spawn_environment(bundle_entry);
     int fds[2] = { -1, -1 };
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int report = -1;
+    struct sandboxed *inside = NULL;
     pid_t pid = 0;
     int err;
 
@@ -114,7 +114,7 @@ static int run_describe(const char *path, const char *dir, const char *bundle, s
                                                    .in = null_fd,
                                                    .out = fds[1],
                                                    .err = null_fd },
-                             &pid, &report);
+                             &pid, &inside);
     if (fds[1] >= 0)
         close(fds[1]);
     if (err == 0) {
@@ -123,7 +123,7 @@ static int run_describe(const char *path, const char *dir, const char *bundle, s
         err = read_bounded(fds[0], out, deadline_ns);
         exit_err = await_exit(pid, err ? 0 : deadline_ns, ret_status);
         err = err ? err : exit_err;
-        exit_err = end_describe(report, ret_status);
+        exit_err = end_describe(inside, ret_status);
         err = err ? err : exit_err;
     }
     if (fds[0] >= 0)

@@ -42,8 +42,8 @@ static bool run_once(struct sandbox *s, enum sandbox_level level, const char *di
     const struct spawn_args args = {
         .paths = paths, .argv = argv, .envp = envp, .dir = dir, .in = null_fd, .out = null_fd, .err = null_fd
     };
+    struct sandboxed *in;
     struct sandbox_end end;
-    int report;
     pid_t pid;
 
     if (level == SANDBOX_NONE) {
@@ -52,10 +52,10 @@ static bool run_once(struct sandbox *s, enum sandbox_level level, const char *di
         await(pid);
         return true;
     }
-    if (sandbox_spawn(s, level, &(struct sandbox_step){ .work = dir }, &args, &pid, &report) != 0)
+    if (sandbox_spawn(s, level, &(struct sandbox_step){ .work = dir }, &args, &pid, &in) != 0)
         return false;
     await(pid);
-    sandbox_end(report, &end);
+    sandbox_end(in, &end);
     if (end.failed[0])
         fprintf(stderr, "%s\n", end.failed);
     return end.has_status && end.status == 0;
@@ -86,6 +86,7 @@ int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : ROUNDS;
     char dir[] = "/tmp/cox-bench-sandbox-XXXXXX";
+    const char *keys[SANDBOX_LABELS], *values[SANDBOX_LABELS];
     struct sandbox *s;
     sigset_t all;
     int failed = 0;
@@ -94,7 +95,9 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
-    s = sandbox_create(&(struct sandbox_config){ .work_dir = dir });
+    s = sandbox_create(&(struct sandbox_config){ .work_dir = dir, .cgroups = &(struct cgroups_config){ 0 } });
+    sandbox_labels(s, keys, values);
+    printf("memory: %s\n", values[SANDBOX_LABEL_MEMORY]);
     for (int level = 0; level < SANDBOX_LEVEL_NR; level++) {
         const char *why = sandbox_why_not(s, (enum sandbox_level)level);
 

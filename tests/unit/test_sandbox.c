@@ -150,7 +150,8 @@ static void run(struct bench *b, enum sandbox_level asked, char *const *argv, st
                                        .read = b->reads,
                                        .resources = &b->resources };
     struct pollfd p = { .events = POLLIN };
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), report;
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct sandboxed *in;
     pid_t pid;
 
     snprintf(debug_output, sizeof(debug_output), "LD_DEBUG_OUTPUT=%s/loader", b->dir);
@@ -158,13 +159,13 @@ static void run(struct bench *b, enum sandbox_level asked, char *const *argv, st
     args.in = args.out = args.err = null_fd;
     sandbox_environment(envp, level);
     assert_int_not_equal(level, SANDBOX_NONE);
-    assert_int_equal(sandbox_spawn(b->sandbox, level, &step, &args, &pid, &report), 0);
+    assert_int_equal(sandbox_spawn(b->sandbox, level, &step, &args, &pid, &in), 0);
     close(null_fd);
     p.fd = spawn_pidfd(pid);
     assert_int_equal(poll(&p, 1, GUARD_MS), 1);
     close(p.fd);
     waitpid(pid, NULL, 0);
-    sandbox_end(report, ret);
+    sandbox_end(in, ret);
     assert_string_equal(ret->failed, "");
 }
 

@@ -53,7 +53,7 @@ struct process {
     struct program_call *call; /* NULL: idle or leaving */
     pid_t pid;
     int pidfd;
-    int report; /* of a sandbox, which is one call's; -1: none */
+    struct sandboxed *inside; /* which is one call's; NULL: no sandbox */
     bool sandboxed;
     struct event *exit_event;
     struct event *timer; /* idle: when it is stopped; leaving: when it is killed */
@@ -152,8 +152,8 @@ static int destroy_process(struct process *p, struct outcome *ret)
     event_free(p->exit_event);
     event_free(p->timer);
     close(p->pidfd);
-    if (p->report >= 0)
-        close(p->report);
+    if (p->inside)
+        sandbox_end(p->inside, NULL);
     cox_buf_fini(&p->line);
     program_unref(p->program);
     cox_free(p);
@@ -277,8 +277,8 @@ static int ended_with(struct process *p, struct outcome *ret)
     waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOWAIT);
     if (!p->sandboxed)
         return info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f;
-    sandbox_end(p->report, &end);
-    p->report = -1;
+    sandbox_end(p->inside, &end);
+    p->inside = NULL;
     if (end.failed[0])
         cox_buf_printf(&ret->message, "cannot make the sandbox: %s", end.failed);
     else if (end.exec_errno)
@@ -514,7 +514,7 @@ static char *program_folder(const struct program *program, const char *path)
 
 /* One sandbox a call: one that is shared would have to show each call's directory to the others. */
 static int spawn_sandboxed(struct program_call *c, enum sandbox_level level, struct spawn_args *args,
-                           pid_t *ret_pid, int *ret_report)
+                           pid_t *ret_pid, struct sandboxed **ret_inside)
 {
     char *path = realpath(c->program->path, NULL); /* also of /proc/self/exe, which is another inside */
     char *folder = path ? program_folder(c->program, path) : NULL;
@@ -531,16 +531,17 @@ static int spawn_sandboxed(struct program_call *c, enum sandbox_level level, str
                                                     .program = folder,
                                                     .bundle = c->bundle_dir,
                                                     .resources = c->resources },
-                            args, ret_pid, ret_report);
+                            args, ret_pid, ret_inside);
     free(path);
     cox_free(folder);
     return err;
 }
 
-/* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. *ret_report is -1 without a sandbox.
+/* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. *ret_inside is NULL without a
+ * sandbox.
  */
 static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, int *ret_pidfd,
-                 int *ret_report)
+                 struct sandboxed **ret_inside)
 {
     enum sandbox_level level = sandbox_level_for(c->pool->host->sandbox, SANDBOX_NONE);
     char *argv[4] = { c->program->path };
@@ -561,7 +562,7 @@ static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, 
     args.out = fds[3];
     args.err = fds[5];
     err = level == SANDBOX_NONE ? spawn_process(&args, ret_pid)
-                                : spawn_sandboxed(c, level, &args, ret_pid, ret_report);
+                                : spawn_sandboxed(c, level, &args, ret_pid, ret_inside);
     if (!once)
         cox_free(envp);
     if (err)
@@ -572,8 +573,8 @@ static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, 
     err = errno;
     kill(-*ret_pid, SIGKILL);
     waitpid(*ret_pid, NULL, 0);
-    if (*ret_report >= 0)
-        close(*ret_report);
+    if (*ret_inside)
+        sandbox_end(*ret_inside, NULL);
     return err;
 }
 
@@ -584,13 +585,14 @@ static int start_process(struct program_call *c, struct process **ret)
     int fds[6] = { -1, -1, -1, -1, -1, -1 };
     struct process *p;
     pid_t pid = 0;
-    int pidfd = -1, report = -1;
-    int err = spawn(c, once, fds, &pid, &pidfd, &report);
+    struct sandboxed *inside = NULL;
+    int pidfd = -1;
+    int err = spawn(c, once, fds, &pid, &pidfd, &inside);
 
     if (err == 0) {
         p = COX_NEW(struct process);
-        *p = (struct process){ .pool = c->pool, .pid = pid, .pidfd = pidfd, .report = report, .once = once };
-        p->sandboxed = report >= 0;
+        *p = (struct process){ .pool = c->pool, .pid = pid, .pidfd = pidfd, .inside = inside, .once = once };
+        p->sandboxed = inside != NULL;
         p->program = program_ref(c->program);
         p->exit_event = event_new(c->pool->host->base, pidfd, EV_READ | EV_PERSIST, on_exit_event, p);
         p->timer = evtimer_new(c->pool->host->base, on_process_timer, p);

@@ -48,7 +48,7 @@ struct run {
     bool output_is_json;
 
     pid_t pid;                /* 0: there is none (any more) */
-    int report;               /* of a sandbox; -1: there is none */
+    struct sandboxed *inside; /* NULL: there is no sandbox */
     char *program, *path_env; /* named when they could not be started in it */
     int pidfd;
     struct event *exit_event;
@@ -101,7 +101,7 @@ static void drop_events(struct run *run)
 
 static void kill_now(struct run *run)
 {
-    if (run->report >= 0)
+    if (run->inside)
         sandbox_kill(run->pid);
     else
         kill(-run->pid, SIGKILL);
@@ -197,10 +197,10 @@ static bool judge_sandbox(struct run *run, int *status)
 {
     struct sandbox_end end;
 
-    if (run->report < 0)
+    if (!run->inside)
         return true;
-    sandbox_end(run->report, &end);
-    run->report = -1;
+    sandbox_end(run->inside, &end);
+    run->inside = NULL;
     *status = end.has_status ? end.status : SIGKILL;
     if (run->refused != COX_CODE_NONE)
         return end.is_up;
@@ -451,7 +451,7 @@ static int spawn(struct run *run, const struct run_spec *spec, const struct call
         return spawn_process(args, &run->pid);
     run->program = cox_strdup(spec->argv[0]);
     run->path_env = cox_strdup(spec->path_env);
-    return sandbox_spawn(run->call.host->sandbox, spec->level, &step, args, &run->pid, &run->report);
+    return sandbox_spawn(run->call.host->sandbox, spec->level, &step, args, &run->pid, &run->inside);
 }
 
 /* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. */
@@ -545,8 +545,8 @@ static void run_destroy(struct call *call)
 
     if (run->pid)
         reap(run);
-    if (run->report >= 0)
-        close(run->report);
+    if (run->inside)
+        sandbox_end(run->inside, NULL);
     cox_free(run->program);
     cox_free(run->path_env);
     drop_events(run);
@@ -574,7 +574,7 @@ struct call *run_start(struct handler_host *host, const struct call_args *args,
     run->spool_dir = args->spool_dir;
     run->stdout_kept.redact.of = run->stderr_kept.redact.of = args->redactor;
     outcome_init(&run->outcome);
-    run->pidfd = run->report = -1;
+    run->pidfd = -1;
     run->in.fd = run->out.fd = run->err.fd = -1;
     run->stdout_kept.file = run->stderr_kept.file = -1;
     run->stderr_kept.tail.len_max = COX_STDIO_TAIL_LEN_MAX;

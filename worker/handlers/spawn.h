@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#define SPAWN_KEEP_MAX 3
+#define SPAWN_KEEP_MAX 4
 #define SPAWN_PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 /* Borrowed for the call. Every array ends with NULL. */

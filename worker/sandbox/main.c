@@ -1,10 +1,13 @@
 /* cox-sandbox: started by a worker, and by nobody else. See enter.h. */
 #include "enter.h"
 
+#include "cox/base/plant.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
 #include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
@@ -89,6 +92,9 @@ static void become_step_user(int channel)
 
     if (write(channel, "", 1) != 1 || read(channel, &c, 1) != 1)
         _exit(EXIT_REFUSED); /* the monitor has said why */
+    /* It is in its control group by now, whose path on the host is nobody's business; nothing depends on it.
+     */
+    (void)!unshare(CLONE_NEWCGROUP);
     if (setresgid(STEP_GID, STEP_GID, STEP_GID) != 0 || setresuid(STEP_UID, STEP_UID, STEP_UID) != 0)
         die("become the step's user");
     die_with_parent();
@@ -264,10 +270,36 @@ static noreturn void await(pid_t init)
     }
 }
 
+/* Not the quick way: a kernel or a container may not know clone3. */
+static void put_into_group(pid_t init)
+{
+    int fd = openat(GROUP_FD, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || dprintf(fd, "%d", (int)init) < 0)
+        die("enter the control group");
+    close(fd);
+}
+
+/* In the group, or, where it is not, *ret_is_outside: it waits for its map of users before a step can begin.
+ */
+static pid_t start_init(const struct plan *plan, unsigned long flags, bool *ret_is_outside)
+{
+    struct clone_args into = { .flags = flags | CLONE_INTO_CGROUP,
+                               .exit_signal = SIGCHLD,
+                               .cgroup = GROUP_FD };
+    pid_t init = plan->has_group ? (pid_t)syscall(SYS_clone3, &into, sizeof(into)) : -1;
+
+    if (init >= 0)
+        return init;
+    *ret_is_outside = plan->has_group;
+    return (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
 static noreturn void monitor_main(const struct plan *plan)
 {
     bool is_root = geteuid() == 0;
-    unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD;
+    unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    bool is_outside = false;
     int channel[2];
     pid_t init;
 
@@ -275,16 +307,22 @@ static noreturn void monitor_main(const struct plan *plan)
     flags |= plan->network ? 0 : CLONE_NEWNET;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0)
         die("make a channel");
-    init = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+    init = start_init(plan, flags, &is_outside);
     if (init < 0)
         die("make namespaces");
     if (init == 0) {
         close(channel[0]);
+        if (plan->has_group)
+            close(GROUP_FD);
         init_main(plan, is_root, channel[1]);
     }
     close(channel[1]);
     close_range(0, 2, 0);
+    if (is_outside && !COX_PLANTED("sandbox-group-late"))
+        put_into_group(init);
     map_users(init, channel[0], plan);
+    if (is_outside && COX_PLANTED("sandbox-group-late"))
+        put_into_group(init);
     await(init);
 }
 

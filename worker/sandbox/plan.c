@@ -45,6 +45,11 @@ static bool read_one(struct plan *p, char *arg)
         return read_number(value, &p->processes_max);
     if (strcmp(arg, "files") == 0)
         return read_number(value, &p->files_max);
+    if (strcmp(arg, "group") == 0) {
+        p->has_group = true;
+        p->is_memory_counted = strcmp(value, "memory") == 0;
+        return p->is_memory_counted || !*value;
+    }
     if (strcmp(arg, "path") == 0 && p->n_paths < PLAN_PATHS_MAX) {
         p->paths[p->n_paths++] = value;
         return true;

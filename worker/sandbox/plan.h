@@ -23,6 +23,8 @@ struct plan {
     char **argv, **envp;
     uint64_t memory_len_max, tmp_len_max, disk_len_max; /* bytes */
     uint64_t processes_max, files_max;
+    bool has_group;         /* at GROUP_FD */
+    bool is_memory_counted; /* by the kernel, in that group: nobody needs to watch it */
 };
 
 /* The environment, whose bytes are taken over and end with a NUL. False: no memory. */

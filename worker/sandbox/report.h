@@ -23,5 +23,7 @@ struct report {
 #define ENVIRON_FD                                                                                           \
     5 /* the step's environment, each entry ended by a NUL. Not cox-sandbox's own: LD_PRELOAD and the like   \
        * would be obeyed outside, and arguments can be read by everybody */
+#define GROUP_FD                                                                                             \
+    6 /* the control group that all inside belongs to; only where the plan says that there is one */
 
 #endif

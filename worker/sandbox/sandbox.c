@@ -24,7 +24,10 @@
 
 #define PROBE_MS 10000
 #define WHY_LEN_MAX 200 /* a label holds no more */
-#define SCOPES 6        /* the version of Landlock that can scope abstract sockets */
+/* How far the limit of the user namespace stands behind that of the control group, which is to be met first.
+ */
+#define PROCESSES_BEHIND 64
+#define SCOPES 6 /* the version of Landlock that can scope abstract sockets */
 
 struct sandbox {
     enum sandbox_level least;
@@ -35,7 +38,14 @@ struct sandbox {
     char why[SANDBOX_LEVEL_NR][WHY_LEN_MAX];
     int landlock;
     char labels[SANDBOX_LABELS][COX_LABEL_LEN_MAX + 1];
-    uint64_t memory_len; /* of the host */
+    uint64_t memory_len;     /* of the host */
+    struct cgroups *cgroups; /* NULL: none */
+};
+
+struct sandboxed {
+    int report;
+    struct cgroup *group; /* NULL: none */
+    uint64_t memory_len_max;
 };
 
 static const char *const levels[] = { "none", "net", "strict" };
@@ -72,8 +82,9 @@ enum sandbox_level sandbox_level_for(const struct sandbox *s, enum sandbox_level
 }
 
 static const char *const label_keys[SANDBOX_LABELS] = { SANDBOX_LABEL "strict", SANDBOX_LABEL "net",
-                                                        SANDBOX_LABEL "least", SANDBOX_LABEL "landlock",
-                                                        SANDBOX_LABEL "cgroups" };
+                                                        SANDBOX_LABEL "least",  SANDBOX_LABEL "landlock",
+                                                        SANDBOX_LABEL "memory", SANDBOX_LABEL "processes",
+                                                        SANDBOX_LABEL "cpu",    SANDBOX_LABEL "cgroups" };
 
 void sandbox_labels(const struct sandbox *s, const char *ret_keys[SANDBOX_LABELS],
                     const char *ret_values[SANDBOX_LABELS])
@@ -94,8 +105,23 @@ static void say_level(struct sandbox *s, enum sandbox_level level, char *to, siz
         snprintf(to, size, "yes");
 }
 
+/* Which mechanism holds steps to a limit, and why not the better one. */
+static void say_limit(const struct sandbox *s, enum cgroup_limit limit, char *to, size_t size)
+{
+    static const char *const without[CGROUP_LIMIT_NR] = { "watched", "counted by user namespace",
+                                                          "not shared out" };
+    const char *why = s->cgroups ? cgroups_why_not(s->cgroups, limit) : "control groups are not asked for";
+
+    if (why)
+        snprintf(to, size, "%s: %s", without[limit], why);
+    else
+        snprintf(to, size, "control group%s", limit == CGROUP_CPU ? ", by weight" : "");
+}
+
 static void make_labels(struct sandbox *s)
 {
+    const char *why = "not asked for";
+    const char *dir = s->cgroups ? cgroups_dir(s->cgroups, &why) : NULL;
     const size_t size = sizeof(s->labels[0]);
 
     say_level(s, SANDBOX_STRICT, s->labels[0], size);
@@ -105,7 +131,12 @@ static void make_labels(struct sandbox *s)
         snprintf(s->labels[3], size, "version %d", s->landlock);
     else
         snprintf(s->labels[3], size, "no: the kernel has none, or it is not among its security modules");
-    snprintf(s->labels[4], size, "not used: total use is watched");
+    for (int i = 0; i < CGROUP_LIMIT_NR; i++)
+        say_limit(s, (enum cgroup_limit)i, s->labels[SANDBOX_LABEL_MEMORY + i], size);
+    if (dir)
+        snprintf(s->labels[SANDBOX_LABEL_GROUPS], size, "version 2, in %.200s", dir);
+    else
+        snprintf(s->labels[SANDBOX_LABEL_GROUPS], size, "no: %s", why);
 }
 
 /* ---------------------------------------------------------------- arguments of cox-sandbox */
@@ -145,22 +176,30 @@ static uint64_t disk_len_max(const struct sandbox_step *step)
     return step->work && statvfs(step->work, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize / 2 : 1u << 20;
 }
 
-static void put_limits(const struct sandbox *s, const struct sandbox_step *step, struct arguments *a)
+static uint64_t memory_len_max(const struct sandbox *s, const struct sandbox_step *step)
 {
-    uint64_t memory = step->resources && step->resources->memory_bytes > 0
-                          ? (uint64_t)step->resources->memory_bytes
-                          : s->memory_len / 2;
+    return step->resources && step->resources->memory_bytes > 0 ? (uint64_t)step->resources->memory_bytes
+                                                                : s->memory_len / 2;
+}
+
+static void put_limits(const struct sandbox *s, const struct sandbox_step *step, const struct cgroup *group,
+                       struct arguments *a)
+{
+    uint64_t memory = memory_len_max(s, step);
     uint64_t disk = disk_len_max(step);
+    uint64_t behind = cgroup_holds(group, CGROUP_PROCESSES) ? PROCESSES_BEHIND : 0;
 
     put_number(a, "memory", COX_PLANTED("sandbox-memory") ? s->memory_len : memory);
     put_number(a, "tmp", disk < memory / 2 ? disk : memory / 2);
     put_number(a, "disk", disk);
-    put_number(a, "processes", SANDBOX_PROCESSES_MAX);
+    put_number(a, "processes", SANDBOX_PROCESSES_MAX + behind);
     put_number(a, "files", SANDBOX_FILES_MAX);
+    if (group)
+        put(a, "group", cgroup_holds(group, CGROUP_MEMORY) ? "memory" : "");
 }
 
 static void put_all(const struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
-                    const struct spawn_args *args, struct arguments *a)
+                    const struct spawn_args *args, const struct cgroup *group, struct arguments *a)
 {
     put_text(a, cox_strdup("cox-sandbox"));
     put(a, "level", levels[COX_PLANTED("sandbox-network") ? SANDBOX_NET : level]);
@@ -175,7 +214,7 @@ static void put_all(const struct sandbox *s, enum sandbox_level level, const str
         put(a, "read", s->read[i]);
     for (size_t i = 0; step->read && step->read[i]; i++)
         put(a, "read", step->read[i]);
-    put_limits(s, step, a);
+    put_limits(s, step, group, a);
     for (size_t i = 0; args->paths[i]; i++)
         put(a, "path", args->paths[i]);
     put_text(a, cox_strdup("--"));
@@ -234,42 +273,73 @@ static int give_to_step(const struct sandbox_step *step, const struct spawn_args
     return 0;
 }
 
-int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
-                  const struct spawn_args *args, pid_t *ret_pid, int *ret_report)
+/* The program that starts the sandbox is outside, and obeys no variable of the step's. */
+static char *const *bare_environment(void)
+{
+    static char *entries[2];
+#ifdef COX_PLANT
+    const char *plant = getenv("COX_PLANT");
+
+    if (plant && !entries[0])
+        entries[0] = cox_asprintf("COX_PLANT=%s", plant);
+#endif
+    return entries;
+}
+
+/* Returns an errno. */
+static int spawn_in(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
+                    const struct spawn_args *args, int report, const struct cgroup *group, pid_t *ret_pid)
 {
     struct arguments a = { 0 };
     char *const paths[] = { s->helper, NULL };
-    char *const no_environment[] = { NULL };
     struct spawn_args own = *args;
-    int fds[2], environment, err;
+    int environment = environment_file(args->envp);
+    int err;
+
+    if (environment < 0)
+        return errno;
+    put_all(s, level, step, args, group, &a);
+    own.paths = paths;
+    own.argv = a.items;
+    own.envp = COX_PLANTED("sandbox-preload") ? args->envp : bare_environment();
+    own.dir = "/";
+    own.keep[0] = report;
+    own.keep[1] = s->filters[level];
+    own.keep[2] = environment;
+    own.n_keep = 3;
+    if (group)
+        own.keep[own.n_keep++] = cgroup_fd(group);
+    err = spawn_process(&own, ret_pid);
+    drop(&a);
+    close(environment);
+    return err;
+}
+
+int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
+                  const struct spawn_args *args, pid_t *ret_pid, struct sandboxed **ret)
+{
+    const struct cgroup_amounts amounts = { .memory_len_max = memory_len_max(s, step),
+                                            .processes_max = SANDBOX_PROCESSES_MAX,
+                                            .cpu_milli = step->resources ? step->resources->cpu_milli : 0 };
+    struct sandboxed *in;
+    int fds[2], err;
 
     err = give_to_step(step, args);
     if (err)
         return err;
-    environment = environment_file(args->envp);
-    if (environment < 0)
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
         return errno;
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
-        err = errno;
-        close(environment);
-        return err;
-    }
-    put_all(s, level, step, args, &a);
-    own.paths = paths;
-    own.argv = a.items;
-    own.envp = COX_PLANTED("sandbox-preload") ? args->envp : no_environment;
-    own.dir = "/";
-    own.keep[0] = fds[1];
-    own.keep[1] = s->filters[level];
-    own.keep[2] = environment;
-    own.n_keep = 3;
-    err = spawn_process(&own, ret_pid);
-    drop(&a);
+    in = COX_NEW(struct sandboxed);
+    *in = (struct sandboxed){ .report = fds[0], .memory_len_max = amounts.memory_len_max };
+    in->group = cgroup_begin(s->cgroups, &amounts);
+    err = spawn_in(s, level, step, args, fds[1], in->group, ret_pid);
     close(fds[1]);
-    close(environment);
-    *ret_report = fds[0];
+    if (in->group)
+        cgroup_release(in->group);
     if (err)
-        close(fds[0]);
+        sandbox_end(in, NULL);
+    else
+        *ret = in;
     return err;
 }
 
@@ -297,17 +367,33 @@ static void take_report(const struct report *r, struct sandbox_end *ret)
     }
 }
 
-void sandbox_end(int report, struct sandbox_end *ret)
+/* That it was killed is all that the step's own end can say of it, if it is told at all. */
+static void judge_memory(const struct sandboxed *in, struct sandbox_end *ret)
 {
+    if (ret->limit[0] || (ret->has_status && !(WIFSIGNALED(ret->status) && WTERMSIG(ret->status) == SIGKILL)))
+        return;
+    ret->has_status = false;
+    snprintf(ret->limit, sizeof(ret->limit),
+             "used all of its memory and wanted more than the %llu MiB it may have",
+             (unsigned long long)(in->memory_len_max >> 20));
+}
+
+void sandbox_end(struct sandboxed *in, struct sandbox_end *ret)
+{
+    struct sandbox_end unread;
     struct report r;
 
+    ret = ret ? ret : &unread;
     memset(ret, 0, sizeof(*ret));
-    while (read(report, &r, sizeof(r)) == (ssize_t)sizeof(r)) {
+    while (read(in->report, &r, sizeof(r)) == (ssize_t)sizeof(r)) {
         r.text[sizeof(r.text) - 1] = 0;
         take_report(&r, ret);
     }
-    close(report);
+    close(in->report);
     ret->is_up = !ret->failed[0];
+    if (cgroup_end(in->group))
+        judge_memory(in, ret);
+    cox_free(in);
 }
 
 static bool is_named(const char *entry, const char *name)
@@ -351,11 +437,12 @@ static bool probe(struct sandbox *s, enum sandbox_level level, struct sandbox_en
     struct sandbox_step step = { .resources = NULL };
     struct spawn_args args = { .paths = paths, .argv = argv, .envp = envp, .dir = "/" };
     struct pollfd ended = { .events = POLLIN };
-    int report, null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct sandboxed *in;
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     pid_t pid;
 
     args.in = args.out = args.err = null_fd;
-    *ret_err = null_fd < 0 ? errno : sandbox_spawn(s, level, &step, &args, &pid, &report);
+    *ret_err = null_fd < 0 ? errno : sandbox_spawn(s, level, &step, &args, &pid, &in);
     if (null_fd >= 0)
         close(null_fd);
     if (*ret_err)
@@ -366,8 +453,29 @@ static bool probe(struct sandbox *s, enum sandbox_level level, struct sandbox_en
     if (ended.fd >= 0)
         close(ended.fd);
     waitpid(pid, NULL, 0);
-    sandbox_end(report, ret);
+    sandbox_end(in, ret);
     return ret->is_up && ret->exec_errno == 0 && ret->has_status && ret->status == 0;
+}
+
+/* What is promised without control groups is promised all the same: where only they are in the way, there are
+ * none. */
+static bool probe_without_groups(struct sandbox *s, enum sandbox_level level, struct sandbox_end *ret,
+                                 int *ret_err)
+{
+    struct cgroups *groups = s->cgroups;
+    char why[WHY_LEN_MAX];
+    bool ok;
+
+    if (!groups || *ret_err)
+        return false;
+    snprintf(why, sizeof(why), "a step cannot begin in one: %.120s",
+             ret->failed[0] ? ret->failed : ret->limit);
+    s->cgroups = NULL;
+    ok = probe(s, level, ret, ret_err);
+    s->cgroups = groups;
+    if (ok)
+        cgroups_give_up(groups, why);
+    return ok;
 }
 
 static void try_level(struct sandbox *s, enum sandbox_level level, const struct sandbox_config *config)
@@ -382,11 +490,13 @@ static void try_level(struct sandbox *s, enum sandbox_level level, const struct 
         return;
     }
     s->filters[level] = filter_file(level == SANDBOX_STRICT || s->landlock >= SCOPES);
-    if (s->filters[level] < 0)
+    if (s->filters[level] < 0) {
         snprintf(why, WHY_LEN_MAX, "cannot make a system call filter: %s", strerror(errno));
-    else if (probe(s, level, &end, &err))
         return;
-    else if (err)
+    }
+    if (probe(s, level, &end, &err) || probe_without_groups(s, level, &end, &err))
+        return;
+    if (err)
         snprintf(why, WHY_LEN_MAX, "cannot start %.120s: %s", s->helper, strerror(err));
     else if (end.failed[0])
         snprintf(why, WHY_LEN_MAX, "cannot %.150s%s", end.failed,
@@ -418,6 +528,7 @@ struct sandbox *sandbox_create(const struct sandbox_config *config)
     s->landlock = landlock > 0 ? (int)landlock : 0;
     s->memory_len = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     s->filters[SANDBOX_NONE] = s->filters[SANDBOX_NET] = s->filters[SANDBOX_STRICT] = -1;
+    s->cgroups = config->cgroups ? cgroups_create(config->cgroups) : NULL;
     try_level(s, SANDBOX_NET, config);
     try_level(s, SANDBOX_STRICT, config);
     make_labels(s);
@@ -431,6 +542,7 @@ void sandbox_destroy(struct sandbox *s)
     for (int i = 0; i < SANDBOX_LEVEL_NR; i++)
         if (s->filters[i] >= 0)
             close(s->filters[i]);
+    cgroups_destroy(s->cgroups);
     cox_free(s->helper);
     cox_free(s);
 }

@@ -8,6 +8,8 @@
 #ifndef COX_WORKER_SANDBOX_SANDBOX_H
 #define COX_WORKER_SANDBOX_SANDBOX_H
 
+#include "cgroups.h"
+
 #include "../handlers/spawn.h"
 
 #include "cox/base/buf.h"
@@ -25,7 +27,9 @@ bool sandbox_level_parse(struct cox_slice text, enum sandbox_level *ret);
 
 /* What a worker says of its sandbox are labels: steps are placed by them. */
 #define SANDBOX_LABEL "sandbox."
-#define SANDBOX_LABELS 5
+#define SANDBOX_LABELS 8
+#define SANDBOX_LABEL_MEMORY 4 /* among them: what holds steps to their memory; two more limits follow */
+#define SANDBOX_LABEL_GROUPS 7
 
 struct sandbox;
 
@@ -35,6 +39,7 @@ struct sandbox_config {
     const char *work_dir;     /* where all steps work: must not lie in what every step may read */
     const char *const *read;  /* absolute paths that every step may read, beside the system's */
     size_t n_read;
+    const struct cgroups_config *cgroups; /* NULL: attempts get none, and this process stays where it is */
 };
 
 /* Tries each level, with processes that end at once. Blocks for some milliseconds; the thread must have every
@@ -62,10 +67,12 @@ struct sandbox_step {
     const struct cox_resources *resources; /* 0: defaults */
 };
 
-/* As spawn_process, in a sandbox of that level, which must not be none. *ret_report is for sandbox_end, which
- * closes it. What fails inside the sandbox is told there, later. Thread: any one at a time. */
+struct sandboxed;
+
+/* As spawn_process, in a sandbox of that level, which must not be none. *ret is for sandbox_end. What fails
+ * inside the sandbox is told there, later. Thread: any. */
 int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
-                  const struct spawn_args *args, pid_t *ret_pid, int *ret_report);
+                  const struct spawn_args *args, pid_t *ret_pid, struct sandboxed **ret);
 
 /* Kills all that is inside; the process ends when nothing is left. Idempotent until it is reaped. */
 void sandbox_kill(pid_t pid);
@@ -79,7 +86,8 @@ struct sandbox_end {
     char limit[240];  /* which limit it broke; empty: none */
     char failed[300]; /* why there was no sandbox; empty: there was */
 };
-void sandbox_end(int report, struct sandbox_end *ret);
+/* Frees it. ret may be NULL. */
+void sandbox_end(struct sandboxed *in, struct sandbox_end *ret);
 
 /* The step's environment for a sandbox: what of the worker's makes sense inside, in place of `envp` (ended by
  * NULL), whose entries are moved or replaced. */

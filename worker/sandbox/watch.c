@@ -130,7 +130,7 @@ void watch_begin(struct watch *w)
 static const char *look(struct watch *w, int64_t began_ns)
 {
     const struct plan *plan = w->plan;
-    uint64_t len = memory_len(plan->memory_len_max);
+    uint64_t len = plan->is_memory_counted ? 0 : memory_len(plan->memory_len_max);
 
     w->next_ns = began_ns + (len > plan->memory_len_max / 2 ? LOOK_CLOSELY_NS : LOOK_NS);
     if (now_ns() - began_ns > LOOK_CLOSELY_NS / LOOK_COST) /* many processes, or large ones */

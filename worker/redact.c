@@ -516,12 +516,13 @@ static size_t scalar_len(const uint8_t *p, const uint8_t *end)
 bool redact_json(const struct redactor *r, struct cox_buf *json)
 {
     struct cox_buf next = { 0 };
-    const uint8_t *p = json->data, *end = json->data + json->len;
 
     if (!r || json->len == 0)
         return false;
     if (cox_json_check(cox_buf_slice(json), NULL) != COX_OK)
         return redact_text(r, json);
+    const uint8_t *p = json->data, *end = json->data + json->len;
+
     cox_buf_reserve(&next, json->len + 1);
     while (p < end) {
         size_t len = *p && strchr(" \t\r\n,:[]{}", *p) ? 0 : scalar_len(p, end);

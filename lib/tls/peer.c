@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <string.h>
@@ -45,7 +46,8 @@ static char *text_of(const X509_NAME *subject, int i)
     int len = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
     char *copy = NULL;
 
-    if (len >= 0 && !memchr(utf8, 0, (size_t)len) && cox_utf8_ok(cox_slice(utf8, (size_t)len)))
+    if (len >= 0 && (!memchr(utf8, 0, (size_t)len) || COX_PLANTED("certificate-name-cut")) &&
+        cox_utf8_ok(cox_slice(utf8, (size_t)len)))
         copy = cox_strndup((const char *)utf8, (size_t)len);
     OPENSSL_free(utf8);
     return copy;

@@ -262,27 +262,54 @@ static void put_failure(struct secret_job *job, const char *name, const char *wh
     cox_buf_printf(&job->message, why, name);
 }
 
+static struct secret_reference *reference_of(const struct secret_job *job, const char *name)
+{
+    return job->table ? secret_table_find(job->table, cox_slice_str(name)) : NULL;
+}
+
+static int open_named(const struct secrets *s, const char *name)
+{
+    errno = ENOENT;
+    return s->config.dir && secret_name_ok(cox_slice_str(name)) ? open_in(s->config.dir, name) : -1;
+}
+
+/* What the tenant is not to have is missing, too. */
+static bool is_missing(const struct secrets *s, const struct secret_job *job, const char *name)
+{
+    const struct secret_reference *ref = reference_of(job, name);
+
+    if (ref)
+        return !may_use(ref, job->tenant);
+    int fd = open_named(s, name);
+    bool missing = fd < 0 && errno == ENOENT;
+
+    if (fd >= 0)
+        close(fd);
+    return missing;
+}
+
+/* All of them at once: who waits for a worker that has them wants to know what it must have. */
+static void look_for_missing(struct secrets *s, struct secret_job *job)
+{
+    for (size_t i = 0; i < job->n; i++) {
+        if (is_missing(s, job, job->names[i]))
+            put_failure(job, job->names[i],
+                        job->message.len == 0 ? "this worker has no secret \"%s\"" : ", nor \"%s\"");
+    }
+}
+
 static void look_up(struct secrets *s, struct secret_job *job, size_t i)
 {
     const char *name = job->names[i];
-    struct secret_reference *ref = job->table ? secret_table_find(job->table, cox_slice_str(name)) : NULL;
+    struct secret_reference *found = reference_of(job, name);
     struct trouble t = { 0 };
     bool ok;
 
-    if (ref && !may_use(ref, job->tenant)) {
-        put_failure(job, name, "this worker has no secret \"%s\"");
-        return;
-    }
-    if (ref) {
-        ok = read_reference(s, ref, &job->values[i], &t);
+    if (found) {
+        ok = read_reference(s, found, &job->values[i], &t);
     } else {
-        bool looks = s->config.dir && secret_name_ok(cox_slice_str(name));
-        int fd = looks ? open_in(s->config.dir, name) : -1;
+        int fd = open_named(s, name);
 
-        if (!looks || (fd < 0 && errno == ENOENT)) {
-            put_failure(job, name, "this worker has no secret \"%s\"");
-            return;
-        }
         ok = read_file(s, fd, &job->values[i], &t);
         drop_line_end(&job->values[i]);
     }
@@ -327,6 +354,7 @@ static void *secrets_main(void *arg)
     struct secret_job *job;
 
     while ((job = next_job(s)) != NULL) {
+        look_for_missing(s, job);
         for (size_t i = 0; i < job->n && job->code == COX_CODE_NONE; i++)
             look_up(s, job, i);
         if (job->code == COX_CODE_NONE)

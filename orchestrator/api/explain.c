@@ -156,6 +156,9 @@ static void advise_ready(struct explanation *x, const struct cox_step_view *v, c
         detail(x, "`retry` in the document says how long it waits; nothing needs to be done");
         if (v->message.len > 0)
             detail(x, "the last attempt: %.*s", SLICE(v->message));
+        if (v->code == COX_CODE_UNAVAILABLE)
+            detail(x, "another worker may have what that one lacks; secrets are given to workers, by "
+                      "--secrets-dir or `secrets` in their files");
         command(x, "cox task logs %s %s", x->id, x->address);
         break;
     case COX_REASON_EVALUATING:

@@ -231,6 +231,19 @@ static void put_items(struct text *out, const struct cox_task *t, uint32_t step)
         (unsigned long long)m.n_running, (unsigned long long)m.n_failed);
 }
 
+/* A worker that could not give what a step needs says what that is, such as secrets: the step waits for one
+ * that can. */
+static void put_lack(struct text *out, const struct cox_step_view *v)
+{
+    const uint8_t *end = v->message.len > 0 ? memchr(v->message.data, '\n', v->message.len) : NULL;
+    struct cox_slice words = v->message;
+
+    if (end)
+        words.len = (size_t)(end - v->message.data);
+    if (v->code == COX_CODE_UNAVAILABLE && words.len > 0)
+        put(out, ": %.*s", SLICE(words));
+}
+
 static void put_ready(struct text *out, const struct cox_image *img, uint32_t step,
                       const struct cox_step_view *v, const struct cox_step_why *why)
 {
@@ -240,6 +253,7 @@ static void put_ready(struct text *out, const struct cox_image *img, uint32_t st
         put_time(out, v->ready_wall_ms);
         if (v->code != COX_CODE_NONE)
             put(out, " after %s", cox_code_text(v->code));
+        put_lack(out, v);
         break;
     case COX_REASON_NO_WORKER:
         put_no_worker(out, img, step, v, why);

@@ -284,6 +284,18 @@ answers "a value too short to be kept out of output" short 'this worker cannot u
 answers "a command that hangs" hanging 'this worker cannot use the secret "hanging"; its log says why'
 answers "a command without end" flood 'this worker cannot use the secret "flood"; its log says why'
 answers "a file that is gone" gone 'this worker cannot use the secret "gone"; its log says why'
+# A step that waits for a worker that has them: what it waits for, in the very words for another tenant's as for nobody's.
+lacks="this worker has no secret \"nothing\", nor \"others\""
+printf 'api_version: v1\nname: lacks\nsteps:\n  a: {run: {argv: [x]}, secrets: {A: nothing, B: slack, C: others}, retry: {max_attempts: 9, initial_backoff: 1h, max_backoff: 1h}}\n' \
+    >"$scenario_dir/lacks.yaml"
+lacks_id=$(cox task submit "$scenario_dir/lacks.yaml" -o name)
+backs_off() { cox explain "$lacks_id/a" >"$said/explain-lacks" 2>&1 && grep -q "tries again" "$said/explain-lacks"; }
+check "a step that lacks secrets is put off" await 30 backs_off
+check_match "cox explain names all that its worker lacks" "step a is READY: tries again at .* after UNAVAILABLE: $lacks" "$said/explain-lacks"
+check_match "and says where they are given" "secrets are given to workers, by --secrets-dir" "$said/explain-lacks"
+cox task describe "$lacks_id" -o json >"$said/lacks.json"
+check_equal "so does the step's reason" "$lacks" "$(field lacks 't["steps"][0]["reason"].split(": ", 1)[1]')"
+cox task cancel "$lacks_id" >"$said/lacks.cancel" 2>&1
 check_equal "nothing is left of the command that hung" "" "$(pgrep -f "sleep 98765.$$")"
 
 # Rotation: the next attempt has what the file and the command say now, and a worker that is told the rest by SIGHUP.

@@ -11,6 +11,7 @@
 #include "offline.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 #include "cox/rpc.h"
 #include "cox/tls.h"
@@ -41,6 +42,7 @@ struct coxd {
     struct cox_rpc_loop *loop;
     struct cox_driver *driver;
     struct cox_access *access;
+    bool certificates; /* are identities: decided at the start */
     struct cox_fleet *fleet;
     struct cox_api *api;
     struct cox_tls *tls;   /* NULL: plaintext */
@@ -201,6 +203,11 @@ static void reload_tls(struct coxd *c)
         cox_log(COX_LOG_WARN, "TLS begins with a restart", NULL);
     else if (c->tls && !files.cert)
         cox_log(COX_LOG_WARN, "TLS ends with a restart", NULL);
+    else if (c->tls && !files.ca == c->certificates && !COX_PLANTED("ca-without-roles"))
+        /* Whoever has one would be let in, and then not asked what they may; or nobody be let in any more. */
+        cox_log(COX_LOG_ERROR,
+                "TLS stays as it was: certificates of clients are asked for, or not, from a restart on",
+                NULL);
     else if (c->tls && cox_tls_reload(c->tls, &files, &error))
         cox_log(COX_LOG_ERROR, "TLS stays as it was", "why", cox_buf_cstr(&error), NULL);
     else if (c->tls) {
@@ -285,10 +292,11 @@ static void turn(struct coxd *c, int64_t until_ns)
 static enum cox_err start_access(struct coxd *c)
 {
     struct cox_buf error = { 0 };
-    enum cox_err err =
-        cox_access_create(&(struct cox_access_config){ .token_file = c->config.token_file,
-                                                       .certificates = c->config.tls_ca != NULL },
-                          &c->access, &error);
+
+    c->certificates = c->config.tls_ca != NULL;
+    enum cox_err err = cox_access_create(
+        &(struct cox_access_config){ .token_file = c->config.token_file, .certificates = c->certificates },
+        &c->access, &error);
 
     if (err)
         cox_log(COX_LOG_ERROR, "cannot read the tokens", "why", cox_buf_cstr(&error), NULL);

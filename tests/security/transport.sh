@@ -247,4 +247,14 @@ attached_twice() { [ "$(grep -c ' attached ' "$scenario_dir/w1.log")" -ge 2 ]; }
 check "with new files in the old place it attaches" await 60 attached_twice
 stop_worker w1
 stop_coxd
+
+# ---- certificates that begin to be asked for while coxd runs: what they may is decided when it starts ----
+
+unset COX_TLS_CA COX_TLS_CERT COX_TLS_KEY
+printf 'tls_cert: %s\ntls_key: %s\n' "$certs/server.crt" "$certs/server.key" >"$scenario_dir/late.yaml"
+start_coxd --config "$scenario_dir/late.yaml"
+echo "tls_ca: $certs/ca.crt" >>"$scenario_dir/late.yaml"
+kill -HUP "$coxd_pid"
+check "a CA of clients that comes by SIGHUP is not taken, and that is said" await 10 \
+    grep -q "asked for, or not, from a restart on" "$scenario_dir/coxd.log"
 finish

@@ -146,7 +146,7 @@ static enum cli_exit make_client(struct certs *c, const char *name, const char *
 
     while (role && roles[i] && strcmp(role, roles[i]) != 0)
         i++;
-    if (!is_plain("client", name) || (tenant && !is_plain("tenant", tenant)))
+    if (!is_plain("client", name) || (tenant && !cli_tenant_ok(tenant)))
         return CLI_USAGE;
     if (!role || !roles[i]) {
         cli_error("--role: expected submitter, reader, approver, operator or admin%s%s",

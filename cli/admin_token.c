@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SECRET_LEN 32
+#define TENANT_LEN_MAX 63u
 #define DAY_MS (24 * 3600 * 1000LL)
 
 const struct cli_option cli_admin_token_options[] = {
@@ -70,7 +71,19 @@ static enum cli_exit put_roles(const struct cli *cli, struct cox_buf *out, bool 
     return CLI_USAGE;
 }
 
-static void put_tenants(const struct cli *cli, struct cox_buf *out, bool for_all)
+bool cli_tenant_ok(const char *name)
+{
+    static const char word[] = "abcdefghijklmnopqrstuvwxyz0123456789", inner[] = "-_.";
+    bool ok = *name && strchr(word, *name) && strlen(name) <= TENANT_LEN_MAX;
+
+    for (const char *c = name; ok && *c; c++)
+        ok = strchr(word, *c) || strchr(inner, *c);
+    if (!ok)
+        cli_error("--tenant %s: expected 1 to %u characters of a-z, 0-9, -, _ and .", name, TENANT_LEN_MAX);
+    return ok;
+}
+
+static enum cli_exit put_tenants(const struct cli *cli, struct cox_buf *out, bool for_all)
 {
     const char *tenant;
     size_t at = 0, n = 0;
@@ -81,6 +94,8 @@ static void put_tenants(const struct cli *cli, struct cox_buf *out, bool for_all
             n = 0;
             break;
         }
+        if (!cli_tenant_ok(tenant))
+            return CLI_USAGE;
         cox_buf_append_str(out, n++ ? "," : "[");
         cox_json_quote(out, cox_slice_str(tenant));
         for_all = false;
@@ -89,6 +104,7 @@ static void put_tenants(const struct cli *cli, struct cox_buf *out, bool for_all
         cox_put_u8(out, ']');
     else
         cox_buf_append_str(out, for_all ? "\"*\"" : "[\"default\"]");
+    return CLI_OK;
 }
 
 /* False: it is neither a time, nor a day, nor so long from now. */
@@ -127,7 +143,9 @@ static enum cli_exit put_row(const struct cli *cli, struct cox_buf *out, struct 
     if (code)
         return code;
     cox_buf_append_str(out, ",\"tenants\":");
-    put_tenants(cli, out, for_all);
+    code = put_tenants(cli, out, for_all);
+    if (code)
+        return code;
     if (expires && strcmp(expires, "never") != 0 && !read_expiry(expires, &wall_ms)) {
         cli_error("--expires %s: expected a duration such as 90d, a day such as 2027-01-01, or never",
                   expires);

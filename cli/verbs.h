@@ -62,4 +62,7 @@ CLI_VERB(worker_uncordon);
 
 #undef CLI_VERB
 
+/* What coxd takes for a tenant; false after saying what it expects. (admin_token.c) */
+bool cli_tenant_ok(const char *name);
+
 #endif

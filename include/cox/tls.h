@@ -95,6 +95,8 @@ bool cox_tls_diagnose(const char *address, const struct cox_tls_files *files, in
 
 /* ---- certificates for a first cluster ------------------------------------------------------------------ */
 
+#define COX_TLS_DAYS_MAX 36500 /* that a certificate is valid */
+
 enum cox_tls_role { COX_TLS_ROLE_SERVER, COX_TLS_ROLE_CLIENT };
 
 /* What `make` signs. Text is UTF-8. */

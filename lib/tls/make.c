@@ -29,8 +29,13 @@ static enum cox_err write_new(struct file *f, BIO *pem, struct cox_buf *error)
 {
     char *data;
     long len = BIO_get_mem_data(pem, &data);
+    struct stat st;
 
     f->new_path = cox_asprintf("%s.new", f->path);
+    if (lstat(f->path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
+        cox_buf_printf(error, "%s: is there, and not a file", f->path);
+        return COX_ERR_IO;
+    }
     unlink(f->new_path);
     int fd = open(f->new_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, f->mode);
     bool ok = fd >= 0 && fchmod(fd, f->mode) == 0 && write(fd, data, (size_t)len) == len && fsync(fd) == 0;
@@ -127,8 +132,13 @@ static enum cox_err add_hosts(X509 *certificate, const struct cox_tls_request *r
     return err;
 }
 
-static X509 *create(EVP_PKEY *key, int64_t days)
+/* NULL: not for so many days. */
+static X509 *create(EVP_PKEY *key, int64_t days, struct cox_buf *error)
 {
+    if (days < 1 || days > COX_TLS_DAYS_MAX) {
+        cox_buf_printf(error, "a certificate is valid for 1 to %d days", COX_TLS_DAYS_MAX);
+        return NULL;
+    }
     X509 *certificate = X509_new();
     unsigned char serial[SERIAL_LEN];
     BIGNUM *number;
@@ -150,8 +160,8 @@ enum cox_err cox_tls_make_ca(const char *cert, const char *key, const char *name
     EVP_PKEY *pkey = EVP_EC_gen("P-256");
 
     COX_ASSERT(pkey);
-    X509 *ca = create(pkey, days);
-    enum cox_err err = add_name(X509_get_subject_name(ca), "CN", name, error);
+    X509 *ca = create(pkey, days, error);
+    enum cox_err err = ca ? add_name(X509_get_subject_name(ca), "CN", name, error) : COX_ERR_INVALID;
 
     if (!err) {
         X509_set_issuer_name(ca, X509_get_subject_name(ca));
@@ -216,11 +226,8 @@ enum cox_err cox_tls_make(const char *ca_cert, const char *ca_key, const struct 
                           const char *cert, const char *key, struct cox_buf *error)
 {
     EVP_PKEY *signer = NULL, *pkey = EVP_EC_gen("P-256");
-    X509 *ca = NULL, *certificate;
-
-    COX_ASSERT(pkey);
-    certificate = create(pkey, request->days);
-    enum cox_err err = read_ca(ca_cert, ca_key, &ca, &signer, error);
+    X509 *ca = NULL, *certificate = create(pkey, request->days, error);
+    enum cox_err err = certificate ? read_ca(ca_cert, ca_key, &ca, &signer, error) : COX_ERR_INVALID;
 
     if (!err && X509_cmp_time(X509_get0_notAfter(ca),
                               &(time_t){ (time_t)tls_time_s(X509_get0_notAfter(certificate)) }) < 0) {

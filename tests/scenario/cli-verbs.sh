@@ -359,6 +359,9 @@ v 3 "an unknown one" "worker drain" nobody
 v 0 "a CA and what it signs" "admin certs" certs -o json
 json "admin certs: what it made" 'len(v["certificates"]) == 4'
 v 2 "a role that is none" "admin certs" certs --client eve --role king
+v 2 "a tenant that coxd would not take" "admin certs" certs --client eve --role reader --tenant Blue
+v 2 "more days than there are" "admin certs" others --days 4294967295
+v 2 "a tenant that coxd would not take" "admin token" eve --role reader --tenant Blue
 v 0 "while it works" "admin backup" backup -o json
 json "admin backup: what it holds" 'v["files"] > 0 and v["bytes"] > 0 and v["as_of_seq"] > 0'
 v 2 "what is there stays" "admin backup" backup

@@ -464,8 +464,10 @@ static void test_made_files(void **state)
 #define MAKE                                                                                                 \
     cox_tls_make(tls_path("ca.crt"), tls_path("ca.key"), &request, tls_path("x.crt"), tls_path("x.key"),     \
                  &error)
-    request.days = 10; /* the CA ends after nine */
-    assert_int_equal(MAKE, COX_ERR_INVALID);
+    for (size_t i = 0; i < 4; i++) { /* the CA ends after nine */
+        request.days = ((const int64_t[]){ 10, 0, 3000000, UINT32_MAX })[i];
+        assert_int_equal(MAKE, COX_ERR_INVALID);
+    }
     request.days = 2;
     request.hosts = bad_hosts;
     request.n_hosts = 1;
@@ -475,6 +477,11 @@ static void test_made_files(void **state)
     assert_int_equal(MAKE, COX_ERR_INVALID);
     assert_int_equal(access(tls_path("x.crt"), F_OK), -1);
     assert_int_equal(access(tls_path("x.key"), F_OK), -1);
+    request.name = "eve";
+    assert_int_equal(mkdir(tls_path("x.crt"), 0700), 0);
+    assert_int_equal(MAKE, COX_ERR_IO);
+    assert_int_equal(access(tls_path("x.key"), F_OK), -1); /* not half of a pair */
+    assert_int_equal(rmdir(tls_path("x.crt")), 0);
     cox_buf_fini(&error);
 }
 

@@ -1,5 +1,6 @@
 #include "parse.h"
 
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <string.h>
@@ -256,7 +257,7 @@ static bool size_char(struct edge_chunked *c, uint8_t b)
         return ++c->n_digits <= CHUNK_DIGITS_MAX;
     }
     if (b == '\n') {
-        bool ok = c->n_digits > 0;
+        bool ok = c->n_digits > 0 && (c->had_cr || COX_PLANTED("bare-line-feeds"));
         c->state = c->left > 0 ? EDGE_CHUNK_DATA : EDGE_CHUNK_TRAILER;
         c->n_digits = 0;
         c->in_extension = false;
@@ -279,23 +280,28 @@ static bool end_char(struct edge_chunked *c, uint8_t b)
         c->had_cr = true;
         return true;
     }
+    bool ok = b == '\n' && c->had_cr;
+
     c->had_cr = false;
     c->state = EDGE_CHUNK_SIZE;
     c->left = 0;
-    return b == '\n';
+    return ok;
 }
 
 /* Trailers are read over. */
 static bool trailer_char(struct edge_chunked *c, uint8_t b)
 {
+    bool ok = (b == '\n') == c->had_cr;
+
+    c->had_cr = b == '\r';
     if (b == '\n') {
         if (c->line_len == 0)
             c->state = EDGE_CHUNK_DONE;
         c->line_len = 0;
-        return true;
+        return ok;
     }
     c->line_len += b != '\r';
-    return ++c->extra_len <= CHUNK_EXTRA_LEN_MAX;
+    return ok && ++c->extra_len <= CHUNK_EXTRA_LEN_MAX;
 }
 
 static bool chunk_char(struct edge_chunked *c, uint8_t b)

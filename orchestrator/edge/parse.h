@@ -1,8 +1,8 @@
 /* HTTP/1.1 requests: heads and chunked bodies (RFC 9112). Pure: bytes in, slices out.
  *
  * Strict where laxness lets two readers of one stream disagree: one Host, one Content-Length or
- * Transfer-Encoding, lines ended by CRLF (a bare LF is taken too, a bare CR never), no folding, no white
- * space before the colon. */
+ * Transfer-Encoding, lines ended by CRLF (in heads a bare LF is taken too; in bodies, whose readers disagree
+ * about it, not; a bare CR never), no folding, no white space before the colon. */
 #ifndef COX_ORCHESTRATOR_EDGE_PARSE_H
 #define COX_ORCHESTRATOR_EDGE_PARSE_H
 

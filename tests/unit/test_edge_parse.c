@@ -154,7 +154,7 @@ static void test_chunked_bodies(void **state)
         const char *text, *body; /* NULL: refused, or not whole */
     } cases[] = {
         { "5\r\nhello\r\n0\r\n\r\n", "hello" },
-        { "5;x=\"y\"\r\nhello\r\n00A\n0123456789\n0\r\nTrailer: x\r\n\r\n", "hello0123456789" },
+        { "5;x=\"y\"\r\nhello\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n", "hello0123456789" },
         { "0\r\n\r\n", "" },
         { "\r\n0\r\n\r\n", NULL },
         { "-5\r\nhello\r\n0\r\n\r\n", NULL },
@@ -163,6 +163,15 @@ static void test_chunked_bodies(void **state)
         { "5\rhello\r\n0\r\n\r\n", NULL },
         { "1234567890123456\r\n", NULL },
         { "0x5\r\nhello\r\n0\r\n\r\n", NULL },
+        /* For some a bare LF ends a line, for others it belongs to it: what follows would be a request or
+           none. */
+        { "5\nhello\r\n0\r\n\r\n", NULL },
+        { "5;\nhello\r\n0\r\n\r\n", NULL },
+        { "5\r\nhello\n0\r\n\r\n", NULL },
+        { "0\n\n", NULL },
+        { "0\r\nTrailer: x\n\r\n", NULL },
+        { "0\r\nTrailer: x\ry\r\n\r\n", NULL },
+        { "0\r\n\r\r\n", NULL },
     };
 
     (void)state;

@@ -1,7 +1,7 @@
 /* Metrics: one table says what there is; /metrics, GetStats, WatchStats, GetHistory and the scaler read it.
  *
  * A metric is read from a source that was filled once, so that all values are of one moment. Reading it is
- * O(samples), of queues O(classes log classes); tenants beyond 200 are counted as "other" by the engine
+ * O(samples), of queues O(classes log classes); tenants beyond 200 are counted as "(other)" by the engine
  * already. Thread: the engine's.
  */
 #ifndef COX_ORCHESTRATOR_API_METRICS_H

@@ -27,7 +27,8 @@ static uint32_t tenant_add(struct cox_engine *e, struct cox_slice name)
 {
     if (e->n_tenants == 0) {
         e->tenant_names = cox_calloc(STATS_TENANTS_MAX + 2, sizeof e->tenant_names[0]);
-        e->tenant_names[STATS_TENANT_OTHER] = cox_strdup("other");
+        e->tenant_names[STATS_TENANT_OTHER] =
+            cox_strdup(COX_PLANTED("others-tenant") ? "other" : STATS_TENANT_OTHER_TEXT);
         e->n_tenants = STATS_TENANT_OTHER + 1;
     }
     if (e->n_tenants == STATS_TENANTS_MAX + 2)

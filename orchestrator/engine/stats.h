@@ -5,8 +5,9 @@
 
 #include "state.h"
 
-#define STATS_TENANTS_MAX 200u /* told apart; the others count as "other" */
-#define STATS_TENANT_OTHER 1u
+#define STATS_TENANTS_MAX 200u /* told apart */
+#define STATS_TENANT_OTHER 1u  /* the others, together: under a name that no tenant can have, and so see */
+#define STATS_TENANT_OTHER_TEXT "(other)"
 #define STATS_ZONES_MAX 200u
 
 void histogram_add(struct cox_histogram *h, int64_t us);

@@ -405,6 +405,14 @@ def statistics():
     none("statistics: a reader of one tenant sees nothing of others", [s for s in samples if s.labels.get("tenant") != "beta"])
     whole = call(method, "reader-all")[1].samples
     report("statistics: a reader of all sees all", len(whole) > 20, len(whole))
+    waiting = {"steps": {"say": {"run": {"argv": ["true"]}, "requires": "where == nowhere"}}}
+    for i in range(205):
+        submit("admin-all", f"crowd-{i}", doc=waiting)
+    samples = call(method, "reader-other")[1].samples
+    none("what many tenants have together is shown to none, whatever its name",
+         [s for s in samples if s.labels.get("tenant") == "other"])
+    together = {s.labels["tenant"]: s.value for s in call(method, "reader-all")[1].samples if "other" in s.labels.get("tenant", "")}
+    report("control: it is shown to who sees all", sum(together.values()) > 0, together)
     method = next(m for m in METHODS if m.name == "GetHistory")
     request = message_class(method.input_type)(metric="cox_queue_depth")
     series = call(method, "reader-b", request=request)[1].series

@@ -19,6 +19,7 @@ for role in reader submitter approver operator admin; do
     token "$role-all" --role $role --tenant '*'
 done
 token worker-all --role worker
+token reader-other --role reader --tenant other
 token both --role submitter --role approver --tenant alpha --tenant beta
 token expired --role admin --tenant '*' --expires 1ms
 token revoked --role admin --tenant '*'

@@ -326,7 +326,8 @@ static void test_a_step_begins_in_its_group(void **state)
         sandbox_spawn(s, SANDBOX_STRICT, &(struct sandbox_step){ .work = dir }, &args, &pid, &in), 0);
     close(args.in);
     snprintf(made, sizeof(made), "%s/made", dir);
-    snprintf(procs, sizeof(procs), "%s/cox-%d-0/3/cgroup.procs", t.base, (int)getpid()); /* two were tried */
+    snprintf(procs, sizeof(procs), "%s/cox-attempts-%d-0/3/cgroup.procs", t.base,
+             (int)getpid()); /* two were tried */
     for (int i = 0; i < STEP_MS / 10 && access(made, F_OK) != 0; i++)
         poll(NULL, 0, 10);
     assert_int_equal(access(made, F_OK), -1);
@@ -406,16 +407,17 @@ static void test_trees_that_are_of_no_use(void **state)
 
 static void test_what_dead_workers_left_goes(void **state)
 {
-    char dead[128], living[128], inner[192];
+    char dead[128], living[128], foreign[128], inner[192];
     struct cgroups *c;
     struct tree t;
     int fd;
 
     (void)state;
     plant(&t, "memory\n");
-    snprintf(dead, sizeof(dead), "%s/cox-1-0", t.base);
-    snprintf(living, sizeof(living), "%s/cox-2-0", t.base);
-    assert_int_equal(make_group(dead) | make_group(living), 0);
+    snprintf(dead, sizeof(dead), "%s/cox-attempts-1-0", t.base);
+    snprintf(living, sizeof(living), "%s/cox-attempts-2-0", t.base);
+    snprintf(foreign, sizeof(foreign), "%s/cox-attempts-1-0-of-mine", t.base);
+    assert_int_equal(make_group(dead) | make_group(living) | make_group(foreign), 0);
     snprintf(inner, sizeof(inner), "%s/self", dead);
     assert_int_equal(make_group(inner), 0);
     snprintf(inner, sizeof(inner), "%s/12", dead);
@@ -426,9 +428,10 @@ static void test_what_dead_workers_left_goes(void **state)
     assert_int_equal(access(dead, F_OK), -1);
     assert_int_equal(access(living, F_OK), 0);
     assert_string_equal(text_of(living, "cgroup.kill"), ""); /* nobody else's */
+    assert_string_equal(text_of(foreign, "cgroup.kill"), "");
     close(fd);
     cgroups_destroy(c);
-    assert_int_equal(remove_group(living), 0);
+    assert_int_equal(remove_group(living) | remove_group(foreign), 0);
     fell(&t);
 }
 
@@ -454,7 +457,7 @@ static void test_a_group_that_is_not_empty_yet(void **state)
     plant(&t, "memory\n");
     t.config.remove = remove_later;
     c = cgroups_create(&t.config);
-    snprintf(first, sizeof(first), "%s/cox-%d-0/1", t.base, (int)getpid());
+    snprintf(first, sizeof(first), "%s/cox-attempts-%d-0/1", t.base, (int)getpid());
     refuse_once_errno = EBUSY;
     cgroup_end(cgroup_begin(c, &amounts));
     assert_int_equal(access(first, F_OK), 0);

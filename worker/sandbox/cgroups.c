@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PREFIX "cox-"
+#define PREFIX "cox-attempts-" /* PID-NUMBER follow */
 #define DYING_MS 2000
 /* Of process 1 and of what the kernel keeps for a sandbox: its mounts, page tables and stacks. */
 #define OWN_MEMORY_LEN (UINT64_C(4) << 20)
@@ -176,6 +176,14 @@ static void sweep_one(const struct cgroups *c, const char *path)
                 strerror(errno), NULL);
 }
 
+/* The whole of it: whatever else is there is somebody else's, and would be killed. */
+static bool is_name(const char *name)
+{
+    int len = 0;
+
+    return sscanf(name, PREFIX "%*[0-9]-%*[0-9]%n", &len) == 0 && len > 0 && !name[len];
+}
+
 /* A worker holds a lock on its group: one that nobody holds belongs to nobody. */
 static void sweep(const struct cgroups *c)
 {
@@ -186,7 +194,7 @@ static void sweep(const struct cgroups *c)
         char *path;
         int fd;
 
-        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0)
+        if (!is_name(e->d_name))
             continue;
         path = cox_asprintf("%s/%s", c->base, e->d_name);
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

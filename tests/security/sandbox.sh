@@ -82,6 +82,37 @@ if [ -n "$is_root" ]; then # without root much is denied by other means
     else
         not_ok "a worker without rights attaches" "$scenario_dir/plain.log"
     fi
+
+    # A kernel without Landlock: the step's user must not be whose cox-sandbox is. Landlock's calls are not there.
+    cat >"$scenario_dir/without_landlock.py" <<'END'
+import ctypes, os, struct, sys
+one = lambda code, jt, jf, k: struct.pack("HBBI", code, jt, jf, k)
+program = one(0x20, 0, 0, 0) + one(0x35, 0, 2, 444) + one(0x35, 1, 0, 447) + one(0x06, 0, 0, 0x50026) + one(0x06, 0, 0, 0x7fff0000)
+buffer = ctypes.create_string_buffer(program, len(program))
+libc = ctypes.CDLL(None, use_errno=True)
+fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, fprog):
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+END
+    mkdir "$scenario_dir/own"
+    cp "$COX_BUILD/cox-worker" "$COX_BUILD/cox-sandbox" "$scenario_dir/own/"
+    for owner in 0 65534; do
+        chown -R 65534:65534 "$scenario_dir/own"
+        chown "$owner" "$scenario_dir/own/cox-sandbox"
+        (cd "$scenario_dir/own" && exec setpriv --reuid 65534 --regid 65534 --clear-groups python3 ../without_landlock.py ./cox-worker \
+            --orchestrator "$COX_ADDRESS" --worker-id "of-$owner" --ready-file "$scenario_dir/own/ready-$owner" \
+            --work-dir "$scenario_dir/own/work") >"$scenario_dir/own.log" 2>&1 </dev/null &
+        worker_pids[of-$owner]=$!
+        await_file "$scenario_dir/own/ready-$owner" "${worker_pids[of-$owner]}" || not_ok "a worker attaches" "$scenario_dir/own.log"
+        cox worker describe "of-$owner" >"$scenario_dir/describe" 2>&1
+        if [ "$owner" = 0 ]; then
+            check_match "control: there is a sandbox without Landlock" '^strict *yes' "$scenario_dir/describe"
+            check_match "control: and no Landlock" '^landlock *no' "$scenario_dir/describe"
+        else
+            check_match "there is none where a step could change cox-sandbox" "^strict *no: .*another user's file" "$scenario_dir/describe"
+        fi
+    done
 else
     skip "controls at none" "they need root"
 fi

@@ -478,6 +478,16 @@ static bool probe_without_groups(struct sandbox *s, enum sandbox_level level, st
     return ok;
 }
 
+/* A step can run cox-sandbox once more, as /proc/self/exe, and so has a hold of the host's own file; Landlock
+ * denies it, else whose it is. */
+static bool is_steps_own(const struct sandbox *s)
+{
+    struct stat st;
+
+    return !s->landlock && !COX_PLANTED("sandbox-is-the-steps") && geteuid() != 0 &&
+           stat(s->helper, &st) == 0 && st.st_uid == geteuid();
+}
+
 static void try_level(struct sandbox *s, enum sandbox_level level, const struct sandbox_config *config)
 {
     struct sandbox_end end = { 0 };
@@ -487,6 +497,11 @@ static void try_level(struct sandbox *s, enum sandbox_level level, const struct 
     if (strncmp(config->work_dir, "/usr/", 5) == 0 || strncmp(config->work_dir, "/opt/", 5) == 0) {
         snprintf(why, WHY_LEN_MAX, "the work directory lies in what every step may read: %.100s",
                  config->work_dir);
+        return;
+    }
+    if (is_steps_own(s)) {
+        snprintf(why, WHY_LEN_MAX,
+                 "cox-sandbox must be another user's file where the kernel has no Landlock");
         return;
     }
     s->filters[level] = filter_file(level == SANDBOX_STRICT || s->landlock >= SCOPES);

@@ -13,7 +13,7 @@ COX = os.path.join(os.environ["COX_BUILD"], "cox")
 PROGRAM = open(os.path.join(HERE, "sandbox_attacks.py")).read()
 
 REACH = """tcp_to_host interfaces udp_out abstract_socket abstract_datagram_of_pair unix_socket packet_socket
-    kernel_crypto_socket host_file shadow home_of_root other_attempts write_to_usr root_of_process_1 root_of_parent
+    kernel_crypto_socket rare_protocol host_file shadow home_of_root other_attempts write_to_usr root_of_process_1 root_of_parent
     remount_writable leave_by_descriptor make_device kernel_log load_module core_pattern sysrq sysfs
     kernel_memory bpf_map perf io_uring fault_handler reboot swap handle clock host_name make_mount mount_by_new_calls
     user_namespace user_namespace_by_clone user_namespace_by_clone3 enter_namespace change_root capabilities
@@ -28,7 +28,7 @@ GROUPS = {"reach": REACH, "shared": SHARED, "bombs": BOMBS, "inside": ["kill_pro
 # With the host's network: what it is for, and everything else as ever.
 NET_REACHES = {"tcp_to_host", "interfaces", "udp_out"}
 # A kernel may be built without these; then the control says nothing.
-MAY_BE_ABSENT = {"sysfs", "kernel_memory", "kernel_crypto_socket", "perf", "bpf_map", "io_uring", "fault_handler", "sysrq",
+MAY_BE_ABSENT = {"sysfs", "kernel_memory", "kernel_crypto_socket", "rare_protocol", "perf", "bpf_map", "io_uring", "fault_handler", "sysrq",
                  "kernel_log", "udp_out", "interfaces", "packet_socket", "key", "keyring", "handle", "load_module",
                  "disk_bomb_of_one", "descriptors", "root_of_process_1"}
 

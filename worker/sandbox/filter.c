@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
@@ -134,15 +135,20 @@ static int add_namespaces(scmp_filter_ctx f)
     return err ? err : allow_unless_bits(f, "unshare", 0, spaces | 0x80);
 }
 
-/* Not packets, crypto of the kernel, virtual machines' hosts, and what else is or will be. A netlink socket
- * of routes is how programs list addresses. */
+/* Not packets, crypto of the kernel, virtual machines' hosts, and what else is or will be; nor protocols of
+ * the internet that few use, for which the kernel would load a module. A netlink socket of routes is how
+ * programs list addresses. */
 static int add_sockets(scmp_filter_ctx f, bool unix_sockets)
 {
-    static const int families[] = { AF_INET, AF_INET6 };
+    static const uint32_t families[] = { AF_INET, AF_INET6 };
+    static const uint32_t protocols[] = { 0,           IPPROTO_ICMP,   IPPROTO_TCP,
+                                          IPPROTO_UDP, IPPROTO_ICMPV6, IPPROTO_MPTCP };
     int err = 0;
 
-    for (size_t i = 0; i < COUNT(families) && err == 0; i++)
-        err = set(f, SCMP_ACT_ALLOW, "socket", 1, &SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i]));
+    for (size_t i = 0; i < COUNT(families) * COUNT(protocols) && err == 0; i++)
+        err = set(f, SCMP_ACT_ALLOW, "socket", 2,
+                  (struct scmp_arg_cmp[]){ SCMP_A0_32(SCMP_CMP_EQ, families[i % COUNT(families)]),
+                                           SCMP_A2_32(SCMP_CMP_EQ, protocols[i / COUNT(families)]) });
     if (err == 0)
         err = set(f, SCMP_ACT_ALLOW, "socket", 2,
                   (struct scmp_arg_cmp[]){ SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2_32(SCMP_CMP_EQ, 0) });

@@ -136,7 +136,7 @@ static void add_process(struct use *use, const char *pid, bool fairly)
         return;
     if (fairly && !find_thread(pid, path, text, sizeof(text))) /* it may have borrowed until a moment ago */
         return;
-    use->anonymous += field(text, "\nVmPTE:");
+    use->anonymous += field(text, "\nVmPTE:") + field(text, "\nHugetlbPages:");
     if (fairly && add_parts(use, path))
         return;
     use->anonymous += field(text, "\nRssAnon:") + field(text, "\nVmSwap:");

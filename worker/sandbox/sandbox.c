@@ -515,7 +515,7 @@ static void try_level(struct sandbox *s, enum sandbox_level level, const struct 
         snprintf(why, WHY_LEN_MAX, "cannot start %.120s: %s", s->helper, strerror(err));
     else if (end.failed[0])
         snprintf(why, WHY_LEN_MAX, "cannot %.150s%s", end.failed,
-                 strncmp(end.failed, "make namespaces", 15) == 0 ? " (user.max_user_namespaces?)" : "");
+                 strstr(end.failed, "namespace") ? " (user.max_user_namespaces?)" : "");
     else
         snprintf(why, WHY_LEN_MAX, "a sandboxed process did not end as it should");
 }

@@ -5,6 +5,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/base/network.h"
 #include "cox/base/units.h"
 
 #include <errno.h>
@@ -55,7 +56,7 @@ void rpc_guard_watch(int fd, const struct sockaddr_storage *peer)
 bool rpc_guard_offends(const struct sockaddr_storage *peer)
 {
     pthread_mutex_lock(&mutex);
-    bool has = offenders_have(&offenders, peer, cox_clock_mono_ns());
+    bool has = offenders_have(&offenders, cox_network_of((const struct sockaddr *)peer), cox_clock_mono_ns());
     pthread_mutex_unlock(&mutex);
     return has;
 }
@@ -65,9 +66,11 @@ static void end(struct guarded *g, const char *why)
     char host[NI_MAXHOST] = "?";
 
     g->ended = true;
+    uint64_t network = cox_network_of((const struct sockaddr *)&g->peer);
+
     pthread_mutex_lock(&mutex);
-    bool again = offenders_have(&offenders, &g->peer, cox_clock_mono_ns());
-    offenders_note(&offenders, &g->peer, cox_clock_mono_ns());
+    bool again = offenders_have(&offenders, network, cox_clock_mono_ns());
+    offenders_note(&offenders, network, cox_clock_mono_ns());
     pthread_mutex_unlock(&mutex);
     if (again)
         return; /* the log is not theirs to fill */

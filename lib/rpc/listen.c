@@ -24,6 +24,7 @@
 #include <grpc/grpc_posix.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@
 #define FDS_KEPT 2048u /* for files and the HTTP side; of a small limit, half */
 #define EVENTS_MAX 64
 #define SLOWLY_NS (100 * INT64_C(1000000)) /* between two connections of offenders, all together */
+#define SLOW_MAX 100u                      /* who cannot speak within PREFACE_NS need not wait */
 
 struct waiting {
     struct cox_list node; /* oldest first */
@@ -80,9 +82,9 @@ struct rpc_listener {
     size_t n_fds;
     struct cox_list waiting;
     size_t n_waiting;
-    struct cox_list slow; /* struct waiting of offenders: nobody listens to them until then */
+    struct cox_list slow; /* struct waiting of offenders: nobody listens to them until it is their turn */
     size_t n_slow;
-    int64_t slow_ns;         /* when the last of them may speak */
+    int64_t slow_ns;         /* when the next of them may speak */
     int64_t paused_until_ns; /* 0: accepting */
     int64_t warned_ns;
     int fd_end; /* no connection has this number or a higher one */
@@ -210,15 +212,26 @@ static void listen_to(struct rpc_listener *l, struct waiting *w, int64_t now_ns)
     watch(l, EPOLL_CTL_ADD, w->fd, w);
 }
 
-/* Offenders whose time has come. */
+static bool has_left(int fd)
+{
+    struct pollfd poll_fd = { .fd = fd, .events = POLLRDHUP };
+
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+/* The next offender whose turn it is; those who have left meanwhile have none. */
 static void let_speak(struct rpc_listener *l, int64_t now_ns)
 {
-    while (!cox_list_empty(&l->slow)) {
+    while (!cox_list_empty(&l->slow) && l->slow_ns <= now_ns) {
         struct waiting *w = COX_CONTAINER_OF(l->slow.next, struct waiting, node);
-        if (w->until_ns > now_ns)
-            return;
         cox_list_remove(&w->node);
         l->n_slow--;
+        if (has_left(w->fd)) {
+            close(w->fd);
+            cox_free(w);
+            continue;
+        }
+        l->slow_ns = now_ns + SLOWLY_NS;
         listen_to(l, w, now_ns);
     }
 }
@@ -259,15 +272,13 @@ static size_t waiting_max(const struct rpc_listener *l)
 }
 
 /* In a row, far apart: each of their connections may cost as much as the one that was ended. */
-static void admit_slowly(struct rpc_listener *l, struct waiting *w, int64_t now_ns)
+static void admit_slowly(struct rpc_listener *l, struct waiting *w)
 {
-    if (l->n_slow == waiting_max(l)) {
+    if (l->n_slow == SLOW_MAX) {
         close(w->fd);
         cox_free(w);
         return;
     }
-    l->slow_ns = l->slow_ns + SLOWLY_NS > now_ns ? l->slow_ns + SLOWLY_NS : now_ns;
-    w->until_ns = l->slow_ns;
     cox_list_push_back(&l->slow, &w->node);
     l->n_slow++;
 }
@@ -286,7 +297,7 @@ static void admit(struct rpc_listener *l, int fd, const union address *peer)
     w->fd = fd;
     set_option(fd, SOL_SOCKET, SO_RCVLOWAT, PREFACE_LEN);
     if (rpc_guard_offends(&peer->whole)) {
-        admit_slowly(l, w, now_ns);
+        admit_slowly(l, w);
         return;
     }
     listen_to(l, w, now_ns);
@@ -332,10 +343,8 @@ static int wait_ms(const struct rpc_listener *l, int64_t now_ns)
 
     if (!cox_list_empty(&l->waiting))
         until_ns = COX_CONTAINER_OF(l->waiting.next, struct waiting, node)->until_ns;
-    if (!cox_list_empty(&l->slow)) {
-        int64_t slow_ns = COX_CONTAINER_OF(l->slow.next, struct waiting, node)->until_ns;
-        until_ns = slow_ns < until_ns ? slow_ns : until_ns;
-    }
+    if (!cox_list_empty(&l->slow) && l->slow_ns < until_ns)
+        until_ns = l->slow_ns;
     if (l->paused_until_ns && l->paused_until_ns < until_ns)
         until_ns = l->paused_until_ns;
     if (until_ns == INT64_MAX)
@@ -436,7 +445,12 @@ void rpc_listener_stop(struct rpc_listener *l)
     COX_ASSERT(write(l->stop_fd, &one, sizeof(one)) == (ssize_t)sizeof(one));
     pthread_join(l->thread, NULL);
     l->server = NULL;
-    let_speak(l, INT64_MAX - PREFACE_NS);
+    COX_LIST_FOR_EACH (it, &l->slow) {
+        struct waiting *w = COX_CONTAINER_OF(it, struct waiting, node);
+        cox_list_remove(it);
+        close(w->fd);
+        cox_free(w);
+    }
     expire(l, INT64_MAX);
     for (size_t i = 0; i < l->n_fds; i++)
         close(l->fds[i]);

@@ -3,6 +3,8 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/network.h"
+#include "cox/base/plant.h"
 
 #include <event2/buffer.h>
 #include <netdb.h>
@@ -21,6 +23,7 @@
 #define WRITE_LOW_LEN ((size_t)64 << 10)
 #define PIECE_LEN ((size_t)64 << 10)
 #define GZIP_LEN_MIN 1024u
+#define FIRST_LINE_LEN_MIN 8 /* of anything that wants an answer: a method, a target, an end of line */
 
 static void proceed(struct conn *c);
 
@@ -46,15 +49,28 @@ static void release(struct conn *c)
     c->held_len = 0;
 }
 
+void conn_mind_listener(struct cox_edge *e)
+{
+    if (!e->listener)
+        return;
+    if (!e->resting && room_is_there(e))
+        evconnlistener_enable(e->listener);
+    else
+        evconnlistener_disable(e->listener);
+}
+
 void conn_destroy(struct conn *c)
 {
+    struct cox_edge *e = c->edge;
+
     exchange_end(c);
     release(c);
+    room_leave(c);
     cox_list_remove(&c->node);
-    if (c->edge->n_conns-- == COX_HTTP_CONNECTIONS_MAX && c->edge->listener)
-        evconnlistener_enable(c->edge->listener);
-    if (atomic_load(&c->edge->stop) && cox_list_empty(&c->edge->conns))
-        event_base_loopbreak(c->edge->base);
+    if (e->n_conns-- >= COX_HTTP_CONNECTIONS_MAX)
+        conn_mind_listener(e);
+    if (atomic_load(&e->stop) && cox_list_empty(&e->conns))
+        event_base_loopbreak(e->base);
     event_free(c->timer);
     bufferevent_free(c->bev);
     cox_buf_fini(&c->head_bytes);
@@ -67,25 +83,29 @@ bool conn_idle(const struct conn *c)
     return c->phase == CONN_HEAD || c->phase == CONN_LINGERING;
 }
 
-static struct conn *first(struct cox_edge *e, bool (*which)(const struct conn *c))
+static enum room_rank rank_of(const struct conn *c)
 {
-    COX_LIST_FOR_EACH (it, &e->conns) {
-        if (which(COX_CONTAINER_OF(it, struct conn, node)))
-            return COX_CONTAINER_OF(it, struct conn, node);
+    bool served = c->served || COX_PLANTED("strangers-are-clients");
+
+    switch (c->phase) {
+    case CONN_HEAD:
+        return served ? ROOM_IDLE : ROOM_STRANGER;
+    case CONN_BODY:
+    case CONN_LEAVING:
+        return served ? ROOM_SLOW : ROOM_BEGUN;
+    case CONN_LINGERING:
+        return ROOM_STRANGER;
+    default:
+        return ROOM_STAYS;
     }
-    return NULL;
 }
 
-/* At the bound somebody is let in only while there is one who would give way. `idles`: somebody is about to.
- */
-static void mind_listener(struct cox_edge *e, bool idles)
+static void enter(struct conn *c, enum conn_phase phase)
 {
-    if (e->n_conns < COX_HTTP_CONNECTIONS_MAX || !e->listener)
-        return;
-    if (idles || first(e, conn_idle))
-        evconnlistener_enable(e->listener);
-    else
-        evconnlistener_disable(e->listener);
+    c->phase = phase;
+    room_stand(c, rank_of(c));
+    if (c->edge->n_conns >= COX_HTTP_CONNECTIONS_MAX)
+        conn_mind_listener(c->edge);
 }
 
 size_t conn_unsent_len(const struct conn *c)
@@ -123,6 +143,7 @@ static void put_head(struct conn *c, const struct answer *a, bool gzipped, int64
         evbuffer_add(out, a->headers, strlen(a->headers));
     evbuffer_add_printf(out, "Connection: %s\r\n\r\n", c->close_after ? "close" : "keep-alive");
     c->answered = true;
+    c->served |= a->status < 400;
 }
 
 /* The answer is in the buffer: what comes next, once it has left. */
@@ -131,7 +152,7 @@ static void finish(struct conn *c)
     exchange_end(c);
     if (!c->body_over)
         c->close_after = true; /* what is left of the request would be taken for the next one */
-    c->phase = CONN_LEAVING;
+    enter(c, CONN_LEAVING);
     conn_timer(c, 0);
     if (conn_unsent_len(c) == 0)
         proceed(c);
@@ -209,7 +230,7 @@ static void begin_request(struct conn *c)
     cox_buf_fini(&c->head_bytes);
     cox_buf_fini(&c->body);
     release(c);
-    c->phase = CONN_HEAD;
+    enter(c, CONN_HEAD);
     c->head = (struct edge_head){ 0 };
     c->chunked = (struct edge_chunked){ 0 };
     c->body_over = true; /* nothing of the next request is owed yet */
@@ -283,7 +304,7 @@ static bool read_body(struct conn *c)
     }
     if (c->phase != CONN_BODY || !c->body_over)
         return c->phase != CONN_BODY || evbuffer_get_length(in) > 0;
-    c->phase = CONN_ANSWERING;
+    enter(c, CONN_ANSWERING);
     conn_timer(c, 0);
     exchange_on_body(c);
     return true;
@@ -295,7 +316,7 @@ static void start_body(struct conn *c)
 
     c->body_left = c->head.body_len;
     c->body_over = !has_body;
-    c->phase = CONN_BODY;
+    enter(c, CONN_BODY);
     c->body_max = 0;
     c->no_body = cox_slice_is(c->head.method, "HEAD");
     c->close_after = !c->head.keep_alive;
@@ -327,7 +348,7 @@ static bool read_head(struct conn *c)
 
     if (status) {
         c->body_over = false;
-        c->phase = CONN_BODY;
+        enter(c, CONN_BODY);
         answer_refusal(c, status, "MALFORMED_REQUEST", NULL, why);
         return true;
     }
@@ -339,8 +360,17 @@ static bool read_head(struct conn *c)
     }
     evbuffer_drain(in, head_len);
     start_body(c);
-    mind_listener(c->edge, false);
     return true;
+}
+
+/* Who says a byte at a time wakes us when there could be a line. Behind TLS crumbs wait in its handshake.
+ */
+static void let_crumbs_wait(struct conn *c, bool wait)
+{
+    const int len = wait ? FIRST_LINE_LEN_MIN : 1;
+
+    c->crumbs_wait = wait;
+    (void)setsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_RCVLOWAT, &len, sizeof(len));
 }
 
 static void on_read(struct bufferevent *bev, void *arg)
@@ -349,6 +379,8 @@ static void on_read(struct bufferevent *bev, void *arg)
     bool more = true;
 
     (void)bev;
+    if (c->crumbs_wait)
+        let_crumbs_wait(c, false);
     while (more) {
         more = false;
         if (c->phase == CONN_HEAD)
@@ -377,14 +409,13 @@ void conn_pause_body(struct conn *c, bool pause)
 static void proceed(struct conn *c)
 {
     release(c);
-    mind_listener(c->edge, true);
     if (!c->close_after) {
         begin_request(c);
         if (evbuffer_get_length(bufferevent_get_input(c->bev)) > 0)
             bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_OPT_DEFER_CALLBACKS);
         return;
     }
-    c->phase = CONN_LINGERING;
+    enter(c, CONN_LINGERING);
     shutdown(bufferevent_getfd(c->bev), SHUT_WR);
     evbuffer_drain(bufferevent_get_input(c->bev), SIZE_MAX);
     conn_timer(c, atomic_load(&c->edge->stop) ? 1 : LINGER_MS);
@@ -445,24 +476,6 @@ static void name_peer(struct conn *c, const struct sockaddr *peer)
     snprintf(c->peer, sizeof(c->peer), "http:%s:%s", host, port);
 }
 
-/* It is the peer's turn, and has been for a while: to go on with its request, or to take its answer. */
-static bool dawdles(const struct conn *c)
-{
-    return c->phase == CONN_BODY || c->phase == CONN_LEAVING;
-}
-
-/* At the bound the one that has been idle longest gives way, else the oldest whose peer we wait for. Else the
- * newest is the last: until it has spoken the next one takes its place. */
-static void make_room(struct cox_edge *e, const struct conn *newest)
-{
-    struct conn *c = first(e, conn_idle);
-
-    if (c == newest)
-        c = first(e, dawdles);
-    if (c)
-        conn_destroy(c);
-}
-
 void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
 {
     struct conn *c = COX_NEW(struct conn);
@@ -474,12 +487,21 @@ void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
     c->timer = event_new(e->base, -1, 0, on_timer, c);
     name_peer(c, peer);
     cox_list_push_back(&e->conns, &c->node);
+    room_enter(c, cox_network_of(peer));
+    if (!e->config.tls)
+        let_crumbs_wait(c, true);
     bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
     bufferevent_setwatermark(c->bev, EV_READ, 0, READ_AHEAD_LEN);
     bufferevent_setwatermark(c->bev, EV_WRITE, WRITE_LOW_LEN, 0);
     bufferevent_set_timeouts(c->bev, NULL, &stall);
     begin_request(c);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-    if (++e->n_conns >= COX_HTTP_CONNECTIONS_MAX)
-        make_room(e, c);
+    if (++e->n_conns < COX_HTTP_CONNECTIONS_MAX)
+        return;
+    /* If nobody gives way the newest is the last: until it has spoken the next one takes its place. */
+    struct conn *gives_way = room_first(e, c);
+
+    if (gives_way)
+        conn_destroy(gives_way);
+    conn_mind_listener(e);
 }

@@ -13,7 +13,9 @@
 
 #define BACKLOG 512
 #define GIVE_UP_S 2
-#define ACCEPT_PAUSE_S 1
+#define ACCEPT_PAUSE_US 1000000
+#define ACCEPTED_MAX 4u /* in a row: then it is the turn of those who are in */
+#define RUSH_PAUSE_US 1000
 
 static void wake_edge(struct cox_edge *e)
 {
@@ -85,25 +87,32 @@ static void on_give_up(int fd, short what, void *arg)
     event_base_loopbreak(e->base);
 }
 
+static void rest(struct cox_edge *e, int64_t us)
+{
+    const struct timeval pause = { us / 1000000, us % 1000000 };
+
+    e->resting = true;
+    event_add(e->accept_again, &pause);
+    conn_mind_listener(e);
+}
+
 static void on_accept_again(int fd, short what, void *arg)
 {
     struct cox_edge *e = arg;
 
     (void)fd, (void)what;
-    if (e->listener && e->n_conns <= COX_HTTP_CONNECTIONS_MAX)
-        evconnlistener_enable(e->listener);
+    e->resting = false;
+    e->n_accepted = 0;
+    conn_mind_listener(e);
 }
 
 /* Out of descriptors, most likely: others will free some. Who waits goes on waiting, and is told of meanwhile
  * by the kernel without end. */
 static void on_accept_error(struct evconnlistener *listener, void *arg)
 {
-    const struct timeval pause = { ACCEPT_PAUSE_S, 0 };
-    struct cox_edge *e = arg;
-
-    evconnlistener_disable(listener);
-    event_add(e->accept_again, &pause);
+    (void)listener;
     cox_log(COX_LOG_WARN, "cannot accept an HTTP connection", "why", strerror(errno), NULL);
+    rest(arg, ACCEPT_PAUSE_US);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *peer, int len,
@@ -114,10 +123,15 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     (void)len;
     if (e->config.tls)
         fd = cox_tls_terminate(e->config.tls, fd, COX_TLS_HTTP);
-    if (fd < 0)
+    if (fd < 0) {
         on_accept_error(listener, e);
-    else
-        conn_accept(e, fd, peer);
+        return;
+    }
+    conn_accept(e, fd, peer);
+    /* As long as some wait the listener would take them all; and where each takes another's place, a crowd
+     * that comes back and back would have all of our time. */
+    if (++e->n_accepted >= ACCEPTED_MAX)
+        rest(e, e->n_conns < COX_HTTP_CONNECTIONS_MAX ? 0 : RUSH_PAUSE_US);
 }
 
 static void *run(void *arg)
@@ -204,6 +218,7 @@ static void edge_free(struct cox_edge *e)
     event_free(e->give_up);
     event_free(e->accept_again);
     event_base_free(e->base);
+    cox_map64_fini(&e->networks);
     call_fini(e);
     lane_fini(&e->to_engine);
     lane_fini(&e->to_edge);

@@ -7,6 +7,7 @@
 #include "parse.h"
 #include "route.h"
 
+#include "cox/base/map.h"
 #include "cox/limits.h"
 
 #include <event2/bufferevent.h>
@@ -14,6 +15,16 @@
 #include <event2/listener.h>
 #include <pthread.h>
 #include <stdatomic.h>
+
+/* What would be lost with a connection, least first. */
+enum room_rank {
+    ROOM_STRANGER, /* nothing was answered on it yet, and no request is whole; or nothing comes any more */
+    ROOM_BEGUN,    /* nothing was answered on it yet: a body comes, or a refusal leaves */
+    ROOM_IDLE,     /* between two requests */
+    ROOM_SLOW,     /* a body comes, or an answer leaves */
+    ROOM_RANK_NR,
+    ROOM_STAYS = ROOM_RANK_NR /* its answer is being made */
+};
 
 enum edge_state { EDGE_STARTING, EDGE_SERVING, EDGE_DRAINING };
 
@@ -31,8 +42,12 @@ struct cox_edge {
     struct event *woken;
     struct event *give_up;      /* after stop: what has not left by now will not */
     struct event *accept_again; /* after an error: it would come again at once */
+    bool resting;               /* nobody is let in until accept_again */
+    unsigned n_accepted;        /* since it rested last */
     struct cox_list conns;
     size_t n_conns;
+    struct cox_map64 networks; /* struct room_network */
+    size_t n_ranked[ROOM_RANK_NR];
     struct cox_list calls;
     struct cox_buf openapi; /* made when first asked for */
     char *server;           /* the Server header */
@@ -91,6 +106,9 @@ struct exchange;
 struct conn {
     struct cox_edge *edge;
     struct cox_list node;
+    struct room_network *network;
+    enum room_rank rank;
+    struct cox_list line; /* of its network's, by rank */
     struct bufferevent *bev;
     struct event *timer;
     char peer[64];
@@ -106,7 +124,9 @@ struct conn {
     bool streaming_body;
     bool body_paused;
     bool head_begun;
-    bool answered; /* the status line has left */
+    bool crumbs_wait; /* the kernel keeps its first bytes until they could be a line */
+    bool served;      /* something was asked for on it and answered */
+    bool answered;    /* the status line has left */
     bool chunked_answer;
     bool no_body;     /* HEAD, 204 */
     bool close_after; /* no more requests on it */
@@ -117,6 +137,9 @@ void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer);
 void conn_destroy(struct conn *c);
 /* Nothing is under way on it: it may be closed without loss. */
 bool conn_idle(const struct conn *c);
+
+/* Lets people in, or not, as there is room. */
+void conn_mind_listener(struct cox_edge *e);
 
 /* An answer as a whole. `headers` are whole lines with CRLF, may be NULL. Bodies are compressed when that is
  * worth it and wanted. */
@@ -138,6 +161,16 @@ struct cox_tls_certificate *conn_certificate(const struct conn *c);
 size_t conn_unsent_len(const struct conn *c);      /* not yet taken by the socket */
 void conn_timer(struct conn *c, int64_t delay_ms); /* exchange_on_time, once; 0: off */
 void conn_pause_body(struct conn *c, bool pause);  /* of a streamed body */
+
+/* ---- room.c: who gives way when there is no room ---- */
+
+void room_enter(struct conn *c, uint64_t network); /* cox_network_of */
+void room_stand(struct conn *c, enum room_rank rank);
+void room_leave(struct conn *c);
+/* Who gives way, if not the newest; NULL: nobody. */
+struct conn *room_first(const struct cox_edge *e, const struct conn *newest);
+/* Whether somebody can be let in: there is a place, or one that its owner does not use. */
+bool room_is_there(const struct cox_edge *e);
 
 /* ---- exchange.c: what a request asks for ---- */
 

@@ -1,5 +1,6 @@
 """victim.py grpc|http ADDRESS STOP [CA CERT KEY]: calls one after the other on one connection, 2 ms apart, until the file STOP
-exists; then how many there were, how many failed, and how long they took. STOP may be a number of seconds."""
+exists; then how many there were, how many failed, and how long they took. STOP may be a number of seconds. Another connection is used
+at the beginning and in the end only: who idles is to be served, too."""
 import http.client
 import os
 import ssl
@@ -46,9 +47,12 @@ def http_call(address, tls):
 
 def main():
     kind, address, stop, tls = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:7]
-    call = {"grpc": grpc_call, "http": http_call}[kind](address, tls)
+    make = {"grpc": grpc_call, "http": http_call}[kind]
+    call = make(address, tls)
+    idle_call = make(address, tls)
     took, failed, why = [], 0, ""
     call()
+    idle_call()
     print("ready", flush=True)
     end = time.monotonic() + float(stop) if stop.replace(".", "").isdigit() else None
     while time.monotonic() < end if end else not os.path.exists(stop):
@@ -60,6 +64,11 @@ def main():
             why = f" ({type(e).__name__}: {e})".replace("\n", " ")
         took.append(1000 * (time.monotonic() - begin))
         time.sleep(0.002)
+    try:
+        idle_call()
+    except Exception as e:
+        failed += 1
+        why = f" (of who idled: {e})"
     took.sort()
     print(f"{len(took)} calls, {failed} failed{why}, p50 {took[len(took) // 2]:.2f} ms, p99 {took[len(took) * 99 // 100]:.2f} ms, "
           f"slowest {took[-1]:.0f} ms")

@@ -221,21 +221,33 @@ enum record_next decide_next(struct cox_engine *e, const struct cox_task *t, uin
     return NEXT_FAIL;
 }
 
-void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_payload *p)
+static void keep(struct cox_engine *e, cox_task_id root, struct cox_slice tenant, const struct cox_payload *p)
 {
-    if (p->kind != COX_PAYLOAD_STORED)
-        return;
     struct record r = { .type = RECORD_PAYLOAD, .task = root };
     r.u.payload.hash = p->hash;
     r.u.payload.bytes = p->bytes;
+    if (root == 0)
+        r.u.payload.tenant = tenant;
     emit(e, &r);
     if (COX_PLANTED("value-not-handed-over"))
         return;
     struct cox_action *a = act(e, COX_ACT_PUT_PAYLOAD);
     a->u.payload.hash = p->hash;
     a->u.payload.root = root;
-    a->u.payload.tenant = tenant_dup(e, root);
+    a->u.payload.tenant = cox_slice(cox_arena_dup(&e->fx->arena, tenant.data, tenant.len), tenant.len);
     a->u.payload.bytes = cox_slice(cox_arena_dup(&e->fx->arena, p->bytes.data, p->bytes.len), p->bytes.len);
+}
+
+void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_payload *p)
+{
+    if (p->kind == COX_PAYLOAD_STORED)
+        keep(e, root, cox_engine_tenant(e, root), p);
+}
+
+void payload_keep_for_ever(struct cox_engine *e, struct cox_slice tenant, const struct cox_hash *hash)
+{
+    keep(e, 0, COX_PLANTED("kept-for-nobody") ? cox_slice(NULL, 0) : tenant,
+         &(struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = *hash });
 }
 
 /* `in` is NULL when no worker said so: it was lost, timed out, did not confirm. */

@@ -34,11 +34,13 @@ void bundle_keep(struct cox_engine *e, cox_task_id root, struct cox_slice name)
         payload_keep(e, root, &bundle);
 }
 
-void bundle_keep_of(struct cox_engine *e, struct cox_slice document)
+void bundle_keep_of(struct cox_engine *e, struct cox_slice tenant, struct cox_slice document)
 {
     struct cox_slice name;
-    if (cox_json_member(document, "bundle", &name) && cox_json_kind(name) == COX_JSON_STRING)
-        bundle_keep(e, 0, cox_json_inner(name));
+    struct cox_hash bundle;
+    if (cox_json_member(document, "bundle", &name) && cox_json_kind(name) == COX_JSON_STRING &&
+        parse(cox_json_inner(name), &bundle))
+        payload_keep_for_ever(e, tenant, &bundle);
 }
 
 /* ---- blobs that inputs refer to ---- */

@@ -511,7 +511,9 @@ void payload_replayed(struct cox_engine *e, const struct record *r)
     cox_buf_append(&e->replayed_payloads, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
     cox_put_bytes(&e->replayed_payloads, r->u.payload.bytes);
     cox_put_bytes(&e->replayed_payloads,
-                  cox_engine_tenant(e, r->task)); /* later it may have ended, and gone */
+                  r->u.payload.tenant.len > 0
+                      ? r->u.payload.tenant
+                      : cox_engine_tenant(e, r->task)); /* later it may have ended, and gone */
 }
 
 static void hand_over_payloads(struct cox_engine *e)

@@ -413,6 +413,8 @@ static void encode_body(struct cox_buf *b, const struct record *r)
     case RECORD_PAYLOAD:
         cox_buf_append(b, r->u.payload.hash.b, sizeof r->u.payload.hash.b);
         cox_put_bytes(b, r->u.payload.bytes);
+        if (r->u.payload.tenant.len > 0)
+            cox_put_bytes(b, r->u.payload.tenant);
         break;
     default:
         encode_expansion(b, r);
@@ -514,6 +516,8 @@ static void decode_body(struct cox_reader *in, struct record *r)
     case RECORD_PAYLOAD:
         get_hash(in, &r->u.payload.hash);
         r->u.payload.bytes = cox_get_bytes(in);
+        if (cox_reader_left(in) > 0)
+            r->u.payload.tenant = cox_get_bytes(in);
         break;
     default:
         decode_expansion(in, r);

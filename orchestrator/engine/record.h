@@ -224,6 +224,7 @@ struct record {
         struct {
             struct cox_hash hash;
             struct cox_slice bytes;
+            struct cox_slice tenant; /* of what no task owns; else the task's is meant, and this is empty */
         } payload;
     } u;
 };

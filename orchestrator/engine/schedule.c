@@ -308,7 +308,7 @@ void schedule_apply(struct cox_engine *e, const struct cox_in_schedule *in)
     r.u.schedule.catch_up_ms = in->catch_up_ms;
     r.u.schedule.next_wall_ms = next_ms == INT64_MAX ? 0 : next_ms;
     emit(e, &r);
-    bundle_keep_of(e, in->document);
+    bundle_keep_of(e, in->tenant, in->document);
     look_later(e, find(e, in->tenant, in->name));
     reply(e, in->request, COX_OK, NULL, NULL);
 }

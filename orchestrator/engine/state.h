@@ -577,10 +577,9 @@ bool task_known_key(struct cox_engine *e, const struct cox_in_submit *in); /* tr
 bool task_has_room(struct cox_engine *e, const struct cox_image *img);     /* false is counted as a refusal */
 void task_refuse_full(struct cox_engine *e, uint64_t request);
 
-/* ---- bundle.c: `name` is "sha256:..." or empty; root 0: it is kept for ever ---- */
+/* ---- bundle.c: `name` is "sha256:..." or empty ---- */
 void bundle_keep(struct cox_engine *e, cox_task_id root, struct cox_slice name);
 void inputs_keep(struct cox_engine *e, cox_task_id root, struct cox_slice json); /* blobs that they name */
-void bundle_keep_of(struct cox_engine *e, struct cox_slice document);            /* of one that has no end */
 
 /* ---- words.c: what people say to a live task ---- */
 void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause);
@@ -692,8 +691,9 @@ struct frame_values {
 };
 void eval_env_init(struct cox_eval_env *env, struct frame_values *values, const struct cox_task *t,
                    uint32_t step);
-/* Record and action for a STORED one; nothing for others. */
+/* Record and action for a STORED one; nothing for others. The second is for a blob that no task owns. */
 void payload_keep(struct cox_engine *e, cox_task_id root, const struct cox_payload *p);
+void payload_keep_for_ever(struct cox_engine *e, struct cox_slice tenant, const struct cox_hash *hash);
 struct value *value_make(const struct cox_payload *p);
 
 /* ---- attempt.c ---- */

@@ -188,7 +188,7 @@ void template_apply(struct cox_engine *e, const struct cox_in_template *in)
     r.u.template.major = in->major;
     r.u.template.document = in->document;
     emit(e, &r);
-    bundle_keep_of(e, in->document);
+    bundle_keep_of(e, in->tenant, in->document);
     reply(e, in->request, COX_OK, NULL, NULL);
 }
 

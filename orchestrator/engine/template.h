@@ -53,4 +53,7 @@ uint64_t templates_hash(const struct cox_engine *e, uint64_t h);
 void templates_check(const struct cox_engine *e);
 void templates_free(struct cox_engine *e);
 
+/* bundle.c: the bundle of a template or schedule is kept for ever: whether it runs some day is not known. */
+void bundle_keep_of(struct cox_engine *e, struct cox_slice tenant, struct cox_slice document);
+
 #endif

@@ -444,6 +444,23 @@ static void a_bundle_is_kept_for_whoever_runs_it_some_day(void **state)
     trace_end(t);
 }
 
+/* Nothing else says so: tasks that it makes come later, or never. */
+static void a_bundle_is_kept_for_the_tenant_of_the_template(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    struct cox_hash bundle = upload(t, 0xab);
+    keep_template_of(t, "alpha",
+                     "{\"api_version\":\"v1\",\"kind\":\"template\",\"name\":\"c\"," BUNDLE
+                     "\"steps\":{\"a\":{" RUN "}}}");
+    assert_true(has_for_ever(t, "alpha", bundle));
+    state_forgets_owners(t);
+    crash(t);
+    assert_true(has_for_ever(t, "alpha", bundle));
+    ignore(t);
+    trace_end(t);
+}
+
 static void a_step_that_fails_is_told_to_the_program(void **state)
 {
     (void)state;
@@ -607,6 +624,7 @@ int main(void)
         cmocka_unit_test(a_program_holds_no_slot_while_what_it_asked_for_runs),
         cmocka_unit_test(what_a_program_asks_for_has_its_bundle),
         cmocka_unit_test(a_bundle_is_kept_for_whoever_runs_it_some_day),
+        cmocka_unit_test(a_bundle_is_kept_for_the_tenant_of_the_template),
         cmocka_unit_test(a_step_that_fails_is_told_to_the_program),
         cmocka_unit_test(steps_that_are_wrong_fail_the_program_as_its_output),
         cmocka_unit_test(what_was_asked_for_survives_a_crash_before_it_was_compiled),

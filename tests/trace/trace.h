@@ -94,6 +94,7 @@ size_t log_len(const struct trace *t); /* bytes of records so far */
 /* A blob whose name is this byte again and again. */
 struct cox_hash upload(struct trace *t, uint8_t fill);
 bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash); /* 0: it is kept for ever */
+bool has_for_ever(const struct trace *t, const char *tenant, struct cox_hash hash);
 /* Answers the oldest FETCH still open. */
 void fetch(struct trace *t);
 void fetch_nothing(struct trace *t); /* it cannot be read any more */

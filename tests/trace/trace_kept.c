@@ -63,19 +63,24 @@ static struct cox_buf compiled(const char *document_json, enum cox_source_kind k
     return image;
 }
 
-void keep_template(struct trace *t, const char *document_json)
+void keep_template_of(struct trace *t, const char *tenant, const char *document_json)
 {
     struct cox_buf image = compiled(document_json, COX_SOURCE_TEMPLATE);
     struct cox_input in = { .kind = COX_IN_TEMPLATE_APPLY, .u.template.request = 1 };
     struct cox_template_head head;
     cox_template_head(cox_slice_str(document_json), &head);
-    in.u.template.tenant = TENANT;
+    in.u.template.tenant = cox_slice_str(tenant);
     in.u.template.name = head.name;
     in.u.template.major = head.major;
     in.u.template.document = cox_slice_str(document_json);
     trace_step(t, &in);
     cox_buf_fini(&head.text);
     cox_buf_fini(&image);
+}
+
+void keep_template(struct trace *t, const char *document_json)
+{
+    keep_template_of(t, "default", document_json);
 }
 
 void drop_template(struct trace *t, const char *name, uint32_t major)

@@ -9,6 +9,7 @@ bool trace_tell_kept(const struct record *r, char *text, size_t len); /* false: 
 
 /* Documents of kind template and schedule. What is wrong with one fails the test. */
 void keep_template(struct trace *t, const char *document_json);
+void keep_template_of(struct trace *t, const char *tenant, const char *document_json);
 void drop_template(struct trace *t, const char *name, uint32_t major);
 /* `zone` is a POSIX TZ string, "" for UTC; the document's own time zone is not looked at. */
 void keep_schedule(struct trace *t, const char *document_json, const char *zone);

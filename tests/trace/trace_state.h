@@ -45,6 +45,7 @@ struct asked {
 struct owned { /* 0: nobody's, for ever */
     cox_task_id root;
     struct cox_hash hash;
+    char tenant[16];
 };
 
 /* A COMPILE that waits for its answer. */

@@ -135,10 +135,21 @@ void keep_bytes(struct trace *t, const struct cox_hash *name, struct cox_slice b
     cox_free(old);
 }
 
-static void own(struct trace *t, cox_task_id root, struct cox_hash hash)
+static void own(struct trace *t, cox_task_id root, struct cox_hash hash, struct cox_slice tenant)
 {
     t->owned = cox_realloc(t->owned, t->n_owned + 1, sizeof t->owned[0]);
-    t->owned[t->n_owned++] = (struct owned){ root, hash };
+    struct owned *o = &t->owned[t->n_owned++];
+    *o = (struct owned){ .root = root, .hash = hash };
+    snprintf(o->tenant, sizeof o->tenant, "%.*s", (int)tenant.len, (const char *)tenant.data);
+}
+
+bool has_for_ever(const struct trace *t, const char *tenant, struct cox_hash hash)
+{
+    for (size_t i = 0; i < t->n_owned; i++)
+        if (t->owned[i].root == 0 && memcmp(&t->owned[i].hash, &hash, sizeof hash) == 0 &&
+            strcmp(t->owned[i].tenant, tenant) == 0)
+            return true;
+    return false;
 }
 
 bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash)
@@ -158,10 +169,10 @@ static void keep_payload(struct trace *t, const struct cox_action *a)
 {
     for (size_t i = 0, n = t->n_owned; a->u.payload.from != 0 && i < n; i++)
         if (t->owned[i].root == a->u.payload.from)
-            own(t, a->u.payload.root, t->owned[i].hash);
+            own(t, a->u.payload.root, t->owned[i].hash, cox_slice_str(t->owned[i].tenant));
     if (a->u.payload.from != 0)
         return;
-    own(t, a->u.payload.root, a->u.payload.hash);
+    own(t, a->u.payload.root, a->u.payload.hash, a->u.payload.tenant);
     if (a->u.payload.bytes.len > 0)
         keep_bytes(t, &a->u.payload.hash, a->u.payload.bytes);
     else /* a blob: only its owner is noted */

@@ -2,6 +2,8 @@
 
 #include "recover.h"
 
+#include "cox/base/alloc.h"
+#include "cox/base/map.h"
 #include "cox/base/units.h"
 #include "cox/engine.h"
 #include "cox/store.h"
@@ -27,8 +29,16 @@ int cox_offline_restore(const char *from_dir, const char *to_dir)
     return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+struct tenant {
+    struct tenant *next;
+    char *name;
+    struct cox_space space;
+};
+
 struct verify {
     struct cox_engine *engine;
+    struct tenant *tenants;
+    struct cox_map64 of_archived; /* struct tenant, by id */
     struct cox_effects fx;
     json_t *report;
     json_t *problems;
@@ -67,17 +77,61 @@ static void on_quarantined(void *user, const struct cox_store_quarantined *q)
     cox_recover_quarantined(v->engine, q);
 }
 
+/* Kept: a digest for each of a million tasks of a few tenants would be felt. */
+static struct tenant *find_tenant(struct verify *v, struct cox_slice name)
+{
+    struct tenant *t = v->tenants;
+
+    while (t && !cox_slice_is(name, t->name))
+        t = t->next;
+    if (t)
+        return t;
+    t = COX_NEW(struct tenant);
+    t->name = cox_strndup((const char *)name.data, name.len);
+    t->space = cox_space_of(name);
+    t->next = v->tenants;
+    v->tenants = t;
+    return t;
+}
+
+static bool on_space(void *user, uint64_t id, struct cox_space *ret)
+{
+    struct verify *v = user;
+    const struct cox_task *live = cox_engine_find(v->engine, id);
+    const struct tenant *t = cox_map64_get(&v->of_archived, id);
+    struct cox_task_view view;
+
+    if (live) {
+        cox_task_view(live, &view);
+        t = find_tenant(v, view.tenant);
+    }
+    if (t)
+        *ret = t->space;
+    return t != NULL;
+}
+
+static void free_tenants(struct verify *v)
+{
+    for (struct tenant *t = v->tenants, *next; t; t = next) {
+        next = t->next;
+        cox_free(t->name);
+        cox_free(t);
+    }
+    cox_map64_fini(&v->of_archived);
+}
+
 static bool on_task(void *user, uint64_t id, struct cox_slice bytes)
 {
     struct cox_task_view view;
+    struct verify *v = user;
     struct cox_task *t;
 
-    (void)user;
     if (cox_task_thaw(bytes, &t) != COX_OK)
         return false;
     cox_task_view(t, &view);
     bool good = view.id == id;
 
+    (void)cox_map64_set(&v->of_archived, id, find_tenant(v, view.tenant));
     cox_task_free(t);
     return good;
 }
@@ -93,7 +147,7 @@ static enum cox_err run(struct verify *v, struct cox_store *s, struct cox_buf *e
     const struct cox_store_recovery recovery = {
         .quarantined = on_quarantined, .entity = on_entity, .batch = on_batch, .user = v
     };
-    struct cox_store_check check = { .problem = problem, .task = on_task, .user = v };
+    struct cox_store_check check = { .problem = problem, .task = on_task, .space = on_space, .user = v };
     struct cox_engine_stats stats;
     uint64_t last_seq = 0;
     const struct cox_now now = { cox_clock_mono_ns(), cox_clock_wall_ms() };
@@ -175,6 +229,7 @@ int cox_offline_verify(const char *dir)
     json_decref(v.report);
     cox_store_close(s);
     cox_engine_destroy(v.engine);
+    free_tenants(&v);
     cox_effects_fini(&v.fx);
     cox_buf_fini(&error);
     return v.n_problems == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -203,6 +203,9 @@ COX_MUST_CHECK enum cox_err cox_store_lift(const char *dir, uint64_t root, struc
 struct cox_store_check {
     void (*problem)(void *user, const char *what);
     bool (*task)(void *user, uint64_t id, struct cox_slice bytes); /* whether it can be read */
+    /* Where a task's values are, so that a row's name can be held against its bytes; archived tasks have been
+     * shown by then. False: not known; then only its checksum is. NULL: of none. */
+    bool (*space)(void *user, uint64_t id, struct cox_space *ret);
     void *user;
     uint64_t n_archived, n_payloads, n_blobs, n_owned; /* found */
 };

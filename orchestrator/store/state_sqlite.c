@@ -77,7 +77,7 @@ static const char *const statements[STATE_STATEMENT_NR] = {
     [STATE_NEXT_PAYLOAD] = "SELECT rowid FROM payload WHERE rowid > ?1 ORDER BY rowid LIMIT 1",
     [STATE_DELETE_PAYLOAD] = "DELETE FROM payload WHERE rowid = ?1 AND created_ms < ?2"
                              " AND NOT EXISTS(SELECT 1 FROM ref WHERE ref.hash = payload.hash)",
-    [STATE_FIND_REF] = "SELECT 1 FROM ref WHERE hash = ?1 LIMIT 1",
+    [STATE_FIND_REF] = "SELECT 1 FROM ref WHERE hash = ?1 AND (?2 OR owner = 0) LIMIT 1",
     [STATE_PUT_ASIDE] = "INSERT INTO aside(root, kind, id, sub, seq, crc, d) VALUES(?1, 0, ?2, 0, ?2, ?3, ?4)"
                         " ON CONFLICT DO NOTHING",
     [STATE_MOVE_ASIDE] = "REPLACE INTO aside(root, kind, id, sub, seq, crc, d)"

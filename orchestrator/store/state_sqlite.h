@@ -120,8 +120,9 @@ struct store_sweeping {
 };
 COX_MUST_CHECK enum cox_err store_state_sweep(struct store_state *state, const struct store_sweeping *w,
                                               uint64_t *ret_n_swept, bool *ret_done, struct cox_buf *error);
+/* By a task, or by whoever keeps it for ever; `for_ever`: only by the latter. */
 COX_MUST_CHECK enum cox_err store_state_is_owned(struct store_state *state, const struct cox_hash *hash,
-                                                 bool *ret, struct cox_buf *error);
+                                                 bool for_ever, bool *ret, struct cox_buf *error);
 
 /* The index row of an ended root; and the next one below `id`, newest first, COX_ERR_NOT_FOUND when there is
  * none. */

@@ -187,12 +187,13 @@ enum cox_err store_state_sweep(struct store_state *state, const struct store_swe
     return err;
 }
 
-enum cox_err store_state_is_owned(struct store_state *state, const struct cox_hash *hash, bool *ret,
-                                  struct cox_buf *error)
+enum cox_err store_state_is_owned(struct store_state *state, const struct cox_hash *hash, bool for_ever,
+                                  bool *ret, struct cox_buf *error)
 {
     sqlite3_stmt *st = state->st[STATE_FIND_REF];
 
     store_bind_bytes(st, 1, cox_slice(hash->b, sizeof(hash->b)));
+    (void)sqlite3_bind_int(st, 2, !for_ever);
     return store_db_find(&state->db, st, "looking for an owner", ret, error);
 }
 

@@ -49,4 +49,23 @@ check_equal "the clear tokens are nowhere in the data directory, the log or the 
     "$(cat ./*.token | grep -rlFf - tokens.yaml data coxd.log w1.log)"
 check_equal "no process shows one on its command line" "" \
     "$(cat "/proc/$coxd_pid/cmdline" "/proc/${worker_pids[w1]}/cmdline" | tr '\0' ' ' | grep -o 'cox_[0-9a-f]*')"
+
+# ---- what is kept, looked at by the operator ----
+printf 'api_version: v1\nname: values\nsteps: {a: {run: {argv: [sh, -c, "seq 3000"]}}, b: {run: {argv: [sh, -c, "seq 4000"]}}}\n' >values.yaml
+check "a tenant's task with values of some size" env COX_TOKEN="$(cat submitter-a.token)" "$COX_BUILD/cox" task run values.yaml
+stop_worker w1
+stop_coxd
+check_exit "the data of several tenants is whole" 0 "$COX_BUILD/coxd" --verify --data-dir data
+check_equal "and holds values of theirs" 1 "$(python3 -c 'import json, sys; print(int(json.load(sys.stdin)["payloads"] >= 2))' <out)"
+python3 - data/state.db <<'PY'
+import hashlib, sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+owned = [r for r in db.execute("SELECT DISTINCT p.rowid, p.hash, p.crc, p.d FROM payload p JOIN ref ON ref.hash = p.hash WHERE ref.owner > 0")
+         if hashlib.sha256(r[3]).digest() != r[1]]
+one, two = [r for r in owned if r[3] != owned[0][3]][0], owned[0]
+db.execute("UPDATE payload SET crc = ?, d = ? WHERE rowid = ?", (two[2], two[3], one[0]))
+db.commit()
+PY
+check_exit "a tenant's value with the bytes of another is found" 1 "$COX_BUILD/coxd" --verify --data-dir data
+check_match "by name" 'payload sha256:[0-9a-f]*: its bytes are others' out
 finish

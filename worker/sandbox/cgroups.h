@@ -3,9 +3,11 @@
  * watches instead.
  *
  *   the worker's own group        must have been delegated to it, with no process but the worker in it
- *     cox-attempts-PID-NUMBER     locked (flock) while its worker lives, so that the next one knows what is
- * left over self                      the worker, for version 2 allows no processes beside groups with limits
- *       1, 2 ...                  an attempt */
+ *     cox-attempts-PID-NUMBER     locked (flock) while its worker lives, so that the next one knows what
+ *                                 is left over
+ *       self                      the worker, for version 2 allows no processes beside groups with limits
+ *       1, 2 ...                  an attempt
+ */
 #ifndef COX_WORKER_SANDBOX_CGROUPS_H
 #define COX_WORKER_SANDBOX_CGROUPS_H
 

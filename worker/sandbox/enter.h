@@ -2,9 +2,9 @@
  *
  *   worker    forks cox-sandbox, which becomes
  *   monitor   outside; writes the user map, waits, and ends when the worker does. Its child is
- *   init      process 1 of the sandbox; makes the view, watches total use, reaps. When it ends, the kernel
- * kills all that is left inside. Its child is step      the program, in a session of its own, with every
- * right given up
+ *   init      process 1 of the sandbox; makes the view, watches total use, reaps. When it ends,
+ *             the kernel kills all that is left inside. Its child is
+ *   step      the program, in a session of its own, with every right given up
  *
  * Whatever fails before the step runs is told through the pipe and ends all three: there is no weaker
  * sandbox. */

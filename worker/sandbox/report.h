@@ -20,10 +20,9 @@ struct report {
 /* Descriptors that the worker gives cox-sandbox beside the three that the step gets. */
 #define REPORT_FD 3 /* the pipe; its other end's closing means that the worker is gone */
 #define FILTER_FD 4 /* the system call filter, as struct sock_filter */
-#define ENVIRON_FD                                                                                           \
-    5 /* the step's environment, each entry ended by a NUL. Not cox-sandbox's own: LD_PRELOAD and the like   \
-       * would be obeyed outside, and arguments can be read by everybody */
-#define GROUP_FD                                                                                             \
-    6 /* the control group that all inside belongs to; only where the plan says that there is one */
+/* The step's environment, each entry ended by a NUL. Not cox-sandbox's own: LD_PRELOAD and the like would be
+ * obeyed outside, and arguments can be read by everybody. */
+#define ENVIRON_FD 5
+#define GROUP_FD 6 /* the control group of all inside; only where the plan says that there is one */
 
 #endif

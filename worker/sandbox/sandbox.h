@@ -1,8 +1,9 @@
 /* Steps that cannot reach what is not theirs. The levels, weakest first:
  *
  *   none    a process of the worker's own user
- *   net     its own users, mounts, processes, IPC and host name; a read-only system; no rights, few system
- * calls; limits. The host's network strict  the same, with no network but a loopback of its own
+ *   net     its own users, mounts, processes, IPC and host name; a read-only system; no rights, few
+ *           system calls; limits. The host's network
+ *   strict  the same, with no network but a loopback of its own
  *
  * A level is given whole or not at all: what the host cannot do is found out once, by trying it, and said. */
 #ifndef COX_WORKER_SANDBOX_SANDBOX_H

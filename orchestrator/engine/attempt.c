@@ -226,7 +226,7 @@ static void keep(struct cox_engine *e, cox_task_id root, struct cox_slice tenant
     struct record r = { .type = RECORD_PAYLOAD, .task = root };
     r.u.payload.hash = p->hash;
     r.u.payload.bytes = p->bytes;
-    if (root == 0)
+    if (!cox_slice_is(tenant, "default") && !COX_PLANTED("value-without-owner"))
         r.u.payload.tenant = tenant;
     emit(e, &r);
     if (COX_PLANTED("value-not-handed-over"))

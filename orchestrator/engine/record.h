@@ -224,7 +224,7 @@ struct record {
         struct {
             struct cox_hash hash;
             struct cox_slice bytes;
-            struct cox_slice tenant; /* of what no task owns; else the task's is meant, and this is empty */
+            struct cox_slice tenant; /* empty: the default one. When it is replayed, the task may have left */
         } payload;
     } u;
 };

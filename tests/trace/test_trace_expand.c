@@ -449,14 +449,34 @@ static void a_bundle_is_kept_for_the_tenant_of_the_template(void **state)
 {
     (void)state;
     struct trace *t = trace_begin();
-    struct cox_hash bundle = upload(t, 0xab);
+    (void)upload(t, 0xab);
     keep_template_of(t, "alpha",
                      "{\"api_version\":\"v1\",\"kind\":\"template\",\"name\":\"c\"," BUNDLE
                      "\"steps\":{\"a\":{" RUN "}}}");
-    assert_true(has_for_ever(t, "alpha", bundle));
+    assert_true(all_owned_in(t, "alpha"));
     state_forgets_owners(t);
     crash(t);
-    assert_true(has_for_ever(t, "alpha", bundle));
+    assert_true(all_owned_in(t, "alpha"));
+    ignore(t);
+    trace_end(t);
+}
+
+/* Its record is replayed when the task is gone, and whose it was with it: to whom, must stand in the record.
+ */
+static void values_of_a_task_that_has_left_stay_its_tenants(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    submit_of(t, "alpha", DOC("\"a\":{" RUN "}"));
+    checkpoint(t);
+    succeed_large(t, "w1", "a", 8000);
+    archived(t, 1);
+    checkpoint_some(t);
+    assert_true(all_owned_in(t, "alpha"));
+    state_forgets_owners(t);
+    crash(t);
+    assert_true(all_owned_in(t, "alpha"));
     ignore(t);
     trace_end(t);
 }
@@ -625,6 +645,7 @@ int main(void)
         cmocka_unit_test(what_a_program_asks_for_has_its_bundle),
         cmocka_unit_test(a_bundle_is_kept_for_whoever_runs_it_some_day),
         cmocka_unit_test(a_bundle_is_kept_for_the_tenant_of_the_template),
+        cmocka_unit_test(values_of_a_task_that_has_left_stay_its_tenants),
         cmocka_unit_test(a_step_that_fails_is_told_to_the_program),
         cmocka_unit_test(steps_that_are_wrong_fail_the_program_as_its_output),
         cmocka_unit_test(what_was_asked_for_survives_a_crash_before_it_was_compiled),

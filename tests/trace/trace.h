@@ -31,6 +31,7 @@ void trace_end(struct trace *t); /* checks hashes and that nothing unexpected is
 
 /* The text of an attempt's outcome as a worker reports it. */
 void submit(struct trace *t, const char *document_json);
+void submit_of(struct trace *t, const char *tenant, const char *document_json);
 void submit_keyed(struct trace *t, const char *key, const char *document_json);
 void cancel(struct trace *t, uint32_t task_no, const char *reason);
 void set_paused(struct trace *t, uint32_t task_no, bool paused);
@@ -94,7 +95,7 @@ size_t log_len(const struct trace *t); /* bytes of records so far */
 /* A blob whose name is this byte again and again. */
 struct cox_hash upload(struct trace *t, uint8_t fill);
 bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash); /* 0: it is kept for ever */
-bool has_for_ever(const struct trace *t, const char *tenant, struct cox_hash hash);
+bool all_owned_in(const struct trace *t, const char *tenant);             /* and there is something */
 /* Answers the oldest FETCH still open. */
 void fetch(struct trace *t);
 void fetch_nothing(struct trace *t); /* it cannot be read any more */

@@ -15,7 +15,7 @@
 
 /* ---- the story ---- */
 
-void submit_keyed(struct trace *t, const char *key, const char *document_json)
+static void submit_in(struct trace *t, const char *tenant, const char *key, const char *document_json)
 {
     struct cox_task_source source = { .document = cox_slice_str(document_json) };
     struct cox_buf image = { 0 };
@@ -24,7 +24,7 @@ void submit_keyed(struct trace *t, const char *key, const char *document_json)
         fail_msg("%s: %s", v.items[0].path, v.items[0].message);
     struct cox_input in = { .kind = COX_IN_SUBMIT };
     in.u.submit.request = ++t->next_request;
-    in.u.submit.tenant = cox_slice_str("default");
+    in.u.submit.tenant = cox_slice_str(tenant);
     in.u.submit.key = cox_slice_str(key);
     in.u.submit.image = cox_buf_slice(&image);
     uint64_t h = cox_hash64(document_json, strlen(document_json));
@@ -34,9 +34,19 @@ void submit_keyed(struct trace *t, const char *key, const char *document_json)
     cox_violations_fini(&v);
 }
 
+void submit_keyed(struct trace *t, const char *key, const char *document_json)
+{
+    submit_in(t, "default", key, document_json);
+}
+
 void submit(struct trace *t, const char *document_json)
 {
     submit_keyed(t, "", document_json);
+}
+
+void submit_of(struct trace *t, const char *tenant, const char *document_json)
+{
+    submit_in(t, tenant, "", document_json);
 }
 
 void cancel(struct trace *t, uint32_t task_no, const char *reason)

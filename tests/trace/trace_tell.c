@@ -143,13 +143,12 @@ static void own(struct trace *t, cox_task_id root, struct cox_hash hash, struct 
     snprintf(o->tenant, sizeof o->tenant, "%.*s", (int)tenant.len, (const char *)tenant.data);
 }
 
-bool has_for_ever(const struct trace *t, const char *tenant, struct cox_hash hash)
+bool all_owned_in(const struct trace *t, const char *tenant)
 {
     for (size_t i = 0; i < t->n_owned; i++)
-        if (t->owned[i].root == 0 && memcmp(&t->owned[i].hash, &hash, sizeof hash) == 0 &&
-            strcmp(t->owned[i].tenant, tenant) == 0)
-            return true;
-    return false;
+        if (strcmp(t->owned[i].tenant, tenant) != 0)
+            return false;
+    return t->n_owned > 0;
 }
 
 bool owns(const struct trace *t, uint32_t task_no, struct cox_hash hash)

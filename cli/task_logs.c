@@ -1,6 +1,9 @@
 #include "stream.h"
 #include "task.h"
+#include "terminal.h"
 #include "verbs.h"
+
+#include <unistd.h>
 
 const struct cli_option cli_task_logs_options[] = {
     { "attempt", 0, "N", "which attempt, 1 for the first (default: the newest)" },
@@ -17,7 +20,23 @@ struct reading {
     struct cli *cli;
     bool begun; /* something was printed: starting again would print it twice */
     uint32_t attempt;
+    struct terminal_text *shown; /* NULL: it goes elsewhere than to a terminal, as it is */
 };
+
+static void print(struct reading *r, struct cox_slice data, bool is_end)
+{
+    struct cox_buf clean = { 0 };
+
+    if (r->shown) {
+        terminal_put(r->shown, data, &clean);
+        if (is_end)
+            terminal_end(r->shown, &clean);
+        data = cox_buf_slice(&clean);
+    }
+    fwrite(data.data, 1, data.len, stdout);
+    fflush(stdout);
+    cox_buf_fini(&clean);
+}
 
 static bool on_piece(void *user, const ProtobufCMessage *message)
 {
@@ -30,15 +49,15 @@ static bool on_piece(void *user, const ProtobufCMessage *message)
         cli_note(r->cli, "-- some of the log is missing here --");
     r->attempt = piece->attempt;
     r->begun = true;
-    fwrite(piece->data.data, 1, piece->data.len, stdout);
-    fflush(stdout);
+    print(r, cox_slice(piece->data.data, piece->data.len), false);
     return true;
 }
 
 enum cli_exit cli_task_logs(struct cli *cli)
 {
     Coxswain__V1__GetLogsRequest request = COXSWAIN__V1__GET_LOGS_REQUEST__INIT;
-    struct reading r = { .cli = cli };
+    struct terminal_text shown = { 0 };
+    struct reading r = { .cli = cli, .shown = isatty(STDOUT_FILENO) ? &shown : NULL };
     struct cli_outage outage = { 0 };
     bool again = true;
     enum cli_exit code =
@@ -58,6 +77,7 @@ enum cli_exit cli_task_logs(struct cli *cli)
             cli_print_error(cli, error);
         cox_rpc_error_free(error);
     }
+    print(&r, cox_slice(NULL, 0), true);
     if (!code && !r.begun)
         cli_note(
             cli,

@@ -1,10 +1,13 @@
 #include "stream.h"
 #include "task.h"
+#include "terminal.h"
 #include "verbs.h"
 
 #include "cox/json.h"
 
 #include "coxswain/v1/blob_service.pb-c.h"
+
+#include <unistd.h>
 
 const struct cli_option cli_task_output_options[] = {
     { "raw", 'r', NULL, "print a string as it is, without quotes" },
@@ -67,16 +70,22 @@ enum cli_exit cli_fetch_output(struct cli *cli, const char *id, const char *step
 
 enum cli_exit cli_task_output(struct cli *cli)
 {
-    struct cox_buf json = { 0 }, raw = { 0 };
+    struct cox_buf json = { 0 }, raw = { 0 }, clean = { 0 };
+    struct terminal_text shown = { 0 };
     enum cli_exit code = cli_fetch_output(cli, cli->args[0], cli->n_args > 1 ? cli->args[1] : "", &json);
     struct cox_slice text = json.len > 0 ? cox_buf_slice(&json) : cox_slice_str("null");
 
     if (!code && cli_has(cli, "raw") && cox_json_kind(text) == COX_JSON_STRING) {
         cox_json_unquote(&raw, cox_json_trim(text));
-        fwrite(raw.data, 1, raw.len, stdout);
+        if (isatty(STDOUT_FILENO)) {
+            terminal_put(&shown, cox_buf_slice(&raw), &clean);
+            terminal_end(&shown, &clean);
+        }
+        fwrite(clean.len > 0 ? clean.data : raw.data, 1, clean.len > 0 ? clean.len : raw.len, stdout);
     } else if (!code) {
         cli_print_json(cli, text);
     }
+    cox_buf_fini(&clean);
     cox_buf_fini(&raw);
     cox_buf_fini(&json);
     return code;

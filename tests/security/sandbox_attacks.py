@@ -129,7 +129,7 @@ def other_attempts():
 
 
 def write_to_usr():
-    path = "/usr/local/cox-attack"
+    path = f"/usr/local/{own_name()}"
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     os.unlink(path)
     return "wrote to /usr/local"
@@ -373,6 +373,11 @@ def stay():
         time.sleep(30)
 
 
+def own_name():
+    """At none it is among the host's."""
+    return "cox-attack-" + os.urandom(8).hex()
+
+
 def fork_bomb():
     pids = []
     try:
@@ -492,7 +497,8 @@ def page_table_bomb():
 
 def memory_bomb_of_kinds():
     """Each kind is less than the limit."""
-    with open("/dev/shm/cox-attack", "wb") as f:
+    path = f"/dev/shm/{own_name()}"
+    with open(path, "wb") as f:
         try:
             f.write(b"x" * (30 << 20))
             f.flush()
@@ -501,18 +507,19 @@ def memory_bomb_of_kinds():
                 shared[at] = 1
             stay()
         finally:
-            os.unlink("/dev/shm/cox-attack")
+            os.unlink(path)
     return "30 MiB of files in memory and 48 MiB shared"
 
 
 def tmp_bomb():
-    with open("/tmp/cox-attack-fill", "wb") as f:
+    path = f"/tmp/{own_name()}"
+    with open(path, "wb") as f:
         try:
             for _ in range(192):
                 f.write(b"x" * (1 << 20))
                 f.flush()
         finally:
-            os.unlink("/tmp/cox-attack-fill")
+            os.unlink(path)
     return "192 MiB in /tmp"
 
 

@@ -1,6 +1,7 @@
 /* Parts of the command line that need no orchestrator: bundles, lines of inputs, trees of steps. */
 #include "bundle.h"
 #include "for_each.h"
+#include "terminal.h"
 #include "tree.h"
 
 #include "cox/base/alloc.h"
@@ -325,6 +326,41 @@ static void test_exit_codes(void **state)
         assert_int_equal(cli_exit_of(&(struct cox_rpc_error){ .status = cases[i].status }), cases[i].code);
 }
 
+/* Whole, and byte by byte: where a piece ends says nothing. */
+static void expect_shown(const char *written, const char *shown)
+{
+    size_t len = strlen(written);
+
+    for (size_t piece = 1; piece <= len; piece += len - 1 > 0 ? len - 1 : 1) {
+        struct terminal_text t = { 0 };
+        struct cox_buf out = { 0 };
+
+        for (size_t at = 0; at < len; at += piece)
+            terminal_put(&t, cox_slice(written + at, len - at < piece ? len - at : piece), &out);
+        terminal_end(&t, &out);
+        assert_string_equal(cox_buf_cstr(&out), shown);
+        cox_buf_fini(&out);
+    }
+}
+
+static void test_a_terminal_obeys_no_step(void **state)
+{
+    (void)state;
+    expect_shown("text\tand\r\nlines, \xc3\xa4\xe2\x82\xac \xc2\xa7",
+                 "text\tand\r\nlines, \xc3\xa4\xe2\x82\xac \xc2\xa7");
+    expect_shown("\x1b[31;1mred\x1b[38:5:1m", "\x1b[31;1mred\x1b[38:5:1m\x1b[0m");
+    expect_shown("\x1b]0;title\a.", "?]0;title?.");
+    expect_shown("\x1b]52;c;cm0=\x1b\\.", "?]52;c;cm0=?\\.");
+    expect_shown("\x1b[2J\x1b[6n\x1b[?25l", "?[2J?[6n?[?25l");
+    expect_shown("\x1b\x1b[1mx", "?\x1b[1mx\x1b[0m");
+    expect_shown("\xc2\x9b"
+                 "2Jx\xc2\xc2\x9b",
+                 "?2Jx\xc2?");
+    expect_shown("\b\x7f\x05", "???");
+    expect_shown("\x1b[1111111111111111111111111111111111111m", "?[1111111111111111111111111111111111111m");
+    expect_shown("cut \x1b[3", "cut ?[3");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_children_stand_under_their_parents),
         cmocka_unit_test(test_the_live_view_fits),
         cmocka_unit_test(test_exit_codes),
+        cmocka_unit_test(test_a_terminal_obeys_no_step),
     };
 
     if (!mkdtemp(root))

@@ -12,6 +12,7 @@
 
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -39,6 +40,7 @@ struct cox_access {
     struct task_token_key key;
     struct cox_list admissions;
     int64_t look_ns; /* when the next may have expired; INT64_MAX: none will */
+    atomic_ullong n_refused[ACCESS_REFUSED_NR];
 };
 
 /* What is found out before the caller is written down. */
@@ -67,6 +69,17 @@ static bool is_open(const struct cox_access *a)
 }
 
 /* ---- refusals ---- */
+
+static bool count(struct cox_access *a, enum access_refusal why)
+{
+    atomic_fetch_add(&a->n_refused[why], !COX_PLANTED("refusals-uncounted"));
+    return false;
+}
+
+uint64_t cox_access_n_refused(const struct cox_access *a, enum access_refusal why)
+{
+    return atomic_load(&a->n_refused[why]);
+}
 
 static bool refuse(struct cox_rpc_call *call, enum cox_rpc_status status, const char *reason,
                    const char *message)
@@ -291,8 +304,10 @@ const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_
 
     if (is_open(a))
         return NULL;
-    if (!by_certificate && !bearer(authorization, &token))
+    if (!by_certificate && !bearer(authorization, &token)) {
+        (void)count(a, ACCESS_REFUSED_IDENTITY);
         return &stranger;
+    }
     pthread_mutex_lock(&a->mutex);
     if (by_certificate ? !identify_certificate(certificate, &id)
                        : !identify(a, token, cox_clock_wall_ms(), &id))
@@ -300,6 +315,8 @@ const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_
     else if (service && (!rule || !role_ok(rule, &id) || ((rule->flags & ACCESS_WHOLE) && !has_all(&id))))
         why = &not_allowed;
     pthread_mutex_unlock(&a->mutex);
+    if (why)
+        (void)count(a, why == &stranger ? ACCESS_REFUSED_IDENTITY : ACCESS_REFUSED_ROLE);
     return why;
 }
 
@@ -310,7 +327,7 @@ static bool admit_local(struct cox_access *a, struct cox_rpc_call *call)
     struct cox_slice tenant;
 
     if (!choose_tenant(call, NULL, &tenant))
-        return false;
+        return count(a, ACCESS_REFUSED_TENANT);
     if (!cox_slice_is(tenant, ACCESS_DEFAULT_TENANT))
         take(a, call, NULL, &id, tenant);
     return true;
@@ -331,11 +348,14 @@ bool cox_access_admit(struct cox_rpc_call *call, const ProtobufCServiceDescripto
         return true;
     }
     if (!find_out(a, call, &id))
-        return false;
+        return count(a, ACCESS_REFUSED_IDENTITY);
     if (service && !rule)
-        return refuse(call, COX_RPC_PERMISSION_DENIED, "NO_RULE", "nobody may call this");
-    if ((rule && !check_rule(call, rule, &id)) || !choose_tenant(call, &id, &tenant))
-        return false;
+        return refuse(call, COX_RPC_PERMISSION_DENIED, "NO_RULE", "nobody may call this") ||
+               count(a, ACCESS_REFUSED_ROLE);
+    if (rule && !check_rule(call, rule, &id))
+        return count(a, role_ok(rule, &id) ? ACCESS_REFUSED_TENANT : ACCESS_REFUSED_ROLE);
+    if (!choose_tenant(call, &id, &tenant))
+        return count(a, ACCESS_REFUSED_TENANT);
     take(a, call, rule, &id, tenant);
     return true;
 }

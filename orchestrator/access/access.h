@@ -70,6 +70,12 @@ const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_
                                                const struct cox_tls_certificate *certificate,
                                                const char *service, const char *method);
 
+/* How many were turned away, since the start: who they are is not known; what they want is not for them; it
+ * is of tenants that are not theirs. Thread: any. */
+enum access_refusal { ACCESS_REFUSED_IDENTITY, ACCESS_REFUSED_ROLE, ACCESS_REFUSED_TENANT };
+#define ACCESS_REFUSED_NR 3
+uint64_t cox_access_n_refused(const struct cox_access *a, enum access_refusal why);
+
 /* A token for reading one task, of the caller's tenant, which lives no longer than the caller's own.
  * Appends the token; returns when it expires. */
 int64_t cox_access_task_token(struct cox_access *a, const struct cox_caller *caller, cox_task_id task,

@@ -252,10 +252,10 @@ READ(read_stale)
 READ(read_refused)
 {
     static const char *const texts[COX_REFUSAL_NR] = {
-        [COX_REFUSAL_DRAINING] = "draining",
-        [COX_REFUSAL_COMPILING] = "compiling",
-        [COX_REFUSAL_DISK] = "disk",
-        [COX_REFUSAL_MEMORY] = "memory",
+        [COX_REFUSAL_DRAINING] = "draining", [COX_REFUSAL_COMPILING] = "compiling",
+        [COX_REFUSAL_DISK] = "disk",         [COX_REFUSAL_MEMORY] = "memory",
+        [COX_REFUSAL_IDENTITY] = "identity", [COX_REFUSAL_ROLE] = "role",
+        [COX_REFUSAL_TENANT] = "tenant",
     };
 
     say_one(SAID, "reason", "full", src->stats.refused_full);
@@ -327,7 +327,8 @@ static const struct cox_metric metrics[] = {
     { "cox_attempts_lost_total", COX_METRIC_COUNTER, "Attempts lost with their worker.", read_attempts_lost },
     { "cox_results_stale_total", COX_METRIC_COUNTER,
       "Results of attempts that were no longer the present one.", read_stale },
-    { "cox_refused_total", COX_METRIC_COUNTER, "Submissions, retries and forks refused, by reason.",
+    { "cox_refused_total", COX_METRIC_COUNTER,
+      "Calls refused: submissions, retries and forks for want of room, all for who makes them; by reason.",
       read_refused },
     { "cox_store_commit_seconds", COX_METRIC_SUMMARY, "Time that group commits of the log took.",
       read_commit },

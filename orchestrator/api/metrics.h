@@ -15,12 +15,15 @@ enum cox_metric_type { COX_METRIC_COUNTER, COX_METRIC_GAUGE, COX_METRIC_HISTOGRA
 #define COX_METRIC_LABELS_MAX 3
 #define COX_METRIC_CLASSES_MAX 200u /* of a tenant's queues with one reason; the others count as "other" */
 
-/* Why work was refused before the engine heard of it. */
+/* Why a call was refused before the engine heard of it. */
 enum cox_refusal {
     COX_REFUSAL_DRAINING,
     COX_REFUSAL_COMPILING,
     COX_REFUSAL_DISK,
     COX_REFUSAL_MEMORY,
+    COX_REFUSAL_IDENTITY,
+    COX_REFUSAL_ROLE,
+    COX_REFUSAL_TENANT,
     COX_REFUSAL_NR
 };
 

@@ -24,6 +24,11 @@ static void source_read(const struct cox_api *a, struct cox_metric_source *src)
 {
     cox_metric_source_read(src, cox_driver_engine(a->driver), cox_driver_store(a->driver), COXD_VERSION);
     memcpy(src->refused, a->refused, sizeof(src->refused));
+    if (!a->access)
+        return;
+    src->refused[COX_REFUSAL_IDENTITY] = cox_access_n_refused(a->access, ACCESS_REFUSED_IDENTITY);
+    src->refused[COX_REFUSAL_ROLE] = cox_access_n_refused(a->access, ACCESS_REFUSED_ROLE);
+    src->refused[COX_REFUSAL_TENANT] = cox_access_n_refused(a->access, ACCESS_REFUSED_TENANT);
 }
 
 void cox_metrics_text(struct cox_api *a, struct cox_buf *out)

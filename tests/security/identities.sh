@@ -39,6 +39,56 @@ scenario_checks=$((scenario_checks + $(grep -c '^ok\|^not ok' python.log)))
 scenario_failed=$((scenario_failed + $(grep -c '^not ok' python.log)))
 [ "$code" -le 1 ] && grep -q . python.log || not_ok "identities.py runs to its end" python.log
 
+# ---- a worker's token is exchanged while it works ----
+old_token=$(cat worker-all.token)
+cat >works.yaml <<YAML
+api_version: v1
+name: works
+steps: {a: {map: {over: [$(seq -s, 150)]}, run: {argv: [sh, -c, 'echo "\$COX_STEP" >>$scenario_dir/ran; sleep 0.03']}}}
+YAML
+works=$(COX_TOKEN=$(cat submitter-a.token) cox task submit works.yaml -o name 2>works.err) || cat works.err
+ran() { test "$(wc -l <ran)" -ge "$1"; }
+revoke() { # revoke TOKEN: its row leaves the file
+    python3 - "$(printf %s "$1" | sha256sum | cut -d' ' -f1)" <<'PY'
+import re, sys
+rows = re.split(r"(?m)^(?=- name)", open("tokens.yaml").read())
+left = [r for r in rows if sys.argv[1] not in r]
+assert len(left) == len(rows) - 1
+open("tokens.yaml", "w").write("".join(left))
+PY
+    kill -HUP "$coxd_pid"
+}
+answers_to() { COX_TOKEN=$1 cox worker list >answer 2>&1; cat answer; }
+check "steps run" await 60 ran 10
+cox admin token worker-all --role worker 2>>tokens.yaml >worker.next
+kill -HUP "$coxd_pid"
+is_known() { ! answers_to "$1" | grep -q "unknown, expired or revoked"; }
+check "the next token is known, and the old one still is" await 20 is_known "$(cat worker.next)"
+check "both at once" is_known "$old_token"
+mv worker.next worker-all.token
+n_ran=$(wc -l <ran)
+revoke "$old_token"
+is_unknown() { ! is_known "$1"; }
+check "the old token is refused when its row is gone" await 20 is_unknown "$old_token"
+check "while steps run ($n_ran had)" test "$n_ran" -lt 150
+check "its worker goes on with the new one" await 60 ran "$((n_ran + 20))"
+COX_TOKEN=$(cat reader-a.token) timeout 120 "$COX_BUILD/cox" task watch "$works" >works.watch 2>&1
+check_equal "no step is lost, and none runs twice" "150 150 SUCCEEDED" "$(wc -l <ran) $(sort -u ran | wc -l) $(COX_TOKEN=$(cat reader-a.token) \
+    cox task get "$works" -o json | sed -n 's/^ *"status": *"\([A-Z]*\)".*/\1/p' | head -n 1)"
+check_match "the worker was told, and came back" "UNAUTHENTICATED|revoked|unknown" w1.log
+
+# ---- what was refused is counted ----
+counted() { curl -s -H "Authorization: Bearer $(cat reader-all.token)" "http://$coxd_http/metrics" | sed -n "s/^cox_refused_total{reason=\"$1\"} //p"; }
+before="$(counted identity) $(counted role) $(counted tenant)"
+for _ in 1 2; do curl -s -o /dev/null "http://$coxd_http/api/v1/tasks"; done
+COX_TOKEN=no cox task list >/dev/null 2>&1
+COX_TOKEN=$(cat reader-a.token) cox task cancel t0-000001 >/dev/null 2>&1
+COX_TOKEN=$(cat reader-a.token) cox task list --tenant beta >/dev/null 2>&1
+read -r n_identity n_role n_tenant <<<"$before"
+check_equal "the metric counts three unknown callers, one wrong role and one tenant that is another's" \
+    "$((n_identity + 3)) $((n_role + 1)) $((n_tenant + 1))" "$(counted identity) $(counted role) $(counted tenant)"
+check "and what was tried before" test "$n_identity" -gt 50 -a "$n_role" -gt 50 -a "$n_tenant" -gt 0
+
 # ---- what the file must be, and where coxd listens ----
 serve() { timeout 20 "$COX_BUILD/coxd" --data-dir other --http off "$@" 2>&1; }
 check_exit "a port that other hosts reach is refused without TLS" 2 serve --grpc 0.0.0.0:0 --token-file tokens.yaml

@@ -115,7 +115,8 @@ outputs: {said: "${{ steps.end.output.stdout }}"}
 Y
 id=$(submit wait.yaml --input at=2020-01-01T00:00:00Z)
 check "a task that only waits is WAITING" await 5 is "$id" WAITING
-sleep 1.5 # long enough to leave memory
+asleep() { curl -s "http://$coxd_http/metrics" | grep -q '^cox_tasks_asleep [1-9]'; }
+check "and leaves memory" await 60 asleep
 await_restart
 check_equal "it still is after a kill" WAITING "$(status "$id")"
 check_exit "an approval that is not there is not found" 3 cox task approve "$id" nothing
@@ -176,7 +177,7 @@ steps:
 outputs: {f: "${{ steps.f.output }}", r: "${{ steps.r.output }}", a: "${{ steps.a.output }}"}
 Y
 id=$(submit fib.yaml)
-sleep 0.3
+sleep 0.3 # somewhere in the middle: any moment will do
 await_restart
 check_exit "programs that are called again succeed, over a kill" 0 cox task watch "$id"
 check_equal "steps in steps" 13 "$(cox task output "$id" -o json | field f)"
@@ -195,7 +196,7 @@ id=$(submit pause.yaml)
 await 5 step_is "$id" a RUNNING
 check "pausing" cox task pause "$id"
 check "lets what runs finish" await 10 step_is "$id" a SUCCEEDED
-sleep 0.3
+sleep 0.3 # that nothing happens is no event
 check_equal "and starts nothing" PAUSED "$(status "$id")"
 await_restart
 check_equal "not even after a kill" "PAUSED READY" "$(status "$id") $(step_status "$id" b)"

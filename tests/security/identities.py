@@ -335,6 +335,21 @@ def looks_like_none(what, task):
     none(f"another tenant's task, {what}, is like none to {len(BY_ID) + 1} methods", wrong)
 
 
+def all_asleep():
+    """Until every task that waits has left memory."""
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        connection, answer = ask("GET", "/metrics", "admin-all")
+        text = answer.read().decode()
+        connection.close()
+        n_asleep, n_waiting = (int(re.search("^" + re.escape(name) + r" (\d+)", text, re.M).group(1))
+                               for name in ("cox_tasks_asleep", 'cox_tasks{status="WAITING"}'))
+        if n_asleep == n_waiting > 0:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def tenants():
     quick = submit("admin-a", doc={"labels": {"secret": "s"}})
     ended("admin-a", quick)
@@ -345,9 +360,7 @@ def tenants():
         time.sleep(0.05)
     looks_like_none("running", busy)
     looks_like_none("ended", quick)
-    time_to_sleep = time.monotonic() + 3
-    while time.monotonic() < time_to_sleep:
-        time.sleep(0.2)
+    report("what only waits falls asleep", all_asleep(), waiting)
     looks_like_none("asleep", waiting)
     none("and nothing happened to them", [t for t, s in ((quick, 5), (busy, 2), (waiting, 3))
                                           if task_call("GetTask", "admin-a", id=t)[1].task.status != s])

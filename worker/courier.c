@@ -20,8 +20,13 @@
 #define N_THREADS 4u
 #define PROGRAMS_MAX 256u
 #define ADDRESS_LEN_MAX 255u
+#define SESSION_LEN_MAX 127u
 #define AWAY_MS 600000 /* so long an orchestrator may be: as long as steps run on without one */
 #define AWAY_PAUSE_MS 200
+
+struct aim {
+    char address[ADDRESS_LEN_MAX + 1], session[SESSION_LEN_MAX + 1];
+};
 
 struct courier {
     struct courier_config config;
@@ -32,7 +37,7 @@ struct courier {
     pthread_cond_t changed;
     struct cox_list waiting, done;
     struct cox_list at_work;
-    char address[ADDRESS_LEN_MAX + 1];
+    struct aim aim;
     uint64_t n_files;
     struct cox_mapb programs; /* of bundles, by "HEX/path": described once, and then one identity */
     bool closing;
@@ -88,7 +93,7 @@ static char *new_path(struct courier *c)
 static bool waits(struct courier_job *job, struct transfer *t, int64_t since_ns)
 {
     struct courier *c = job->courier;
-    char address[ADDRESS_LEN_MAX + 1];
+    struct aim aim;
 
     if (job->code != COX_CODE_UNAVAILABLE || !transfer_was_away(t) || atomic_load(&job->cancelled) ||
         cox_clock_mono_ns() - since_ns > AWAY_MS * INT64_C(1000000))
@@ -96,19 +101,20 @@ static bool waits(struct courier_job *job, struct transfer *t, int64_t since_ns)
     cox_buf_clear(&job->message);
     transfer_pause(t, AWAY_PAUSE_MS, &job->cancelled);
     pthread_mutex_lock(&c->mutex);
-    memcpy(address, c->address, sizeof(address));
+    aim = c->aim;
     pthread_mutex_unlock(&c->mutex);
-    transfer_aim(t, address);
+    transfer_aim(t, aim.address, aim.session);
     return true;
 }
 
 static void get(struct courier_job *job, struct transfer *t, const char *path)
 {
+    const struct transfer_for whose = { job->tenant, job->attempt };
     int64_t since_ns = cox_clock_mono_ns();
 
     do {
         unlink(path);
-        job->code = transfer_get(t, job->tenant, job->hex, path, &job->cancelled, &job->message);
+        job->code = transfer_get(t, &whose, job->hex, path, &job->cancelled, &job->message);
     } while (waits(job, t, since_ns));
 }
 
@@ -158,14 +164,14 @@ static bool redact_file(struct courier_job *job)
 
 static void put(struct courier_job *job, struct transfer *t)
 {
+    const struct transfer_for whose = { job->tenant, job->attempt };
     int64_t since_ns = cox_clock_mono_ns();
 
     if (!redact_file(job))
         return;
 
     do
-        job->code =
-            transfer_put(t, job->tenant, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
+        job->code = transfer_put(t, &whose, job->fd, &job->hash, &job->len, &job->cancelled, &job->message);
     while (waits(job, t, since_ns));
 }
 
@@ -301,7 +307,7 @@ static void do_job(struct courier_job *job, struct transfer *t)
         describe(job);
 }
 
-static struct courier_job *next_job(struct courier *c, char *address)
+static struct courier_job *next_job(struct courier *c, struct aim *ret_aim)
 {
     struct courier_job *job = NULL;
 
@@ -312,7 +318,7 @@ static struct courier_job *next_job(struct courier *c, char *address)
         job = COX_CONTAINER_OF(c->waiting.next, struct courier_job, link);
         cox_list_remove(&job->link);
         cox_list_push_back(&c->at_work, &job->link);
-        memcpy(address, c->address, sizeof(c->address));
+        *ret_aim = c->aim;
     }
     pthread_mutex_unlock(&c->mutex);
     return job;
@@ -323,10 +329,10 @@ static void *courier_main(void *arg)
     struct courier *c = arg;
     struct transfer *t = transfer_create(c->config.token_file, c->config.tls);
     struct courier_job *job;
-    char address[ADDRESS_LEN_MAX + 1];
+    struct aim aim;
 
-    while ((job = next_job(c, address)) != NULL) {
-        transfer_aim(t, address);
+    while ((job = next_job(c, &aim)) != NULL) {
+        transfer_aim(t, aim.address, aim.session);
         if (!atomic_load(&job->cancelled))
             do_job(job, t);
         if (atomic_load(&job->cancelled) && job->code == COX_CODE_NONE)
@@ -372,10 +378,11 @@ void courier_reap(struct courier *c)
     }
 }
 
-void courier_aim(struct courier *c, const char *address)
+void courier_aim(struct courier *c, const char *address, const char *session)
 {
     pthread_mutex_lock(&c->mutex);
-    strncpy(c->address, address, ADDRESS_LEN_MAX);
+    strncpy(c->aim.address, address, ADDRESS_LEN_MAX);
+    snprintf(c->aim.session, sizeof(c->aim.session), "%s", session);
     pthread_mutex_unlock(&c->mutex);
 }
 

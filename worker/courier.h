@@ -20,6 +20,7 @@ enum courier_kind {
 struct courier_job {
     enum courier_kind kind;
     char tenant[CACHE_TENANT_MAX]; /* "": the default one */
+    struct cox_ref attempt;        /* whose */
     char hex[BLOB_HEX_LEN + 1];
     char *path; /* within the bundle; NULL: no program is wanted. Freed by courier_job_free */
     int fd;
@@ -55,8 +56,8 @@ struct courier_config {
 struct courier *courier_create(const struct courier_config *config);
 void courier_destroy(struct courier *c); /* cancels what is left. NULL is allowed */
 
-/* Where the orchestrator is, from now on. Thread: any. */
-void courier_aim(struct courier *c, const char *address);
+/* Where the orchestrator is, from now on, and what it gave the worker's stream ("": nothing). Thread: any. */
+void courier_aim(struct courier *c, const char *address, const char *session);
 
 struct courier_job *courier_job(struct courier *c, enum courier_kind kind);
 void courier_submit(struct courier_job *job);

@@ -27,6 +27,7 @@ struct redactor {
     struct node *nodes; /* [0] is the root */
     uint32_t n, cap;
     uint32_t first[256]; /* the root's continuations, again */
+    bool is_plain;       /* it has no escapes to be looked behind */
 };
 
 /* ---------------------------------------------------------------- patterns */
@@ -299,6 +300,20 @@ struct redactor *redactor_create(const struct cox_slice *values, size_t n)
     return r;
 }
 
+struct redactor *redactor_create_plain(struct cox_slice value)
+{
+    struct redactor *r = COX_NEW(struct redactor);
+
+    atomic_init(&r->n_refs, 1);
+    r->cap = (uint32_t)value.len + 2;
+    r->is_plain = true;
+    r->nodes = cox_calloc(r->cap, sizeof(*r->nodes));
+    r->n = 1;
+    add(r, value);
+    link_up(r);
+    return r;
+}
+
 struct redactor *redactor_ref(struct redactor *r)
 {
     if (r)
@@ -450,6 +465,19 @@ void redact_fini(struct redact_stream *s)
 
 /* ---------------------------------------------------------------- whole texts */
 
+/* Spares texts without it being written anew. */
+static bool occurs(const struct redactor *r, struct cox_slice text)
+{
+    uint32_t state = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        state = next_state(r, state, text.data[i]);
+        if (r->nodes[state].match)
+            return true;
+    }
+    return false;
+}
+
 static void put_redacted(const struct redactor *r, struct cox_slice text, struct cox_buf *out)
 {
     struct redact_stream s = { .of = r };
@@ -474,7 +502,7 @@ bool redact_text(const struct redactor *r, struct cox_buf *text)
 {
     struct cox_buf next = { 0 };
 
-    if (!r || text->len == 0)
+    if (!r || text->len == 0 || (r->is_plain && !occurs(r, cox_buf_slice(text))))
         return false;
     cox_buf_reserve(&next, text->len + 1);
     put_redacted(r, cox_buf_slice(text), &next);
@@ -517,7 +545,7 @@ bool redact_json(const struct redactor *r, struct cox_buf *json)
 {
     struct cox_buf next = { 0 };
 
-    if (!r || json->len == 0)
+    if (!r || json->len == 0 || (r->is_plain && !occurs(r, cox_buf_slice(json))))
         return false;
     if (cox_json_check(cox_buf_slice(json), NULL) != COX_OK)
         return redact_text(r, json);

@@ -20,6 +20,9 @@ struct redactor;
 /* `values` are copied, in their spellings, until the last reference is dropped, which wipes them. Thread:
  * any, once it is made. */
 struct redactor *redactor_create(const struct cox_slice *values, size_t n);
+/* Of one value as it is, and no other spelling: for what is worth nothing by the time somebody could decode
+ * it. */
+struct redactor *redactor_create_plain(struct cox_slice value);
 struct redactor *redactor_ref(struct redactor *r); /* NULL is allowed */
 void redactor_unref(struct redactor *r);           /* NULL is allowed */
 

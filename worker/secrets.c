@@ -344,7 +344,8 @@ static void make_redactor(struct secret_job *job)
 
     for (size_t i = 0; i < job->n; i++)
         values[i] = cox_buf_slice(&job->values[i]);
-    job->redactor = redactor_create(values, job->n);
+    values[job->n] = cox_buf_slice(&job->also);
+    job->redactor = redactor_create(values, job->n + (job->also.len > 0));
     cox_free(values);
 }
 
@@ -389,6 +390,7 @@ void secret_job_free(struct secret_job *job)
         wiped_fini(&job->values[i]);
     }
     redactor_unref(job->redactor);
+    wiped_fini(&job->also);
     secret_table_unref(job->table);
     cox_free(job->names);
     cox_free(job->values);

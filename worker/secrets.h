@@ -65,6 +65,7 @@ struct secret_job {
     char *tenant;
     char **names;
     size_t n;
+    struct cox_buf also; /* what `redactor` is of beside the values; empty: nothing */
 
     enum cox_code code; /* NONE: values[n] are there */
     struct cox_buf message;

@@ -131,6 +131,7 @@ static void feed_assign(struct session *s, const Coxswain__V1__Assign *m)
 
 static void feed_welcome(struct session *s, const Coxswain__V1__Welcome *m)
 {
+    slots_aim(s->slots, s->address, m->session_key);
     feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_WELCOME,
                                        .u.welcome = { m->shard_uid, m->beat_ms, m->lost_ms } });
     cox_log(COX_LOG_INFO, "attached", "orchestrator", s->address, "worker", s->config.worker_id, NULL);
@@ -228,7 +229,7 @@ static void dial(struct session *s, uint32_t address)
 {
     cox_rpc_channel_destroy(s->channel);
     s->address = s->config.addresses[address];
-    slots_aim(s->slots, s->address);
+    slots_aim(s->slots, s->address, "");
     char *authorization = token_authorization(s->config.token_file);
     const struct cox_rpc_metadata metadata = { "authorization", authorization };
 

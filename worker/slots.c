@@ -4,6 +4,7 @@
 #include "secrets.h"
 #include "work.h"
 
+#include "gateway/gateway.h"
 #include "handlers/http.h"
 #include "handlers/pool.h"
 
@@ -212,6 +213,7 @@ static void *slots_main(void *arg)
         work_destroy(s->slots[i].work);
     pool_destroy(s->host.pool);
     http_destroy(s->host.http);
+    gateway_destroy(s->host.gateway);
     workspaces_destroy(s->host.workspaces);
     event_free(s->wake_event);
     event_free(s->signal_event);
@@ -379,6 +381,8 @@ static void start_thread(struct slots *s)
             .sandbox = s->config.sandbox,
             .on_ready = wake_when_ready,
             .user = s });
+    if (s->host.courier)
+        s->host.gateway = gateway_create(s->base, s->host.courier, s->dir);
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);
 }
 
@@ -454,10 +458,10 @@ void slots_release(struct slots *s, struct cox_slice task_id)
     push_request(s, q);
 }
 
-void slots_aim(struct slots *s, const char *address)
+void slots_aim(struct slots *s, const char *address, const char *session)
 {
     if (s->host.courier)
-        courier_aim(s->host.courier, address);
+        courier_aim(s->host.courier, address, session);
 }
 
 void slots_secrets(struct slots *s, struct secret_table *table)

@@ -21,12 +21,13 @@
 #define SERVICE (&coxswain__v1__blob_service__descriptor)
 #define LOOK_MS 50                   /* how soon a cancel is seen */
 #define OUTBOX_LEN ((size_t)1 << 20) /* chunks under way */
+#define ATTEMPT_TEXT_MAX 88          /* four numbers */
 #define NAME_LEN (7 + BLOB_HEX_LEN + 1)
 
 struct transfer {
     struct cox_rpc_loop *loop;
     struct cox_rpc_channel *channel;
-    char *address;
+    char *address, *session;
     const char *token_file;
     bool refused; /* the token was: the next call reads it anew */
     const struct cox_tls_files *tls;
@@ -107,7 +108,13 @@ static void drop_channel(struct transfer *t)
     t->refused = false;
 }
 
-static bool begin(struct transfer *t, const char *method, const char *tenant,
+static void put_attempt(struct cox_ref ref, char ret[ATTEMPT_TEXT_MAX])
+{
+    snprintf(ret, ATTEMPT_TEXT_MAX, "%llu/%u/%llu/%llu", (unsigned long long)ref.task, ref.step,
+             (unsigned long long)ref.token.epoch, (unsigned long long)ref.token.counter);
+}
+
+static bool begin(struct transfer *t, const char *method, const struct transfer_for *whose,
                   const struct cox_rpc_handlers *handlers, const atomic_bool *cancelled, struct cox_buf *why)
 {
     t->cancelled = cancelled;
@@ -140,15 +147,22 @@ static bool begin(struct transfer *t, const char *method, const char *tenant,
                                                        .n_metadata = authorization != NULL });
         cox_free(authorization);
     }
-    const struct cox_rpc_metadata whose = { "cox-tenant", tenant };
+    char attempt[ATTEMPT_TEXT_MAX];
+    struct cox_rpc_metadata said[3] = { { "cox-attempt", attempt } };
+    size_t n = 1;
 
+    put_attempt(whose->attempt, attempt);
+    if (t->session && *t->session)
+        said[n++] = (struct cox_rpc_metadata){ "cox-session", t->session };
+    if (*whose->tenant)
+        said[n++] = (struct cox_rpc_metadata){ "cox-tenant", whose->tenant };
     t->call = cox_rpc_call_start(t->channel, &(struct cox_rpc_call_config){ .service = SERVICE,
                                                                             .method = method,
                                                                             .handlers = handlers,
                                                                             .user = t,
                                                                             .wait_for_ready = true,
-                                                                            .metadata = &whose,
-                                                                            .n_metadata = *tenant ? 1 : 0 });
+                                                                            .metadata = said,
+                                                                            .n_metadata = n });
     return true;
 }
 
@@ -205,8 +219,8 @@ static void on_chunk(struct cox_rpc_call *call, const ProtobufCMessage *message,
         give_up(t, COX_CODE_UNAVAILABLE, "cannot keep a blob on the worker's disk");
 }
 
-enum cox_code transfer_get(struct transfer *t, const char *tenant, const char *hex, const char *path,
-                           const atomic_bool *cancelled, struct cox_buf *why)
+enum cox_code transfer_get(struct transfer *t, const struct transfer_for *whose, const char *hex,
+                           const char *path, const atomic_bool *cancelled, struct cox_buf *why)
 {
     static const struct cox_rpc_handlers handlers = { .on_message = on_chunk, .on_closed = on_closed };
     Coxswain__V1__GetBlobRequest m = COXSWAIN__V1__GET_BLOB_REQUEST__INIT;
@@ -219,7 +233,7 @@ enum cox_code transfer_get(struct transfer *t, const char *tenant, const char *h
         return COX_CODE_UNAVAILABLE;
     }
     (void)!fchmod(t->fd, 0644); /* a sandboxed step is another user; nobody else gets into the directory */
-    if (begin(t, "GetBlob", tenant, &handlers, cancelled, why)) {
+    if (begin(t, "GetBlob", whose, &handlers, cancelled, why)) {
         snprintf(name, sizeof(name), "sha256:%s", hex);
         m.hash = name;
         (void)cox_rpc_send(t->call, &m.base);
@@ -298,8 +312,9 @@ static void send_file(struct transfer *t, int fd, const char *name)
         cox_rpc_half_close(t->call);
 }
 
-enum cox_code transfer_put(struct transfer *t, const char *tenant, int fd, struct cox_hash *ret_hash,
-                           uint64_t *ret_len, const atomic_bool *cancelled, struct cox_buf *why)
+enum cox_code transfer_put(struct transfer *t, const struct transfer_for *whose, int fd,
+                           struct cox_hash *ret_hash, uint64_t *ret_len, const atomic_bool *cancelled,
+                           struct cox_buf *why)
 {
     static const struct cox_rpc_handlers handlers = { .on_message = on_stored, .on_closed = on_closed };
     char name[NAME_LEN] = "sha256:";
@@ -315,7 +330,7 @@ enum cox_code transfer_put(struct transfer *t, const char *tenant, int fd, struc
         return COX_CODE_OUTPUT_TOO_LARGE;
     }
     blob_hex(ret_hash, name + 7);
-    if (begin(t, "PutBlob", tenant, &handlers, cancelled, why)) {
+    if (begin(t, "PutBlob", whose, &handlers, cancelled, why)) {
         t->len = len;
         send_file(t, fd, name);
         await(t, NULL);
@@ -357,8 +372,10 @@ struct transfer *transfer_create(const char *token_file, const struct cox_tls_fi
     return t;
 }
 
-void transfer_aim(struct transfer *t, const char *address)
+void transfer_aim(struct transfer *t, const char *address, const char *session)
 {
+    cox_free(t->session);
+    t->session = cox_strdup(session);
     if (t->address && strcmp(t->address, address) == 0)
         return;
     drop_channel(t);
@@ -372,5 +389,6 @@ void transfer_destroy(struct transfer *t)
     cox_rpc_loop_destroy(t->loop);
     EVP_MD_CTX_free(t->digest);
     cox_free(t->address);
+    cox_free(t->session);
     cox_free(t);
 }

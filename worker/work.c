@@ -3,7 +3,7 @@
 #include "agent_copy.h"
 #include "catalogue.h"
 #include "unpack.h"
-#include "work_prepare.h"
+#include "work_state.h"
 
 #include "handlers/http.h"
 #include "handlers/pool.h"
@@ -21,75 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* One call's end: the attempt's, or that of an item of a batch. */
-struct done {
-    uint32_t index;
-    enum cox_attempt_status status;
-    enum cox_code code;
-    struct cox_buf message, output;
-    uint32_t n_stores; /* of its output and its parts, under way */
-};
-
-/* Something on its way to the orchestrator's blobs. */
-struct store {
-    struct work *work;
-    struct courier_job *job;
-    struct done *done; /* whose output it is, or is a part of; NULL: an artifact */
-    enum outcome_file what;
-    struct cox_buf name; /* of an artifact, raw JSON */
-};
-
-struct work {
-    struct work_host *host;
-    void *user;
-    struct cox_agent_assign assign;
-    struct cox_buf body; /* what assign points into */
-
-    /* prepare */
-    char *own_dir;               /* NULL: none was made */
-    struct workspace *workspace; /* NULL: the directory is private */
-    const char *dir, *bundle_dir;
-    struct courier_job **fetches; /* under way; NULL where one has ended */
-    size_t n_fetches, n_fetching;
-    struct cache_entry **held;
-    size_t n_held, n_blob_files;
-    char *blobs_dir;
-    const char **blob_files; /* in it, ended by NULL */
-    struct work_secrets secrets;
-    struct program *program; /* of a call of one */
-    int64_t started_ns;      /* the first call; 0: none began */
-
-    /* call */
-    struct call *call;   /* NULL: none runs */
-    struct event *timer; /* the next thing to do; an item's time limit */
-    bool item_timed_out;
-    struct done *done; /* n_calls of them */
-    size_t n_calls, n_done;
-    size_t inline_len; /* of all outputs so far */
-
-    /* keep */
-    struct store **stores;
-    size_t n_stores, n_storing;
-    struct cox_hash *blobs;
-    size_t n_blobs;
-    struct cox_buf artifacts;
-    bool artifacts_begun;
-
-    /* tell */
-    bool killed;
-    bool ended;
-    enum cox_code code; /* of the attempt as a whole, where no call had it */
-    struct cox_buf message;
-    struct cox_buf continuation;
-    bool has_exit_code;
-    int exit_code;
-    uint64_t cpu_us, max_rss_bytes;
-
-    struct livelog log;
-    bool log_wanted;
-};
-
-static bool is_batch(const struct work *w)
+bool work_is_batch(const struct work *w)
 {
     return w->assign.n_items > 0;
 }
@@ -97,7 +29,7 @@ static bool is_batch(const struct work *w)
 /* What every item of a batch has in common with it stands in each. */
 static struct cox_slice first_spec(const struct work *w)
 {
-    return is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json;
+    return work_is_batch(w) ? w->assign.items[0].spec_json : w->assign.spec_json;
 }
 
 static void later(struct work *w)
@@ -105,7 +37,7 @@ static void later(struct work *w)
     event_active(w->timer, EV_TIMEOUT, 0);
 }
 
-static void fail(struct work *w, enum cox_code code, struct cox_slice message)
+void work_fail(struct work *w, enum cox_code code, struct cox_slice message)
 {
     struct outcome text;
 
@@ -138,8 +70,8 @@ static struct cox_agent_item_result *item_results(const struct work *w, size_t *
 static void tell(struct work *w)
 {
     struct cox_agent_result result = { .code = w->code, .message = cox_buf_slice(&w->message) };
-    struct cox_agent_item_result *items = is_batch(w) ? item_results(w, &result.n_items) : NULL;
-    const struct done *only = !is_batch(w) && w->n_done > 0 ? &w->done[0] : NULL;
+    struct cox_agent_item_result *items = work_is_batch(w) ? item_results(w, &result.n_items) : NULL;
+    const struct done *only = !work_is_batch(w) && w->n_done > 0 ? &w->done[0] : NULL;
 
     w->ended = true;
     if (w->killed && result.code == COX_CODE_NONE)
@@ -170,226 +102,6 @@ static void tell(struct work *w)
     cox_free(items);
 }
 
-static void proceed(struct work *w);
-static void fit_output(struct work *w, struct done *d);
-
-/* ---------------------------------------------------------------- keep */
-
-static void add_blob(struct work *w, const struct cox_hash *hash)
-{
-    for (size_t i = 0; i < w->n_blobs; i++)
-        if (memcmp(&w->blobs[i], hash, sizeof(*hash)) == 0)
-            return;
-    w->blobs = cox_realloc(w->blobs, w->n_blobs + 1, sizeof(*w->blobs));
-    w->blobs[w->n_blobs++] = *hash;
-}
-
-/* What was stored takes its place in the result. */
-static void place(struct work *w, const struct store *s)
-{
-    const struct courier_job *job = s->job;
-    struct cox_buf *out = s->done ? &s->done->output : &w->artifacts;
-
-    add_blob(w, &job->hash);
-    if (!s->done) {
-        if (out->len > 0)
-            out->data[out->len - 1] = ',';
-        else
-            cox_buf_append_str(out, "{");
-        cox_buf_append_slice(out, cox_buf_slice(&s->name));
-        cox_buf_append_str(out, ":");
-        blob_put(out, &job->hash, job->len);
-        cox_buf_append_str(out, "}");
-    } else if (s->what == OUTCOME_OUTPUT) {
-        cox_buf_clear(out);
-        blob_put(out, &job->hash, job->len);
-    } else {
-        out->len--; /* the object's brace */
-        cox_buf_append_str(out, s->what == OUTCOME_STDOUT ? ",\"stdout_blob\":" : ",\"stderr_blob\":");
-        blob_put(out, &job->hash, job->len);
-        cox_buf_append_str(out, "}");
-    }
-}
-
-/* What cannot be stored fails what it is of: an item, or all of it. */
-static void lose(struct work *w, struct done *d, enum cox_code code, struct cox_slice message)
-{
-    if (d)
-        cox_buf_fini(&d->output);
-    if (!d || !is_batch(w)) {
-        fail(w, code, message);
-        return;
-    }
-    cox_buf_clear(&d->message);
-    cox_buf_append_slice(&d->message, message);
-    d->code = code;
-    d->status = COX_ATTEMPT_FAILED;
-}
-
-static void fail_store(struct work *w, const struct store *s)
-{
-    const struct courier_job *job = s->job;
-    struct cox_buf message = { 0 };
-
-    if (s->done && s->what != OUTCOME_OUTPUT) {
-        /* The end of it is in the output: the step is not worth less for that. */
-        cox_log(COX_LOG_WARN, "kept only the end of a step's output", "why", cox_buf_cstr(&s->job->message),
-                NULL);
-        return;
-    }
-    cox_buf_printf(&message, "cannot store %s: ", s->done ? "the output" : "an artifact");
-    cox_buf_append_slice(&message, cox_buf_slice(&job->message));
-    lose(w, s->done, job->code, cox_buf_slice(&message));
-    cox_buf_fini(&message);
-}
-
-static void free_store(struct store *s)
-{
-    cox_buf_fini(&s->name);
-    cox_free(s);
-}
-
-static void on_stored(struct courier_job *job, void *user)
-{
-    struct store *s = user;
-    struct work *w = s ? s->work : NULL;
-
-    if (!w) {
-        courier_job_free(job);
-        return;
-    }
-    if (job->code == COX_CODE_NONE)
-        place(w, s);
-    else
-        fail_store(w, s);
-    if (s->done && --s->done->n_stores == 0 && s->what != OUTCOME_OUTPUT)
-        fit_output(w, s->done);
-    for (size_t i = 0; i < w->n_stores; i++)
-        if (w->stores[i] == s)
-            w->stores[i] = w->stores[--w->n_stores];
-    courier_job_free(job);
-    free_store(s);
-    w->n_storing--;
-    proceed(w);
-}
-
-/* Takes over `fd` and `name`. */
-static void store(struct work *w, int fd, struct done *done, enum outcome_file what, struct cox_buf name)
-{
-    struct store *s;
-
-    if (!w->host->courier) {
-        close(fd);
-        cox_buf_fini(&name);
-        if (!done || what == OUTCOME_OUTPUT)
-            lose(w, done, COX_CODE_UNAVAILABLE,
-                 cox_slice_str("this worker has nowhere to store large values"));
-        return;
-    }
-    if (done)
-        done->n_stores++;
-    s = COX_NEW(struct store);
-    *s = (struct store){ .work = w, .done = done, .what = what, .name = name };
-    s->job = courier_job(w->host->courier, COURIER_STORE);
-    s->job->fd = fd;
-    cache_tenant(s->job->tenant, w->assign.tenant);
-    s->job->is_json = done && what == OUTCOME_OUTPUT;
-    if (!done || s->job->is_json) /* of text the handler has taken care */
-        s->job->redactor = redactor_ref(w->secrets.redactor);
-    s->job->on_done = on_stored;
-    s->job->user = s;
-    w->stores = cox_realloc(w->stores, w->n_stores + 1, sizeof(struct store *));
-    w->stores[w->n_stores++] = s;
-    w->n_storing++;
-    courier_submit(s->job);
-}
-
-/* An output that is too long for the result moves to a file first. */
-static void store_output(struct work *w, struct done *d)
-{
-    int fd = outcome_file(w->host->dir);
-
-    if (fd < 0 || !outcome_write(fd, cox_buf_slice(&d->output))) {
-        lose(w, d, COX_CODE_UNAVAILABLE,
-             cox_slice_str("cannot keep the output: the worker's disk is not writable"));
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    cox_buf_fini(&d->output);
-    store(w, fd, d, OUTCOME_OUTPUT, (struct cox_buf){ 0 });
-}
-
-static bool is_too_long(const struct work *w, size_t len)
-{
-    if (!is_batch(w))
-        return len > COX_LOGGED_PAYLOAD_LEN_MAX;
-    return len > COX_ITEM_OUTPUT_LEN_MAX || (w->inline_len > WORK_INLINE_LEN_MAX && len > WORK_SMALL_LEN_MAX);
-}
-
-/* Once its parts have their places in it. */
-static void fit_output(struct work *w, struct done *d)
-{
-    if (is_too_long(w, d->output.len))
-        store_output(w, d);
-    else
-        w->inline_len += d->output.len;
-}
-
-static void keep_large(struct work *w, struct done *d, struct outcome *o)
-{
-    for (enum outcome_file what = 0; what < OUTCOME_FILE_NR; what++)
-        if (o->files[what] >= 0) {
-            store(w, o->files[what], d, what, (struct cox_buf){ 0 });
-            o->files[what] = -1;
-        }
-    if (d->n_stores == 0)
-        fit_output(w, d);
-}
-
-/* One file of the working directory; false when it is not there. */
-static bool keep_artifact(struct work *w, int dir_fd, struct cox_slice raw_name, struct cox_slice raw_path)
-{
-    struct cox_buf path = { 0 }, name = { 0 }, message = { 0 };
-    int fd;
-
-    cox_json_unquote(&path, raw_path);
-    cox_buf_append_slice(&name, raw_name);
-    fd = memchr(cox_buf_cstr(&path), 0, path.len) ? -1 : open_within(dir_fd, cox_buf_cstr(&path));
-    if (fd < 0) {
-        cox_buf_append_str(&message, "artifact ");
-        cox_buf_append_slice(&message, raw_name);
-        cox_buf_printf(
-            &message, ": expected a file \"%.300s\" in the working directory: %s", cox_buf_cstr(&path),
-            errno == EINVAL || errno == ELOOP ? "not a path of a file within it" : strerror(errno));
-        fail(w, COX_CODE_OUTPUT_INVALID, cox_buf_slice(&message));
-        cox_buf_fini(&name);
-    } else {
-        store(w, fd, NULL, OUTCOME_OUTPUT, name);
-    }
-    cox_buf_fini(&path);
-    cox_buf_fini(&message);
-    return fd >= 0;
-}
-
-static void keep_artifacts(struct work *w)
-{
-    int dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    size_t n = 0;
-    bool ok = dir_fd >= 0;
-
-    w->artifacts_begun = true;
-    if (!ok)
-        fail(w, COX_CODE_OUTPUT_INVALID, cox_slice_str("artifacts: the working directory is gone"));
-    for (struct cox_json_walk it = cox_json_walk(w->assign.artifacts_json); ok && cox_json_next(&it); n++) {
-        ok = n < WORK_ARTIFACTS_MAX && keep_artifact(w, dir_fd, it.key, it.value);
-        if (n == WORK_ARTIFACTS_MAX)
-            fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("artifacts: expected at most 256"));
-    }
-    if (dir_fd >= 0)
-        close(dir_fd);
-}
-
 /* ---------------------------------------------------------------- call */
 
 static const struct timeval *limit_of(const struct work *w, struct timeval *tv)
@@ -415,7 +127,7 @@ static void take_continuation(struct work *w, struct done *d, struct outcome *o)
 {
     if (o->continuation.len == 0)
         return;
-    if (is_batch(w)) {
+    if (work_is_batch(w)) {
         d->code = COX_CODE_OUTPUT_INVALID;
         cox_buf_append_str(&d->message, "a program that is mapped cannot ask to be called again");
         return;
@@ -430,8 +142,8 @@ static void on_done(struct call *call, struct outcome *o)
     struct done *d = &w->done[w->n_done];
 
     event_del(w->timer);
-    work_secrets_redact(&w->secrets, o);
-    d->index = is_batch(w) ? w->assign.items[w->n_done].index : 0;
+    work_redact(w->secrets.redactor ? w->secrets.redactor : w->key_redactor, o);
+    d->index = work_is_batch(w) ? w->assign.items[w->n_done].index : 0;
     d->code = o->code;
     d->message = o->message;
     d->output = o->output;
@@ -442,14 +154,14 @@ static void on_done(struct call *call, struct outcome *o)
     w->cpu_us += o->cpu_us;
     if (o->max_rss_bytes > w->max_rss_bytes)
         w->max_rss_bytes = o->max_rss_bytes;
-    w->has_exit_code = o->has_exit_code && !is_batch(w);
+    w->has_exit_code = o->has_exit_code && !work_is_batch(w);
     w->exit_code = o->exit_code;
     if (!w->killed) {
         w->n_done++;
-        keep_large(w, d, o);
-    } else if (!is_batch(w)) {
+        work_keep_call(w, d, o);
+    } else if (!work_is_batch(w)) {
         w->n_done++;
-        if (is_too_long(w, d->output.len)) /* nobody stores it any more, and no message holds it */
+        if (work_is_too_long(w, d->output.len)) /* nobody stores it any more, and no message holds it */
             cox_buf_fini(&d->output);
     } else {
         cox_buf_fini(&d->message);
@@ -457,7 +169,7 @@ static void on_done(struct call *call, struct outcome *o)
     }
     call->ops->destroy(call);
     w->call = NULL;
-    proceed(w);
+    work_proceed(w);
 }
 
 static void on_call_log(struct call *call, enum livelog_stream stream, struct cox_slice data)
@@ -468,9 +180,19 @@ static void on_call_log(struct call *call, enum livelog_stream stream, struct co
     work_log_more(w);
 }
 
+/* The first call is about to be made: all that was fetched for it is there. */
+static void begin(struct work *w)
+{
+    w->started_ns = cox_clock_mono_ns();
+    if (w->gateway)
+        gateway_offer(w->gateway, w->blob_files, w->secrets.redactor);
+    if (w->gateway && !w->secrets.redactor)
+        w->key_redactor = redactor_create_plain(cox_slice_str(gateway_key(w->gateway)));
+}
+
 static void start_call(struct work *w)
 {
-    bool batch = is_batch(w);
+    bool batch = work_is_batch(w);
     struct call_args args = { .assign = &w->assign,
                               .spec = batch ? w->assign.items[w->n_done].spec_json : w->assign.spec_json,
                               .dir = w->dir,
@@ -483,14 +205,16 @@ static void start_call(struct work *w)
     struct timeval tv;
 
     if (work_secrets_fill(&w->secrets, args.spec, &args.spec) != COX_OK) {
-        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("secrets: expected a spec with places for them"));
+        work_fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("secrets: expected a spec with places for them"));
         later(w);
         return;
     }
     input = args.spec;
-    args.redactor = w->secrets.redactor;
     if (!w->started_ns)
-        w->started_ns = cox_clock_mono_ns();
+        begin(w);
+    args.redactor = w->secrets.redactor ? w->secrets.redactor : w->key_redactor;
+    args.with_secrets = w->secrets.redactor != NULL;
+    args.gateway = w->gateway;
     w->item_timed_out = false;
     if (cox_slice_is(w->assign.handler, "bundle") && !cox_json_member(args.spec, "input", &input))
         input = cox_slice_str("null");
@@ -515,12 +239,20 @@ static bool calls_left(const struct work *w)
 static bool wants_artifacts(const struct work *w)
 {
     return w->assign.artifacts_json.len > 0 && !w->artifacts_begun && !w->killed &&
-           w->code == COX_CODE_NONE && !is_batch(w) && w->n_done == 1 && w->done[0].code == COX_CODE_NONE &&
-           w->continuation.len == 0;
+           w->code == COX_CODE_NONE && !work_is_batch(w) && w->n_done == 1 &&
+           w->done[0].code == COX_CODE_NONE && w->continuation.len == 0;
 }
 
-/* Does the next thing; what it waits for calls this again. */
-static void proceed(struct work *w)
+/* No process of it is left that may ask. */
+static void close_gateway(struct work *w)
+{
+    if (!w->gateway)
+        return;
+    gateway_revoke(w->gateway);
+    work_keep_stored(w);
+}
+
+void work_proceed(struct work *w)
 {
     if (w->ended || w->call || w->n_fetching > 0)
         return;
@@ -529,8 +261,9 @@ static void proceed(struct work *w)
             start_call(w);
         return;
     }
+    close_gateway(w);
     if (wants_artifacts(w))
-        keep_artifacts(w);
+        work_keep_artifacts(w);
     if (w->n_storing == 0 || w->killed)
         tell(w);
 }
@@ -545,7 +278,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         w->item_timed_out = true;
         w->call->ops->kill(w->call);
     } else {
-        proceed(w);
+        work_proceed(w);
     }
 }
 
@@ -554,6 +287,8 @@ void work_kill(struct work *w)
     if (w->killed || w->ended)
         return;
     w->killed = true;
+    if (w->gateway)
+        gateway_revoke(w->gateway);
     if (w->call) {
         w->call->ops->kill(w->call);
         return;
@@ -576,7 +311,7 @@ static void on_fetched(struct courier_job *job, void *user)
         if (w->fetches[i] == job)
             w->fetches[i] = NULL;
     if (job->code != COX_CODE_NONE) {
-        fail(w, job->code, cox_buf_slice(&job->message));
+        work_fail(w, job->code, cox_buf_slice(&job->message));
     } else {
         w->held = cox_realloc(w->held, w->n_held + 1, sizeof(struct cache_entry *));
         w->held[w->n_held++] = job->entry;
@@ -593,7 +328,7 @@ static void on_fetched(struct courier_job *job, void *user)
     if (w->killed || w->ended)
         return;
     w->n_fetching--;
-    proceed(w);
+    work_proceed(w);
 }
 
 static struct courier_job *fetch(struct work *w, enum courier_kind kind, const char *hex)
@@ -601,12 +336,14 @@ static struct courier_job *fetch(struct work *w, enum courier_kind kind, const c
     struct courier_job *job;
 
     if (!w->host->courier) {
-        fail(w, COX_CODE_UNAVAILABLE, cox_slice_str("this worker has no orchestrator to fetch blobs from"));
+        work_fail(w, COX_CODE_UNAVAILABLE,
+                  cox_slice_str("this worker has no orchestrator to fetch blobs from"));
         return NULL;
     }
     job = courier_job(w->host->courier, kind);
     memcpy(job->hex, hex, sizeof(job->hex));
     cache_tenant(job->tenant, w->assign.tenant);
+    job->attempt = w->assign.ref;
     job->on_done = on_fetched;
     job->user = w;
     w->fetches = cox_realloc(w->fetches, w->n_fetches + 1, sizeof(struct courier_job *));
@@ -623,11 +360,11 @@ static void fetch_bundle(struct work *w)
     char *path = is_program ? work_spec_program(first_spec(w)) : NULL;
 
     if (is_program && !path)
-        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("path: expected that of a program in the bundle"));
+        work_fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("path: expected that of a program in the bundle"));
     if (w->assign.bundle.len == 0 && is_program)
-        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the task has no bundle to find the program in"));
+        work_fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the task has no bundle to find the program in"));
     else if (w->assign.bundle.len > 0 && !blob_parse(w->assign.bundle, hex))
-        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("bundle: expected sha256: and 64 hex digits"));
+        work_fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("bundle: expected sha256: and 64 hex digits"));
     else if (w->assign.bundle.len > 0 && w->code == COX_CODE_NONE &&
              (job = fetch(w, COURIER_FETCH_BUNDLE, hex)) != NULL) {
         job->path = path;
@@ -646,7 +383,7 @@ static void fetch_blobs(struct work *w)
     if (err != COX_ERR_FULL)
         err = blob_find(w->assign.continuation_json, refs);
     if (err == COX_ERR_FULL)
-        fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the input refers to more than 256 blobs"));
+        work_fail(w, COX_CODE_INPUT_INVALID, cox_slice_str("the input refers to more than 256 blobs"));
     w->blob_files = cox_calloc(refs->n + 1, sizeof(*w->blob_files));
     for (size_t i = 0; w->code == COX_CODE_NONE && i < refs->n; i++)
         fetch(w, COURIER_FETCH_BLOB, refs->hex[i]);
@@ -661,11 +398,11 @@ static void on_secrets(void *user, enum cox_code code, struct cox_slice message)
     struct work *w = user;
 
     if (code != COX_CODE_NONE)
-        fail(w, code, message);
+        work_fail(w, code, message);
     if (w->killed || w->ended)
         return;
     w->n_fetching--;
-    proceed(w);
+    work_proceed(w);
 }
 
 static void find_program(struct work *w)
@@ -674,7 +411,7 @@ static void find_program(struct work *w)
     enum cox_code code = work_find_program(w->host, &w->assign, &w->program, &message);
 
     if (code != COX_CODE_NONE)
-        fail(w, code, cox_buf_slice(&message));
+        work_fail(w, code, cox_buf_slice(&message));
     cox_buf_fini(&message);
 }
 
@@ -685,11 +422,15 @@ static void prepare(struct work *w)
 
     if (!is_here && !cox_slice_is(handler, "bundle"))
         find_program(w);
+    /* Before secrets are asked for: it is kept out of the same places. */
+    if (w->code == COX_CODE_NONE && w->host->gateway && !cox_slice_is(handler, "http") &&
+        !cox_slice_is(handler, "jq"))
+        w->gateway = gateway_admit(w->host->gateway, &w->assign);
     if (w->code == COX_CODE_NONE && !work_make_dir(w->host, &w->assign, w->own_dir, &w->workspace, &w->dir)) {
         struct cox_buf message = { 0 };
 
         cox_buf_printf(&message, "cannot make a working directory: %s", strerror(errno));
-        fail(w, COX_CODE_UNAVAILABLE, cox_buf_slice(&message));
+        work_fail(w, COX_CODE_UNAVAILABLE, cox_buf_slice(&message));
         cox_buf_fini(&message);
     }
     if (w->code == COX_CODE_NONE)
@@ -699,7 +440,8 @@ static void prepare(struct work *w)
     w->secrets.on_done = on_secrets;
     w->secrets.user = w;
     if (w->code == COX_CODE_NONE)
-        w->n_fetching += work_secrets_ask(&w->secrets, w->host->secrets, w->assign.tenant, first_spec(w));
+        w->n_fetching += work_secrets_ask(&w->secrets, w->host->secrets, w->assign.tenant, first_spec(w),
+                                          w->gateway ? gateway_key(w->gateway) : "");
     for (size_t i = 0; i < w->n_fetches; i++)
         courier_submit(w->fetches[i]);
     if (w->n_fetching == 0 && w->code == COX_CODE_NONE)
@@ -740,7 +482,7 @@ struct work *work_start(struct work_host *host, const struct cox_agent_assign *a
     w->user = user;
     agent_copy_assign(&w->body, &w->assign, assign);
     w->own_dir = cox_asprintf("%s/a%llu", host->dir, (unsigned long long)++host->n_works);
-    w->n_calls = is_batch(w) ? assign->n_items : 1;
+    w->n_calls = work_is_batch(w) ? assign->n_items : 1;
     w->done = cox_calloc(w->n_calls, sizeof(*w->done));
     w->timer = evtimer_new(host->handlers.base, on_timer, w);
     livelog_init(&w->log, host->log_len_max);
@@ -755,13 +497,8 @@ static void drop_jobs(struct work *w)
             atomic_store(&w->fetches[i]->cancelled, true);
             w->fetches[i]->user = NULL;
         }
-    for (size_t i = 0; i < w->n_stores; i++) {
-        atomic_store(&w->stores[i]->job->cancelled, true);
-        w->stores[i]->job->user = NULL;
-        free_store(w->stores[i]);
-    }
+    work_drop_stores(w);
     cox_free(w->fetches);
-    cox_free(w->stores);
 }
 
 void work_destroy(struct work *w)
@@ -771,6 +508,8 @@ void work_destroy(struct work *w)
     if (w->call)
         w->call->ops->destroy(w->call);
     drop_jobs(w);
+    gateway_attempt_free(w->gateway);
+    redactor_unref(w->key_redactor);
     for (size_t i = 0; i < w->n_held; i++)
         cache_release(courier_cache(w->host->courier), w->held[i]);
     if (w->workspace)

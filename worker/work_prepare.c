@@ -79,7 +79,7 @@ static void on_looked_up(struct secret_job *job, void *user)
 }
 
 bool work_secrets_ask(struct work_secrets *ws, struct secrets *from, struct cox_slice tenant,
-                      struct cox_slice spec)
+                      struct cox_slice spec, const char *key)
 {
     struct secret_spec s;
 
@@ -93,6 +93,8 @@ bool work_secrets_ask(struct work_secrets *ws, struct secrets *from, struct cox_
         ws->job->names[i] = cox_strdup(cox_buf_cstr(&name));
         cox_buf_fini(&name);
     }
+    wiped_reserve(&ws->job->also, strlen(key) + 1);
+    cox_buf_append_str(&ws->job->also, key);
     ws->job->on_done = on_looked_up;
     ws->job->user = ws;
     ws->asked = ws->waiting = true;
@@ -134,13 +136,13 @@ void work_secrets_forget(struct work_secrets *ws)
     wiped_fini(&ws->spec);
 }
 
-void work_secrets_redact(const struct work_secrets *ws, struct outcome *o)
+void work_redact(const struct redactor *r, struct outcome *o)
 {
-    if (!ws->redactor || COX_PLANTED("redact-nothing"))
+    if (!r || COX_PLANTED("redact-nothing"))
         return;
-    redact_text(ws->redactor, &o->message);
-    redact_json(ws->redactor, &o->output);
-    redact_json(ws->redactor, &o->continuation);
+    redact_text(r, &o->message);
+    redact_json(r, &o->output);
+    redact_json(r, &o->continuation);
 }
 
 void work_secrets_fini(struct work_secrets *ws)

@@ -16,6 +16,9 @@ enum cox_code work_find_program(const struct work_host *host, const struct cox_a
 bool work_make_dir(struct work_host *host, const struct cox_agent_assign *assign, const char *own_dir,
                    struct workspace **ret_workspace, const char **ret_dir);
 
+/* Keeps what must not be told out of what a handler reports. NULL: nothing. */
+void work_redact(const struct redactor *r, struct outcome *o);
+
 /* An attempt's secrets, from the moment when they are asked for. Zero-initialised: it has none. */
 struct work_secrets {
     struct secret_job *job; /* under way; then it holds the values */
@@ -27,9 +30,10 @@ struct work_secrets {
     void *user;
 };
 
-/* True: values are on their way, and on_done comes unless `fini` does. */
+/* True: values are on their way, and on_done comes unless `fini` does. `key` is kept out of what they are
+ * kept out of, too. */
 bool work_secrets_ask(struct work_secrets *ws, struct secrets *from, struct cox_slice tenant,
-                      struct cox_slice spec);
+                      struct cox_slice spec, const char *key);
 
 /* What the handler gets: the spec with the values in it, which live until `forget`.
  * Errors: COX_ERR_INVALID, the spec asks for other secrets than the attempt did, or has no place for them. */
@@ -37,8 +41,6 @@ COX_MUST_CHECK enum cox_err work_secrets_fill(struct work_secrets *ws, struct co
                                               struct cox_slice *ret);
 void work_secrets_forget(struct work_secrets *ws);
 
-/* Keeps them out of what a handler reports. */
-void work_secrets_redact(const struct work_secrets *ws, struct outcome *o);
 void work_secrets_fini(struct work_secrets *ws);
 
 #endif

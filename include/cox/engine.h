@@ -689,6 +689,10 @@ bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_w
  * is not known. The next step ends the iteration. */
 bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker_id, const void **it,
                              struct cox_ref *ret);
+/* The session of the worker that has this very attempt, and whose its task is. 0: nobody has it, or its
+ * worker is away. */
+uint32_t cox_engine_attempt_session(const struct cox_engine *e, struct cox_ref ref,
+                                    struct cox_slice *ret_tenant);
 
 struct cox_template_view {
     struct cox_slice tenant, name, document;

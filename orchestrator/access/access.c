@@ -272,6 +272,8 @@ static void take(struct cox_access *a, struct cox_rpc_call *call, const struct a
     ad->caller = (struct cox_caller){ .name = ad->text,
                                       .tenant = ad->text + name_len,
                                       .whole = has_all(id),
+                                      .as_worker = rule && id->by != BY_TASK_TOKEN &&
+                                                   (rule->roles & id->roles) == ACCESS_WORKER,
                                       .task = id->task,
                                       .expires_wall_ms = id->expires_wall_ms };
     cox_list_push_back(&a->admissions, &ad->node);

@@ -28,6 +28,7 @@ struct cox_caller {
     const char *name;        /* of the token, or of the certificate */
     const char *tenant;      /* that this call is about */
     bool whole;              /* has all tenants: may see what belongs to none */
+    bool as_worker;          /* may make this call because it is a worker, and for no other reason */
     cox_task_id task;        /* may read this task and nothing else; 0: no such bound */
     int64_t expires_wall_ms; /* INT64_MAX: never */
 };

@@ -5,11 +5,61 @@
 #include "../sha256.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include "coxswain/v1/blob_service.pb-c.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define ATTEMPT_TEXT_MAX 88 /* four numbers */
+
+/* ---- whose ---- */
+
+static bool read_numbers(struct cox_slice text, uint64_t ret[4])
+{
+    char copy[ATTEMPT_TEXT_MAX + 1], *at = copy;
+    size_t n = 0;
+
+    if (!text.data || text.len > ATTEMPT_TEXT_MAX)
+        return false;
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = 0;
+    while (n < 4 && *at >= '0' && *at <= '9') {
+        ret[n++] = strtoull(at, &at, 10);
+        at += n < 4 && *at == '/';
+    }
+    return n == 4 && !*at && ret[1] <= UINT32_MAX;
+}
+
+/* A worker has blobs for the attempts that it holds, and while it does. False: the call was failed. */
+static bool check_attempt(struct cox_api *a, struct cox_rpc_call *call)
+{
+    const struct cox_caller *caller = cox_access_caller(call);
+    struct cox_slice attempt = cox_rpc_call_metadata(call, "cox-attempt");
+    struct cox_slice key = cox_rpc_call_metadata(call, "cox-session");
+    uint64_t n[4];
+
+    if (!attempt.data && (!caller->as_worker || COX_PLANTED("lease-unnamed")))
+        return true;
+    if (!attempt.data) {
+        cox_call_fail(call, COX_RPC_FAILED_PRECONDITION, "NO_ATTEMPT",
+                      "a worker says for which attempt: cox-attempt and cox-session");
+        return false;
+    }
+    if (!read_numbers(attempt, n)) {
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "BAD_ATTEMPT",
+                      "cox-attempt: expected TASK/STEP/EPOCH/COUNTER, four decimal numbers");
+        return false;
+    }
+    if (cox_fleet_holds(a->fleet,
+                        (struct cox_ref){ .task = n[0], .step = (uint32_t)n[1], .token = { n[2], n[3] } },
+                        key, caller->tenant))
+        return true;
+    cox_call_fail(call, COX_RPC_ABORTED, "NOT_HELD", "this stream does not hold that attempt");
+    return false;
+}
 
 #define PIECE_LEN (4u * COX_BLOB_CHUNK_LEN) /* read at once */
 #define AHEAD_LEN (1u << 20)                /* received and not yet written, before the peer is held */
@@ -169,6 +219,8 @@ void cox_api_get_blob(struct cox_rpc_call *call, const ProtobufCMessage *message
                       "hash: expected \"sha256:\" and 64 hex digits, found \"%s\"", m->hash);
         return;
     }
+    if (!check_attempt(a, call))
+        return;
     struct get *g = COX_NEW(struct get);
 
     cox_op_init(&g->op, a, call);
@@ -311,6 +363,8 @@ static struct put *put_begin(struct cox_api *a, struct cox_rpc_call *call,
                       m->size, COX_BLOB_LEN_MAX);
         return NULL;
     }
+    if (!check_attempt(a, call))
+        return NULL;
     struct cox_space space = cox_space_of(cox_slice_str(cox_access_caller(call)->tenant));
 
     if (cox_blob_known(s, &space, &hash, &size)) {

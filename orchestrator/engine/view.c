@@ -257,3 +257,15 @@ bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker
     *ret = (struct cox_ref){ a->task->id, a->step_index, a->token };
     return true;
 }
+
+uint32_t cox_engine_attempt_session(const struct cox_engine *e, struct cox_ref ref,
+                                    struct cox_slice *ret_tenant)
+{
+    enum cox_answer why;
+    const struct attempt *a = attempt_find(e, ref, &why);
+
+    if (a == NULL || a->worker == NULL)
+        return 0;
+    *ret_tenant = cox_task_tenant(a->task);
+    return a->worker->session;
+}

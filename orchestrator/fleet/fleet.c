@@ -3,8 +3,11 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/base/plant.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define TABLE_CAP_MIN 64u
 
@@ -99,6 +102,15 @@ void cox_session_release(struct cox_session *s)
     cox_free(s);
 }
 
+static void make_key(char ret[FLEET_KEY_TEXT_MAX])
+{
+    uint8_t random[FLEET_KEY_LEN];
+
+    COX_ASSERT(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
+    for (size_t i = 0; i < FLEET_KEY_LEN; i++)
+        snprintf(ret + 2 * i, 3, "%02x", random[i]);
+}
+
 static void on_open(struct cox_rpc_call *call, void *user)
 {
     struct cox_fleet *f = user;
@@ -114,6 +126,7 @@ static void on_open(struct cox_rpc_call *call, void *user)
 
     s->fleet = f;
     s->call = call;
+    make_key(s->key);
     cox_list_init(&s->dirty);
     cox_list_init(&s->readers);
     cox_session_add(f, s);
@@ -201,6 +214,29 @@ void cox_fleet_start(struct cox_fleet *f, struct cox_driver *d)
 const struct cox_rpc_service *cox_fleet_service(struct cox_fleet *f)
 {
     return &f->service;
+}
+
+/* In a time that tells nothing of where they differ. */
+static bool is_key(const char *key, struct cox_slice said)
+{
+    uint8_t differs = 0;
+
+    if (!said.data || said.len != strlen(key))
+        return false;
+    for (size_t i = 0; i < said.len; i++)
+        differs |= (uint8_t)key[i] ^ said.data[i];
+    return differs == 0;
+}
+
+bool cox_fleet_holds(const struct cox_fleet *f, struct cox_ref ref, struct cox_slice key, const char *tenant)
+{
+    struct cox_slice whose = { 0 };
+    uint32_t number = cox_engine_attempt_session(cox_driver_engine(f->driver), ref, &whose);
+    const struct cox_session *s = number ? cox_session_find(f, number) : NULL;
+
+    if (!s || s->dead || (!cox_slice_is(whose, tenant) && !COX_PLANTED("lease-of-another-tenant")))
+        return false;
+    return is_key(s->key, key) || COX_PLANTED("lease-of-another-worker");
 }
 
 const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session)

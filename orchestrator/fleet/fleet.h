@@ -29,6 +29,10 @@ void cox_fleet_flush(struct cox_fleet *f);
 /* Tells every worker to leave and dial again, and refuses new streams. */
 void cox_fleet_drain(struct cox_fleet *f);
 
+/* Does the session that has this key hold the attempt, of a task of that tenant? The key is compared in
+ * constant time. */
+bool cox_fleet_holds(const struct cox_fleet *f, struct cox_ref ref, struct cox_slice key, const char *tenant);
+
 /* "ipv4:10.0.0.7:41000", or "" when the session is gone. */
 const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session);
 

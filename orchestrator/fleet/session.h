@@ -4,6 +4,9 @@
 
 #include "fleet.h"
 
+#define FLEET_KEY_LEN 16u /* random bytes, told in hexadecimal */
+#define FLEET_KEY_TEXT_MAX (2 * FLEET_KEY_LEN + 1)
+
 /* Pointers to messages in the fleet's arena, to travel in the next message. */
 struct cox_outgoing {
     void **items;
@@ -15,10 +18,11 @@ struct cox_session {
     uint32_t number;
     struct cox_fleet *fleet;
     struct cox_rpc_call *call;
-    char *worker_id;    /* NULL before hello */
-    bool attached;      /* the engine knows it */
-    bool dead;          /* what still comes is ignored */
-    uint32_t n_working; /* results with the compile thread */
+    char *worker_id;              /* NULL before hello */
+    char key[FLEET_KEY_TEXT_MAX]; /* what proves that a call of another service comes from the same worker */
+    bool attached;                /* the engine knows it */
+    bool dead;                    /* what still comes is ignored */
+    uint32_t n_working;           /* results with the compile thread */
     uint64_t granted;
     struct cox_list dirty; /* in the fleet's list while something waits for the flush */
     size_t out_len;        /* rough, of what waits */

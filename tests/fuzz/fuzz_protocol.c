@@ -101,7 +101,7 @@ static void check_call(struct cox_slice in)
     if (cox_json_check(input, NULL) != COX_OK || (in.len > 0 && cox_json_check(in, NULL) != COX_OK))
         return;
     a.continuation_json = in;
-    answer_ask(&line, 7, input, &args);
+    answer_ask(&line, 7, input, &args, false);
     COX_ASSERT(line.data[line.len - 1] == '\n' &&
                memchr(line.data, '\n', line.len) == line.data + line.len - 1);
     COX_ASSERT(cox_json_check(cox_slice(line.data, line.len - 1), NULL) == COX_OK);

@@ -91,7 +91,7 @@ if grep -q '^strict *yes' "$scenario_dir/describe"; then
     check_equal "control: without a sandbox a file beside theirs is read" "$visible" \
         "$(field strict '[s["output"]["stdout"] for s in t["steps"] if s["address"].endswith("/c")][0]')"
     check_equal "another finds no file, no variable, and nothing that the first has left; its own environment it finds" "False True" \
-        "$(field strict '[("tells" in o or "'"$visible"'" in o or "***" in o or "secrets:" in o, "PATH=" in o) for s in t["steps"] if s["address"].endswith("/b") for o in [json.dumps(s)]][0]' | tr -d '(),')"
+        "$(field strict '[("tells" in o or "'"$visible"'" in o or "***" in o or "secrets:" in o, "PATH=" in o) for s in t["steps"] if s["address"].endswith("/b") for o in [json.dumps(s).replace("COX_ATTEMPT_KEY=***", "")]][0]' | tr -d '(),')"
 else
     skip "secrets at strict" "this host gives none"
 fi

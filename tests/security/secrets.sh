@@ -241,7 +241,7 @@ check_equal "a list of pieces from an input stays a list, in a step without the 
 check_equal "and in a step with it" "['', 'TOKEN', '']" "$(field forge 't["outputs"]["beside"]')"
 check "a step without the secret has no variable of it" python3 - "$said/forge.json" <<'PY'
 import json, sys
-text = json.load(open(sys.argv[1]))["outputs"]["without"]
+text = json.load(open(sys.argv[1]))["outputs"]["without"].replace("COX_ATTEMPT_KEY=***", "")
 sys.exit("***" in text or "\nT=" in text or 'A=["","TOKEN",""]' not in text)
 PY
 

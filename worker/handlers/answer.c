@@ -2,6 +2,8 @@
 
 #include "run_spec.h"
 
+#include "../gateway/gateway.h"
+
 #include "cox/json.h"
 #include "cox/schema.h"
 
@@ -26,10 +28,11 @@ static void put_own(struct cox_buf *out, const char *name, const struct call_arg
     cox_buf_fini(&own);
 }
 
-void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args)
+void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args,
+                bool own_network)
 {
     const struct cox_agent_assign *assign = args->assign;
-    char traceparent[RUN_TRACEPARENT_MAX];
+    char traceparent[RUN_TRACEPARENT_MAX], url[GATEWAY_URL_MAX];
 
     run_spec_traceparent(args, traceparent);
     cox_buf_printf(out, "{\"id\":\"%" PRIu64 "\",\"input\":", id);
@@ -44,6 +47,10 @@ void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const 
         put_member(out, "bundle", cox_slice_str(args->bundle_dir));
     if (args->blobs_dir)
         put_member(out, "blobs", cox_slice_str(args->blobs_dir));
+    if (args->gateway && gateway_url(args->gateway, own_network, url)) {
+        put_member(out, "blobs_url", cox_slice_str(url));
+        put_member(out, "key", cox_slice_str(gateway_key(args->gateway)));
+    }
     if (args->index)
         cox_buf_printf(out, ",\"item\":{\"index\":%u}", *args->index);
     if (assign->continuation_json.len > 0) {

@@ -13,7 +13,8 @@
 #define ANSWER_ASK_LEN_MAX 65536u /* of what stands beside the input in most lines to a program */
 
 /* Appends the line, with its line feed. `input` is JSON that was checked. */
-void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args);
+void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const struct call_args *args,
+                bool own_network);
 
 /* Reads an answer to call `id` into `ret`; anything else than an answer becomes OUTPUT_INVALID.
  *   output_schema  JSON, may be empty

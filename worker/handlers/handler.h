@@ -9,6 +9,8 @@
 
 #include <event2/event.h>
 
+struct gateway_attempt;
+
 /* What a handler is asked to do. Borrowed until the call is destroyed, `spec` for the start only. */
 struct call_args {
     const struct cox_agent_assign *assign; /* spec_json and items are not looked at */
@@ -19,7 +21,9 @@ struct call_args {
     const char *blobs_dir;                 /* NULL: none */
     const char *const *blobs;              /* files in it, ended by NULL; NULL: none */
     const uint32_t *index;                 /* of an item; NULL: none */
-    const struct redactor *redactor;       /* of what `spec` has of secrets; NULL: it has none */
+    const struct redactor *redactor;       /* of what must not be told; NULL: nothing */
+    bool with_secrets;                     /* `spec` has some: `redactor` is of them, too */
+    struct gateway_attempt *gateway;       /* what it may ask the worker for; NULL: nothing */
 };
 
 /* Appends what is named for the step, its address or its idempotency key, as this call's own: an item's has

@@ -7,6 +7,7 @@
  * Its number names its group and stays ours until it is reaped, after the group was killed. */
 #include "pool.h"
 
+#include "../gateway/gateway.h"
 #include "../wiped.h"
 #include "answer.h"
 #include "call_log.h"
@@ -80,7 +81,9 @@ struct program_call {
     const char *dir, *bundle_dir;
     const char *const *blobs;
     const struct cox_resources *resources;
-    const struct redactor *redactor; /* NULL: it was given no secrets */
+    const struct redactor *redactor;
+    bool with_secrets;
+    struct gateway_attempt *gateway; /* NULL: none */
     struct call_log log;
     struct event *timer; /* refused: the answer; killed, silent, or answered by one of one call: the end */
     bool killing;
@@ -212,7 +215,7 @@ static void end_call(struct program_call *c, bool reusable)
     uint64_t cpu_us = is_own ? 0 : cpu_used_us(p->pid);
 
     reusable = reusable && c->line_at == c->line.len && p->in.fd >= 0 && p->out.fd >= 0 &&
-               (!c->redactor || COX_PLANTED("secrets-stay-warm")); /* another call could make it tell */
+               (!c->with_secrets || COX_PLANTED("secrets-stay-warm")); /* another call could make it tell */
     call_log_end(&c->log);
     c->process = NULL;
     if (cpu_us > c->cpu_before_us)
@@ -486,15 +489,6 @@ static void on_process_timer(evutil_socket_t fd, short what, void *arg)
 
 /* ---------------------------------------------------------------- starting */
 
-static bool open_pipe(int fds[2], int ours)
-{
-    if (pipe2(fds, O_CLOEXEC) != 0) {
-        fds[0] = fds[1] = -1;
-        return false;
-    }
-    return fcntl(fds[ours], F_SETFL, O_NONBLOCK) == 0;
-}
-
 static void watch(struct process *p, struct channel *c, int fd, short what, event_callback_fn fn)
 {
     c->fd = fd;
@@ -519,19 +513,24 @@ static int spawn_sandboxed(struct program_call *c, enum sandbox_level level, str
     char *path = realpath(c->program->path, NULL); /* also of /proc/self/exe, which is another inside */
     char *folder = path ? program_folder(c->program, path) : NULL;
     char *const paths[] = { path, NULL };
-    int err = errno;
+    int err = errno, channel = -1;
 
     args->paths = paths;
     args->dir = c->dir;
     args->envp = c->envp;
     if (path)
-        err = sandbox_spawn(c->pool->host->sandbox, level,
-                            &(struct sandbox_step){ .work = c->dir,
-                                                    .read = c->blobs,
-                                                    .program = folder,
-                                                    .bundle = c->bundle_dir,
-                                                    .resources = c->resources },
-                            args, ret_pid, ret_inside);
+        err = sandbox_spawn(
+            c->pool->host->sandbox, level,
+            &(struct sandbox_step){ .work = c->dir,
+                                    .read = c->blobs,
+                                    .program = folder,
+                                    .bundle = c->bundle_dir,
+                                    .resources = c->resources,
+                                    .port = c->gateway && level == SANDBOX_STRICT ? GATEWAY_PORT : 0,
+                                    .ret_channel = &channel },
+            args, ret_pid, ret_inside);
+    if (channel >= 0)
+        gateway_listen(c->gateway, channel);
     free(path);
     cox_free(folder);
     return err;
@@ -555,7 +554,7 @@ static int spawn(struct program_call *c, bool once, int fds[6], pid_t *ret_pid, 
         argv[n++] = c->program->arg;
     if (!once)
         argv[n++] = (char *)(uintptr_t) "--serve";
-    if (!open_pipe(fds, 1) || !open_pipe(fds + 2, 0) || !open_pipe(fds + 4, 0))
+    if (!spawn_pipe(fds, 1) || !spawn_pipe(fds + 2, 0) || !spawn_pipe(fds + 4, 0))
         return errno;
     args.dir = once ? c->dir : c->pool->dir;
     args.in = fds[0];
@@ -643,7 +642,8 @@ static void refuse(struct program_call *c, enum cox_code code)
 static void serve(struct program_call *c)
 {
     struct pool *pool = c->pool;
-    struct process *p = c->redactor ? NULL : take_idle(pool, c->program); /* nor do others listen beside it */
+    struct process *p =
+        c->with_secrets ? NULL : take_idle(pool, c->program); /* nor do others listen beside it */
     int err = 0;
 
     if (!p && pool->n >= pool->n_max && !cox_list_empty(&pool->idle))
@@ -734,6 +734,7 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
                        void *user)
 {
     static const struct call_ops ops = { .kill = kill_call, .destroy = destroy_call };
+    enum sandbox_level level = sandbox_level_for(pool->host->sandbox, SANDBOX_NONE);
     struct program_call *c = COX_NEW(struct program_call);
 
     c->call =
@@ -747,6 +748,8 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
     c->blobs = args->blobs;
     c->resources = &args->assign->resources;
     c->redactor = args->redactor;
+    c->with_secrets = args->with_secrets;
+    c->gateway = args->gateway;
     c->timer = evtimer_new(pool->host->base, on_call_timer, c);
     outcome_init(&c->outcome);
     if (input.len == 0)
@@ -755,9 +758,9 @@ struct call *pool_call(struct pool *pool, struct program *program, const struct 
         refuse(c, COX_CODE_INPUT_INVALID);
         return &c->call;
     }
-    run_spec_environment(&c->arena, args, sandbox_level_for(pool->host->sandbox, SANDBOX_NONE), 0, &c->envp);
-    wiped_reserve(&c->line, c->redactor ? 2 * input.len + ANSWER_ASK_LEN_MAX : 0);
-    answer_ask(&c->line, c->id, input, args);
+    run_spec_environment(&c->arena, args, level, 0, &c->envp);
+    wiped_reserve(&c->line, c->with_secrets ? 2 * input.len + ANSWER_ASK_LEN_MAX : 0);
+    answer_ask(&c->line, c->id, input, args, level == SANDBOX_STRICT);
     serve(c);
     return &c->call;
 }

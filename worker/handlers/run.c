@@ -11,6 +11,7 @@
 #include "run_spec.h"
 #include "spawn.h"
 
+#include "../gateway/gateway.h"
 #include "../wiped.h"
 
 #include "cox/base/alloc.h"
@@ -414,16 +415,6 @@ static void refuse(struct run *run, enum cox_code code)
     event_active(run->timer, EV_TIMEOUT, 0);
 }
 
-/* Close-on-exec both; the one that is ours does not block. Numbers above 2: the child's are 0, 1, 2. */
-static bool open_pipe(int fds[2], int ours)
-{
-    if (pipe2(fds, O_CLOEXEC) != 0) {
-        fds[0] = fds[1] = -1;
-        return false;
-    }
-    return fcntl(fds[ours], F_SETFL, O_NONBLOCK) == 0;
-}
-
 static void close_all(const int *fds, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -441,17 +432,24 @@ static void watch_end(struct run *run, struct pipe_end *end, int fd, short what,
 static int spawn(struct run *run, const struct run_spec *spec, const struct call_args *call,
                  const struct spawn_args *args)
 {
+    bool listens = call->gateway && spec->level == SANDBOX_STRICT;
+    int channel = -1, err;
     const struct sandbox_step step = { .work = call->dir,
                                        .input = spec->stdin_path,
                                        .read = call->blobs,
                                        .bundle = call->bundle_dir,
-                                       .resources = &call->assign->resources };
+                                       .resources = &call->assign->resources,
+                                       .port = listens ? GATEWAY_PORT : 0,
+                                       .ret_channel = &channel };
 
     if (spec->level == SANDBOX_NONE)
         return spawn_process(args, &run->pid);
     run->program = cox_strdup(spec->argv[0]);
     run->path_env = cox_strdup(spec->path_env);
-    return sandbox_spawn(run->call.host->sandbox, spec->level, &step, args, &run->pid, &run->inside);
+    err = sandbox_spawn(run->call.host->sandbox, spec->level, &step, args, &run->pid, &run->inside);
+    if (channel >= 0)
+        gateway_listen(call->gateway, channel);
+    return err;
 }
 
 /* Returns an errno. fds: stdin's read and write end, stdout's, stderr's. */
@@ -469,9 +467,9 @@ static int start_process(struct run *run, const struct run_spec *spec, const str
         return errno;
     if (spec->stdin_path)
         ;
-    else if (spec->has_stdin ? !open_pipe(fds, 1) : (fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+    else if (spec->has_stdin ? !spawn_pipe(fds, 1) : (fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
         return errno;
-    if (!open_pipe(fds + 2, 0) || !open_pipe(fds + 4, 0))
+    if (!spawn_pipe(fds + 2, 0) || !spawn_pipe(fds + 4, 0))
         return errno;
     args.in = fds[0];
     args.out = fds[3];

@@ -1,6 +1,7 @@
 #include "run_spec.h"
 
 #include "../blobs.h"
+#include "../gateway/gateway.h"
 #include "../wiped.h"
 #include "spawn.h"
 
@@ -12,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define N_OWN_MAX 9 /* COX_... and TRACEPARENT */
+#define N_OWN_MAX 11 /* COX_... and TRACEPARENT */
 #define ENV_MAX 1024u
 
 struct reader {
@@ -170,7 +171,7 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     struct reader r = { .arena = arena };
     const struct cox_agent_assign *assign = args->assign;
     char **inherited = spawn_environment(NULL);
-    char number[12], traceparent[RUN_TRACEPARENT_MAX];
+    char number[12], traceparent[RUN_TRACEPARENT_MAX], url[GATEWAY_URL_MAX];
     char **envp;
     size_t n = 0;
 
@@ -196,6 +197,10 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     if (args->index) {
         snprintf(number, sizeof(number), "%u", *args->index);
         put_env(&r, envp, &n, "COX_ITEM", number);
+    }
+    if (args->gateway && gateway_url(args->gateway, level == SANDBOX_STRICT, url)) {
+        put_env(&r, envp, &n, "COX_BLOBS_URL", url);
+        put_env(&r, envp, &n, "COX_ATTEMPT_KEY", gateway_key(args->gateway));
     }
     envp[n] = NULL;
     *ret = envp;

@@ -156,6 +156,15 @@ int spawn_process(const struct spawn_args *args, pid_t *ret_pid)
     return failed;
 }
 
+bool spawn_pipe(int fds[2], int ours)
+{
+    if (pipe2(fds, O_CLOEXEC) != 0) {
+        fds[0] = fds[1] = -1;
+        return false;
+    }
+    return fcntl(fds[ours], F_SETFL, O_NONBLOCK) == 0;
+}
+
 int spawn_pidfd(pid_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);

@@ -2,9 +2,10 @@
 #ifndef COX_WORKER_HANDLERS_SPAWN_H
 #define COX_WORKER_HANDLERS_SPAWN_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-#define SPAWN_KEEP_MAX 4
+#define SPAWN_KEEP_MAX 5
 #define SPAWN_PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 /* Borrowed for the call. Every array ends with NULL. */
@@ -23,6 +24,10 @@ struct spawn_args {
  * death included. Returns 0 and *ret_pid, or the errno of what failed; then there is no child. The thread
  * must have every signal blocked. */
 int spawn_process(const struct spawn_args *args, pid_t *ret_pid);
+
+/* Close-on-exec both; the one that is ours, fds[ours], does not block. False with errno, and then -1 for what
+ * is not open. */
+bool spawn_pipe(int fds[2], int ours);
 
 /* A descriptor that is readable once the process has ended, close-on-exec; -1 with errno. */
 int spawn_pidfd(pid_t pid);

@@ -31,6 +31,10 @@ void view_enter(const struct plan *plan);
 /* init: a loopback device in a network namespace of its own. */
 void loopback_up(void);
 
+/* init: listens at the plan's port of it, for the worker: the socket goes through the plan's channel, which
+ * is closed. */
+void hand_listener(const struct plan *plan);
+
 /* init: gives up every capability, for good, and the ways to come by new ones. */
 void drop_rights(void);
 /* step: what only it is held to; init must be able to look at it. */

@@ -1,6 +1,7 @@
 /* What a step may still do once the view is its own: rights, amounts, files again, calls. */
 #include "enter.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -9,6 +10,7 @@
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -18,6 +20,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define LISTEN_BACKLOG 16
+
 void loopback_up(void)
 {
     struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
@@ -26,6 +30,33 @@ void loopback_up(void)
     if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) != 0)
         die("bring the loopback device up");
     close(fd);
+}
+
+void hand_listener(const struct plan *plan)
+{
+    const struct sockaddr_in at = { .sin_family = AF_INET,
+                                    .sin_port = htons(plan->port),
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { .bytes = { 0 } };
+    struct iovec byte = { .iov_base = (char[1]){ 0 }, .iov_len = 1 };
+    struct msghdr message = {
+        .msg_iov = &byte, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+    };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(fd));
+    memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&at, sizeof(at)) != 0 ||
+        listen(fd, LISTEN_BACKLOG) != 0 || sendmsg(plan->channel, &message, MSG_NOSIGNAL) != 1)
+        die("listen at the loopback device");
+    close(fd);
+    close(plan->channel);
 }
 
 /* ---------------------------------------------------------------- rights */

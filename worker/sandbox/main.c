@@ -229,6 +229,8 @@ static noreturn void init_main(const struct plan *plan, bool is_root, int channe
         die("name the host");
     if (!plan->network)
         loopback_up();
+    if (plan->port)
+        hand_listener(plan);
     view_enter(plan);
     if (is_root) {
         enter_users(plan);
@@ -318,6 +320,8 @@ static noreturn void monitor_main(const struct plan *plan)
     }
     close(channel[1]);
     close_range(0, 2, 0);
+    if (plan->port)
+        close(plan->channel);
     if (is_outside && !COX_PLANTED("sandbox-group-late"))
         put_into_group(init);
     map_users(init, channel[0], plan);

@@ -1,5 +1,7 @@
 #include "plan.h"
 
+#include "report.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,9 +22,19 @@ static bool read_uid(const char *text, uint32_t *ret)
     return ok;
 }
 
+static bool read_small(const char *text, uint16_t *ret)
+{
+    uint64_t n;
+    bool ok = read_number(text, &n) && n <= UINT16_MAX;
+
+    *ret = ok ? (uint16_t)n : 0;
+    return ok;
+}
+
 static bool read_one(struct plan *p, char *arg)
 {
     char *value = strchr(arg, '=');
+    uint16_t n;
 
     if (!value)
         return false;
@@ -45,6 +57,10 @@ static bool read_one(struct plan *p, char *arg)
         return read_number(value, &p->processes_max);
     if (strcmp(arg, "files") == 0)
         return read_number(value, &p->files_max);
+    if (strcmp(arg, "port") == 0)
+        return read_small(value, &n) && (p->port = n) > 0;
+    if (strcmp(arg, "channel") == 0)
+        return read_small(value, &n) && (p->channel = n) > ENVIRON_FD;
     if (strcmp(arg, "group") == 0) {
         p->has_group = true;
         p->is_memory_counted = strcmp(value, "memory") == 0;

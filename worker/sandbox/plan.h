@@ -23,6 +23,8 @@ struct plan {
     char **argv, **envp;
     uint64_t memory_len_max, tmp_len_max, disk_len_max; /* bytes */
     uint64_t processes_max, files_max;
+    uint16_t port;          /* of its own loopback, at which the worker listens; 0: none */
+    int channel;            /* a descriptor: where that listener goes */
     bool has_group;         /* at GROUP_FD */
     bool is_memory_counted; /* by the kernel, in that group: nobody needs to watch it */
 };

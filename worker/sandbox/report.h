@@ -25,4 +25,6 @@ struct report {
 #define ENVIRON_FD 5
 #define GROUP_FD 6 /* the control group of all inside; only where the plan says that there is one */
 
+/* And, where channel= says, a socket to which the listener goes, as SCM_RIGHTS with one byte. */
+
 #endif

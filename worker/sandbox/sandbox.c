@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -215,6 +216,10 @@ static void put_all(const struct sandbox *s, enum sandbox_level level, const str
     for (size_t i = 0; step->read && step->read[i]; i++)
         put(a, "read", step->read[i]);
     put_limits(s, step, group, a);
+    if (step->port) {
+        put_number(a, "port", step->port);
+        put_number(a, "channel", (group ? GROUP_FD : ENVIRON_FD) + 1); /* it is kept last */
+    }
     for (size_t i = 0; args->paths[i]; i++)
         put(a, "path", args->paths[i]);
     put_text(a, cox_strdup("--"));
@@ -288,7 +293,8 @@ static char *const *bare_environment(void)
 
 /* Returns an errno. */
 static int spawn_in(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
-                    const struct spawn_args *args, int report, const struct cgroup *group, pid_t *ret_pid)
+                    const struct spawn_args *args, int report, int channel, const struct cgroup *group,
+                    pid_t *ret_pid)
 {
     struct arguments a = { 0 };
     char *const paths[] = { s->helper, NULL };
@@ -309,10 +315,19 @@ static int spawn_in(struct sandbox *s, enum sandbox_level level, const struct sa
     own.n_keep = 3;
     if (group)
         own.keep[own.n_keep++] = cgroup_fd(group);
+    if (channel >= 0)
+        own.keep[own.n_keep++] = channel;
     err = spawn_process(&own, ret_pid);
     drop(&a);
     close(environment);
     return err;
+}
+
+static void close_both(const int fds[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
 }
 
 int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sandbox_step *step,
@@ -322,18 +337,28 @@ int sandbox_spawn(struct sandbox *s, enum sandbox_level level, const struct sand
                                             .processes_max = SANDBOX_PROCESSES_MAX,
                                             .cpu_milli = step->resources ? step->resources->cpu_milli : 0 };
     struct sandboxed *in;
-    int fds[2], err;
+    int fds[2], channel[2] = { -1, -1 }, err;
 
     err = give_to_step(step, args);
     if (err)
         return err;
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+    if (step->port && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, channel) != 0)
         return errno;
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
+        err = errno;
+        close_both(channel);
+        return err;
+    }
     in = COX_NEW(struct sandboxed);
     *in = (struct sandboxed){ .report = fds[0], .memory_len_max = amounts.memory_len_max };
     in->group = cgroup_begin(s->cgroups, &amounts);
-    err = spawn_in(s, level, step, args, fds[1], in->group, ret_pid);
+    err = spawn_in(s, level, step, args, fds[1], channel[1], in->group, ret_pid);
     close(fds[1]);
+    if (!err && step->port) {
+        *step->ret_channel = channel[0];
+        channel[0] = -1;
+    }
+    close_both(channel);
     if (in->group)
         cgroup_release(in->group);
     if (err)

@@ -66,6 +66,10 @@ struct sandbox_step {
     const char *program;     /* readable too; may be NULL */
     const char *bundle;      /* readable too; may be NULL */
     const struct cox_resources *resources; /* 0: defaults */
+    /* At strict: a listener at `port` of the sandbox's own loopback comes through *ret_channel, to be closed
+     * by the caller; port 0: none does. */
+    uint16_t port;
+    int *ret_channel;
 };
 
 struct sandboxed;

@@ -17,10 +17,13 @@ what the tool prints goes to the log, as does what it logs. When it fails, that 
     cox.context                     the call: task_id, step, attempt, workspace, bundle, blobs, index, ...
     raise cox.Error(code, message)  the step fails with this code; retryable=True or False decides about retries
     return cox.call_again(steps, state)   run these steps, then call me again: cox.context.steps, .state
+    cox.store(data)                 keeps bytes or a file of up to 1 GiB: {"$blob", "size"}, for the output to name
+    cox.context.open_blob(value)    opens such a value of the input
     cox.submit(document, inputs)    submits a task of its own and waits for its outputs ($COX_HTTP)
 """
 import dataclasses
 import enum
+import http.client
 import inspect
 import io
 import json
@@ -35,7 +38,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-__all__ = ["tool", "main", "context", "Error", "call_again", "submit"]
+__all__ = ["tool", "main", "context", "Error", "call_again", "store", "submit"]
 
 
 class Error(Exception):
@@ -62,6 +65,8 @@ class Context:
         self.workspace = fields["workspace"] if "workspace" in fields else os.getcwd()
         self.bundle = fields.get("bundle")
         self.blobs = fields.get("blobs")
+        self.blobs_url = fields.get("blobs_url")  # with the key, where the worker takes blobs of this call
+        self.key = fields.get("key")
         self.index = (fields.get("item") or {}).get("index")
         self.again = bool(again)  # called again after call_again
         self.state = again.get("state")
@@ -233,7 +238,7 @@ def _enter(fields):
     os.chdir(_call.workspace)
     names = {"COX_TASK_ID": _call.task_id, "COX_STEP": _call.step, "COX_ATTEMPT": str(_call.attempt),
              "COX_WORKSPACE": _call.workspace, "COX_IDEMPOTENCY_KEY": _call.idempotency_key,
-             "TRACEPARENT": _call.traceparent, "COX_BUNDLE": _call.bundle, "COX_BLOBS": _call.blobs,
+             "COX_BLOBS_URL": _call.blobs_url, "COX_ATTEMPT_KEY": _call.key, "TRACEPARENT": _call.traceparent, "COX_BUNDLE": _call.bundle, "COX_BLOBS": _call.blobs,
              "COX_ITEM": None if _call.index is None else str(_call.index)}
     for name, value in names.items():
         if value is None:
@@ -287,6 +292,40 @@ def main():
     for line in lines:
         answers.write(_answer(line) + "\n")
         answers.flush()
+
+
+# ---- large values ----------------------------------------------------------------------------------------
+
+_CODES = {413: "OUTPUT_TOO_LARGE", 507: "RESOURCE_EXHAUSTED", 429: "UNAVAILABLE", 503: "UNAVAILABLE"}
+
+
+def store(data):
+    """Keeps bytes, or a file (a path, or one that is open for reading bytes), and returns {"$blob": ..., "size": ...}.
+    Put that into the output: {"model": cox.store("model.bin")}. A step that it is handed to finds the file in
+    cox.context.blobs, and opens it with cox.context.open_blob. Nothing of a file is held in memory."""
+    if isinstance(data, (str, os.PathLike)):
+        with open(data, "rb") as file:
+            return store(file)
+    if not _call.key:
+        raise Error("UNAVAILABLE", "cox.store: this worker takes no blobs from programs")
+    place = urllib.parse.urlsplit(_call.blobs_url)
+    length = len(data) if isinstance(data, (bytes, bytearray, memoryview)) else os.fstat(data.fileno()).st_size - data.tell()
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=600)
+    headers = {"Authorization": "Bearer " + _call.key, "Content-Length": str(length)}
+    try:
+        try:
+            connection.request("POST", place.path, data, headers)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it was refused before all of it was sent: the answer says why
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException) as e:
+        raise Error("UNAVAILABLE", f"cox.store: {type(e).__name__}: {e}") from e
+    finally:
+        connection.close()
+    if response.status != 201:
+        raise Error(_CODES.get(response.status, "INTERNAL"), f"cox.store: {response.status}: {answer['error']['message']}")
+    return answer
 
 
 # ---- tasks of its own ------------------------------------------------------------------------------------

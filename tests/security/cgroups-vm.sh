@@ -17,7 +17,7 @@ if [ -z "$kernel" ] || ! find "$modules" -name '9pnet_virtio.ko*' 2>/dev/null | 
     exit 0
 fi
 scripts=("$@")
-[ "$#" -gt 0 ] || scripts=(cgroups sandbox-ends sandbox sandbox-kills bench)
+[ "$#" -gt 0 ] || scripts=(cgroups sandbox-ends sandbox sandbox-kills bench cgroups-systemd)
 accelerator=tcg,thread=multi
 [ -w /dev/kvm ] && grep -qE '^flags.* (vmx|svm)( |$)' /proc/cpuinfo && accelerator=kvm
 
@@ -38,42 +38,76 @@ add_module() {
     order+=("$1")
 }
 for module in virtio_pci virtio_blk 9pnet_virtio 9p ext4 crc32c_generic overlay; do add_module $module; done
+# The first process is the scripts' own, or systemd, for what runs as its units.
 cat >"$initial/init" <<END
 #!/bin/busybox sh
 /bin/busybox mkdir -p /dev /proc
 /bin/busybox mount -t devtmpfs devtmpfs /dev
+/bin/busybox mount -t proc proc /proc
 for m in ${order[*]}; do /bin/busybox insmod /modules/\$m.ko; done
 /bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=262144 host /host
 /bin/busybox mount -t ext4 /dev/vda /disk
 /bin/busybox mkdir -p /disk/upper /disk/work
 /bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/disk/upper,workdir=/disk/work overlay /new
+/bin/busybox mkdir -p /new/etc/systemd/system
+/bin/busybox cp /machine.service /new/etc/systemd/system/
+/bin/busybox rm -f /new/.dockerenv # systemd would take the machine for a container
+first="/bin/bash $scenario_root/tests/security/vm-init.sh"
+if /bin/busybox grep -q cox.systemd /proc/cmdline; then first="/lib/systemd/systemd --unit=machine.service"; fi
+/bin/busybox umount /proc
 /bin/busybox umount /dev
-exec /bin/busybox switch_root /new /bin/bash $scenario_root/tests/security/vm-init.sh
+exec /bin/busybox switch_root /new \$first
 END
 chmod 755 "$initial/init"
+cat >"$initial/machine.service" <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+ExecStart=/bin/bash $scenario_root/tests/security/vm-init.sh
+END
 (cd "$initial" && find . | cpio -o -H newc 2>/dev/null) >"$scenario_dir/initial.cpio"
-truncate -s 6G "$scenario_dir/disk"
-mkfs.ext4 -q -F "$scenario_dir/disk"
-: >"$scenario_dir/results"
 
-list=$(IFS=,; echo "${scripts[*]}")
-qemu-system-x86_64 -accel "$accelerator" -cpu max -smp 2 -m 3072 -display none -no-reboot -nodefaults \
-    -kernel "$kernel" -initrd "$scenario_dir/initial.cpio" \
-    -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all cox.build=$COX_BUILD cox.root=$scenario_root cox.scripts=$list" \
-    -serial "file:$scenario_dir/console" -serial "file:$scenario_dir/results" \
-    -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
-    -drive "file=$scenario_dir/disk,format=raw,if=virtio,cache=unsafe" >"$scenario_dir/qemu.log" 2>&1 </dev/null &
-machine=$!
-at_exit+=("kill $machine 2>/dev/null")
-tail -f --pid=$machine -n +1 "$scenario_dir/results" | tr -d '\r' | sed -u '/^script /d; /^ended /d'
-wait $machine
-at_exit=()
-for script in "${scripts[@]}" after; do
-    if ! tr -d '\r' <"$scenario_dir/results" | grep -qx "ended $script with 0"; then
-        cat "$scenario_dir/qemu.log" "$scenario_dir/console" >"$scenario_dir/said"
-        not_ok "$script ended well in the machine" "$scenario_dir/said"
-    else
-        ok "$script ended well in the machine"
-    fi
+# boot NAME SCRIPTS PARAMETER...: what the scripts say, then how they have ended.
+boot() {
+    local name=$1 scripts=$2 machine script
+    shift 2
+    rm -f "$scenario_dir/disk"
+    truncate -s 6G "$scenario_dir/disk"
+    mkfs.ext4 -q -F "$scenario_dir/disk"
+    : >"$scenario_dir/$name"
+    qemu-system-x86_64 -accel "$accelerator" -cpu max -smp 2 -m 3072 -display none -no-reboot -nodefaults \
+        -kernel "$kernel" -initrd "$scenario_dir/initial.cpio" \
+        -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all cox.build=$COX_BUILD cox.root=$scenario_root cox.scripts=${scripts// /,} $*" \
+        -serial "file:$scenario_dir/console" -serial "file:$scenario_dir/$name" \
+        -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
+        -drive "file=$scenario_dir/disk,format=raw,if=virtio,cache=unsafe" >"$scenario_dir/qemu.log" 2>&1 </dev/null &
+    machine=$!
+    at_exit=("kill $machine")
+    tail -f --pid=$machine -n +1 "$scenario_dir/$name" | sed -u 's#\r$##; /^script /d; /^ended /d'
+    wait $machine
+    at_exit=()
+    for script in $scripts after; do
+        if tr -d '\r' <"$scenario_dir/$name" | grep -qx "ended $script with 0"; then
+            ok "$script ended well in the machine of $name"
+        else
+            cat "$scenario_dir/qemu.log" "$scenario_dir/console" >"$scenario_dir/said"
+            not_ok "$script ended well in the machine of $name" "$scenario_dir/said"
+        fi
+    done
+}
+plain=() units=()
+for script in "${scripts[@]}"; do
+    case $script in
+        cgroups-systemd) units+=("$script") ;;
+        *) plain+=("$script") ;;
+    esac
 done
+[ "${#plain[@]}" = 0 ] || boot processes "${plain[*]}"
+if [ "${#units[@]}" -gt 0 ] && [ ! -x /lib/systemd/systemd ]; then
+    skip cgroups-systemd "systemd is not there"
+elif [ "${#units[@]}" -gt 0 ]; then
+    boot units "${units[*]}" cox.systemd
+fi
 finish

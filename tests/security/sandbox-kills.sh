@@ -4,7 +4,7 @@
 # COX_SEED=N repeats a run's choices.
 . "$(dirname "$0")/../scenario/lib.sh"
 need_programs coxd cox-worker cox-sandbox cox python3
-steps_wanted=300
+steps_wanted=${COX_KILLS:-300} # an emulated machine is slow
 [ -z "${COX_TEST_LONG:-}" ] || steps_wanted=10000
 seed=${COX_SEED:-$((SRANDOM % 32768))}
 RANDOM=$seed

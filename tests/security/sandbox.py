@@ -10,6 +10,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 COX = os.path.join(os.environ["COX_BUILD"], "cox")
+LIMIT_S = int(os.environ.get("COX_ATTACKS_LIMIT_S", "200"))  # of an emulated machine more
 PROGRAM = open(os.path.join(HERE, "sandbox_attacks.py")).read()
 
 REACH = """tcp_to_host interfaces udp_out abstract_socket abstract_datagram_of_pair unix_socket packet_socket
@@ -48,7 +49,7 @@ def document(names, worker, level):
 
 
 def cox(*args, text=None):
-    return subprocess.run([COX, *args], input=text, capture_output=True, text=True, timeout=200)
+    return subprocess.run([COX, *args], input=text, capture_output=True, text=True, timeout=LIMIT_S)
 
 
 def run(names, worker, level):

@@ -391,7 +391,7 @@ static void test_trees_that_are_of_no_use(void **state)
 
     (void)state;
     plant(&t, "hugetlb\n"); /* of a hybrid host */
-    expect_none(&t, "neither of the controllers");
+    expect_none(&t, "none of the controllers");
     plant(&t, "cpu memory pids\n"); /* of a session: the shell is in it */
     put_file(t.base, "cgroup.procs", "1\n");
     expect_none(&t, "other processes");

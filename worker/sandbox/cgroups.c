@@ -335,7 +335,7 @@ static bool begin(struct cgroups *c)
     for (int i = 0; i < CGROUP_LIMIT_NR; i++)
         any |= cgroup_list_has(there, controllers[i]);
     if (!any)
-        return refuse(c, "%.80s has neither of the controllers memory, pids and cpu", c->base);
+        return refuse(c, "%.80s has none of the controllers memory, pids and cpu", c->base);
     if (!may_write(c->base, "cgroup.procs") || !may_write(c->base, "cgroup.subtree_control"))
         return refuse(c, "%.80s is not delegated to the worker's user", c->base);
     sweep(c);

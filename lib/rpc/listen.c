@@ -48,7 +48,10 @@
 #define FDS_KEPT 2048u /* for files and the HTTP side; of a small limit, half */
 #define EVENTS_MAX 64
 #define SLOWLY_NS (100 * INT64_C(1000000)) /* between two connections of offenders, all together */
-#define SLOW_MAX 100u                      /* who cannot speak within PREFACE_NS need not wait */
+#define SETTLING_NS                                                                                          \
+    (100 * INT64_C(1000000)) /* for the loop to have no call waiting, before a second owner is heard */
+#define SETTLING_MS 1
+#define SLOW_MAX 100u /* who cannot speak within PREFACE_NS need not wait */
 
 struct waiting {
     struct cox_list node; /* oldest first */
@@ -65,7 +68,7 @@ union address {
 
 struct peer {
     union address address;
-    bool known;     /* somebody has had this descriptor */
+    bool known;     /* the library has had this descriptor */
     bool second;    /* and not for the first time */
     uint64_t since; /* of the loop's settled moments */
 };
@@ -82,7 +85,8 @@ struct rpc_listener {
     size_t n_fds;
     struct cox_list waiting;
     size_t n_waiting;
-    struct cox_list slow; /* struct waiting of offenders: nobody listens to them until it is their turn */
+    struct cox_list settling; /* struct waiting who have spoken; not counted among the waiting */
+    struct cox_list slow;     /* struct waiting of offenders: nobody listens to them until it is their turn */
     size_t n_slow;
     int64_t slow_ns;         /* when the next of them may speak */
     int64_t paused_until_ns; /* 0: accepting */
@@ -186,6 +190,44 @@ static void leave(struct rpc_listener *l, struct waiting *w, bool shut)
     cox_free(w);
 }
 
+static bool settled(struct rpc_listener *l, int fd)
+{
+    const struct peer *p = &l->peers[fd]; /* nobody else writes it */
+
+    return !l->tls || !p->second || atomic_load(&l->loop->n_settled) - p->since >= SETTLED_TWICE;
+}
+
+static void hand_over(struct rpc_listener *l, int fd)
+{
+    pthread_mutex_lock(&l->mutex);
+    l->peers[fd].known = true;
+    pthread_mutex_unlock(&l->mutex);
+    set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+    rpc_guard_watch(fd, &l->peers[fd].address.whole);
+    grpc_server_add_channel_from_fd(l->server, fd, l->credentials);
+}
+
+/* A loop without work waits for the very call that would be refused, so it is woken; one that is never
+ * without waiting calls has its time, and then refuses (rpc_listener_certificate). */
+static void settle(struct rpc_listener *l, int64_t now_ns)
+{
+    bool wake = false;
+
+    COX_LIST_FOR_EACH (it, &l->settling) {
+        struct waiting *w = COX_CONTAINER_OF(it, struct waiting, node);
+
+        if (!settled(l, w->fd) && w->until_ns > now_ns) {
+            wake = true;
+            continue;
+        }
+        cox_list_remove(it);
+        hand_over(l, w->fd);
+        cox_free(w);
+    }
+    if (wake)
+        cox_rpc_loop_wake(l->loop);
+}
+
 /* Who has hung up is not handed over, whatever it had said: in a storm of clients that give up and dial again
  * the library would be busy with those who have left. */
 static void on_words(struct rpc_listener *l, struct waiting *w, bool left)
@@ -196,12 +238,17 @@ static void on_words(struct rpc_listener *l, struct waiting *w, bool left)
 
     if (speaks)
         watch(l, EPOLL_CTL_DEL, fd, NULL);
-    leave(l, w, !speaks); /* it has left, or hung up half way */
-    if (!speaks)
+    if (!speaks || settled(l, fd)) {
+        leave(l, w, !speaks); /* it has left, or hung up half way */
+        if (speaks)
+            hand_over(l, fd);
         return;
-    set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
-    rpc_guard_watch(fd, &l->peers[fd].address.whole);
-    grpc_server_add_channel_from_fd(l->server, fd, l->credentials);
+    }
+    cox_list_remove(&w->node);
+    l->n_waiting--;
+    w->until_ns = cox_clock_mono_ns() + SETTLING_NS;
+    cox_list_push_back(&l->settling, &w->node);
+    cox_rpc_loop_wake(l->loop);
 }
 
 static void listen_to(struct rpc_listener *l, struct waiting *w, int64_t now_ns)
@@ -290,7 +337,7 @@ static void admit(struct rpc_listener *l, int fd, const union address *peer)
 
     pthread_mutex_lock(&l->mutex);
     l->peers[fd] = (struct peer){ .address = *peer,
-                                  .known = true,
+                                  .known = l->peers[fd].known || COX_PLANTED("silent-owners"),
                                   .second = l->peers[fd].known,
                                   .since = atomic_load(&l->loop->n_settled) };
     pthread_mutex_unlock(&l->mutex);
@@ -347,6 +394,8 @@ static int wait_ms(const struct rpc_listener *l, int64_t now_ns)
         until_ns = l->slow_ns;
     if (l->paused_until_ns && l->paused_until_ns < until_ns)
         until_ns = l->paused_until_ns;
+    if (!cox_list_empty(&l->settling))
+        return SETTLING_MS;
     if (until_ns == INT64_MAX)
         return -1;
     return until_ns <= now_ns ? 0 : (int)((until_ns - now_ns) / 1000000) + 1;
@@ -380,6 +429,7 @@ static void *run(void *arg)
             for (int k = 0; fd && k < EVENTS_MAX && !l->paused_until_ns && accept_one(l, *fd); k++) {
             }
         }
+        settle(l, cox_clock_mono_ns());
         let_speak(l, cox_clock_mono_ns());
         expire(l, cox_clock_mono_ns());
         if (l->paused_until_ns && cox_clock_mono_ns() >= l->paused_until_ns)
@@ -408,6 +458,7 @@ struct rpc_listener *rpc_listener_create(struct cox_rpc_loop *loop, const char *
     l->tls = tls;
     cox_list_init(&l->waiting);
     cox_list_init(&l->slow);
+    cox_list_init(&l->settling);
     l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     COX_ASSERT(l->epoll_fd >= 0 && l->stop_fd >= 0);
@@ -436,6 +487,16 @@ void rpc_listener_start(struct rpc_listener *l, grpc_server *server)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+static void drop_all(struct cox_list *list)
+{
+    COX_LIST_FOR_EACH (it, list) {
+        struct waiting *w = COX_CONTAINER_OF(it, struct waiting, node);
+        cox_list_remove(it);
+        close(w->fd);
+        cox_free(w);
+    }
+}
+
 void rpc_listener_stop(struct rpc_listener *l)
 {
     const uint64_t one = 1;
@@ -445,12 +506,8 @@ void rpc_listener_stop(struct rpc_listener *l)
     COX_ASSERT(write(l->stop_fd, &one, sizeof(one)) == (ssize_t)sizeof(one));
     pthread_join(l->thread, NULL);
     l->server = NULL;
-    COX_LIST_FOR_EACH (it, &l->slow) {
-        struct waiting *w = COX_CONTAINER_OF(it, struct waiting, node);
-        cox_list_remove(it);
-        close(w->fd);
-        cox_free(w);
-    }
+    drop_all(&l->slow);
+    drop_all(&l->settling);
     expire(l, INT64_MAX);
     for (size_t i = 0; i < l->n_fds; i++)
         close(l->fds[i]);

@@ -325,11 +325,30 @@ static void test_the_second_owner_waits_its_turn(void **state)
     leave(&bob);
 }
 
+/* Whom the library has not seen has no calls that could be left: a crowd that says nothing, and has had every
+ * number, costs nobody his first call. */
+static void test_who_said_nothing_was_no_owner(void **state)
+{
+    struct client bob;
+
+    (void)state;
+    for (int i = 0; i < DESCRIPTORS; i++)
+        pass_by("alice");
+    bob = dial("bob");
+    call(&bob);
+    for (int i = 0; i < 8; i++)
+        cox_rpc_loop_run_once(f.loop, 0, 256);
+    assert_int_equal(service.n_opened, 1);
+    assert_string_equal(service.is, "bob");
+    leave(&bob);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_call_that_waits_is_not_the_next_owners, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_second_owner_waits_its_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_said_nothing_was_no_owner, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,8 +92,10 @@ const struct cox_config_program coxd_config_program = {
 
 bool coxd_config_is_loopback(const char *address)
 {
-    return strncmp(address, "127.", 4) == 0 || strncmp(address, "localhost:", 10) == 0 ||
-           strncmp(address, "[::1]:", 6) == 0;
+    size_t number = strspn(address, "0123456789."); /* a name may begin with 127., too, and lead elsewhere */
+
+    return (strncmp(address, "127.", 4) == 0 && address[number] == ':') ||
+           strncmp(address, "localhost:", 10) == 0 || strncmp(address, "[::1]:", 6) == 0;
 }
 
 /* Other hosts may come where nobody on the way can read what is said, and nobody is let in without an

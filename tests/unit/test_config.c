@@ -90,6 +90,7 @@ static void others_reach_it_only_when_that_is_said(void **state)
     assert_non_null(strstr(said, "--insecure"));
     assert_int_equal(read_flags(&c, 2, "--grpc=0.0.0.0:7600", "--insecure"), COX_CONFIG_RUN);
     assert_int_equal(read_flags(&c, 1, "--grpc=[::1]:0"), COX_CONFIG_RUN);
+    assert_int_equal(read_flags(&c, 1, "--grpc=127.elsewhere.example:7600"), COX_CONFIG_EXIT_USAGE);
     assert_int_equal(read_flags(&c, 1, "--http=0.0.0.0:7601"), COX_CONFIG_EXIT_USAGE);
     assert_non_null(strstr(said, "--http 0.0.0.0:7601"));
     assert_int_equal(read_flags(&c, 1, "--http=off"), COX_CONFIG_RUN);

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -64,8 +65,23 @@ static bool fills_memory(void)
     return true;
 }
 
+static bool has_descriptors(void)
+{
+    for (int fd = STDERR_FILENO + 1; fd < 64; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0)
+            return true;
+    }
+    return false;
+}
+
 static bool inside(const char *what)
 {
+    if (strcmp(what, "rights") == 0)
+        return prctl(PR_CAPBSET_READ, 0) != 0;
+    if (strcmp(what, "new-privileges") == 0)
+        return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
+    if (strcmp(what, "descriptors") == 0)
+        return has_descriptors();
     if (strcmp(what, "namespace") == 0)
         return unshare(CLONE_NEWUSER) == 0;
     if (strcmp(what, "packets") == 0) /* whoever is refused for want of a right has come further than here */
@@ -198,8 +214,9 @@ static void test_ends_are_told(void **state)
 
 static void test_what_is_refused(void **state)
 {
-    static const char *const refused[] = { "namespace", "packets",  "keys", "events",
-                                           "network",   "abstract", "home", "input" };
+    static const char *const refused[] = { "namespace", "packets",        "keys",       "events",
+                                           "network",   "abstract",       "home",       "input",
+                                           "rights",    "new-privileges", "descriptors" };
     struct sockaddr_un at = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sandbox_end e;

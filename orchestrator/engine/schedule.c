@@ -504,9 +504,10 @@ void schedules_free(struct cox_engine *e)
 {
     while (e->schedules_by_name.n > 0)
         destroy(e, of(e->schedules_by_name.items[e->schedules_by_name.n - 1]));
+    size_t it = 0;
     uint64_t number;
     void *left; /* of a history that named two the same: recovery has refused it */
-    for (size_t it = 0; cox_map64_next(&e->schedules, &it, &number, &left); it = 0)
+    while (cox_map64_next(&e->schedules, &it, &number, &left))
         destroy(e, left);
     cox_free(e->schedules_by_name.items);
     cox_map64_fini(&e->schedules);

@@ -415,12 +415,8 @@ void sleepers_free(struct cox_engine *e)
     size_t it = 0;
     uint64_t id;
     void *at;
-    while (e->sleepers.len > 0) {
-        it = 0;
-        if (!cox_map64_next(&e->sleepers, &it, &id, &at))
-            break;
+    while (cox_map64_next(&e->sleepers, &it, &id, &at))
         sleeper_free(e, at);
-    }
     cox_map64_fini(&e->sleepers);
 }
 

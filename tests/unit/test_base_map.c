@@ -99,6 +99,33 @@ static void agree_with_an_array(void **state)
     }
 }
 
+/* A walk that takes out what it meets is how a map of a million is emptied. */
+static void a_walk_may_remove_what_it_visits(void **state)
+{
+    (void)state;
+    struct cox_map64 m64 = { 0 };
+    struct cox_mapb mb = { 0 };
+    char names[1000][8];
+    uint64_t number;
+    struct cox_slice name;
+    void *value;
+    size_t n = 0;
+
+    for (uint64_t k = 0; k < 1000; k++) {
+        assert_null(cox_map64_set(&m64, k, &values[k % sizeof(values)]));
+        snprintf(names[k], sizeof(names[k]), "%u", (unsigned)k);
+        assert_null(cox_mapb_set(&mb, cox_slice_str(names[k]), &values[k % sizeof(values)]));
+    }
+    for (size_t it = 0; cox_map64_next(&m64, &it, &number, &value); n++)
+        assert_ptr_equal(cox_map64_remove(&m64, number), value);
+    for (size_t it = 0; cox_mapb_next(&mb, &it, &name, &value); n++)
+        assert_ptr_equal(cox_mapb_remove(&mb, name), value);
+    assert_int_equal(n, 2000);
+    assert_int_equal(m64.len + mb.len, 0);
+    cox_map64_fini(&m64);
+    cox_mapb_fini(&mb);
+}
+
 /* Keys that come and go fill a table with tombs; it must not grow for them. */
 static void churn_does_not_grow(void **state)
 {
@@ -140,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agree_with_an_array),
+        cmocka_unit_test(a_walk_may_remove_what_it_visits),
         cmocka_unit_test(churn_does_not_grow),
         cmocka_unit_test(hash_is_stable_and_sees_every_byte),
     };

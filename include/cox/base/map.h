@@ -18,7 +18,8 @@ void cox_map64_fini(struct cox_map64 *m);
 void *cox_map64_get(const struct cox_map64 *m, uint64_t key);        /* NULL when absent */
 void *cox_map64_set(struct cox_map64 *m, uint64_t key, void *value); /* returns the old value or NULL */
 void *cox_map64_remove(struct cox_map64 *m, uint64_t key);           /* returns the value or NULL */
-/* Visits every pair; *it starts at 0; false at the end. The map must not change meanwhile. */
+/* Visits every pair; *it starts at 0; false at the end. Meanwhile nothing may be added; what has been visited
+ * may be removed. O(cap) for all. */
 bool cox_map64_next(const struct cox_map64 *m, size_t *it, uint64_t *key, void **value);
 
 struct cox_mapb_slot;

@@ -112,7 +112,8 @@ struct cox_in_approve {
     struct cox_slice step; /* its address within the task: "approve", "scan[3]", "child.approve" */
     bool approve;
     struct cox_slice comment;
-    struct cox_slice by; /* who answers, "" when not known */
+    struct cox_slice by;    /* who answers; empty: nobody is asked who they are, and anyone may */
+    struct cox_slice roles; /* of whoever answers, each after a space */
 };
 struct cox_in_retry {
     uint64_t request;

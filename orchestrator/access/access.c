@@ -29,7 +29,7 @@ struct admission {
     const struct access_rule *rule; /* NULL: of a path that is not served */
     enum { BY_TOKEN, BY_TASK_TOKEN, BY_CERTIFICATE } by;
     struct cox_hash sha256; /* BY_TOKEN */
-    char text[];            /* name and tenant */
+    char text[];            /* name, tenant, roles */
 };
 
 struct cox_access {
@@ -88,15 +88,24 @@ static bool refuse(struct cox_rpc_call *call, enum cox_rpc_status status, const 
     return false;
 }
 
-static bool refuse_role(struct cox_rpc_call *call, unsigned roles)
+/* Their names, each after a space. */
+static void put_roles(struct cox_buf *out, unsigned roles)
 {
-    char text[160];
-    int len = snprintf(text, sizeof(text), "this needs a role that the token has not:");
-
     for (unsigned i = 0; i < ACCESS_ROLES_NR; i++)
         if (roles & 1u << i)
-            len += snprintf(text + len, sizeof(text) - (size_t)len, " %s", access_role_text(i));
-    return refuse(call, COX_RPC_PERMISSION_DENIED, "WRONG_ROLE", text);
+            cox_buf_printf(out, " %s", access_role_text(i));
+}
+
+static bool refuse_role(struct cox_rpc_call *call, unsigned roles)
+{
+    struct cox_buf text = { 0 };
+
+    cox_buf_append_str(&text, "this needs a role that the token has not:");
+    put_roles(&text, roles);
+    bool let_in = refuse(call, COX_RPC_PERMISSION_DENIED, "WRONG_ROLE", cox_buf_cstr(&text));
+
+    cox_buf_fini(&text);
+    return let_in;
 }
 
 /* ---- who ---- */
@@ -262,14 +271,21 @@ static void take(struct cox_access *a, struct cox_rpc_call *call, const struct a
                  const struct identity *id, struct cox_slice tenant)
 {
     size_t name_len = strlen(id->name) + 1;
-    struct admission *ad = cox_alloc(sizeof(*ad) + name_len + tenant.len + 1);
+    struct cox_buf roles = { 0 };
+
+    put_roles(&roles, id->roles);
+    struct admission *ad = cox_alloc(sizeof(*ad) + name_len + tenant.len + 1 + roles.len + 1);
+    char *roles_text = ad->text + name_len + tenant.len + 1;
 
     *ad = (struct admission){ .call = call, .rule = rule, .sha256 = id->sha256 };
     ad->by = id->by;
     memcpy(ad->text, id->name, name_len);
     memcpy(ad->text + name_len, tenant.data, tenant.len);
     ad->text[name_len + tenant.len] = '\0';
+    memcpy(roles_text, cox_buf_cstr(&roles), roles.len + 1);
+    cox_buf_fini(&roles);
     ad->caller = (struct cox_caller){ .name = ad->text,
+                                      .roles = roles_text,
                                       .tenant = ad->text + name_len,
                                       .whole = has_all(id),
                                       .as_worker = rule && id->by != BY_TASK_TOKEN &&

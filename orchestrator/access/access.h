@@ -26,6 +26,7 @@ struct cox_access;
 /* Who makes a call. Lives as long as the call. */
 struct cox_caller {
     const char *name;        /* of the token, or of the certificate */
+    const char *roles;       /* their names, each after a space; NULL: nobody is asked who they are */
     const char *tenant;      /* that this call is about */
     bool whole;              /* has all tenants: may see what belongs to none */
     bool as_worker;          /* may make this call because it is a worker, and for no other reason */

@@ -90,6 +90,9 @@ static void fail(struct word *w, const struct cox_act_reply *reply)
     case COX_ERR_NOT_FOUND:
         error.reason = "NO_STEP";
         break;
+    case COX_ERR_DENIED:
+        error.reason = "NOT_AN_APPROVER";
+        break;
     case COX_ERR_EXISTS:
         error.reason = "KEY_TAKEN";
         break;
@@ -411,6 +414,11 @@ void cox_api_approve_step(struct cox_rpc_call *call, const ProtobufCMessage *mes
     w->in.u.approve.step = keep(w, m->step);
     w->in.u.approve.approve = m->approve;
     w->in.u.approve.comment = keep(w, m->comment);
+    const struct cox_caller *caller = cox_access_caller(call);
+    if (caller->roles) {
+        w->in.u.approve.by = keep(w, caller->name);
+        w->in.u.approve.roles = keep(w, caller->roles);
+    }
     give(w);
 }
 

@@ -515,6 +515,7 @@ static void own_slices(struct kept_input *k)
         slices[n++] = &in->u.approve.step;
         slices[n++] = &in->u.approve.comment;
         slices[n++] = &in->u.approve.by;
+        slices[n++] = &in->u.approve.roles;
     } else if (in->kind == COX_IN_RETRY) {
         slices[n++] = &in->u.retry.archived;
     } else if (in->kind == COX_IN_FORK) {

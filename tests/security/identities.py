@@ -483,6 +483,23 @@ def guessed_blobs():
 
 # ---- tokens of tasks ----
 
+def approvals():
+    asks = {"prompt": "?", "approvers": ["user:submitter-a", "role:approver"]}
+    task = submit("submitter-a", doc={"steps": {step: {"approval": asks} for step in ("one", "two")}})
+    await_reason("reader-a", task, "approval")
+    for who in ("admin-a", "admin-all"):
+        seen = task_call("ApproveStep", who, "alpha", id=task, step="one", approve=True)
+        report(f"an approval that does not name {who} is not its to answer",
+               seen[0] == NOT_ALLOWED and 'for ["user:submitter-a","role:approver"]' in str(seen[1]), seen)
+    seen = task_call("ApproveStep", "approver-b", id=task, step="one", approve=True)
+    report("an approver of another tenant finds none", seen[0] == NONE, seen)
+    for step, who in (("one", "approver-a"), ("two", "both")):
+        seen = task_call("ApproveStep", who, "alpha", id=task, step=step, approve=True)
+        report(f"control: {who} has the role that it names", seen[0] == grpc.StatusCode.OK, seen)
+    seen = json.loads(task_call("GetOutput", "reader-a", id=task, step="two")[1].json)
+    report("the answer says whose it is", seen["by"] == "both", seen)
+
+
 def task_tokens(task, other):
     code, answer = task_call("CreateTaskToken", "reader-a", id=task)
     report("a reader makes a token of a task", code == grpc.StatusCode.OK and answer.token.startswith("coxt_"), answer)
@@ -581,6 +598,7 @@ def main():
     smuggling()
     quick, waiting = tenants()
     guessed_blobs()
+    approvals()
     task_tokens(quick, waiting)
     cors()
     revoked_streams()

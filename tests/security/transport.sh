@@ -119,7 +119,7 @@ told "its own certificate has expired" "expired.crt has expired" "$coxd_grpc" "$
 # Servers that are not who they should be: OpenSSL's own, with other certificates.
 impostor() { # NAME CERTIFICATE PATTERN
     local fifo=$scenario_dir/impostor.in pid port
-    rm -f "$fifo" && mkfifo "$fifo"
+    rm -f "$fifo" "$scenario_dir/impostor" && mkfifo "$fifo" # or the last one's port is read before there is a new one
     openssl s_server -accept 127.0.0.1:0 -cert "$certs/$2.crt" -key "$certs/$2.key" -alpn h2 <"$fifo" >"$scenario_dir/impostor" 2>&1 &
     pid=$!
     exec 4>"$fifo"

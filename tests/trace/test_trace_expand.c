@@ -283,6 +283,41 @@ static void a_rejection_fails_the_step_as_denied_and_its_fallback_may_follow(voi
     trace_end(t);
 }
 
+static void an_approval_is_for_whom_it_names(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    static const struct {
+        const char *who, *roles;
+    } others[] = {
+        { "bob", " reader" },    { "bob", "" },
+        { "bob", " approver2" }, { "bob", " not-approver" },
+        { "ALICE", " admin" },   { "approver", "" },
+        { "alice2", "" },        { "role:approver", " reader admin" },
+        { "bob", " alice" },
+    };
+    submit(t,
+           DOC_OUT("\"a\":{\"approval\":{\"prompt\":\"?\",\"approvers\":[\"role:approver\",\"user:alice\"]}},"
+                   "\"b\":{\"approval\":{\"prompt\":\"?\",\"approvers\":[\"role:approver\",\"user:alice\"]}},"
+                   "\"c\":{\"approval\":{\"prompt\":\"?\",\"approvers\":[\"user:nobody\"]}},"
+                   "\"d\":{\"approval\":{\"prompt\":\"?\"}}",
+                   "\"by\":\"${{ steps.a.output.by }}\""));
+    ignore(t);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        answer_approval_as(t, others[i].who, others[i].roles, 1, "a", i % 2 == 0, "");
+        expect(t, "reply not allowed: the approval is for [\"role:approver\",\"user:alice\"]");
+    }
+    answer_approval_as(t, "bob", " reader approver", 1, "a", true, "");
+    expect(t, "a SUCCEEDED", "reply ok t0-000001");
+    answer_approval_as(t, "alice", "", 1, "b", true, "");
+    expect(t, "b SUCCEEDED", "reply ok t0-000001");
+    answer_approval(t, 1, "c", true, ""); /* where nobody is asked who they are */
+    expect(t, "c SUCCEEDED", "reply ok t0-000001");
+    answer_approval_as(t, "bob", "", 1, "d", true, "");
+    expect(t, "d SUCCEEDED", "task SUCCEEDED {\"by\":\"bob\"}", "reply ok t0-000001");
+    trace_end(t);
+}
+
 static void an_approval_expires_as_it_was_told_to(void **state)
 {
     (void)state;
@@ -635,6 +670,7 @@ int main(void)
         cmocka_unit_test(a_task_keeps_a_thousand_signals_that_nobody_has_waited_for),
         cmocka_unit_test(a_program_may_ask_often_but_not_for_ever),
         cmocka_unit_test(an_approval_is_answered_once),
+        cmocka_unit_test(an_approval_is_for_whom_it_names),
         cmocka_unit_test(a_rejection_fails_the_step_as_denied_and_its_fallback_may_follow),
         cmocka_unit_test(an_approval_expires_as_it_was_told_to),
         cmocka_unit_test(a_sub_task_runs_in_a_frame_and_its_outputs_are_the_step_s),

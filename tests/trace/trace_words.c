@@ -27,12 +27,20 @@ void signal_task(struct trace *t, uint32_t task_no, const char *name, const char
 
 void answer_approval(struct trace *t, uint32_t task_no, const char *address, bool yes, const char *comment)
 {
+    answer_approval_as(t, "", "", task_no, address, yes, comment);
+}
+
+void answer_approval_as(struct trace *t, const char *who, const char *roles, uint32_t task_no,
+                        const char *address, bool yes, const char *comment)
+{
     struct cox_input in = { .kind = COX_IN_APPROVE };
     in.u.approve.request = ++t->next_request;
     in.u.approve.task = task_no;
     in.u.approve.step = cox_slice_str(address);
     in.u.approve.approve = yes;
     in.u.approve.comment = cox_slice_str(comment);
+    in.u.approve.by = cox_slice_str(who);
+    in.u.approve.roles = cox_slice_str(roles);
     step(t, &in);
 }
 

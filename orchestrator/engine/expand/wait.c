@@ -118,6 +118,58 @@ static void answered(struct cox_engine *e, struct cox_task *t, uint32_t step, bo
     cox_buf_fini(&json);
 }
 
+/* `roles`: names, each after a space. */
+static bool has_role(struct cox_slice roles, struct cox_slice role)
+{
+    while (roles.len > 0) {
+        const uint8_t *name = roles.data + 1, *end = roles.data + roles.len;
+        const uint8_t *next = memchr(name, ' ', (size_t)(end - name));
+        next = next != NULL ? next : end;
+        if (cox_slice_eq(cox_slice(name, (size_t)(next - name)), role))
+            return true;
+        roles = cox_slice(next, (size_t)(end - next));
+    }
+    return false;
+}
+
+/* `approver`: "role:NAME" or "user:NAME". */
+static bool is_approver(struct cox_slice approver, const struct cox_in_approve *in)
+{
+    struct cox_slice name = cox_slice(approver.data + 5, approver.len - 5);
+    return approver.data[0] == 'u' ? cox_slice_eq(name, in->by) : has_role(in->roles, name);
+}
+
+static bool may_answer(struct cox_slice approvers_json, const struct cox_in_approve *in)
+{
+    struct cox_json_walk w = cox_json_walk(approvers_json);
+    struct cox_buf approver = { 0 };
+    bool may = false;
+    while (!may && cox_json_next(&w)) {
+        cox_buf_clear(&approver);
+        cox_json_unquote(&approver, w.value);
+        may = is_approver(cox_buf_slice(&approver), in);
+    }
+    cox_buf_fini(&approver);
+    return may;
+}
+
+/* NULL: they may. Else who might, for whoever asks in vain. */
+static const char *why_not_theirs(struct cox_engine *e, const struct cox_image *image, uint32_t approvers,
+                                  const struct cox_in_approve *in)
+{
+    struct cox_image_template list;
+    struct cox_buf why = { 0 };
+    if (approvers == COX_IMAGE_NONE || in->by.len == 0)
+        return NULL;
+    cox_image_template(image, approvers, &list);
+    if (may_answer(list.json, in) || COX_PLANTED("anyone-approves"))
+        return NULL;
+    cox_buf_printf(&why, "the approval is for %.*s", (int)list.json.len, (const char *)list.json.data);
+    const char *text = (const char *)cox_arena_dup(&e->fx->arena, cox_buf_cstr(&why), why.len + 1);
+    cox_buf_fini(&why);
+    return text;
+}
+
 enum cox_err approval_answer(struct cox_engine *e, struct cox_task *t, uint32_t step,
                              const struct cox_in_approve *in, const char **ret_message)
 {
@@ -134,6 +186,9 @@ enum cox_err approval_answer(struct cox_engine *e, struct cox_task *t, uint32_t 
                            : "it does not wait for an answer yet";
         return COX_ERR_INVALID;
     }
+    *ret_message = why_not_theirs(e, &t->image, call.approvers, in);
+    if (*ret_message != NULL)
+        return COX_ERR_DENIED;
     answered(e, t, step, in->approve, in->comment, in->by, "rejected");
     return COX_OK;
 }

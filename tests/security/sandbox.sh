@@ -100,7 +100,7 @@ END
     for owner in 0 65534; do
         chown -R 65534:65534 "$scenario_dir/own"
         chown "$owner" "$scenario_dir/own/cox-sandbox"
-        (cd "$scenario_dir/own" && exec setpriv --reuid 65534 --regid 65534 --clear-groups python3 ../without_landlock.py ./cox-worker \
+        (cd "$scenario_dir/own" && exec setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 ../without_landlock.py ./cox-worker \
             --orchestrator "$COX_ADDRESS" --worker-id "of-$owner" --ready-file "$scenario_dir/own/ready-$owner" \
             --work-dir "$scenario_dir/own/work") >"$scenario_dir/own.log" 2>&1 </dev/null &
         worker_pids[of-$owner]=$!

@@ -47,11 +47,11 @@
 #define FDS_MAX (1u << 20)
 #define FDS_KEPT 2048u /* for files and the HTTP side; of a small limit, half */
 #define EVENTS_MAX 64
-#define SLOWLY_NS (100 * INT64_C(1000000)) /* between two connections of offenders, all together */
+#define SLOWLY_NS (200 * INT64_C(1000000)) /* between two connections of offenders, all together */
 #define SETTLING_NS                                                                                          \
     (100 * INT64_C(1000000)) /* for the loop to have no call waiting, before a second owner is heard */
 #define SETTLING_MS 1
-#define SLOW_MAX 100u /* who cannot speak within PREFACE_NS need not wait */
+#define SLOW_MAX 50u /* who cannot speak within PREFACE_NS need not wait */
 
 struct waiting {
     struct cox_list node; /* oldest first */

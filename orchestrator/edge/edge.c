@@ -15,7 +15,8 @@
 #define GIVE_UP_S 2
 #define ACCEPT_PAUSE_US 1000000
 #define ACCEPTED_MAX 4u /* in a row: then it is the turn of those who are in */
-#define RUSH_PAUSE_US 1000
+#define CROWD_MIN 256u  /* connections that have been answered nothing yet */
+#define CROWD_PAUSE_US 1000
 
 static void wake_edge(struct cox_edge *e)
 {
@@ -128,10 +129,10 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
         return;
     }
     conn_accept(e, fd, peer);
-    /* As long as some wait the listener would take them all; and where each takes another's place, a crowd
-     * that comes back and back would have all of our time. */
+    /* As long as some wait the listener would take them all; and where each takes another's place (here, or
+     * among the handshakes), a crowd that comes back and back would have all of our time. */
     if (++e->n_accepted >= ACCEPTED_MAX)
-        rest(e, e->n_conns < COX_HTTP_CONNECTIONS_MAX ? 0 : RUSH_PAUSE_US);
+        rest(e, e->n_ranked[ROOM_STRANGER] + e->n_ranked[ROOM_BEGUN] < CROWD_MIN ? 0 : CROWD_PAUSE_US);
 }
 
 static void *run(void *arg)

@@ -244,6 +244,15 @@ static int run(struct config *c)
     return code;
 }
 
+/* Steps and sandboxes have working directories of their own. Freed by cox_free. */
+static char *absolute(const char *path)
+{
+    char here[4096];
+
+    return path[0] == '/' || !getcwd(here, sizeof(here)) ? cox_strdup(path)
+                                                         : cox_asprintf("%s/%s", here, path);
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
@@ -259,7 +268,11 @@ int main(int argc, char **argv)
     if (outcome == COX_CONFIG_RUN) {
         block_signals();
         configure(&config);
+        char *work_dir = absolute(config.work_dir);
+
+        config.work_dir = work_dir;
         code = check_tls(&config) ? run(&config) : EXIT_FAILURE;
+        cox_free(work_dir);
     }
     config_fini(&config);
     return code;

@@ -72,7 +72,7 @@ if [ -n "$is_root" ]; then # without root much is denied by other means
     chmod 644 "$ATTACK_FILE"
     (cd "$scenario_dir/plain" && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$COX_BUILD/cox-worker" \
         --orchestrator "$COX_ADDRESS" --worker-id plain --ready-file "$scenario_dir/plain/ready" --label name=plain \
-        --work-dir "$scenario_dir/plain/work" "${resources[@]}") >"$scenario_dir/plain.log" 2>&1 </dev/null &
+        --work-dir work "${resources[@]}") >"$scenario_dir/plain.log" 2>&1 </dev/null &
     worker_pids[plain]=$!
     if await_file "$scenario_dir/plain/ready" "${worker_pids[plain]}"; then
         attack shared plain net

@@ -124,6 +124,13 @@ await() {
     done
 }
 
+# token NAME OPTION...: makes an identity: its row goes to tokens.yaml here, the token to NAME.token.
+token() {
+    local name=$1
+    shift
+    cox admin token "$name" "$@" 2>>tokens.yaml >"$name.token"
+}
+
 # json_string FILE KEY: a string of a flat JSON object of one line, as ready files are.
 json_string() { sed -n "s/.*\"$2\" *: *\"\([^\"]*\)\".*/\1/p" "$1" | head -n 1; }
 

@@ -6,13 +6,7 @@ need_programs cox coxd cox-worker curl protoc
 /usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || { skip identities "python3-grpcio is not installed"; exit 0; }
 
 cd "$scenario_dir" || exit 1
-: >tokens.yaml
-chmod 600 tokens.yaml
-token() { # token NAME OPTION...: its row goes to the file, the token to NAME.token
-    local name=$1
-    shift
-    cox admin token "$name" "$@" 2>>tokens.yaml >"$name.token"
-}
+install -m 600 /dev/null tokens.yaml
 for role in reader submitter approver operator admin; do
     token "$role-a" --role $role --tenant alpha
     token "$role-b" --role $role --tenant beta

@@ -7,13 +7,7 @@ need_programs cox coxd cox-worker cox-sandbox protoc python3
 chmod 755 "$scenario_dir"
 cd "$scenario_dir" || exit 1
 
-: >tokens.yaml
-chmod 600 tokens.yaml
-token() { # token NAME OPTION...: its row goes to the file, the token to NAME.token
-    local name=$1
-    shift
-    cox admin token "$name" "$@" 2>>tokens.yaml >"$name.token"
-}
+install -m 600 /dev/null tokens.yaml
 token alpha --role admin --tenant alpha
 token beta --role admin --tenant beta
 token operator --role operator --tenant '*'

@@ -29,14 +29,14 @@ PARTS = {
     "orchestrator/engine": [*PURE_LIBC, *BASE, "cox/engine.h", "cox/engine/*", "cox/task.h", "cox/image.h", "cox/cron.h",
                             "cox/json.h"],
     "orchestrator/store": ["libc", *BASE, "cox/store.h", "cox/store/*", "sqlite", "pq", "curl", "zlib", "crypto"],
-    "orchestrator/inference": ["libc", *BASE, "cox/json.h", "cox/json/*", "cox/inference.h", "jansson", "event",
-                               "curl", "zlib", "crypto"],
+    "orchestrator/inference": ["libc", *BASE, "cox/agent.h", "cox/json.h", "cox/json/*", "cox/yaml.h", "proto", "protobuf-c",
+                               "jansson", "event", "curl", "zlib", "crypto", "xxhash"],
     "orchestrator/access": ["libc", *BASE, "cox/rpc.h", "cox/json.h", "cox/yaml.h", "protobuf-c", "crypto"],
     "orchestrator/fleet": ["libc", "cox/*", "proto", "protobuf-c", "orchestrator"],
     "orchestrator/api": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "event", "zlib", "crypto",
                          "orchestrator", "orchestrator/access", "orchestrator/fleet"],
     "orchestrator/edge": ["libc", *BASE, "cox/rpc.h", "cox/tls.h", "cox/wire.h", "cox/json.h", "proto", "protobuf-c", "event",
-                          "zlib"],
+                          "zlib", "orchestrator/inference"],
     "worker": PROGRAM,
     "cli": PROGRAM,
     "tests": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto",
@@ -58,6 +58,7 @@ LIBRARIES = {  # the first that fits
     "jq": r"j[qv]\.h",
     "seccomp": r"seccomp\.h",
     "cmocka": r"cmocka\.h",
+    "xxhash": r"xxhash\.h",
 }
 
 

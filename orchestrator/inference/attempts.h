@@ -1,0 +1,60 @@
+/* Model calls that the processes of attempts make by themselves: whose they are, what they have spent, and
+ * how they end when their attempt is not current any more.
+ *
+ *     begin -> ... -> end(books) -> take (a Spend for the engine)
+ *                  '- fence: cancelled, and the key is worth nothing
+ *
+ * What a call has spent is to be taken in the same turn in which it ended, so that it reaches the engine
+ * before the result of a process that has read its answer. While calls are under way their attempts are named
+ * every ATTEMPTS_LOOK_MS, with nothing spent: the engine says which of them are fenced.
+ *
+ * Thread: one, the edge's.
+ */
+#ifndef COX_ORCHESTRATOR_INFERENCE_ATTEMPTS_H
+#define COX_ORCHESTRATOR_INFERENCE_ATTEMPTS_H
+
+#include "cox/base/list.h"
+#include "cox/types.h"
+
+#include <event2/event.h>
+
+struct attempts;
+struct router_books;
+
+#define ATTEMPTS_LOOK_MS 250
+
+struct attempts_config {
+    struct event_base *base;
+    /* There is something to take. From the loop, once until attempts_take has said that there is not. */
+    void (*on_spend)(void *user);
+    void *user;
+};
+struct attempts *attempts_create(const struct attempts_config *config);
+void attempts_destroy(struct attempts *a); /* after its calls. NULL is allowed */
+
+/* A call; the caller's memory. Private. */
+struct attempt_call {
+    struct cox_list node;
+    struct attempt *attempt; /* NULL: not begun, or ended */
+    void (*on_fenced)(void *user);
+    void *user;
+};
+/* on_fenced: the attempt is not current any more, the call is to be cancelled; at most once, not from inside
+ * begin. What it has spent is told by `end` all the same. */
+void attempts_begin(struct attempts *a, struct attempt_call *c, struct cox_ref ref,
+                    void (*on_fenced)(void *user), void *user);
+void attempts_end(struct attempts *a, struct attempt_call *c, const struct router_books *books);
+
+/* ---- to and from the engine ---- */
+
+struct attempts_spend {
+    struct cox_ref ref;
+    uint64_t n_calls, input_tokens, output_tokens, cached_tokens, wasted_tokens, cost_micros;
+    char currency[8];
+};
+/* What is to be told next; it is ours no more. False: nothing. */
+bool attempts_take(struct attempts *a, struct attempts_spend *ret);
+/* The engine said so: its calls are told, and it spends nothing more. */
+void attempts_fence(struct attempts *a, struct cox_ref ref);
+
+#endif

@@ -58,7 +58,7 @@ static const char *set_label(void *config, char *text)
         if (c->n_labels == COX_WORKER_LABELS_MAX - SANDBOX_LABELS)
             return "at most 56 labels";
         *value = 0;
-        c->labels[c->n_labels++] = (struct session_label){ .key = p, .value = value + 1 };
+        c->labels[c->n_labels++] = (struct cox_attach_label){ .key = p, .value = value + 1 };
     }
     return NULL;
 }

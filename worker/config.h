@@ -21,7 +21,7 @@ struct config {
     enum sandbox_level sandbox;
     const char *sandbox_read[CONFIG_SANDBOX_READ_MAX];
     size_t n_sandbox_read;
-    struct session_label labels[COX_WORKER_LABELS_MAX];
+    struct cox_attach_label labels[COX_WORKER_LABELS_MAX];
     size_t n_labels;
     struct cox_resources resources;
     const char *worker_id;

@@ -126,7 +126,7 @@ static bool check_tls(const struct config *c)
 
 /* What the operator says of the host, and what the sandbox says. */
 static size_t put_labels(const struct config *c, const struct sandbox *sandbox,
-                         struct session_label ret[COX_WORKER_LABELS_MAX])
+                         struct cox_attach_label ret[COX_WORKER_LABELS_MAX])
 {
     const char *keys[SANDBOX_LABELS], *values[SANDBOX_LABELS];
     size_t n = c->n_labels;
@@ -134,7 +134,7 @@ static size_t put_labels(const struct config *c, const struct sandbox *sandbox,
     memcpy(ret, c->labels, n * sizeof(*ret));
     sandbox_labels(sandbox, keys, values);
     for (int i = 0; i < SANDBOX_LABELS; i++)
-        ret[n++] = (struct session_label){ .key = keys[i], .value = values[i] };
+        ret[n++] = (struct cox_attach_label){ .key = keys[i], .value = values[i] };
     return n;
 }
 
@@ -142,7 +142,7 @@ static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalog
                   const struct sandbox *sandbox, struct config *c, const char *boot_id, uint64_t seed)
 {
     static const char *const handlers[] = { "run", "http", "jq", "bundle" };
-    struct session_label labels[COX_WORKER_LABELS_MAX];
+    struct cox_attach_label labels[COX_WORKER_LABELS_MAX];
     struct session_config config = {
         .agent = { .slots = (uint32_t)c->slots,
                    .resources = c->resources,

@@ -1,8 +1,8 @@
 #include "session.h"
 
-#include "session_pack.h"
 #include "token.h"
 
+#include "cox/attach.h"
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
 #include "cox/base/units.h"
@@ -53,87 +53,18 @@ static void feed(struct session *s, struct cox_agent_input *in)
 
 /* ---------------------------------------------------------------- from the orchestrator */
 
-static struct cox_ref ref_of(const Coxswain__V1__AttemptRef *ref)
-{
-    return (struct cox_ref){
-        .task = ref->task,
-        .step = ref->step,
-        .token = { .epoch = ref->token->epoch, .counter = ref->token->counter },
-    };
-}
-
-static bool is_ref(const Coxswain__V1__AttemptRef *ref)
-{
-    return ref && ref->token;
-}
-
-static bool all_named(const Coxswain__V1__AttachResponse *m)
-{
-    bool ok = true;
-
-    for (size_t i = 0; i < m->n_answers; i++)
-        ok = ok && is_ref(m->answers[i]->ref);
-    for (size_t i = 0; i < m->n_cancels; i++)
-        ok = ok && is_ref(m->cancels[i]);
-    for (size_t i = 0; i < m->n_assigns; i++)
-        ok = ok && is_ref(m->assigns[i]->ref);
-    for (size_t i = 0; i < m->n_logs_wanted; i++)
-        ok = ok && is_ref(m->logs_wanted[i]->ref);
-    return ok;
-}
-
 static void feed_kind(struct session *s, enum cox_agent_input_kind kind)
 {
     feed(s, &(struct cox_agent_input){ .kind = kind });
 }
 
-static void feed_ref(struct session *s, enum cox_agent_input_kind kind, const Coxswain__V1__AttemptRef *ref)
+static void feed_from(void *user, struct cox_agent_input *in)
 {
-    feed(s, &(struct cox_agent_input){ .kind = kind, .u.ref = ref_of(ref) });
+    feed(user, in);
 }
 
-static struct cox_slice slice_of(ProtobufCBinaryData b)
+static void on_welcome(struct session *s)
 {
-    return cox_slice(b.data, b.len);
-}
-
-static void feed_assign(struct session *s, const Coxswain__V1__Assign *m)
-{
-    struct cox_agent_input in = { .kind = COX_AGENT_ASSIGN };
-    struct cox_agent_assign *assign = &in.u.assign;
-    struct cox_agent_item *items = cox_calloc(m->n_items, sizeof(*items));
-
-    assign->ref = ref_of(m->ref);
-    assign->attempt = m->attempt;
-    assign->timeout_ms = m->timeout_ms;
-    assign->task_id = cox_slice_str(m->task_id);
-    assign->step_name = cox_slice_str(m->step_name);
-    assign->handler = cox_slice_str(m->handler);
-    assign->spec_json = slice_of(m->spec_json);
-    assign->idempotency_key = cox_slice_str(m->idempotency_key);
-    assign->version = cox_slice_str(m->program_version);
-    assign->continuation_json = slice_of(m->continuation_json);
-    assign->artifacts_json = slice_of(m->artifacts_json);
-    assign->workspace = cox_slice_str(m->workspace);
-    assign->bundle = cox_slice_str(m->bundle);
-    assign->tenant = cox_slice_str(m->tenant);
-    if (m->resources)
-        assign->resources = (struct cox_resources){ m->resources->cpu_milli, m->resources->memory_bytes,
-                                                    m->resources->disk_bytes };
-    for (size_t i = 0; i < m->n_items; i++)
-        items[i] = (struct cox_agent_item){ .index = m->items[i]->index,
-                                            .spec_json = slice_of(m->items[i]->spec_json) };
-    assign->items = items;
-    assign->n_items = m->n_items;
-    feed(s, &in);
-    cox_free(items);
-}
-
-static void feed_welcome(struct session *s, const Coxswain__V1__Welcome *m)
-{
-    slots_aim(s->slots, s->address, m->session_key);
-    feed(s, &(struct cox_agent_input){ .kind = COX_AGENT_WELCOME,
-                                       .u.welcome = { m->shard_uid, m->beat_ms, m->lost_ms } });
     cox_log(COX_LOG_INFO, "attached", "orchestrator", s->address, "worker", s->config.worker_id, NULL);
     if (!s->attached && s->config.on_attached)
         s->config.on_attached(s->config.user);
@@ -146,27 +77,16 @@ static void on_message(struct cox_rpc_call *call, const ProtobufCMessage *messag
     struct session *s = user;
     const Coxswain__V1__AttachResponse *m = (const Coxswain__V1__AttachResponse *)message;
 
-    if (!all_named(m)) {
+    if (!cox_attach_named(m)) {
         cox_rpc_cancel(call, &(struct cox_rpc_error){ .status = COX_RPC_INVALID_ARGUMENT,
                                                       .message = "an attempt without ref and token" });
         return;
     }
     if (m->welcome)
-        feed_welcome(s, m->welcome);
-    for (size_t i = 0; i < m->n_answers; i++)
-        feed_ref(s, COX_AGENT_ANSWER, m->answers[i]->ref);
-    for (size_t i = 0; i < m->n_cancels; i++)
-        feed_ref(s, COX_AGENT_CANCEL, m->cancels[i]);
-    for (size_t i = 0; i < m->n_assigns; i++)
-        feed_assign(s, m->assigns[i]);
-    for (size_t i = 0; i < m->n_logs_wanted; i++)
-        feed(s, &(struct cox_agent_input){
-                    .kind = COX_AGENT_LOG_WANTED,
-                    .u.log = { ref_of(m->logs_wanted[i]->ref), m->logs_wanted[i]->wanted } });
-    if (m->drain)
-        feed_kind(s, COX_AGENT_DRAIN);
-    if (m->reconnect)
-        feed_kind(s, COX_AGENT_RECONNECT);
+        slots_aim(s->slots, s->address, m->welcome->session_key);
+    cox_attach_read(m, feed_from, s);
+    if (m->welcome)
+        on_welcome(s);
     for (size_t i = 0; i < m->n_released; i++)
         slots_release(s->slots, cox_slice_str(m->released[i]));
 }
@@ -276,12 +196,55 @@ static bool says_hello(const struct session *s)
     return false;
 }
 
+static struct cox_attach_who who(struct session *s, const struct catalogue_view *programs)
+{
+    const struct session_config *c = &s->config;
+    size_t n = programs ? programs->n : 0;
+    struct cox_attach_program *offered = cox_arena_alloc(&s->arena, (n + 1) * sizeof(*offered));
+
+    for (size_t i = 0; i < n; i++) {
+        const struct program *p = programs->items[i];
+
+        offered[i] = (struct cox_attach_program){ p->handler,
+                                                  p->name,
+                                                  p->version,
+                                                  p->description,
+                                                  cox_buf_slice(&p->input_schema),
+                                                  cox_buf_slice(&p->output_schema),
+                                                  p->idempotent };
+    }
+    return (struct cox_attach_who){ .worker_id = c->worker_id,
+                                    .boot_id = c->boot_id,
+                                    .version = c->version,
+                                    .slots = c->agent.slots,
+                                    .resources = c->agent.resources,
+                                    .labels = c->labels,
+                                    .n_labels = c->n_labels,
+                                    .handlers = c->handlers,
+                                    .n_handlers = c->n_handlers,
+                                    .programs = offered,
+                                    .n_programs = n };
+}
+
+static Coxswain__V1__AttachRequest *make_message(struct session *s, const struct catalogue_view *programs)
+{
+    const struct cox_attach_who said = who(s, programs);
+    struct cox_attach_log *logs = cox_arena_alloc(&s->arena, (s->n_logs + 1) * sizeof(*logs));
+
+    for (size_t i = 0; i < s->n_logs; i++)
+        logs[i] = (struct cox_attach_log){ s->logs[i]->ref, (Coxswain__V1__LogStream)s->logs[i]->stream,
+                                           cox_buf_slice(&s->logs[i]->bytes), s->logs[i]->dropped };
+    return cox_attach_pack(
+        &s->arena, &said,
+        &(struct cox_attach_turn){
+            .acts = s->actions.items, .n_acts = s->actions.len, .logs = logs, .n_logs = s->n_logs });
+}
+
 static void send_all(struct session *s)
 {
     struct catalogue_view *programs =
         s->config.catalogue && says_hello(s) ? catalogue_view(s->config.catalogue) : NULL;
-    Coxswain__V1__AttachRequest *m =
-        session_pack(&s->arena, &s->config, programs, s->actions.items, s->actions.len, s->logs, s->n_logs);
+    Coxswain__V1__AttachRequest *m = make_message(s, programs);
 
     /* What the agent says goes out or the stream is lost: a peer that does not read loses it. */
     if (m && s->call && cox_rpc_send(s->call, &m->base) == COX_ERR_FULL)

@@ -6,13 +6,8 @@
 #include "catalogue.h"
 #include "slots.h"
 
-#include "cox/agent.h"
+#include "cox/attach.h"
 #include "cox/rpc.h"
-
-struct session_label {
-    const char *key;
-    const char *value;
-};
 
 /* Borrowed; outlives the session. */
 struct session_config {
@@ -21,7 +16,7 @@ struct session_config {
     const char *worker_id;
     const char *boot_id;
     const char *version;
-    const struct session_label *labels;
+    const struct cox_attach_label *labels;
     size_t n_labels;
     const char *const *handlers; /* built in */
     size_t n_handlers;

@@ -1,6 +1,5 @@
 #include "slots.h"
 
-#include "agent_copy.h"
 #include "secrets.h"
 #include "work.h"
 
@@ -105,7 +104,7 @@ static void on_ended(struct work *work, const struct cox_agent_result *result, v
     reply->kind = SLOTS_ENDED;
     reply->slot = slot->number;
     reply->ref = slot->ref;
-    agent_copy_result(&reply->bytes, &reply->result, result);
+    cox_agent_copy_result(&reply->bytes, &reply->result, result);
     if (slot->log_cut) /* the reader will not get the rest: it must know */
         push_log(slot, LIVELOG_STDOUT, cox_slice(NULL, 0), true);
     work_destroy(work);
@@ -437,7 +436,7 @@ void slots_start(struct slots *s, uint32_t slot, const struct cox_agent_assign *
 {
     struct request *q = new_request(REQUEST_START, slot);
 
-    agent_copy_assign(&q->bytes, &q->assign, assign);
+    cox_agent_copy_assign(&q->bytes, &q->assign, assign);
     push_request(s, q);
 }
 

@@ -1,6 +1,5 @@
 #include "work.h"
 
-#include "agent_copy.h"
 #include "catalogue.h"
 #include "unpack.h"
 #include "work_state.h"
@@ -480,7 +479,7 @@ struct work *work_start(struct work_host *host, const struct cox_agent_assign *a
 
     w->host = host;
     w->user = user;
-    agent_copy_assign(&w->body, &w->assign, assign);
+    cox_agent_copy_assign(&w->body, &w->assign, assign);
     w->own_dir = cox_asprintf("%s/a%llu", host->dir, (unsigned long long)++host->n_works);
     w->n_calls = work_is_batch(w) ? assign->n_items : 1;
     w->done = cox_calloc(w->n_calls, sizeof(*w->done));

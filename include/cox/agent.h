@@ -4,8 +4,8 @@
  *
  * It holds attempts (queued, running, ended and unanswered), grants credit, keeps results until they are
  * answered, and knows when to dial, to beat, to kill and to leave. It knows no clock, no I/O and no wire:
- * cox-worker drives it with a gRPC stream and processes, the simulator with a fake network and clock, the
- * benchmark with handlers that do nothing.
+ * cox-worker drives it with a gRPC stream and processes, the router with a local stream and model calls, the
+ * simulator with a fake network and clock, the benchmark with handlers that do nothing.
  *
  * The caller owes it this:
  *   - each thing that happens becomes one input, with a time that never goes back;
@@ -74,6 +74,22 @@ enum cox_agent_input_kind {
     COX_AGENT_SHUTDOWN    /* SIGTERM: as DRAIN within drain_timeout_ms; a second one: without waiting */
 };
 
+/* Of a model call; see worker_service.proto's CallHint. */
+struct cox_agent_hint {
+    int32_t priority;
+    uint64_t critical_path_ms, deadline_ms, tokens_left; /* 0: not known, none, no such budget */
+    uint32_t siblings;
+    bool idempotent;
+};
+
+/* What model calls have used. */
+struct cox_agent_usage {
+    uint64_t model_calls;
+    uint64_t input_tokens, output_tokens, cached_input_tokens, wasted_tokens;
+    uint64_t cost_micros;
+    char currency[8]; /* "": nothing is charged */
+};
+
 /* What to run. The agent reads ref, timeout_ms and resources; the rest passes through. */
 struct cox_agent_assign {
     struct cox_ref ref;
@@ -89,6 +105,7 @@ struct cox_agent_assign {
     const struct cox_agent_item *items; /* a batch */
     size_t n_items;
     struct cox_slice version, continuation_json, artifacts_json, workspace, bundle, tenant;
+    struct cox_agent_hint hint;
 };
 struct cox_agent_item {
     uint32_t index;
@@ -113,6 +130,7 @@ struct cox_agent_result {
     size_t n_items;
     const struct cox_hash *blobs; /* uploaded for this attempt, referred to above */
     size_t n_blobs;
+    struct cox_agent_usage usage; /* of a model call; reported however it ended */
     bool has_exit_code;
     int32_t exit_code;
     uint64_t cpu_us;
@@ -147,6 +165,13 @@ struct cox_agent_input {
         } ended;
     } u;
 };
+
+/* Copies of what passes through: make *ret equal to *src with every slice and array in `body`, which must be
+ * empty and is grown once; its length is what the copy costs. */
+void cox_agent_copy_assign(struct cox_buf *body, struct cox_agent_assign *ret,
+                           const struct cox_agent_assign *src);
+void cox_agent_copy_result(struct cox_buf *body, struct cox_agent_result *ret,
+                           const struct cox_agent_result *src);
 
 /* ---------------------------------------------------------------- actions */
 

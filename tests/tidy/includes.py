@@ -6,7 +6,7 @@ import re
 # other parts' folders, and a trailing "*" for everything below. "libc" is every header not named here.
 BASE = ["cox/base/*", "cox/types.h", "cox/limits.h"]
 PURE_LIBC = ["assert.h", "inttypes.h", "limits.h", "stdalign.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"]
-PROGRAM = [*BASE, "libc", "cox/agent.h", "cox/task.h", "cox/image.h", "cox/wire.h", "cox/rpc.h", "cox/tls.h", "cox/json.h", "cox/json/*",
+PROGRAM = [*BASE, "libc", "cox/agent.h", "cox/attach.h", "cox/task.h", "cox/image.h", "cox/wire.h", "cox/rpc.h", "cox/tls.h", "cox/json.h", "cox/json/*",
            "cox/config.h", "cox/yaml.h", "cox/wire/*", "proto", "protobuf-c", "jansson", "event", "curl", "zlib", "crypto", "jq",
            "seccomp",
            "cox/schema.h", "archive"]
@@ -22,6 +22,7 @@ PARTS = {
     "lib/config": ["libc", *BASE, "cox/config.h", "cox/yaml.h", "cox/json.h"],
     "lib/schema": [*PURE_LIBC, *BASE, "cox/schema.h", "cox/json.h"],
     "lib/wire": ["libc", *BASE, "cox/*", "protobuf-c", "proto", "jansson"],
+    "lib/agent": ["libc", *BASE, "cox/agent.h", "cox/attach.h", "proto", "protobuf-c"],
     "lib/tls": ["libc", *BASE, "cox/tls.h", "crypto"],
     "lib/rpc": ["libc", *BASE, "cox/rpc.h", "cox/rpc/*", "cox/tls.h", "grpc", "protobuf-c", "proto"],
     "orchestrator": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib",
@@ -29,7 +30,7 @@ PARTS = {
     "orchestrator/engine": [*PURE_LIBC, *BASE, "cox/engine.h", "cox/engine/*", "cox/task.h", "cox/image.h", "cox/cron.h",
                             "cox/json.h"],
     "orchestrator/store": ["libc", *BASE, "cox/store.h", "cox/store/*", "sqlite", "pq", "curl", "zlib", "crypto"],
-    "orchestrator/inference": ["libc", *BASE, "cox/agent.h", "cox/json.h", "cox/json/*", "cox/yaml.h", "proto", "protobuf-c",
+    "orchestrator/inference": ["libc", *BASE, "cox/agent.h", "cox/attach.h", "cox/schema.h", "cox/json.h", "cox/json/*", "cox/yaml.h", "proto", "protobuf-c",
                                "jansson", "event", "curl", "zlib", "crypto", "xxhash"],
     "orchestrator/access": ["libc", *BASE, "cox/rpc.h", "cox/json.h", "cox/yaml.h", "protobuf-c", "crypto"],
     "orchestrator/fleet": ["libc", "cox/*", "proto", "protobuf-c", "orchestrator"],

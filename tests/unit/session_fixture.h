@@ -323,7 +323,7 @@ static inline void on_attached(void *user)
 
 static inline void begin(struct worker *w)
 {
-    static const struct session_label labels[] = { { "zone", "a" } };
+    static const struct cox_attach_label labels[] = { { "zone", "a" } };
     static const char *const handlers[] = { "run" };
 
     memset(w, 0, sizeof(*w));

@@ -1,6 +1,6 @@
 /* What the agent remembers. Private to agent.c (what inputs do) and agent_turn.c (timers and messages). */
-#ifndef COX_WORKER_AGENT_STATE_H
-#define COX_WORKER_AGENT_STATE_H
+#ifndef COX_LIB_AGENT_STATE_H
+#define COX_LIB_AGENT_STATE_H
 
 #include "cox/agent.h"
 #include "cox/base/heap.h"

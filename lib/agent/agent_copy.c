@@ -1,4 +1,4 @@
-#include "agent_copy.h"
+#include "cox/agent.h"
 
 #include <string.h>
 
@@ -30,7 +30,8 @@ static void *move_array(struct cox_buf *b, const void *items, size_t n, size_t s
     return at;
 }
 
-void agent_copy_assign(struct cox_buf *body, struct cox_agent_assign *ret, const struct cox_agent_assign *src)
+void cox_agent_copy_assign(struct cox_buf *body, struct cox_agent_assign *ret,
+                           const struct cox_agent_assign *src)
 {
     struct cox_slice *const slices[] = {
         &ret->task_id, &ret->step_name,         &ret->handler,        &ret->spec_json, &ret->idempotency_key,
@@ -54,7 +55,8 @@ void agent_copy_assign(struct cox_buf *body, struct cox_agent_assign *ret, const
         move_slice(body, slices[i]);
 }
 
-void agent_copy_result(struct cox_buf *body, struct cox_agent_result *ret, const struct cox_agent_result *src)
+void cox_agent_copy_result(struct cox_buf *body, struct cox_agent_result *ret,
+                           const struct cox_agent_result *src)
 {
     struct cox_slice *const slices[] = { &ret->message, &ret->output, &ret->artifacts_json,
                                          &ret->continuation_json };

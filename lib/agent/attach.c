@@ -1,4 +1,4 @@
-#include "session_pack.h"
+#include "cox/attach.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,48 +31,44 @@ static Coxswain__V1__AttemptRef *make_ref(struct cox_arena *arena, struct cox_re
     return &m->ref;
 }
 
-static void put_labels(struct cox_arena *arena, Coxswain__V1__Hello *hello,
-                       const struct session_config *config)
+static void put_labels(struct cox_arena *arena, Coxswain__V1__Hello *hello, const struct cox_attach_who *who)
 {
-    hello->labels = make_array(arena, config->n_labels);
-    for (; hello->n_labels < config->n_labels; hello->n_labels++) {
+    hello->labels = make_array(arena, who->n_labels);
+    for (; hello->n_labels < who->n_labels; hello->n_labels++) {
         Coxswain__V1__Hello__LabelsEntry *entry = cox_arena_alloc(arena, sizeof(*entry));
 
         coxswain__v1__hello__labels_entry__init(entry);
-        entry->key = (char *)(uintptr_t)config->labels[hello->n_labels].key;
-        entry->value = (char *)(uintptr_t)config->labels[hello->n_labels].value;
+        entry->key = (char *)(uintptr_t)who->labels[hello->n_labels].key;
+        entry->value = (char *)(uintptr_t)who->labels[hello->n_labels].value;
         hello->labels[hello->n_labels] = entry;
     }
 }
 
 /* The built-in handlers, then a program's "name@major" each. */
 static void put_handlers(struct cox_arena *arena, Coxswain__V1__Hello *hello,
-                         const struct session_config *config, const struct catalogue_view *programs)
+                         const struct cox_attach_who *who)
 {
-    size_t n_programs = programs ? programs->n : 0;
-
-    hello->handlers = make_array(arena, config->n_handlers + n_programs);
-    hello->programs = make_array(arena, n_programs);
-    for (size_t i = 0; i < config->n_handlers; i++)
-        hello->handlers[hello->n_handlers++] = (char *)(uintptr_t)config->handlers[i];
-    for (size_t i = 0; i < n_programs; i++) {
-        const struct program *p = programs->items[i];
+    hello->handlers = make_array(arena, who->n_handlers + who->n_programs);
+    hello->programs = make_array(arena, who->n_programs);
+    for (size_t i = 0; i < who->n_handlers; i++)
+        hello->handlers[hello->n_handlers++] = (char *)(uintptr_t)who->handlers[i];
+    for (size_t i = 0; i < who->n_programs; i++) {
+        const struct cox_attach_program *p = &who->programs[i];
         Coxswain__V1__Program *m = cox_arena_alloc(arena, sizeof(*m));
 
         coxswain__v1__program__init(m);
-        m->name = p->name;
-        m->version = p->version;
-        m->description = p->description;
-        m->input_schema_json = bytes_of(cox_buf_slice(&p->input_schema));
-        m->output_schema_json = bytes_of(cox_buf_slice(&p->output_schema));
+        m->name = (char *)(uintptr_t)p->name;
+        m->version = (char *)(uintptr_t)p->version;
+        m->description = (char *)(uintptr_t)p->description;
+        m->input_schema_json = bytes_of(p->input_schema);
+        m->output_schema_json = bytes_of(p->output_schema);
         m->idempotent = p->idempotent;
         hello->programs[hello->n_programs++] = m;
-        hello->handlers[hello->n_handlers++] = p->handler;
+        hello->handlers[hello->n_handlers++] = (char *)(uintptr_t)p->handler;
     }
 }
 
-static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct session_config *config,
-                                       const struct catalogue_view *programs,
+static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct cox_attach_who *who,
                                        const struct cox_agent_action *act)
 {
     Coxswain__V1__Hello *hello = cox_arena_alloc(arena, sizeof(*hello));
@@ -80,21 +76,48 @@ static Coxswain__V1__Hello *make_hello(struct cox_arena *arena, const struct ses
 
     coxswain__v1__hello__init(hello);
     coxswain__v1__resources__init(resources);
-    hello->worker_id = (char *)(uintptr_t)config->worker_id;
-    hello->boot_id = (char *)(uintptr_t)config->boot_id;
-    hello->version = (char *)(uintptr_t)config->version;
-    hello->slots = config->agent.slots;
-    put_handlers(arena, hello, config, programs);
-    put_labels(arena, hello, config);
-    resources->cpu_milli = config->agent.resources.cpu_milli;
-    resources->memory_bytes = config->agent.resources.memory_bytes;
-    resources->disk_bytes = config->agent.resources.disk_bytes;
+    hello->worker_id = (char *)(uintptr_t)who->worker_id;
+    hello->boot_id = (char *)(uintptr_t)who->boot_id;
+    hello->version = (char *)(uintptr_t)who->version;
+    hello->slots = who->slots;
+    put_handlers(arena, hello, who);
+    put_labels(arena, hello, who);
+    resources->cpu_milli = who->resources.cpu_milli;
+    resources->memory_bytes = who->resources.memory_bytes;
+    resources->disk_bytes = who->resources.disk_bytes;
     hello->resources = resources;
     hello->shard_uid = act->u.hello.shard_uid;
     hello->holds = make_array(arena, act->u.hello.n_holds);
     for (; hello->n_holds < act->u.hello.n_holds; hello->n_holds++)
         hello->holds[hello->n_holds] = make_ref(arena, act->u.hello.holds[hello->n_holds]);
     return hello;
+}
+
+/* NULL: nothing was used. */
+static Coxswain__V1__Usage *make_usage(struct cox_arena *arena, const struct cox_agent_usage *u)
+{
+    struct {
+        Coxswain__V1__Usage usage;
+        Coxswain__V1__Money cost;
+    } * m;
+
+    if (u->model_calls == 0 && u->input_tokens == 0 && u->output_tokens == 0 && u->wasted_tokens == 0 &&
+        u->cost_micros == 0)
+        return NULL;
+    m = cox_arena_alloc(arena, sizeof(*m));
+    coxswain__v1__usage__init(&m->usage);
+    m->usage.model_calls = (int64_t)u->model_calls;
+    m->usage.input_tokens = (int64_t)u->input_tokens;
+    m->usage.output_tokens = (int64_t)u->output_tokens;
+    m->usage.cached_input_tokens = (int64_t)u->cached_input_tokens;
+    m->usage.wasted_tokens = (int64_t)u->wasted_tokens;
+    if (u->currency[0] != '\0') {
+        coxswain__v1__money__init(&m->cost);
+        m->cost.micros = (int64_t)u->cost_micros;
+        m->cost.currency = cox_arena_dup(arena, u->currency, strnlen(u->currency, sizeof(u->currency)));
+        m->usage.cost = &m->cost;
+    }
+    return &m->usage;
 }
 
 static Coxswain__V1__Error *make_error(struct cox_arena *arena, enum cox_code code, struct cox_slice message)
@@ -158,6 +181,7 @@ static Coxswain__V1__Result *make_result(struct cox_arena *arena, const struct c
     m->result.cpu_us = r->cpu_us;
     m->result.run_us = r->run_us;
     m->result.max_rss_bytes = r->max_rss_bytes;
+    m->result.usage = make_usage(arena, &r->usage);
     m->result.error = make_error(arena, r->code, r->message);
     put_items(arena, &m->result, r);
     put_blobs(arena, &m->result, r);
@@ -178,29 +202,41 @@ static Coxswain__V1__LogChunk *make_chunk(struct cox_arena *arena, struct cox_re
     return chunk;
 }
 
-static void put_logs(struct cox_arena *arena, Coxswain__V1__AttachRequest *m, struct slots_reply *const *logs,
-                     size_t n_logs)
+static void put_logs(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
+                     const struct cox_attach_log *logs, size_t n_logs)
 {
     for (size_t i = 0; i < n_logs; i++) {
-        Coxswain__V1__LogChunk *chunk = make_chunk(arena, logs[i]->ref);
+        Coxswain__V1__LogChunk *chunk = make_chunk(arena, logs[i].ref);
 
-        chunk->stream = (Coxswain__V1__LogStream)logs[i]->stream;
-        chunk->data.data = logs[i]->bytes.data;
-        chunk->data.len = logs[i]->bytes.len;
-        chunk->reset = logs[i]->dropped;
+        chunk->stream = logs[i].stream;
+        chunk->data = bytes_of(logs[i].bytes);
+        chunk->reset = logs[i].dropped;
         m->logs[m->n_logs++] = chunk;
     }
 }
 
+static void put_spends(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
+                       const struct cox_attach_spend *spends, size_t n_spends)
+{
+    m->spends = make_array(arena, n_spends);
+    for (size_t i = 0; i < n_spends; i++) {
+        Coxswain__V1__Spend *spend = cox_arena_alloc(arena, sizeof(*spend));
+
+        coxswain__v1__spend__init(spend);
+        spend->ref = make_ref(arena, spends[i].ref);
+        spend->usage = make_usage(arena, &spends[i].usage);
+        m->spends[m->n_spends++] = spend;
+    }
+}
+
 static void put_action(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
-                       const struct session_config *config, const struct catalogue_view *programs,
-                       const struct cox_agent_action *act)
+                       const struct cox_attach_who *who, const struct cox_agent_action *act)
 {
     static Coxswain__V1__Beat beat = COXSWAIN__V1__BEAT__INIT;
 
     switch (act->kind) {
     case COX_AGENT_SEND_HELLO:
-        m->hello = make_hello(arena, config, programs, act);
+        m->hello = make_hello(arena, who, act);
         break;
     case COX_AGENT_SEND_STARTED:
         m->started[m->n_started++] = make_ref(arena, act->ref);
@@ -236,17 +272,15 @@ static void put_action(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
     }
 }
 
-Coxswain__V1__AttachRequest *session_pack(struct cox_arena *arena, const struct session_config *config,
-                                          const struct catalogue_view *programs,
-                                          const struct cox_agent_action *acts, size_t n_acts,
-                                          struct slots_reply *const *logs, size_t n_logs)
+Coxswain__V1__AttachRequest *cox_attach_pack(struct cox_arena *arena, const struct cox_attach_who *who,
+                                             const struct cox_attach_turn *turn)
 {
     Coxswain__V1__AttachRequest *m = cox_arena_alloc(arena, sizeof(*m));
     size_t n[COX_AGENT_EXIT + 1] = { 0 };
-    size_t n_sends = n_logs;
+    size_t n_sends = turn->n_logs + turn->n_spends;
 
-    for (size_t i = 0; i < n_acts; i++)
-        n[acts[i].kind]++;
+    for (size_t i = 0; i < turn->n_acts; i++)
+        n[turn->acts[i].kind]++;
     for (size_t kind = COX_AGENT_SEND_HELLO; kind <= COX_AGENT_SEND_BEAT; kind++)
         n_sends += n[kind];
     if (n_sends == 0)
@@ -255,9 +289,10 @@ Coxswain__V1__AttachRequest *session_pack(struct cox_arena *arena, const struct 
     m->started = make_array(arena, n[COX_AGENT_SEND_STARTED]);
     m->results = make_array(arena, n[COX_AGENT_SEND_RESULT]);
     m->returned = make_array(arena, n[COX_AGENT_SEND_RETURNED]);
-    m->logs = make_array(arena, n[COX_AGENT_SEND_LOG_END] + n_logs);
-    put_logs(arena, m, logs, n_logs);
-    for (size_t i = 0; i < n_acts; i++)
-        put_action(arena, m, config, programs, &acts[i]);
+    m->logs = make_array(arena, n[COX_AGENT_SEND_LOG_END] + turn->n_logs);
+    put_logs(arena, m, turn->logs, turn->n_logs);
+    put_spends(arena, m, turn->spends, turn->n_spends);
+    for (size_t i = 0; i < turn->n_acts; i++)
+        put_action(arena, m, who, &turn->acts[i]);
     return m;
 }

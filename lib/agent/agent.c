@@ -5,8 +5,6 @@
  */
 #include "agent_state.h"
 
-#include "agent_copy.h"
-
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 #include "cox/base/units.h"
@@ -268,7 +266,7 @@ static void finish(struct cox_agent *a, struct attempt *at, const struct cox_age
     struct cox_buf *b = &a->spare;
     struct cox_buf body;
 
-    agent_copy_result(b, &at->result, result);
+    cox_agent_copy_result(b, &at->result, result);
     body = at->body;
     at->body = a->spare;
     a->spare = body;
@@ -434,7 +432,7 @@ static void on_assign(struct cox_agent *a, const struct cox_agent_input *in,
         return;
     }
     at = take(a, as->ref, in->now_mono_ns);
-    agent_copy_assign(&at->body, &at->assign, as);
+    cox_agent_copy_assign(&at->body, &at->assign, as);
     at->assign.resources = (struct cox_resources){
         .cpu_milli = as->resources.cpu_milli > 0 ? as->resources.cpu_milli : 0,
         .memory_bytes = as->resources.memory_bytes > 0 ? as->resources.memory_bytes : 0,

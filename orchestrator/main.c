@@ -45,8 +45,8 @@ struct coxd {
     bool certificates; /* are identities: decided at the start */
     struct cox_fleet *fleet;
     struct cox_api *api;
-    struct cox_tls *tls;   /* NULL: plaintext */
-    struct cox_edge *edge; /* NULL: no HTTP */
+    struct cox_tls *tls; /* NULL: plaintext */
+    struct cox_edge *edge;
     struct cox_rpc_server *server;
     struct cox_rpc_service *services;
     bool paused;
@@ -432,8 +432,9 @@ static enum cox_err start_tls(struct coxd *c)
 /* Before recovery, so that probes hear that it is under way. */
 static enum cox_err start_edge(struct coxd *c)
 {
+    bool listens = strcmp(c->config.http, "off") != 0;
     const struct cox_edge_config config = {
-        .address = c->config.http,
+        .address = listens ? c->config.http : NULL,
         .hosts = c->config.http_hosts,
         .cors_origins = c->config.cors_origins,
         .tls = c->tls,
@@ -445,10 +446,8 @@ static enum cox_err start_edge(struct coxd *c)
         .user = c,
     };
     struct cox_buf error = { 0 };
-    enum cox_err err = COX_OK;
+    enum cox_err err = cox_edge_create(&config, &c->edge, &error);
 
-    if (strcmp(c->config.http, "off") != 0)
-        err = cox_edge_create(&config, &c->edge, &error);
     if (err)
         cox_log(COX_LOG_ERROR, "cannot listen", "http", c->config.http, "why", cox_buf_cstr(&error), NULL);
     cox_buf_fini(&error);
@@ -555,7 +554,7 @@ static int run(struct coxd *c)
     if (start_access(c) || start_tls(c) || start_edge(c) || start_driver(c) || start_server(c))
         goto out;
     char *grpc = address(c->config.grpc, cox_rpc_server_port(c->server));
-    char *http = c->edge ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");
+    char *http = cox_edge_port(c->edge) ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");
     enum cox_err err = write_ready_file(c, grpc, http);
 
     if (!err)

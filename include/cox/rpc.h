@@ -162,6 +162,7 @@ void cox_rpc_call_set_user(struct cox_rpc_call *call, void *user);
 
 /* "ipv4:127.0.0.1:4711"; never NULL; valid as long as the call. */
 const char *cox_rpc_call_peer(struct cox_rpc_call *call);
+bool cox_rpc_call_inside(const struct cox_rpc_call *call); /* a local call of peer COX_RPC_PEER_INSIDE */
 
 /* The certificate of a server's call; NULL: its peer has shown none, or the connection has no TLS. Valid as
  * long as the call. */
@@ -267,6 +268,8 @@ struct cox_rpc_local_callbacks {
     /* Exactly once, last, also after cox_rpc_local_cancel. */
     void (*on_closed)(void *user, const struct cox_rpc_error *status);
 };
+/* The peer of calls that a process makes of its own services, for itself. */
+#define COX_RPC_PEER_INSIDE "inside"
 struct cox_rpc_local_config {
     const char *path;                        /* "/coxswain.v1.TaskService/GetTask" */
     const struct cox_rpc_metadata *metadata; /* copied */

@@ -4,6 +4,8 @@
 
 #include "cox/base/alloc.h"
 
+#include <string.h>
+
 static void on_send(void *owner, bool ok);
 static void on_recv(void *owner, bool ok);
 
@@ -412,6 +414,11 @@ const char *cox_rpc_call_peer(struct cox_rpc_call *call)
         gpr_free(name);
     }
     return call->peer;
+}
+
+bool cox_rpc_call_inside(const struct cox_rpc_call *call)
+{
+    return call->local && strcmp(rpc_local_peer(call), COX_RPC_PEER_INSIDE) == 0;
 }
 
 int64_t cox_rpc_call_deadline_ns(const struct cox_rpc_call *call)

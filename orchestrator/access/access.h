@@ -1,5 +1,5 @@
 /* Who calls, what they may, and for which tenant: the admission hook of the gRPC server (cox/rpc.h), through
- * which every call of every service passes, the HTTP edge's too.
+ * which every call of every service passes, the HTTP edge's too. Those that coxd makes of itself are let in.
  *
  * Open (no token file, and no certificates asked of clients): everybody who can reach a port is the one local
  * identity, which may do everything. Else an identity comes from `authorization: Bearer TOKEN`, or from a

@@ -18,6 +18,8 @@ struct call {
     struct cox_rpc_metadata *metadata;
     size_t n_metadata;
     call_ask *ask;
+    struct cox_buf question;
+    bool inside; /* of coxd itself */
 
     struct cox_list node; /* edge's thread, with all below */
     const struct call_events *events;
@@ -38,7 +40,8 @@ enum item_kind {
     ITEM_BYE, /* to the engine */
     ITEM_MESSAGE,
     ITEM_READ,
-    ITEM_CLOSED /* to the edge */
+    ITEM_CLOSED,
+    ITEM_POST /* to the edge; of no call */
 };
 
 struct item {
@@ -46,6 +49,8 @@ struct item {
     enum item_kind kind;
     struct call *call;
     struct cox_rpc_error *error;
+    void (*fn)(struct cox_edge *e, void *arg);
+    void *arg;
     size_t len;
     uint8_t data[];
 };
@@ -83,6 +88,7 @@ static void call_destroy(struct call *c)
     cox_free(c->path);
     cox_free(c->peer);
     cox_free(c->certificate);
+    cox_buf_fini(&c->question);
     cox_free(c);
 }
 
@@ -126,11 +132,25 @@ struct call *call_start(struct cox_edge *e, const char *path, const struct cox_r
     return c;
 }
 
-struct call *call_start_ask(struct cox_edge *e, call_ask *ask, const struct call_events *events, void *user)
+struct call *call_start_inside(struct cox_edge *e, const char *path, const struct call_events *events,
+                               void *user)
+{
+    struct call *c = call_create(e, events, user);
+
+    c->path = cox_strdup(path);
+    c->peer = cox_strdup(COX_RPC_PEER_INSIDE);
+    c->inside = true;
+    tell(c, ITEM_START, cox_slice(NULL, 0));
+    return c;
+}
+
+struct call *call_start_ask(struct cox_edge *e, call_ask *ask, struct cox_slice question,
+                            const struct call_events *events, void *user)
 {
     struct call *c = call_create(e, events, user);
 
     c->ask = ask;
+    cox_buf_append_slice(&c->question, question);
     tell(c, ITEM_START, cox_slice(NULL, 0));
     return c;
 }
@@ -181,8 +201,14 @@ void call_edge_turn(struct cox_edge *e)
     struct item *item;
 
     lane_flush(&e->to_engine);
-    while ((item = item_of(lane_pop(&e->to_edge))))
-        take_answer(item);
+    while ((item = item_of(lane_pop(&e->to_edge)))) {
+        if (item->kind != ITEM_POST) {
+            take_answer(item);
+            continue;
+        }
+        item->fn(e, item->arg);
+        item_destroy(item);
+    }
 }
 
 /* ---- the engine's thread ---- */
@@ -214,7 +240,7 @@ static void on_message(void *user, struct cox_slice packed)
 {
     struct call *c = user;
 
-    if (packed.len <= COX_HTTP_OUTBOX_LEN_MAX || COX_PLANTED("answers-unbounded") ||
+    if (packed.len <= COX_HTTP_OUTBOX_LEN_MAX || c->inside || COX_PLANTED("answers-unbounded") ||
         atomic_load(&c->edge->held_len) + packed.len <= COX_HTTP_HELD_LEN_MAX) {
         report_message(c, packed);
         return;
@@ -244,7 +270,7 @@ static void run_ask(struct call *c)
     struct cox_buf out = { 0 };
     bool ok = true;
 
-    c->ask(c->edge, &out, &ok);
+    c->ask(c->edge, cox_buf_slice(&c->question), &out, &ok);
     if (ok)
         report_message(c, cox_buf_slice(&out));
     report_closed(c, &(struct cox_rpc_error){ .status = ok ? COX_RPC_OK : COX_RPC_UNAVAILABLE,
@@ -268,16 +294,17 @@ static void start(struct call *c)
                                                   .retry_delay_ms = 1000 });
         return;
     }
-    c->rpc = cox_rpc_local_start(c->edge->rpc,
-                                 &(struct cox_rpc_local_config){ .path = c->path,
-                                                                 .metadata = c->metadata,
-                                                                 .n_metadata = c->n_metadata,
-                                                                 .peer = c->peer,
-                                                                 .certificate = c->certificate,
-                                                                 .deadline_ns = COX_RPC_FOREVER,
-                                                                 .outbox_len_max = COX_HTTP_OUTBOX_LEN_MAX,
-                                                                 .callbacks = &callbacks,
-                                                                 .user = c });
+    c->rpc = cox_rpc_local_start(
+        c->edge->rpc, &(struct cox_rpc_local_config){ .path = c->path,
+                                                      .metadata = c->metadata,
+                                                      .n_metadata = c->n_metadata,
+                                                      .peer = c->peer,
+                                                      .certificate = c->certificate,
+                                                      .deadline_ns = COX_RPC_FOREVER,
+                                                      .outbox_len_max = c->inside ? COX_OUTBOX_LEN_MAX
+                                                                                  : COX_HTTP_OUTBOX_LEN_MAX,
+                                                      .callbacks = &callbacks,
+                                                      .user = c });
 }
 
 static void obey(struct item *item)
@@ -315,9 +342,18 @@ void call_engine_turn(struct cox_edge *e)
     edge_wake_engine(e); /* there may be more, and nobody else would say so */
 }
 
+void call_post(struct cox_edge *e, void (*fn)(struct cox_edge *e, void *arg), void *arg)
+{
+    struct item *item = item_create(NULL, ITEM_POST, cox_slice(NULL, 0));
+
+    item->fn = fn;
+    item->arg = arg;
+    lane_push(&e->to_edge, &item->node);
+}
+
 /* ---- the end ---- */
 
-static void drop_lane(struct lane *l)
+static void drop_lane(struct cox_edge *e, struct lane *l)
 {
     struct item *item;
 
@@ -326,6 +362,8 @@ static void drop_lane(struct lane *l)
         while ((item = item_of(lane_pop(l)))) {
             if (item->kind == ITEM_BYE)
                 call_destroy(item->call);
+            else if (item->kind == ITEM_POST)
+                item->fn(e, item->arg); /* frees what it was given */
             item_destroy(item);
         }
     } while (!cox_list_empty(&l->backlog));
@@ -334,8 +372,8 @@ static void drop_lane(struct lane *l)
 /* A call is in the list until CLOSED has been taken, and under way as BYE after that. */
 void call_fini(struct cox_edge *e)
 {
-    drop_lane(&e->to_edge);
-    drop_lane(&e->to_engine);
+    drop_lane(e, &e->to_edge);
+    drop_lane(e, &e->to_engine);
     COX_LIST_FOR_EACH (it, &e->calls) {
         cox_list_remove(it);
         call_destroy(COX_CONTAINER_OF(it, struct call, node));

@@ -74,8 +74,12 @@ static void on_woken(int fd, short what, void *arg)
     if (read(fd, &n, sizeof(n)) < 0)
         return;
     call_edge_turn(e);
-    if (atomic_load(&e->state) == EDGE_DRAINING)
+    if (atomic_load(&e->state) == EDGE_DRAINING) {
+        if (!e->told_draining)
+            edge_on_draining(e);
+        e->told_draining = true;
         close_idle(e);
+    }
     if (atomic_load(&e->stop))
         begin_to_stop(e);
 }
@@ -194,6 +198,17 @@ static enum cox_err bind_address(struct cox_edge *e, struct cox_buf *error)
     return ok ? COX_OK : COX_ERR_UNAVAILABLE;
 }
 
+/* Who calls services from here, for coxd itself, begins here. */
+void edge_on_serving(struct cox_edge *e)
+{
+    (void)e;
+}
+
+void edge_on_draining(struct cox_edge *e)
+{
+    (void)e;
+}
+
 /* ---- the engine's thread ---- */
 
 static char *dup_or_null(const char *s)
@@ -204,7 +219,7 @@ static char *dup_or_null(const char *s)
 static void copy_config(struct cox_edge *e, const struct cox_edge_config *config)
 {
     e->config = *config;
-    e->config.address = cox_strdup(config->address);
+    e->config.address = dup_or_null(config->address);
     e->config.hosts = dup_or_null(config->hosts);
     e->config.cors_origins = dup_or_null(config->cors_origins);
     e->config.version = cox_strdup(config->version ? config->version : "0");
@@ -262,7 +277,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     e->give_up = event_new(e->base, -1, 0, on_give_up, e);
     e->accept_again = event_new(e->base, -1, 0, on_accept_again, e);
     event_add(e->woken, NULL);
-    enum cox_err err = bind_address(e, error);
+    enum cox_err err = e->config.address ? bind_address(e, error) : COX_OK;
 
     if (err) {
         edge_free(e);
@@ -279,10 +294,18 @@ int cox_edge_port(const struct cox_edge *e)
     return e->port;
 }
 
+static void on_serving(struct cox_edge *e, void *arg)
+{
+    (void)arg;
+    if (atomic_load(&e->state) == EDGE_SERVING)
+        edge_on_serving(e);
+}
+
 void cox_edge_serve(struct cox_edge *e, struct cox_rpc_server *server)
 {
     e->rpc = server;
     atomic_store(&e->state, EDGE_SERVING);
+    call_post(e, on_serving, NULL);
 }
 
 void cox_edge_turn(struct cox_edge *e)

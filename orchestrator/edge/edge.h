@@ -17,7 +17,7 @@ struct cox_edge;
 
 /* Borrowed for the call, except `loop` and `user`. */
 struct cox_edge_config {
-    const char *address;      /* "127.0.0.1:7601", "[::1]:0"; port 0 picks a free one */
+    const char *address;      /* "127.0.0.1:7601", "[::1]:0"; port 0 picks a free one; NULL: no listener */
     const char *hosts;        /* names that Host may say beside loopback's and addresses: "a,b"; NULL: none */
     const char *cors_origins; /* "https://a,https://b" that browsers may call from; "*": any; NULL: none */
     struct cox_tls *tls;      /* ends the TLS of every connection, and outlives the edge; NULL: plaintext */
@@ -39,7 +39,7 @@ struct cox_edge_config {
  * sentence for people. */
 COX_MUST_CHECK enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_edge **ret,
                                             struct cox_buf *error);
-int cox_edge_port(const struct cox_edge *e);
+int cox_edge_port(const struct cox_edge *e); /* 0 without a listener */
 
 /* From now on requests become calls of this server. */
 void cox_edge_serve(struct cox_edge *e, struct cox_rpc_server *server);

@@ -287,15 +287,17 @@ static const struct call_events unary_events = { on_message, NULL, on_closed };
 
 /* ---- what is asked of the engine's thread without a service ---- */
 
-static void ask_metrics(struct cox_edge *e, struct cox_buf *out, bool *ret_ok)
+static void ask_metrics(struct cox_edge *e, struct cox_slice question, struct cox_buf *out, bool *ret_ok)
 {
+    (void)question;
     *ret_ok = true;
     if (e->config.metrics)
         e->config.metrics(e->config.user, out);
 }
 
-static void ask_ready(struct cox_edge *e, struct cox_buf *out, bool *ret_ok)
+static void ask_ready(struct cox_edge *e, struct cox_slice question, struct cox_buf *out, bool *ret_ok)
 {
+    (void)question;
     *ret_ok = !e->config.ready || e->config.ready(e->config.user, out);
     if (*ret_ok)
         cox_buf_append_str(out, "ok\n");
@@ -474,10 +476,10 @@ void exchange_on_body(struct conn *c)
         answer_alive(x);
         break;
     case ROUTE_READINESS:
-        x->call = call_start_ask(c->edge, ask_ready, &ask_events, x);
+        x->call = call_start_ask(c->edge, ask_ready, cox_slice(NULL, 0), &ask_events, x);
         break;
     case ROUTE_METRICS:
-        x->call = call_start_ask(c->edge, ask_metrics, &ask_events, x);
+        x->call = call_start_ask(c->edge, ask_metrics, cox_slice(NULL, 0), &ask_events, x);
         break;
     case ROUTE_OPENAPI:
         answer_openapi(x);

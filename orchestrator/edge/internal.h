@@ -48,6 +48,7 @@ struct cox_edge {
     size_t n_conns;
     struct cox_map64 networks; /* struct room_network */
     size_t n_ranked[ROOM_RANK_NR];
+    bool told_draining;
     struct cox_list calls;
     struct cox_buf openapi; /* made when first asked for */
     char *server;           /* the Server header */
@@ -63,6 +64,13 @@ struct cox_edge {
     struct cox_rpc_server *rpc;
 };
 
+/* ---- edge.c ---- */
+
+/* On the edge's thread: calls reach a server from now on. */
+void edge_on_serving(struct cox_edge *e);
+/* Likewise: no more calls from here, and those under way are to end. Also when it never served. */
+void edge_on_draining(struct cox_edge *e);
+
 /* ---- call.c: a call of a service, across the threads ---- */
 
 /* What comes back, on the edge's thread. on_closed comes once and last, not from inside a function below, and
@@ -74,15 +82,20 @@ struct call_events {
 };
 struct call;
 extern const struct cox_rpc_error call_too_much;
-typedef void call_ask(struct cox_edge *e, struct cox_buf *out, bool *ret_ok);
+typedef void call_ask(struct cox_edge *e, struct cox_slice question, struct cox_buf *out, bool *ret_ok);
 
 /* The certificate, which may be NULL, is the call's from now on. */
 struct call *call_start(struct cox_edge *e, const char *path, const struct cox_rpc_metadata *metadata,
                         size_t n_metadata, const char *peer, struct cox_tls_certificate *certificate,
                         const struct call_events *events, void *user);
-/* Instead of a method: `ask` runs on the engine's thread; what it wrote comes as the one message, and the
- * status is OK or UNAVAILABLE. */
-struct call *call_start_ask(struct cox_edge *e, call_ask *ask, const struct call_events *events, void *user);
+/* As coxd itself: let in by cox_access_admit whatever it calls, and with the outbox of a worker, for its
+ * messages may be large. */
+struct call *call_start_inside(struct cox_edge *e, const char *path, const struct call_events *events,
+                               void *user);
+/* Instead of a method: `ask` runs on the engine's thread and is given the question, which is copied; what it
+ * wrote comes as the one message, and the status is OK or UNAVAILABLE. */
+struct call *call_start_ask(struct cox_edge *e, call_ask *ask, struct cox_slice question,
+                            const struct call_events *events, void *user);
 void call_send(struct call *c, struct cox_slice packed);
 void call_half_close(struct call *c);
 void call_taken(struct call *c, size_t len); /* so many bytes of messages have been passed on */
@@ -90,6 +103,8 @@ void call_drop(struct call *c);              /* cancels; nothing more is told */
 
 void call_engine_turn(struct cox_edge *e); /* engine's thread */
 void call_edge_turn(struct cox_edge *e);
+/* `fn` runs on the edge's thread, after everything that was sent there before. Engine's thread. */
+void call_post(struct cox_edge *e, void (*fn)(struct cox_edge *e, void *arg), void *arg);
 void call_fini(struct cox_edge *e); /* when both threads are done */
 
 /* ---- conn.c: a connection and the request on it ---- */

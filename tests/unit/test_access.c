@@ -500,36 +500,36 @@ static void test_tenants_are_chosen(void **state)
     cox_buf_fini(&text);
 }
 
-static void test_said_twice_is_refused(void **state)
+static const char *say(const struct cox_rpc_metadata *metadata, size_t n, const char *peer)
 {
-    const struct cox_rpc_metadata tenants[] = { { "authorization", "Bearer reader-one" },
-                                                { "cox-tenant", "alpha" },
-                                                { "cox-tenant", "beta" } };
-    const struct cox_rpc_metadata tokens[] = { { "authorization", "Bearer reader-one" },
-                                               { "authorization", "Bearer admin-all" } };
+    static struct asked a;
+    const struct cox_rpc_local_config config = {
+        GET, metadata, n, peer, NULL, COX_RPC_FOREVER, 0, &callbacks, &a,
+    };
+
+    a = (struct asked){ 0 };
+    struct cox_rpc_call *call = cox_rpc_local_start(w.f.server, &config);
+    cox_rpc_local_send(call, cox_slice("", 0));
+    cox_rpc_local_half_close(call);
+    RUN_UNTIL(&w.f, a.over);
+    return a.reason;
+}
+
+static void test_twice_and_inside(void **state)
+{
+    const struct cox_rpc_metadata said[] = { { "authorization", "Bearer reader-one" },
+                                             { "cox-tenant", "alpha" },
+                                             { "cox-tenant", "beta" },
+                                             { "authorization", "Bearer admin-all" } };
     struct cox_buf text = { 0 };
-    struct asked a = { 0 };
 
     (void)state;
     put_tokens(&text, false);
     start(w.file, false);
-    (void)cox_rpc_local_start(w.f.server, &(struct cox_rpc_local_config){ .path = GET,
-                                                                          .metadata = tenants,
-                                                                          .n_metadata = 3,
-                                                                          .deadline_ns = COX_RPC_FOREVER,
-                                                                          .callbacks = &callbacks,
-                                                                          .user = &a });
-    RUN_UNTIL(&w.f, a.over);
-    assert_string_equal(a.reason, "BAD_TENANT");
-    a = (struct asked){ 0 };
-    (void)cox_rpc_local_start(w.f.server, &(struct cox_rpc_local_config){ .path = GET,
-                                                                          .metadata = tokens,
-                                                                          .n_metadata = 2,
-                                                                          .deadline_ns = COX_RPC_FOREVER,
-                                                                          .callbacks = &callbacks,
-                                                                          .user = &a });
-    RUN_UNTIL(&w.f, a.over);
-    assert_string_equal(a.reason, "BAD_TOKEN");
+    assert_string_equal(say(said, 3, NULL), "BAD_TENANT");
+    assert_string_equal(say(said, 4, NULL), "BAD_TOKEN");
+    assert_string_equal(say(NULL, 0, "http:inside"), "NO_TOKEN");
+    assert_string_equal(say(NULL, 0, COX_RPC_PEER_INSIDE), "");
     stop();
     cox_buf_fini(&text);
 }
@@ -783,7 +783,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_every_method_by_everybody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_health_needs_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tenants_are_chosen, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_said_twice_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_twice_and_inside, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_open_without_a_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_streams_end_with_their_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_streams_end_when_the_token_expires, set_up, tear_down),

@@ -24,6 +24,7 @@ struct cox_image { /* a view; the bytes are the caller's */
     uint32_t n_labels;
     bool expands;    /* some call is of a kind that no slot runs, or some step a map */
     bool has_inner;  /* some step is inner */
+    bool has_models; /* some call is of kind model */
     uint32_t at[14]; /* private: section offsets */
 };
 
@@ -63,13 +64,20 @@ enum cox_step_kind {
     COX_KIND_RACE,
     COX_KIND_WAIT,
     COX_KIND_APPROVAL,
+    COX_KIND_MODEL,
     COX_KIND_NR
 };
 const char *cox_step_kind_text(enum cox_step_kind k); /* "run" */
-/* Run by a worker's slot; the others wait without one. */
-static inline bool cox_step_kind_is_leaf(enum cox_step_kind k)
+/* Run by a worker's slot. */
+static inline bool cox_step_kind_is_worker(enum cox_step_kind k)
 {
     return k >= COX_KIND_RUN && k <= COX_KIND_JQ;
+}
+/* Has attempts: a worker's, or calls that the router makes, which to the engine is a worker that offers
+ * "model". The others wait without. */
+static inline bool cox_step_kind_is_leaf(enum cox_step_kind k)
+{
+    return cox_step_kind_is_worker(k) || k == COX_KIND_MODEL;
 }
 
 /* Where a step runs, relative to others. */
@@ -163,8 +171,9 @@ void cox_image_call(const struct cox_image *img, uint32_t call, struct cox_image
 
 /* ---- placement classes: steps of one shape share one queue ---- */
 struct cox_image_class {
-    struct cox_slice key;           /* canonical bytes: equal keys are the same class in any image */
-    struct cox_slice handler;       /* "run", "http", "jq", "name@major", or "bundle" for a program in one */
+    struct cox_slice key; /* canonical bytes: equal keys are the same class in any image */
+    struct cox_slice
+        handler; /* "run", "http", "jq", "model", "name@major", or "bundle" for a program in one */
     struct cox_resources resources; /* 0 fields: not asked for */
     uint32_t n_requires;
 };

@@ -315,7 +315,7 @@ uint32_t compile_call(struct compiler *c, const struct place *at, const struct s
     call.multiplier_milli = policy.multiplier_milli;
     call.retry_on = policy.on;
     compile_secrets(c, &secrets, f[CALL_SECRETS], kind);
-    if (!leaf)
+    if (!cox_step_kind_is_worker(kind))
         refuse_for_waiting(c, at, f, kind);
     if (leaf)
         compile_leaf(c, at, scope, f, &call);

@@ -1,6 +1,6 @@
 /* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there
- * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c and wait.c (what it
- * says, kind by kind), secrets.c (what it may read of what only workers know), template.c (JSON with
+ * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c, model.c and wait.c
+ * (what it says, kind by kind), secrets.c (what it may read of what only workers know), template.c (JSON with
  * expressions inside), expr_parse.c (one expression), graph.c (edges). */
 #ifndef COX_TASK_COMPILE_H
 #define COX_TASK_COMPILE_H
@@ -77,6 +77,7 @@ struct compiler {
     struct retry retry;
     int32_t priority;
     bool has_bundle;
+    bool idempotent; /* the step that is being compiled */
 
     const struct place *steps_at; /* where the steps stand */
     json_t *steps;
@@ -135,8 +136,8 @@ enum {
     CALL_RACE,
     CALL_WAIT,
     CALL_APPROVAL,
-    CALL_MCP,
     CALL_MODEL,
+    CALL_MCP,
     CALL_AGENT,
     CALL_PLAN,
     CALL_KINDS, /* the fields above are kinds: there is exactly one */
@@ -149,6 +150,7 @@ enum {
     CALL_NR
 };
 #define EXPECTED_LEAF "expected it beside `run`, `uses`, `http` or `jq`"
+#define EXPECTED_CALL "expected it beside `run`, `uses`, `http`, `jq` or `model`"
 void compile_step(struct compiler *c, const struct place *at, uint32_t index, json_t *step);
 
 /* call.c: one way to run a step, from the fields f[CALL_NR]. A race's alternatives are the inner steps from
@@ -166,6 +168,9 @@ struct cox_slice spec_sandbox_label(json_t *const *f, enum cox_step_kind kind);
 /* "NAME@MAJOR", the number of 1 to 9 digits and no less than `least`. */
 bool versioned_ok(struct cox_slice s, unsigned least);
 bool path_ok(struct cox_slice s); /* relative, and no ".." in it */
+
+/* model.c: the same of a `model` */
+void put_model(struct compiler *c, const struct scope *scope, const struct place *at, json_t *model);
 
 /* secrets.c. Between begin and end the draft gets a spec, and is made to say where secrets go. */
 void compile_secrets(struct compiler *c, const struct place *at, json_t *declared, enum cox_step_kind kind);
@@ -185,10 +190,11 @@ void compile_waiting(struct compiler *c, const struct place *at, const struct sc
 
 /* extras.c */
 uint32_t compile_map(struct compiler *c, const struct place *at, const struct scope *scope, json_t *map,
-                     bool leaf, const char **ret_as);
+                     enum cox_step_kind kind, const char **ret_as);
 struct extras_source {
     json_t *affinity, *concurrency, *rate, *artifacts;
-    bool leaf, mapped;
+    enum cox_step_kind kind;
+    bool mapped;
 };
 uint32_t compile_extras(struct compiler *c, const struct place *at, const struct scope *scope,
                         const struct extras_source *source);

@@ -93,7 +93,7 @@ static void compile_tolerate(struct compiler *c, const struct place *at, const j
 }
 
 uint32_t compile_map(struct compiler *c, const struct place *at, const struct scope *scope, json_t *map,
-                     bool leaf, const char **ret_as)
+                     enum cox_step_kind kind, const char **ret_as)
 {
     struct place over = place_key(at, "over"), parallel_at = place_key(at, "max_parallel");
     struct place batch_at = place_key(at, "batch");
@@ -115,7 +115,7 @@ uint32_t compile_map(struct compiler *c, const struct place *at, const struct sc
         field_integer(&c->report, &parallel_at, f[MAP_MAX_PARALLEL], 1, COX_MAP_ITEMS_MAX, &max_parallel);
     if (f[MAP_BATCH])
         field_integer(&c->report, &batch_at, f[MAP_BATCH], 1, COX_MAP_BATCH_MAX, &batch);
-    if (f[MAP_BATCH] && !leaf)
+    if (f[MAP_BATCH] && kind != COX_KIND_NONE && !cox_step_kind_is_worker(kind))
         report_at(&c->report, &batch_at, "items of this kind are not dispatched to workers; " EXPECTED_LEAF);
     if (f[MAP_TOLERATE])
         compile_tolerate(c, at, f[MAP_TOLERATE], &image);
@@ -264,19 +264,24 @@ uint32_t compile_extras(struct compiler *c, const struct place *at, const struct
     const struct {
         json_t *value;
         const struct place *at;
-    } all[] = { { source->affinity, &affinity },
-                { source->concurrency, &concurrency },
-                { source->rate, &rate },
-                { source->artifacts, &artifacts } };
+        bool of_models;
+    } all[] = { { source->affinity, &affinity, false },
+                { source->concurrency, &concurrency, true },
+                { source->rate, &rate, true },
+                { source->artifacts, &artifacts, false } };
     struct cox_image_extras extras = {
         .concurrency_key = COX_IMAGE_NONE,
         .rate_key = COX_IMAGE_NONE,
         .artifacts = COX_IMAGE_NONE,
     };
 
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && !source->leaf; i++) {
-        if (all[i].value)
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && !cox_step_kind_is_worker(source->kind); i++) {
+        if (!all[i].value)
+            continue;
+        if (!all[i].of_models)
             report_at(&c->report, all[i].at, "is about attempts on workers; " EXPECTED_LEAF);
+        else if (!cox_step_kind_is_leaf(source->kind))
+            report_at(&c->report, all[i].at, "is about attempts on workers; " EXPECTED_CALL);
     }
     if (source->artifacts && source->mapped)
         report_at(&c->report, &artifacts, "items of a `map` keep no artifacts; expected one of the two");

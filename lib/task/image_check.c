@@ -499,6 +499,12 @@ static void note_kinds(struct cox_image *img)
         cox_image_call(img, i, &call);
         img->expands = !cox_step_kind_is_leaf(call.kind);
     }
+    for (uint32_t i = 0; i < img->n_classes && !img->has_models; i++) {
+        struct cox_image_class cls;
+
+        cox_image_class(img, i, &cls);
+        img->has_models = cox_slice_is(cls.handler, cox_step_kind_text(COX_KIND_MODEL));
+    }
     for (uint32_t i = 0; i < img->n_steps && !img->has_inner; i++) {
         cox_image_step(img, i, &step);
         img->expands = img->expands || step.map != COX_IMAGE_NONE;

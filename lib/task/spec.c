@@ -1,4 +1,4 @@
-/* What workers' handlers get: the specs of `run`, `uses`, `http` and `jq`. */
+/* What workers' handlers get: the specs of `run`, `uses`, `http` and `jq`; that of `model` is in model.c. */
 #include "compile.h"
 
 #include "cox/base/units.h"
@@ -332,6 +332,8 @@ void put_spec(struct compiler *c, const struct place *at, const struct scope *sc
         put_http(c, scope, &here, f[CALL_HTTP]);
     else if (kind == COX_KIND_JQ)
         put_jq(c, scope, &here, f[CALL_JQ]);
+    else if (kind == COX_KIND_MODEL)
+        put_model(c, scope, &here, f[CALL_MODEL]);
     else
         put_uses(c, scope, at, f);
 }

@@ -15,8 +15,8 @@
     [CALL_WAIT] = { "wait", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"for\": \"10m\"}" },           \
     [CALL_APPROVAL] = { "approval", WANT_OBJECT, FIELD_OPTIONAL,                                             \
                         "an object such as {\"prompt\": \"Apply?\"}" },                                      \
+    [CALL_MODEL] = { "model", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
     [CALL_MCP] = { "mcp", WANT_ANY, FIELD_LATER, "" },                                                       \
-    [CALL_MODEL] = { "model", WANT_ANY, FIELD_LATER, "" },                                                   \
     [CALL_AGENT] = { "agent", WANT_ANY, FIELD_LATER, "" },                                                   \
     [CALL_PLAN] = { "plan", WANT_ANY, FIELD_LATER, "" },                                                     \
     [CALL_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },                 \
@@ -70,7 +70,7 @@ static const struct field step_fields[STEP_NR] = {
 static const uint8_t kind_of_field[CALL_KINDS] = {
     [CALL_RUN] = COX_KIND_RUN,   [CALL_USES] = COX_KIND_USES,         [CALL_HTTP] = COX_KIND_HTTP,
     [CALL_JQ] = COX_KIND_JQ,     [CALL_TASK] = COX_KIND_TASK,         [CALL_RACE] = COX_KIND_RACE,
-    [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL,
+    [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL, [CALL_MODEL] = COX_KIND_MODEL,
 };
 
 /* Says what is wrong with the kinds of a call. Those of other versions count: `run` and `agent` are two. */
@@ -89,8 +89,8 @@ static void report_kinds(struct compiler *c, const struct place *at, const json_
     if (!first)
         report_at(
             &c->report, at,
-            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `task`, `race`, `wait` "
-            "and `approval`");
+            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `model`, `task`, `race`, "
+            "`wait` and `approval`");
     else if (second)
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
 }
@@ -241,7 +241,7 @@ static void compile_parts(struct compiler *c, const struct place *at, uint32_t i
     const struct scope condition = { .step = index, .condition = true };
     bool leaf = cox_step_kind_is_leaf(s->kind);
     const struct extras_source extras = {
-        s->f[STEP_AFFINITY],   s->f[STEP_CONCURRENCY], s->f[STEP_RATE], s->f[STEP_ARTIFACTS], leaf,
+        s->f[STEP_AFFINITY],   s->f[STEP_CONCURRENCY], s->f[STEP_RATE], s->f[STEP_ARTIFACTS], s->kind,
         s->f[STEP_MAP] != NULL
     };
 
@@ -250,8 +250,7 @@ static void compile_parts(struct compiler *c, const struct place *at, uint32_t i
     if (s->f[STEP_IF])
         image->condition = compile_condition(c, &condition, &if_at, s->f[STEP_IF]);
     if (s->f[STEP_MAP]) {
-        image->map =
-            compile_map(c, &map, &s->plain, s->f[STEP_MAP], leaf || s->kind == COX_KIND_NONE, &s->call.as);
+        image->map = compile_map(c, &map, &s->plain, s->f[STEP_MAP], s->kind, &s->call.as);
         s->call.item = true;
     }
     if (s->kind != COX_KIND_NONE && (!s->f[STEP_MAP] || leaf))
@@ -296,7 +295,7 @@ void compile_step(struct compiler *c, const struct place *at, uint32_t index, js
         field_integer(&c->report, &priority_at, s.f[STEP_PRIORITY], -100, 100, &priority))
         image.priority = (int32_t)priority;
     image.allow_failure = json_is_true(s.f[STEP_ALLOW]);
-    image.idempotent = json_is_true(s.f[STEP_IDEM]);
+    c->idempotent = image.idempotent = json_is_true(s.f[STEP_IDEM]);
     compile_parts(c, at, index, &s, &image);
     if (report_clean(&c->report))
         image_put_step(&c->image, &image);

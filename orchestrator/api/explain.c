@@ -112,6 +112,13 @@ static const char *reason(struct explanation *x, const struct cox_engine *e, con
 
 static void advise_worker(struct explanation *x, const struct cox_step_why *why)
 {
+    if (cox_slice_is(why->handler, "model")) {
+        detail(x, "model calls are the orchestrator's own, and it knows no model");
+        detail(x, "start it with --model NAME=URL, or with `models` in its file; the URL is that of an "
+                  "OpenAI-compatible server, up to /v1");
+        command(x, "cox model list");
+        return;
+    }
     detail(
         x,
         "%u workers are attached; %u offer %.*s, %u of these have the labels, %u of these are large enough",

@@ -120,7 +120,9 @@ static void put_no_worker(struct text *out, const struct cox_image *img, uint32_
     const struct cox_resources *r = &cls.resources;
     bool sized = r->cpu_milli || r->memory_bytes || r->disk_bytes;
 
-    if (why && why->n_workers == 0) {
+    if (cox_slice_is(cls.handler, "model")) {
+        put(out, "no model endpoint is configured");
+    } else if (why && why->n_workers == 0) {
         put(out, "no worker is attached");
     } else if (why && why->n_offer == 0) {
         put(out, "no attached worker offers %.*s", SLICE(cls.handler));

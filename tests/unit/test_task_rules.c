@@ -400,8 +400,8 @@ static void test_rule_7_agents_and_rule_8_plans_are_refused(void **state)
             "not available in this version");
     refused(STEPS("`a`: {`plan`: {`model`: `m`, `input`: `x`}}"), NULL, "steps.a.plan", 1,
             "not available in this version");
-    refused(STEPS("`a`: {`race`: [{" RUN "}, {`model`: {`model`: `m`, `input`: `x`}}]}"), NULL,
-            "steps.a.race[1].model", 1, "not available in this version");
+    refused(STEPS("`a`: {`race`: [{" RUN "}, {`plan`: {`model`: `m`, `input`: `x`}}]}"), NULL,
+            "steps.a.race[1].plan", 1, "not available in this version");
 }
 
 /* ---- rule 9 ---- */

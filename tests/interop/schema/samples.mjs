@@ -88,6 +88,27 @@ export const good = {
   'secrets of a fallback': step({ fallback: { uses: 'x@1', with: { t: ['${{ secrets.T }}'] }, secrets: { T: 't' } } }),
 };
 
+// beside `good`: what a model may be asked
+Object.assign(good, {
+  model: only({ model }),
+  'a race of models': only({ race: [{ model }, { model }] }),
+  'a model\'s parts, tools and settings': only({
+    idempotent: true,
+    model: {
+      messages: [
+        { role: 'system', content: 'x' },
+        { role: 'user', content: [{ type: 'text', text: '${{ inputs.x }}' }], name: 'n' },
+        { role: 'assistant', content: null, tool_calls: [{ id: 'c' }] },
+        { role: 'tool', tool_call_id: 'c', content: '7' },
+      ],
+      tools: [{ type: 'function', function: { name: 'f', parameters: {} } }],
+      tool_choice: 'auto', temperature: '${{ inputs.x }}', top_p: 1, stop: 'x', seed: 1, cache: '1m',
+      output_schema: { type: 'object' }, reasoning_effort: 'low', extra: { top_k: 3 },
+    },
+  }, { x: { type: 'number', default: 1 } }),
+  'gates of a model': only({ model, concurrency: { key: 'k', limit: 1 }, rate: { key: 'r', per_minute: 1 } }),
+});
+
 export const bad = {
   'no document': null,
   'a list': [],
@@ -207,9 +228,27 @@ export const bad = {
   'artifacts of items': step({ artifacts: { p: 'x' }, map: { over: [] } }),
 };
 
+Object.assign(bad, {
+  'a model that is asked nothing': only({ model: {} }),
+  'a model that is asked twice': only({ model: { ...model, input: 'x' } }),
+  'no messages': only({ model: { messages: [] } }),
+  'a message of nobody': only({ model: { messages: [{ content: 'x' }] } }),
+  'a message without content': only({ model: { messages: [{ role: 'user' }] } }),
+  'a tool\'s message without a call': only({ model: { messages: [{ role: 'tool', content: 'x' }] } }),
+  'a user who calls tools': only({ model: { messages: [{ role: 'user', content: 'x', tool_calls: [] }] } }),
+  'too hot': only({ model: { ...model, temperature: 3 } }),
+  'a tool without a name': only({ model: { ...model, tools: [{ type: 'function', function: {} }] } }),
+  'a cache of a model that may not be asked twice': only({ model: { ...model, cache: '1m' } }),
+  'a schema and a format': only({ model: { ...model, output_schema: {}, response_format: {} } }),
+  'a stream': only({ model: { ...model, extra: { stream: true } } }),
+  'resources of a model': only({ model, resources: { cpu: 1 } }),
+  'affinity of a model': only({ model, affinity: { spread: true } }),
+  'batches of a model': only({ model, map: { over: [], batch: 2 } }),
+  'secrets of a model': only({ model, secrets: { A: 'b' } }),
+});
+
 export const later = {
   mcp: only({ mcp: { url: 'http://127.0.0.1:1/mcp', tool: 't', arguments: {} } }),
-  model: only({ model }),
   agent: only({
     agent: {
       model: 'default',
@@ -227,7 +266,6 @@ export const later = {
     },
   }),
   plan: only({ plan: { model: 'default', input: 'x', allow: { uses: ['code_*'], max_steps: 200, max_depth: 2 }, on_invalid: { reask: 2 } } }),
-  'a race of models': only({ race: [{ model }, { model }] }),
   'a budget of steps': task({ budget: { steps: 5 } }),
   'a budget of tokens': task({ budget: { tokens: 5 } }),
 };

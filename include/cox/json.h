@@ -12,6 +12,7 @@
 
 #include "cox/base/buf.h"
 #include "cox/base/err.h"
+#include "cox/limits.h"
 
 /* Where a text stops to be JSON, and what was expected there. */
 struct cox_json_place {
@@ -38,6 +39,34 @@ enum cox_json_kind {
 };
 enum cox_json_kind cox_json_kind(struct cox_slice text); /* by its first character */
 const char *cox_json_kind_text(enum cox_json_kind kind); /* "an object" */
+
+/* Reading and checking in one pass, for text that nobody has checked and is large or comes often:
+ *   struct cox_json_scan s = cox_json_scan(text);
+ *   if (cox_json_scan_open(&s))
+ *       while (cox_json_scan_next(&s, &key)) cox_json_scan_value(&s, &value);
+ *   if (!cox_json_scan_end(&s)) ... cox_json_scan_place(&s, &place);
+ * After each `next` that is true comes one `value`, or one `open` and its members up to the `next` that is
+ * false. After the first error everything is false; what was handed out before it is good. The same is well
+ * and wrong as for cox_json_check. Cost: O(text) for all; allocates nothing. */
+struct cox_json_scan {
+    const char *expected; /* NULL: all was well so far */
+    bool too_deep;
+    /* private */
+    bool just_opened;
+    unsigned depth;
+    const uint8_t *start, *p, *end;
+    uint8_t closers[COX_JSON_DEPTH_MAX];
+};
+struct cox_json_scan cox_json_scan(struct cox_slice text);
+enum cox_json_kind cox_json_scan_kind(const struct cox_json_scan *s); /* of the value that comes next */
+/* Enters the object or array that comes next; false, and nothing is taken, when it is neither. */
+bool cox_json_scan_open(struct cox_json_scan *s);
+/* To the next member or item of what was entered last; false: it is left, or the text is broken. `key` is raw
+ * with its quotes, empty in an array. */
+bool cox_json_scan_next(struct cox_json_scan *s, struct cox_slice *ret_key);
+bool cox_json_scan_value(struct cox_json_scan *s, struct cox_slice *ret); /* takes it whole; NULL: skips */
+bool cox_json_scan_end(struct cox_json_scan *s);                          /* all was well, nothing is left */
+void cox_json_scan_place(const struct cox_json_scan *s, struct cox_json_place *ret); /* of the error */
 
 /* The value without the white space around it. */
 struct cox_slice cox_json_trim(struct cox_slice text);

@@ -301,8 +301,15 @@ size_t cox_utf8_len(struct cox_slice s)
 bool cox_utf8_ok(struct cox_slice s)
 {
     while (s.len > 0) {
-        size_t n = s.data[0] < 0x80 ? 1 : cox_utf8_len(s);
+        uint64_t eight = 0;
+        size_t n;
 
+        if (s.len >= 8)
+            memcpy(&eight, s.data, 8);
+        if (s.len >= 8 && (eight & 0x8080808080808080) == 0)
+            n = 8;
+        else
+            n = s.data[0] < 0x80 ? 1 : cox_utf8_len(s);
         if (n == 0)
             return false;
         s = cox_slice(s.data + n, s.len - n);

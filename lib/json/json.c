@@ -1,3 +1,5 @@
+#include "text.h"
+
 #include "cox/json.h"
 
 #include "cox/base/alloc.h"
@@ -8,282 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static bool is_digit(uint8_t c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static const uint8_t *end_of(struct cox_slice s)
-{
-    return s.len > 0 ? s.data + s.len : s.data;
-}
-
-/* ---- checking --------------------------------------------------------------------------------------- */
-
-struct scan {
-    const uint8_t *p;
-    const uint8_t *end;
-    const char *expected; /* of the first error */
-    bool too_deep;
-};
-
-static uint8_t peek(const struct scan *s)
-{
-    return s->p < s->end ? *s->p : 0;
-}
-
-static bool fail(struct scan *s, const char *expected)
-{
-    s->expected = expected;
-    return false;
-}
-
-static void skip_space(struct scan *s)
-{
-    while (s->p < s->end && is_space(*s->p))
-        s->p++;
-}
-
-static int hex_value(uint8_t c)
-{
-    if (is_digit(c))
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Reads the four digits after "\u". */
-static bool take_hex4(struct scan *s, uint32_t *ret)
-{
-    *ret = 0;
-    for (int i = 0; i < 4; i++, s->p++) {
-        int v = s->p < s->end ? hex_value(*s->p) : -1;
-        if (v < 0)
-            return fail(s, "four hexadecimal digits");
-        *ret = *ret << 4 | (uint32_t)v;
-    }
-    return true;
-}
-
-/* Reads what follows "\u", with the second half of a surrogate pair. */
-static bool take_escaped_char(struct scan *s, uint32_t *ret)
-{
-    uint32_t low;
-
-    if (!take_hex4(s, ret))
-        return false;
-    if (*ret < 0xd800 || *ret > 0xdfff)
-        return true;
-    if (*ret > 0xdbff || s->end - s->p < 2 || s->p[0] != '\\' || s->p[1] != 'u')
-        return fail(s, "a whole surrogate pair");
-    s->p += 2;
-    if (!take_hex4(s, &low))
-        return false;
-    if (low < 0xdc00 || low > 0xdfff)
-        return fail(s, "the low half of a surrogate pair");
-    *ret = 0x10000 + ((*ret - 0xd800) << 10) + (low - 0xdc00);
-    return true;
-}
-
-static bool check_string(struct scan *s)
-{
-    const uint8_t *start = ++s->p;
-    uint8_t bits = 0; /* of all characters */
-    uint32_t c;
-
-    for (; peek(s) != '"'; s->p++) {
-        if (s->p == s->end)
-            return fail(s, "'\"' at the end of the string");
-        bits |= *s->p;
-        if (*s->p < 0x20)
-            return fail(s, "an escape such as \\n instead of a control character");
-        if (*s->p != '\\')
-            continue;
-        if (++s->p == s->end)
-            return fail(s, "an escape");
-        if (*s->p == 'u') {
-            s->p++;
-            if (!take_escaped_char(s, &c))
-                return false;
-            s->p--;
-        } else if (!strchr("\"\\/bfnrt", *s->p) || *s->p == 0) {
-            return fail(s, "one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u");
-        }
-    }
-    if (bits >= 0x80 && !cox_utf8_ok(cox_slice(start, (size_t)(s->p - start))))
-        return fail(s, "UTF-8 in the string that ends here");
-    s->p++;
-    return true;
-}
-
-static bool check_digits(struct scan *s)
-{
-    if (!is_digit(peek(s)))
-        return fail(s, "a digit");
-    while (is_digit(peek(s)))
-        s->p++;
-    return true;
-}
-
-static bool check_number(struct scan *s)
-{
-    if (peek(s) == '-')
-        s->p++;
-    if (peek(s) == '0')
-        s->p++;
-    else if (!check_digits(s))
-        return false;
-    if (peek(s) == '.') {
-        s->p++;
-        if (!check_digits(s))
-            return false;
-    }
-    if ((peek(s) | 0x20) == 'e') {
-        s->p++;
-        if (peek(s) == '+' || peek(s) == '-')
-            s->p++;
-        return check_digits(s);
-    }
-    return true;
-}
-
-static bool check_word(struct scan *s, const char *word)
-{
-    size_t len = strlen(word);
-
-    if ((size_t)(s->end - s->p) < len || memcmp(s->p, word, len) != 0)
-        return fail(s, "a JSON value");
-    s->p += len;
-    return true;
-}
-
-static bool check_scalar(struct scan *s)
-{
-    switch (peek(s)) {
-    case '"':
-        return check_string(s);
-    case 't':
-        return check_word(s, "true");
-    case 'f':
-        return check_word(s, "false");
-    case 'n':
-        return check_word(s, "null");
-    default:
-        if (peek(s) == '-' || is_digit(peek(s)))
-            return check_number(s);
-        return fail(s, "a JSON value");
-    }
-}
-
-static bool check_key(struct scan *s)
-{
-    if (peek(s) != '"')
-        return fail(s, "a name in double quotes");
-    if (!check_string(s))
-        return false;
-    skip_space(s);
-    if (peek(s) != ':')
-        return fail(s, "':' after the name");
-    s->p++;
-    skip_space(s);
-    return true;
-}
-
-/* Reads an opening bracket and, unless it closes at once, up to the first value. */
-static bool check_open(struct scan *s, char *closers, unsigned *depth, bool *ret_empty)
-{
-    char closer = *s->p == '{' ? '}' : ']';
-
-    if (*depth == COX_JSON_DEPTH_MAX) {
-        s->too_deep = true;
-        return fail(s, "less nesting");
-    }
-    s->p++;
-    skip_space(s);
-    *ret_empty = peek(s) == (uint8_t)closer;
-    if (*ret_empty) {
-        s->p++;
-        return true;
-    }
-    closers[(*depth)++] = closer;
-    return closer == ']' || check_key(s);
-}
-
-/* After a value: closes what ends here; *ret_more says that a value follows. */
-static bool check_after(struct scan *s, const char *closers, unsigned *depth, bool *ret_more)
-{
-    *ret_more = false;
-    while (*depth > 0) {
-        char closer = closers[*depth - 1];
-        skip_space(s);
-        if (peek(s) == ',') {
-            s->p++;
-            skip_space(s);
-            *ret_more = true;
-            return closer == ']' || check_key(s);
-        }
-        if (peek(s) != (uint8_t)closer)
-            return fail(s, closer == '}' ? "',' or '}'" : "',' or ']'");
-        s->p++;
-        (*depth)--;
-    }
-    return true;
-}
-
-static bool check_text(struct scan *s)
-{
-    char closers[COX_JSON_DEPTH_MAX];
-    unsigned depth = 0;
-    bool more = true;
-
-    skip_space(s);
-    while (more) {
-        bool whole = true;
-        if (peek(s) == '{' || peek(s) == '[') {
-            if (!check_open(s, closers, &depth, &whole))
-                return false;
-        } else if (!check_scalar(s)) {
-            return false;
-        }
-        if (whole && !check_after(s, closers, &depth, &more))
-            return false;
-    }
-    skip_space(s);
-    return s->p == s->end || fail(s, "the end of the text");
-}
-
-enum cox_err cox_json_check(struct cox_slice text, struct cox_json_place *ret_place)
-{
-    struct scan s = { .p = text.data, .end = end_of(text) };
-
-    if (check_text(&s))
-        return COX_OK;
-    if (ret_place) {
-        *ret_place = (struct cox_json_place){ .line = 1,
-                                              .column = 1,
-                                              .offset = (size_t)(s.p - text.data),
-                                              .expected = s.expected,
-                                              .too_deep = s.too_deep };
-        for (const uint8_t *p = text.data; p < s.p; p++) {
-            ret_place->line += *p == '\n';
-            ret_place->column = *p == '\n' ? 1 : ret_place->column + 1;
-        }
-    }
-    return COX_ERR_INVALID;
-}
-
 /* ---- walking over checked text ---------------------------------------------------------------------- */
 
 struct cox_slice cox_json_trim(struct cox_slice text)
 {
-    while (text.len > 0 && is_space(text.data[0]))
+    while (text.len > 0 && json_is_space(text.data[0]))
         text = cox_slice(text.data + 1, text.len - 1);
-    while (text.len > 0 && is_space(text.data[text.len - 1]))
+    while (text.len > 0 && json_is_space(text.data[text.len - 1]))
         text.len--;
     return text;
 }
@@ -306,7 +39,7 @@ enum cox_json_kind cox_json_kind(struct cox_slice text)
     case '{':
         return COX_JSON_OBJECT;
     default:
-        return text.data[0] == '-' || is_digit(text.data[0]) ? COX_JSON_NUMBER : COX_JSON_NONE;
+        return text.data[0] == '-' || json_is_digit(text.data[0]) ? COX_JSON_NUMBER : COX_JSON_NONE;
     }
 }
 
@@ -321,7 +54,7 @@ const char *cox_json_kind_text(enum cox_json_kind kind)
 
 static const uint8_t *space_end(const uint8_t *p, const uint8_t *end)
 {
-    while (p < end && is_space(*p))
+    while (p < end && json_is_space(*p))
         p++;
     return p;
 }
@@ -329,7 +62,9 @@ static const uint8_t *space_end(const uint8_t *p, const uint8_t *end)
 /* Behind the raw string at p; NULL when it has no end. */
 static const uint8_t *string_end(const uint8_t *p, const uint8_t *end)
 {
-    for (p++; p < end; p++) {
+    uint8_t bits = 0;
+
+    for (p = json_plain_end(p + 1, end, &bits); p < end; p = json_plain_end(p + 1, end, &bits)) {
         if (*p == '"')
             return p + 1;
         if (*p == '\\' && ++p == end)
@@ -359,7 +94,7 @@ static const uint8_t *value_end(const uint8_t *p, const uint8_t *end)
                 return p;
             if (--depth == 0)
                 return p + 1;
-        } else if (depth == 0 && (c == ',' || c == ':' || is_space(c))) {
+        } else if (depth == 0 && (c == ',' || c == ':' || json_is_space(c))) {
             return p;
         }
         p++;
@@ -369,7 +104,7 @@ static const uint8_t *value_end(const uint8_t *p, const uint8_t *end)
 
 struct cox_json_walk cox_json_walk(struct cox_slice text)
 {
-    const uint8_t *end = end_of(text), *p = space_end(text.data, end);
+    const uint8_t *end = json_end_of(text), *p = space_end(text.data, end);
 
     if (p == end || (*p != '{' && *p != '['))
         return (struct cox_json_walk){ 0 };
@@ -447,7 +182,7 @@ struct cox_slice cox_json_inner(struct cox_slice raw)
 }
 
 /* Takes the escape at s->p and gives its character in UTF-8. */
-static size_t take_escape(struct scan *s, uint8_t ret[4])
+static size_t take_escape(struct json_text *s, uint8_t ret[4])
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     uint32_t c = 0xfffd;
@@ -459,14 +194,14 @@ static size_t take_escape(struct scan *s, uint8_t ret[4])
 
         if (at)
             c = (uint8_t)to[at - from];
-        else if (letter == 'u' && !take_escaped_char(s, &c))
+        else if (letter == 'u' && json_take_escaped_char(s, &c) != NULL)
             c = 0xfffd;
     }
     return cox_utf8_encode(ret, c);
 }
 
 /* Takes what stands before the next escape. */
-static struct cox_slice take_plain(struct scan *s)
+static struct cox_slice take_plain(struct json_text *s)
 {
     const uint8_t *p = s->p, *escape = p < s->end ? memchr(p, '\\', (size_t)(s->end - p)) : NULL;
 
@@ -476,7 +211,7 @@ static struct cox_slice take_plain(struct scan *s)
 
 void cox_json_unescape(struct cox_buf *out, struct cox_slice inner)
 {
-    struct scan s = { .p = inner.data, .end = end_of(inner) };
+    struct json_text s = { .p = inner.data, .end = json_end_of(inner) };
 
     while (s.p < s.end) {
         uint8_t c[4];
@@ -503,7 +238,7 @@ static bool drop_prefix(struct cox_slice *s, struct cox_slice prefix)
 bool cox_json_string_is(struct cox_slice raw, struct cox_slice text)
 {
     struct cox_slice inner = cox_json_inner(raw);
-    struct scan s = { .p = inner.data, .end = end_of(inner) };
+    struct json_text s = { .p = inner.data, .end = json_end_of(inner) };
 
     if (inner.len < text.len)
         return false; /* an escape is never shorter than what it stands for */
@@ -573,7 +308,7 @@ bool cox_json_int(struct cox_slice number, int64_t *ret)
     for (; i < number.len; i++) {
         int digit = number.data[i] - '0';
 
-        if (!is_digit(number.data[i]) || __builtin_mul_overflow(v, 10, &v) ||
+        if (!json_is_digit(number.data[i]) || __builtin_mul_overflow(v, 10, &v) ||
             __builtin_sub_overflow(v, digit, &v))
             return false;
     }
@@ -627,10 +362,10 @@ static const uint8_t *token_end(const uint8_t *p, const uint8_t *end)
 
 void cox_json_compact(struct cox_buf *out, struct cox_slice text)
 {
-    const uint8_t *end = end_of(text), *from = text.data;
+    const uint8_t *end = json_end_of(text), *from = text.data;
 
     for (const uint8_t *p = from; p < end;) {
-        if (is_space(*p)) {
+        if (json_is_space(*p)) {
             cox_buf_append(out, from, (size_t)(p - from));
             p = from = space_end(p, end);
         } else {
@@ -648,14 +383,14 @@ static void new_line(struct cox_buf *out, unsigned depth, unsigned indent)
 
 void cox_json_pretty(struct cox_buf *out, struct cox_slice text, unsigned indent)
 {
-    const uint8_t *end = end_of(text);
+    const uint8_t *end = json_end_of(text);
     unsigned depth = 0;
     bool open = false; /* the bracket just written may yet turn out to be empty */
 
     for (const uint8_t *p = text.data; p < end;) {
         const uint8_t *after = token_end(p, end);
         bool closes = *p == '}' || *p == ']';
-        if (is_space(*p)) {
+        if (json_is_space(*p)) {
             p++;
             continue;
         }

@@ -18,7 +18,8 @@ enum chat_api { CHAT_COMPLETIONS, CHAT_TEXT_COMPLETIONS, CHAT_EMBEDDINGS };
 
 struct chat_request {
     enum chat_api api;
-    struct cox_slice model;      /* the string, without quotes and unescaped; empty: none */
+    struct cox_slice model;      /* the string, without quotes and unescaped; empty: none. Of the body, or the
+                                  * reader's memory and good until its next use */
     struct cox_slice model_span; /* the value's bytes in the body, quotes included */
     bool stream;
     bool include_usage;                   /* stream_options.include_usage */
@@ -76,9 +77,9 @@ struct chat_answer {
     enum chat_finish finish;
     bool is_error; /* {"error": ...}, also in the middle of a stream */
     struct cox_slice error_message, error_type, error_code; /* raw, between the quotes; empty: none */
-    struct cox_slice
-        text;         /* of the first choice, unescaped into the reader's memory; content or delta.content */
-    bool ids_missing; /* a tool call begins without an id: chat_answer_mend puts one in */
+    struct cox_slice text; /* of the choice 0: content, delta.content or text, unescaped; in the bytes read,
+                            * or in the reader's memory until its next use */
+    bool ids_missing;      /* a tool call begins without an id: chat_answer_mend puts one in */
 };
 COX_MUST_CHECK enum cox_err chat_answer_read(struct chat_reader *r, enum chat_api api, struct cox_slice json,
                                              struct chat_answer *ret);

@@ -55,6 +55,9 @@ static const struct cox_config_key keys[] = {
     { "tls-key", "FILE", NULL, "its key", cox_config_set_text, AT(tls_key), COX_CONFIG_RELOADS },
     { "tls-ca", "FILE", NULL, "gRPC clients must show a certificate that this CA has signed; HTTP's may",
       cox_config_set_text, AT(tls_ca), COX_CONFIG_RELOADS },
+    { "model", "NAME=URL,...", NULL,
+      "a model, and the servers that have it; `models` in the file can say more (SIGHUP reads it again)",
+      cox_config_set_text, AT(models), COX_CONFIG_LIST | COX_CONFIG_RELOADS },
     { "ready-file", "FILE", NULL,
       "written once it serves: {\"grpc\":\"host:port\",\"http\":\"host:port\",\"pid\":N}",
       cox_config_set_text, AT(ready_file), 0 },
@@ -81,6 +84,8 @@ static const struct cox_config_key keys[] = {
       COX_CONFIG_RELOADS },
 };
 
+static const char *const others[] = { "models", NULL };
+
 const struct cox_config_program coxd_config_program = {
     .name = "coxd",
     .version = COXD_VERSION,
@@ -88,6 +93,7 @@ const struct cox_config_program coxd_config_program = {
     .outro = "Exit codes: 0 stopped as asked, 1 could not start, 2 wrong usage, 75 start me again.\n",
     .keys = keys,
     .n_keys = sizeof(keys) / sizeof(keys[0]),
+    .others = others,
 };
 
 bool coxd_config_is_loopback(const char *address)

@@ -13,7 +13,8 @@ struct coxd_config {
     const char *cors_origins;
     const char *tls_cert; /* NULL: no TLS; as the next two, a file */
     const char *tls_key;
-    const char *tls_ca;     /* NULL: nobody has to show a certificate */
+    const char *tls_ca; /* NULL: nobody has to show a certificate */
+    const char *models; /* "NAME=URL,URL,NAME=URL"; NULL: none. coxd_models_read reads it, and the file's */
     const char *ready_file; /* NULL: none */
     const char *token_file; /* NULL: none */
     bool insecure;

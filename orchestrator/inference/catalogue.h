@@ -3,6 +3,8 @@
  * Read from --model NAME=URL,... and from `models:` of the configuration file; endpoints also from files and
  * names (DNS) that are looked at again. A reload makes the catalogue anew and keeps what is the same: an
  * endpoint is its model, its URL and its upstream model; a call that holds one keeps it through any reload.
+ * Of a model that stays, all but its name may be another after a reload, and so may keys and CA files in
+ * targets: whoever starts a request copies them.
  *
  * Thread: one, the edge's, except catalogue_parse.
  */
@@ -66,6 +68,7 @@ void catalogue_text_free(struct catalogue_text *t); /* NULL is allowed */
 struct catalogue_events {
     void (*on_model)(void *user, struct model *m, bool added);       /* or changed (price, limits) */
     void (*on_endpoint)(void *user, struct endpoint *e, bool added); /* false: gone, do not send there */
+    void (*on_endpoint_changed)(void *user, struct endpoint *e);     /* its max_in_flight. NULL: not wanted */
 };
 struct catalogue *catalogue_create(struct event_base *base, const struct catalogue_events *events,
                                    void *user);

@@ -89,7 +89,7 @@ struct placement_call {
     uint32_t pool;
     enum placement_band band;
     uint64_t tenant;        /* a number for it; equal numbers are the same */
-    uint64_t program;       /* likewise; 0: of no program */
+    uint64_t program;       /* likewise, over all tenants; 0: of no program */
     const uint64_t *blocks; /* chained hashes of the prompt, one each PLACEMENT_BLOCK_LEN bytes; borrowed
                                until done */
     uint32_t n_blocks;
@@ -101,12 +101,19 @@ struct placement_call {
 
     /* Placement's. */
     struct cox_list link;
-    struct cox_heap_node order;
-    int64_t submitted_ns, dispatched_ns;
+    struct cox_heap_node order, due;
+    struct placement_program *of_program;
+    struct placement_tenant *of_tenant;
+    struct placement_line *of_line;
+    int64_t submitted_ns, dispatched_ns, first_token_ns;
     uint32_t endpoint;
     uint32_t hit_tokens;     /* predicted */
     uint32_t charged_tokens; /* of the endpoint's credit */
-    uint8_t state;
+    uint32_t hit_blocks, miss_tokens, decode_tokens;
+    uint64_t fair_tokens; /* put down to its tenant */
+    int64_t latest_ns;    /* when it has to be sent to be in time, or has waited long enough */
+    uint8_t state, rank;
+    bool has_waited_for_home;
 };
 
 /* Errors: COX_ERR_FULL (the queue is; try after *ret_retry_ms, the estimated wait), COX_ERR_UNAVAILABLE (the

@@ -151,12 +151,6 @@ const char *cox_rpc_call_peer(struct cox_rpc_call *call)
     return "ipv4:127.0.0.1:7";
 }
 
-bool cox_rpc_call_inside(const struct cox_rpc_call *call)
-{
-    (void)call;
-    return false;
-}
-
 bool fuzz_rpc_turn(struct cox_rpc_call *call)
 {
     const struct cox_rpc_handlers *h = &call->m.method->handlers;

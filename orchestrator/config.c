@@ -33,6 +33,14 @@ static const char *set_http(void *field, char *text)
     return cox_config_set_address(field, text) ? "HOST:PORT, such as 127.0.0.1:7601, or off" : NULL;
 }
 
+static const char *set_url(void *field, char *text)
+{
+    *(const char **)field = text;
+    return strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0
+               ? NULL
+               : "a URL, such as https://cox.example:7601";
+}
+
 #define AT(field) offsetof(struct coxd_config, field)
 
 static const struct cox_config_key keys[] = {
@@ -46,6 +54,10 @@ static const struct cox_config_key keys[] = {
       set_http, AT(http), 0 },
     { "http-host", "NAME,...", NULL, "names that browsers may call it by, beside localhost and addresses",
       cox_config_set_text, AT(http_hosts), COX_CONFIG_LIST },
+    { "http-advertise", "URL", NULL,
+      "where workers reach HTTP, for model calls of steps: https://cox.example:7601; else as gRPC, at its "
+      "port",
+      set_url, AT(http_advertise), 0 },
     { "cors-origin", "URL,...", NULL, "origins whose pages may call it: https://example.com; * is any",
       cox_config_set_text, AT(cors_origins), COX_CONFIG_LIST },
     { "token-file", "FILE", NULL, "tokens of those who may call, a row each; read again on SIGHUP",

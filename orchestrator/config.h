@@ -11,7 +11,8 @@ struct coxd_config {
     const char *http;       /* "127.0.0.1:7601", or "off" */
     const char *http_hosts; /* NULL: none, as the next */
     const char *cors_origins;
-    const char *tls_cert; /* NULL: no TLS; as the next two, a file */
+    const char *http_advertise; /* NULL: the host that a worker has dialled, and the port of `http` */
+    const char *tls_cert;       /* NULL: no TLS; as the next two, a file */
     const char *tls_key;
     const char *tls_ca; /* NULL: nobody has to show a certificate */
     const char *models; /* "NAME=URL,URL,NAME=URL"; NULL: none. coxd_models_read reads it, and the file's */

@@ -83,7 +83,7 @@ static void on_message(struct cox_rpc_call *call, const ProtobufCMessage *messag
         return;
     }
     if (m->welcome)
-        slots_aim(s->slots, s->address, m->welcome->session_key);
+        slots_aim(s->slots, s->address, m->welcome->session_key, m->welcome->models_url);
     cox_attach_read(m, feed_from, s);
     if (m->welcome)
         on_welcome(s);
@@ -149,7 +149,7 @@ static void dial(struct session *s, uint32_t address)
 {
     cox_rpc_channel_destroy(s->channel);
     s->address = s->config.addresses[address];
-    slots_aim(s->slots, s->address, "");
+    slots_aim(s->slots, s->address, "", "");
     char *authorization = token_authorization(s->config.token_file);
     const struct cox_rpc_metadata metadata = { "authorization", authorization };
 

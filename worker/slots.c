@@ -65,6 +65,7 @@ struct slots {
     struct event *signal_event;
     int signal_fd;
     struct work_host host;
+    struct models *models; /* NULL: none */
     struct slot *slots;
     bool log_starved;
     int n_signals;
@@ -213,6 +214,7 @@ static void *slots_main(void *arg)
     pool_destroy(s->host.pool);
     http_destroy(s->host.http);
     gateway_destroy(s->host.gateway);
+    models_destroy(s->models);
     workspaces_destroy(s->host.workspaces);
     event_free(s->wake_event);
     event_free(s->signal_event);
@@ -381,7 +383,10 @@ static void start_thread(struct slots *s)
             .on_ready = wake_when_ready,
             .user = s });
     if (s->host.courier)
-        s->host.gateway = gateway_create(s->base, s->host.courier, s->dir);
+        s->models = models_create(&(struct models_config){
+            .base = s->base, .token_file = s->config.token_file, .tls = s->config.tls });
+    if (s->host.courier)
+        s->host.gateway = gateway_create(s->base, s->host.courier, s->models, s->dir);
     COX_ASSERT(pthread_create(&s->thread, NULL, slots_main, s) == 0);
 }
 
@@ -457,10 +462,12 @@ void slots_release(struct slots *s, struct cox_slice task_id)
     push_request(s, q);
 }
 
-void slots_aim(struct slots *s, const char *address, const char *session)
+void slots_aim(struct slots *s, const char *address, const char *session, const char *models_url)
 {
     if (s->host.courier)
         courier_aim(s->host.courier, address, session);
+    if (s->models)
+        models_aim(s->models, address, session, models_url);
 }
 
 void slots_secrets(struct slots *s, struct secret_table *table)

@@ -70,8 +70,9 @@ void slots_log(struct slots *s, uint32_t slot, bool wanted); /* under overload i
 void slots_release(struct slots *s, struct cox_slice task_id);
 /* Where secrets are from now on; the table is taken over. Only if there was one at the start. */
 void slots_secrets(struct slots *s, struct secret_table *table);
-/* Where blobs are from now on, and what the orchestrator there gave this worker's stream; "": nothing yet. */
-void slots_aim(struct slots *s, const char *address, const char *session);
+/* Where blobs are from now on, and what the orchestrator there gave this worker's stream; "": nothing yet.
+ * And where it serves models (Welcome.models_url); "": nowhere. */
+void slots_aim(struct slots *s, const char *address, const char *session, const char *models_url);
 
 /* The next reply, or NULL; to be freed by slots_reply_free, which also makes room for more log. */
 struct slots_reply *slots_take(struct slots *s);

@@ -21,7 +21,6 @@
 #define SERVICE (&coxswain__v1__blob_service__descriptor)
 #define LOOK_MS 50                   /* how soon a cancel is seen */
 #define OUTBOX_LEN ((size_t)1 << 20) /* chunks under way */
-#define ATTEMPT_TEXT_MAX 88          /* four numbers */
 #define NAME_LEN (7 + BLOB_HEX_LEN + 1)
 
 struct transfer {
@@ -108,9 +107,9 @@ static void drop_channel(struct transfer *t)
     t->refused = false;
 }
 
-static void put_attempt(struct cox_ref ref, char ret[ATTEMPT_TEXT_MAX])
+void transfer_attempt_text(struct cox_ref ref, char ret[TRANSFER_ATTEMPT_TEXT_MAX])
 {
-    snprintf(ret, ATTEMPT_TEXT_MAX, "%llu/%u/%llu/%llu", (unsigned long long)ref.task, ref.step,
+    snprintf(ret, TRANSFER_ATTEMPT_TEXT_MAX, "%llu/%u/%llu/%llu", (unsigned long long)ref.task, ref.step,
              (unsigned long long)ref.token.epoch, (unsigned long long)ref.token.counter);
 }
 
@@ -147,11 +146,11 @@ static bool begin(struct transfer *t, const char *method, const struct transfer_
                                                        .n_metadata = authorization != NULL });
         cox_free(authorization);
     }
-    char attempt[ATTEMPT_TEXT_MAX];
+    char attempt[TRANSFER_ATTEMPT_TEXT_MAX];
     struct cox_rpc_metadata said[3] = { { "cox-attempt", attempt } };
     size_t n = 1;
 
-    put_attempt(whose->attempt, attempt);
+    transfer_attempt_text(whose->attempt, attempt);
     if (t->session && *t->session)
         said[n++] = (struct cox_rpc_metadata){ "cox-session", t->session };
     if (*whose->tenant)

@@ -202,6 +202,7 @@ void cox_fleet_destroy(struct cox_fleet *f)
     if (!f)
         return;
     cox_arena_fini(&f->arena);
+    cox_free(f->models_url);
     cox_free(f->table);
     cox_free(f);
 }
@@ -237,6 +238,12 @@ bool cox_fleet_holds(const struct cox_fleet *f, struct cox_ref ref, struct cox_s
     if (!s || s->dead || (!cox_slice_is(whose, tenant) && !COX_PLANTED("lease-of-another-tenant")))
         return false;
     return is_key(s->key, key) || COX_PLANTED("lease-of-another-worker");
+}
+
+void cox_fleet_serve_models(struct cox_fleet *f, const char *url)
+{
+    cox_free(f->models_url);
+    f->models_url = cox_strdup(url);
 }
 
 const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session)

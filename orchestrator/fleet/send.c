@@ -104,6 +104,8 @@ void cox_session_send_welcome(struct cox_session *s, uint64_t shard_uid)
     welcome.beat_ms = COX_BEAT_MS;
     welcome.lost_ms = COX_LOST_MS;
     welcome.session_key = s->key;
+    if (s->fleet->models_url)
+        welcome.models_url = s->fleet->models_url;
     m.welcome = &welcome;
     send_message(s, &m);
 }

@@ -43,6 +43,7 @@ struct cox_fleet {
     uint32_t n_sessions;
     uint32_t last_number;
     bool draining;
+    char *models_url; /* NULL: nowhere */
     struct cox_list dirty;
     struct cox_arena arena; /* until the flush */
     cox_task_id named;      /* whose id is in named_text: steps of a task tend to follow each other */

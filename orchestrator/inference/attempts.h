@@ -21,7 +21,7 @@
 struct attempts;
 struct router_books;
 
-#define ATTEMPTS_LOOK_MS 250
+#define ATTEMPTS_LOOK_MS 1000
 
 struct attempts_config {
     struct event_base *base;

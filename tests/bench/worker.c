@@ -139,9 +139,9 @@ void slots_release(struct slots *s, struct cox_slice task_id)
     (void)s, (void)task_id;
 }
 
-void slots_aim(struct slots *s, const char *address, const char *session)
+void slots_aim(struct slots *s, const char *address, const char *session, const char *models_url)
 {
-    (void)s, (void)address, (void)session;
+    (void)s, (void)address, (void)session, (void)models_url;
 }
 
 void slots_log(struct slots *s, uint32_t slot, bool wanted)

@@ -116,12 +116,6 @@ void cox_rpc_call_set_user(struct cox_rpc_call *call, void *user)
 }
 
 /* Nobody is asked who they are: all are the local identity. */
-bool cox_rpc_call_inside(const struct cox_rpc_call *call)
-{
-    (void)call;
-    return false;
-}
-
 void *cox_rpc_call_caller(const struct cox_rpc_call *call)
 {
     (void)call;
@@ -155,6 +149,12 @@ const char *cox_rpc_call_peer(struct cox_rpc_call *call)
 {
     (void)call;
     return "ipv4:127.0.0.1:7";
+}
+
+bool cox_rpc_call_inside(const struct cox_rpc_call *call)
+{
+    (void)call;
+    return false;
 }
 
 bool fuzz_rpc_turn(struct cox_rpc_call *call)

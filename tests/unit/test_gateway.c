@@ -153,7 +153,7 @@ static void begin(struct bench *b, size_t len)
     b->of_a[0] = b->mine;
     b->of_b[0] = b->others;
     b->base = event_base_new();
-    b->gateway = gateway_create(b->base, NULL, b->dir);
+    b->gateway = gateway_create(b->base, NULL, NULL, b->dir);
     b->a = gateway_admit(b->gateway, &assign);
     b->b = gateway_admit(b->gateway, &assign);
     gateway_offer(b->a, b->of_a, NULL);

@@ -553,7 +553,7 @@ static void test_a_killed_batch_says_nothing_of_what_is_not_stored(void **state)
     b.with_blobs = true;
     bench_write(&b, "trial@3", trial);
     bench_start(&b);
-    slots_aim(b.slots, "127.0.0.1:1", ""); /* nobody is there: storing takes its time */
+    slots_aim(b.slots, "127.0.0.1:1", "", ""); /* nobody is there: storing takes its time */
     slots_start(b.slots, 0, &assign);
     slots_log(b.slots, 0, true);
     await_log(&b, "doing sleep");

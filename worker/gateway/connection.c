@@ -1,10 +1,4 @@
-/* A connection: one request, its answer, the end.
- *
- *   HEAD     until its empty line, for GATEWAY_HEAD_MS
- *   BODY     what is to be stored goes into a file, as fast as it comes
- *   STORING  with the courier; nothing is read
- *   ANSWER   the head, then the file if it has one, as fast as it goes
- *   LINGER   until the other side closes: closing first could take the answer away from it */
+/* A connection, but for model calls. */
 #include "internal.h"
 
 #include "../handlers/handler.h"
@@ -26,29 +20,13 @@
 
 #define PIECE_LEN ((size_t)256 << 10) /* of a file at once: then others have their turn */
 
-enum state { HEAD, BODY, STORING, ANSWER, LINGER };
-
-struct connection {
-    struct cox_list link; /* among the listener's strangers, or its attempt's */
-    struct listener *at;  /* NULL: it has shown a key, and is its attempt's */
-    struct gateway *gateway;
-    struct gateway_attempt *attempt;
-    enum state state;
-    int fd;
-    struct event *readable, *writable, *timer;
-    struct cox_buf bytes; /* the head that comes, or the answer's */
-    size_t sent;          /* of it */
-    int file;             /* -1: none */
-    off_t file_at, file_len;
-    uint64_t len;            /* of the body; counted in its attempt's sending_len. 0: not (any more) */
-    struct courier_job *job; /* under way */
-};
-
 static void leave(struct connection *c)
 {
     cox_list_remove(&c->link);
     if (c->at)
         c->at->n_strangers--;
+    else if (c->is_call)
+        c->attempt->n_calls--;
     else
         c->attempt->n_connections--;
 }
@@ -60,7 +38,7 @@ static void close_file(struct connection *c)
     c->file = -1;
 }
 
-static void drop(struct connection *c)
+void connection_drop(struct connection *c)
 {
     leave(c);
     if (c->attempt)
@@ -69,6 +47,8 @@ static void drop(struct connection *c)
         atomic_store(&c->job->cancelled, true);
         c->job->user = NULL;
     }
+    if (c->call)
+        models_cancel(c->call);
     event_free(c->readable);
     event_free(c->writable);
     event_free(c->timer);
@@ -82,17 +62,17 @@ static void drop(struct connection *c)
 void connections_close(struct cox_list *list)
 {
     while (!cox_list_empty(list))
-        drop(COX_CONTAINER_OF(list->next, struct connection, link));
+        connection_drop(COX_CONTAINER_OF(list->next, struct connection, link));
 }
 
-static void expect_within(struct connection *c, int ms)
+void connection_expect_within(struct connection *c, int ms)
 {
     event_add(c->timer, &(struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 });
 }
 
 /* ---------------------------------------------------------------- answers */
 
-static const char *reason(int status)
+const char *connection_reason(int status)
 {
     static const struct {
         int status;
@@ -103,12 +83,19 @@ static const char *reason(int status)
         { 400, "Bad Request" },
         { 401, "Unauthorized" },
         { 404, "Not Found" },
+        { 403, "Forbidden" },
         { 405, "Method Not Allowed" },
+        { 408, "Request Timeout" },
+        { 409, "Conflict" },
         { 411, "Length Required" },
         { 413, "Content Too Large" },
+        { 422, "Unprocessable Content" },
         { 429, "Too Many Requests" },
         { 431, "Request Header Fields Too Large" },
+        { 500, "Internal Server Error" },
+        { 502, "Bad Gateway" },
         { 503, "Service Unavailable" },
+        { 504, "Gateway Timeout" },
         { 505, "HTTP Version Not Supported" },
         { 507, "Insufficient Storage" },
     };
@@ -124,7 +111,7 @@ static void begin_answer(struct connection *c, int status, const char *type, uin
     explicit_bzero(c->bytes.data, c->bytes.len);
     cox_buf_clear(&c->bytes);
     cox_buf_printf(&c->bytes, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %llu\r\n", status,
-                   reason(status), type, (unsigned long long)len);
+                   connection_reason(status), type, (unsigned long long)len);
     if (status == 401)
         cox_buf_append_str(&c->bytes, "WWW-Authenticate: Bearer\r\n");
     if (status == 405)
@@ -136,7 +123,7 @@ static void begin_answer(struct connection *c, int status, const char *type, uin
     c->state = ANSWER;
     event_del(c->readable);
     event_add(c->writable, NULL);
-    expect_within(c, GATEWAY_SILENCE_MS);
+    connection_expect_within(c, GATEWAY_SILENCE_MS);
 }
 
 static void answer_json(struct connection *c, int status, struct cox_slice json)
@@ -145,26 +132,33 @@ static void answer_json(struct connection *c, int status, struct cox_slice json)
     cox_buf_append_slice(&c->bytes, json);
 }
 
-static void refuse(struct connection *c, int status, const char *why)
+/* As OpenAI's clients know it. */
+static const char *type_of(int status)
+{
+    return status >= 500 ? "server_error" : status == 429 ? "rate_limit_error" : "invalid_request_error";
+}
+
+void connection_refuse(struct connection *c, int status, const char *why)
 {
     struct cox_buf json = { 0 };
 
     close_file(c);
     cox_buf_append_str(&json, "{\"error\":{\"message\":");
     cox_json_quote(&json, cox_slice_str(why));
-    cox_buf_append_str(&json, "}}\n");
+    cox_buf_printf(&json, ",\"type\":\"%s\",\"param\":null,\"code\":%s}}\n", type_of(status),
+                   status == 401 ? "\"invalid_api_key\"" : "null");
     answer_json(c, status, cox_buf_slice(&json));
     cox_buf_fini(&json);
 }
 
-static void linger(struct connection *c)
+void connection_linger(struct connection *c)
 {
     close_file(c);
     event_del(c->writable);
     shutdown(c->fd, SHUT_WR);
     c->state = LINGER;
     event_add(c->readable, NULL);
-    expect_within(c, GATEWAY_LINGER_MS);
+    connection_expect_within(c, GATEWAY_LINGER_MS);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
@@ -173,6 +167,10 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     ssize_t n;
 
     (void)what;
+    if (c->state == RELAY) {
+        relay_send(c);
+        return;
+    }
     if (c->sent < c->bytes.len) {
         n = send(fd, c->bytes.data + c->sent, c->bytes.len - c->sent, MSG_NOSIGNAL);
         c->sent += n > 0 ? (size_t)n : 0;
@@ -184,11 +182,11 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) /* it has gone, or the file is shorter than it was */
-        drop(c);
+        connection_drop(c);
     else if (c->sent == c->bytes.len && (c->file < 0 || c->file_at == c->file_len))
-        linger(c);
+        connection_linger(c);
     else
-        expect_within(c, GATEWAY_SILENCE_MS);
+        connection_expect_within(c, GATEWAY_SILENCE_MS);
 }
 
 /* ---------------------------------------------------------------- reading a blob */
@@ -224,7 +222,7 @@ static void send_blob(struct connection *c, struct cox_slice name, bool with_bod
         path = find_anybodys_blob(c->gateway, hex);
     c->file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (c->file < 0 || fstat(c->file, &st) != 0) {
-        refuse(c, 404, "the input of this attempt refers to no such blob");
+        connection_refuse(c, 404, "the input of this attempt refers to no such blob");
         return;
     }
     c->file_at = 0;
@@ -267,7 +265,8 @@ static void on_stored(struct courier_job *job, void *user)
         blob_put(&json, &job->hash, job->len);
         answer_json(c, 201, cox_buf_slice(&json));
     } else {
-        refuse(c, job->code == COX_CODE_RESOURCE_EXHAUSTED ? 507 : 503, cox_buf_cstr(&job->message));
+        connection_refuse(c, job->code == COX_CODE_RESOURCE_EXHAUSTED ? 507 : 503,
+                          cox_buf_cstr(&job->message));
     }
     cox_buf_fini(&json);
     courier_job_free(job);
@@ -299,14 +298,14 @@ static void take_body(struct connection *c, struct cox_slice data)
         data.len = (size_t)left;
     if (!outcome_write(c->file, data)) {
         forget_body(c);
-        refuse(c, 507, "the worker's disk is full, or not writable");
+        connection_refuse(c, 507, "the worker's disk is full, or not writable");
         return;
     }
     c->file_len += (off_t)data.len;
     if ((uint64_t)c->file_len == c->len)
         store(c);
     else
-        expect_within(c, GATEWAY_SILENCE_MS);
+        connection_expect_within(c, GATEWAY_SILENCE_MS);
 }
 
 /* What of the disk its bodies may take at once: as much as its own directory. */
@@ -328,17 +327,17 @@ static void take_blob(struct connection *c, const struct request *r, struct cox_
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
     if (!r->has_len)
-        refuse(c, 411, "a blob's length must be said first: Content-Length");
+        connection_refuse(c, 411, "a blob's length must be said first: Content-Length");
     else if (r->len > COX_BLOB_LEN_MAX)
-        refuse(c, 413, "a blob has at most 1 GiB");
+        connection_refuse(c, 413, "a blob has at most 1 GiB");
     else if (c->attempt->n_sent == GATEWAY_STORED_MAX)
-        refuse(c, 413, "an attempt stores at most 256 blobs");
+        connection_refuse(c, 413, "an attempt stores at most 256 blobs");
     else if (!c->gateway->courier)
-        refuse(c, 503, "this worker has nowhere to store blobs");
+        connection_refuse(c, 503, "this worker has nowhere to store blobs");
     else if (!has_room(c, r->len))
-        refuse(c, 507, "more than is left of the disk, or than the step may use (resources.disk)");
+        connection_refuse(c, 507, "more than is left of the disk, or than the step may use (resources.disk)");
     else if ((c->file = outcome_file(c->gateway->spool_dir)) < 0)
-        refuse(c, 507, "the worker's disk is full, or not writable");
+        connection_refuse(c, 507, "the worker's disk is full, or not writable");
     if (c->state != HEAD)
         return;
     c->attempt->n_sent++;
@@ -353,25 +352,27 @@ static void take_blob(struct connection *c, const struct request *r, struct cox_
 
 /* ---------------------------------------------------------------- requests */
 
-static void serve(struct connection *c, const struct request *r, struct cox_slice rest)
+static void serve(struct connection *c, const struct request *r, struct cox_slice head, struct cox_slice rest)
 {
     static const char blobs[] = "/blobs";
     const size_t len = sizeof(blobs) - 1;
     struct cox_slice path = r->path;
     bool is_blobs = path.len >= len && memcmp(path.data, blobs, len) == 0;
 
-    if (is_blobs && path.len == len) {
+    if (c->is_call) {
+        relay_begin(c, r, head, rest);
+    } else if (is_blobs && path.len == len) {
         if (r->method == REQUEST_POST)
             take_blob(c, r, rest);
         else
-            refuse(c, 405, "POST stores a blob; GET has one by its name: /blobs/sha256:HEX");
+            connection_refuse(c, 405, "POST stores a blob; GET has one by its name: /blobs/sha256:HEX");
     } else if (is_blobs && path.data[len] == '/') {
         if (r->method == REQUEST_GET || r->method == REQUEST_HEAD)
             send_blob(c, cox_slice(path.data + len + 1, path.len - len - 1), r->method == REQUEST_GET);
         else
-            refuse(c, 405, "POST to /blobs stores a blob, and answers its name");
+            connection_refuse(c, 405, "POST to /blobs stores a blob, and answers its name");
     } else {
-        refuse(c, 404, "no such path");
+        connection_refuse(c, 404, "no such path");
     }
 }
 
@@ -382,7 +383,10 @@ static void join(struct connection *c, struct gateway_attempt *a)
     c->at = NULL;
     c->attempt = a;
     cox_list_push_back(&a->connections, &c->link);
-    a->n_connections++;
+    if (c->is_call)
+        a->n_calls++;
+    else
+        a->n_connections++;
 }
 
 static void take_head(struct connection *c, struct cox_slice data)
@@ -398,23 +402,29 @@ static void take_head(struct connection *c, struct cox_slice data)
     at = memmem(c->bytes.data, c->bytes.len, end, sizeof(end) - 1);
     len = at ? (size_t)(at - c->bytes.data) + sizeof(end) - 1 : c->bytes.len;
     if (len > REQUEST_HEAD_LEN_MAX)
-        refuse(c, 431, "the head of a request has at most 8 KiB");
+        connection_refuse(c, 431, "the head of a request has at most 8 KiB");
     if (!at || len > REQUEST_HEAD_LEN_MAX)
         return;
     wrong = request_read(cox_slice(c->bytes.data, len), &r);
     a = wrong ? NULL : gateway_find(c->at, r.key);
     if (wrong) {
-        refuse(c, wrong, wrong == 411 ? "a blob's length must be said first: Content-Length" : reason(wrong));
+        connection_refuse(c, wrong,
+                          wrong == 411 ? "a body's length must be said first: Content-Length"
+                                       : connection_reason(wrong));
     } else if (!a) {
-        refuse(c, 401, "expected Authorization: Bearer and the key of a running attempt (COX_ATTEMPT_KEY)");
-    } else if (a->n_connections == GATEWAY_REQUESTS_MAX) {
-        refuse(c, 429, "this attempt has 8 requests under way");
+        connection_refuse(
+            c, 401, "expected Authorization: Bearer and the key of a running attempt (COX_ATTEMPT_KEY)");
+    } else if (!relay_is_call(r.path) && a->n_connections == GATEWAY_REQUESTS_MAX) {
+        connection_refuse(c, 429, "this attempt has 8 requests under way");
+    } else if (relay_is_call(r.path) && a->n_calls == GATEWAY_CALLS_MAX) {
+        connection_refuse(c, 429, "this attempt has 64 model calls under way");
     } else {
         struct cox_buf head = c->bytes; /* what answers takes its place */
 
         c->bytes = (struct cox_buf){ 0 };
+        c->is_call = relay_is_call(r.path);
         join(c, a);
-        serve(c, &r, cox_slice(head.data + len, head.len - len));
+        serve(c, &r, cox_slice(head.data, len), cox_slice(head.data + len, head.len - len));
         explicit_bzero(head.data, head.len);
         cox_buf_fini(&head);
     }
@@ -429,18 +439,22 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0)
-        drop(c);
+    if (n <= 0 && c->state == RELAY && COX_PLANTED("gateway-hang-up-unseen"))
+        event_del(c->readable);
+    else if (n <= 0)
+        connection_drop(c);
     else if (c->state == HEAD)
         take_head(c, cox_slice(buf, (size_t)n));
     else if (c->state == BODY)
         take_body(c, cox_slice(buf, (size_t)n));
+    else if (c->state == RELAY)
+        relay_take(c, cox_slice(buf, (size_t)n));
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
-    drop(arg);
+    connection_drop(arg);
 }
 
 void connection_open(struct listener *at, int fd)
@@ -449,7 +463,7 @@ void connection_open(struct listener *at, int fd)
     struct connection *c;
 
     if (at->n_strangers == GATEWAY_HEADS_MAX)
-        drop(COX_CONTAINER_OF(at->strangers.next, struct connection, link));
+        connection_drop(COX_CONTAINER_OF(at->strangers.next, struct connection, link));
     c = COX_NEW(struct connection);
     *c = (struct connection){ .at = at, .gateway = at->gateway, .fd = fd, .file = -1 };
     c->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, c);
@@ -459,5 +473,5 @@ void connection_open(struct listener *at, int fd)
     cox_list_push_back(&at->strangers, &c->link);
     at->n_strangers++;
     event_add(c->readable, NULL);
-    expect_within(c, GATEWAY_HEAD_MS);
+    connection_expect_within(c, GATEWAY_HEAD_MS);
 }

@@ -135,14 +135,27 @@ void gateway_listen(struct gateway_attempt *a, int channel)
     event_add(a->channel_event, NULL);
 }
 
-bool gateway_url(const struct gateway_attempt *a, bool own_network, char ret[GATEWAY_URL_MAX])
+static bool put_url(const struct gateway_attempt *a, bool own_network, const char *path,
+                    char ret[GATEWAY_URL_MAX])
 {
     const struct listener *host = a->gateway->host;
 
     if (!own_network && !host)
         return false;
-    snprintf(ret, GATEWAY_URL_MAX, "http://127.0.0.1:%u/blobs", own_network ? GATEWAY_PORT : host->port);
+    snprintf(ret, GATEWAY_URL_MAX, "http://127.0.0.1:%u%s", own_network ? GATEWAY_PORT : host->port, path);
     return true;
+}
+
+bool gateway_url(const struct gateway_attempt *a, bool own_network, char ret[GATEWAY_URL_MAX])
+{
+    return put_url(a, own_network, "/blobs", ret);
+}
+
+bool gateway_models_url(const struct gateway_attempt *a, bool own_network, char ret[GATEWAY_URL_MAX])
+{
+    struct models *models = a->gateway->models;
+
+    return models && models_served(models) && put_url(a, own_network, "/v1", ret);
 }
 
 /* ---------------------------------------------------------------- keys */
@@ -227,12 +240,14 @@ void gateway_attempt_free(struct gateway_attempt *a)
 
 /* ---------------------------------------------------------------- life */
 
-struct gateway *gateway_create(struct event_base *base, struct courier *courier, const char *spool_dir)
+struct gateway *gateway_create(struct event_base *base, struct courier *courier, struct models *models,
+                               const char *spool_dir)
 {
     struct gateway *g = COX_NEW(struct gateway);
 
     g->base = base;
     g->courier = courier;
+    g->models = models;
     g->spool_dir = spool_dir;
     cox_list_init(&g->attempts);
     g->host = listen_on_host(g);

@@ -59,6 +59,7 @@ static int read_first(struct cox_slice line, struct request *ret)
         return 400;
     if (!cox_slice_is(line, "HTTP/1.1") && !cox_slice_is(line, "HTTP/1.0"))
         return line.len > 5 && memcmp(line.data, "HTTP/", 5) == 0 ? 505 : 400;
+    ret->is_old = cox_slice_is(line, "HTTP/1.0");
     ret->method = REQUEST_OTHER;
     for (unsigned i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
         if (cox_slice_is(method, methods[i]))
@@ -129,4 +130,37 @@ int request_read(struct cox_slice head, struct request *ret)
             return 400;
     }
     return 400;
+}
+
+static bool passes(struct cox_slice name)
+{
+    static const char *const names[] = {
+        "accept",           "accept-encoding",     "baggage",
+        "content-encoding", "content-type",        "idempotency-key",
+        "openai-beta",      "session-id",          "traceparent",
+        "tracestate",       "user-agent",          "x-claude-code-session-id",
+        "x-request-id",     "x-client-request-id", "x-session-affinity",
+        "x-session-id",
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (is_word(name, names[i]))
+            return true;
+    return false;
+}
+
+void request_fields(struct cox_slice head, struct cox_buf *out)
+{
+    struct cox_slice line;
+
+    if (!next_line(&head, &line))
+        return;
+    while (next_line(&head, &line) && line.len > 0) {
+        const uint8_t *colon = memchr(line.data, ':', line.len);
+
+        if (!colon || !passes(cox_slice(line.data, (size_t)(colon - line.data))))
+            continue;
+        cox_buf_append_slice(out, line);
+        cox_buf_append_str(out, "\r\n");
+    }
 }

@@ -51,6 +51,8 @@ void answer_ask(struct cox_buf *out, uint64_t id, struct cox_slice input, const 
         put_member(out, "blobs_url", cox_slice_str(url));
         put_member(out, "key", cox_slice_str(gateway_key(args->gateway)));
     }
+    if (args->gateway && gateway_models_url(args->gateway, own_network, url))
+        put_member(out, "models_url", cox_slice_str(url));
     if (args->index)
         cox_buf_printf(out, ",\"item\":{\"index\":%u}", *args->index);
     if (assign->continuation_json.len > 0) {

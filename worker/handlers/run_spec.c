@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define N_OWN_MAX 11 /* COX_... and TRACEPARENT */
+#define N_OWN_MAX 14 /* COX_..., OPENAI_... and TRACEPARENT */
 #define ENV_MAX 1024u
 
 struct reader {
@@ -120,6 +120,30 @@ static const char *get_env(char *const *envp, const char *name)
     return NULL;
 }
 
+/* Where models are, and the key for that. */
+static const char *const model_names[] = { "OPENAI_BASE_URL", "OPENAI_API_KEY" };
+
+/* Both are the step's, or both are ours: one of each would send somebody's key to somebody else. */
+static void leave_models(struct reader *r, struct cox_slice env, char **envp, size_t *n)
+{
+    bool own = false;
+    size_t kept = 0;
+
+    for (struct cox_json_walk w = cox_json_walk(env); cox_json_next(&w);) {
+        const char *name = string_of(r, w.key, "run.env");
+
+        own |= name && (strcmp(name, model_names[0]) == 0 || strcmp(name, model_names[1]) == 0);
+    }
+    for (size_t i = 0; own && i < *n; i++) {
+        size_t len = strcspn(envp[i], "=");
+
+        if (!(strlen(model_names[0]) == len && strncmp(envp[i], model_names[0], len) == 0) &&
+            !(strlen(model_names[1]) == len && strncmp(envp[i], model_names[1], len) == 0))
+            envp[kept++] = envp[i];
+    }
+    *n = own ? kept : *n;
+}
+
 static char *dup_slice(struct cox_arena *arena, struct cox_slice s)
 {
     return cox_arena_dup(arena, s.data, s.len);
@@ -202,6 +226,10 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
         put_env(&r, envp, &n, "COX_BLOBS_URL", url);
         put_env(&r, envp, &n, "COX_ATTEMPT_KEY", gateway_key(args->gateway));
     }
+    if (args->gateway && gateway_models_url(args->gateway, level == SANDBOX_STRICT, url)) {
+        put_env(&r, envp, &n, model_names[0], url);
+        put_env(&r, envp, &n, model_names[1], gateway_key(args->gateway));
+    }
     envp[n] = NULL;
     *ret = envp;
     return n;
@@ -218,6 +246,7 @@ static bool read_env(struct reader *r, const struct call_args *args, struct run_
     if (count(value) > ENV_MAX)
         return fail(r, "run.env", "expected at most 1024 names");
     n = run_spec_environment(r->arena, args, ret->level, count(value), &ret->envp);
+    leave_models(r, value, ret->envp, &n);
     for (w = cox_json_walk(value); cox_json_next(&w);) {
         char *name = string_of(r, w.key, "run.env");
         char *text = name ? string_of(r, w.value, "run.env") : NULL;

@@ -66,6 +66,7 @@ class Context:
         self.bundle = fields.get("bundle")
         self.blobs = fields.get("blobs")
         self.blobs_url = fields.get("blobs_url")  # with the key, where the worker takes blobs of this call
+        self.models_url = fields.get("models_url")  # and where it calls models: OPENAI_BASE_URL
         self.key = fields.get("key")
         self.index = (fields.get("item") or {}).get("index")
         self.again = bool(again)  # called again after call_again
@@ -238,7 +239,8 @@ def _enter(fields):
     os.chdir(_call.workspace)
     names = {"COX_TASK_ID": _call.task_id, "COX_STEP": _call.step, "COX_ATTEMPT": str(_call.attempt),
              "COX_WORKSPACE": _call.workspace, "COX_IDEMPOTENCY_KEY": _call.idempotency_key,
-             "COX_BLOBS_URL": _call.blobs_url, "COX_ATTEMPT_KEY": _call.key, "TRACEPARENT": _call.traceparent, "COX_BUNDLE": _call.bundle, "COX_BLOBS": _call.blobs,
+             "COX_BLOBS_URL": _call.blobs_url, "COX_ATTEMPT_KEY": _call.key, "OPENAI_BASE_URL": _call.models_url,
+             "OPENAI_API_KEY": _call.key if _call.models_url else None, "TRACEPARENT": _call.traceparent, "COX_BUNDLE": _call.bundle, "COX_BLOBS": _call.blobs,
              "COX_ITEM": None if _call.index is None else str(_call.index)}
     for name, value in names.items():
         if value is None:

@@ -1,0 +1,567 @@
+/* What takes the time here is system calls and what curl does for a request, so both are kept few: easy
+ * handles keep what is the same for a target, sockets stay in epoll between requests, and one timer serves
+ * the deadlines of all calls.
+ *
+ * curl may not be called from its own callbacks: what callers want meanwhile waits for them to return. */
+#include "upstream_call.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/plant.h"
+#include "cox/base/units.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CONNECTIONS_DEFAULT 4096L
+#define IDLE_HANDLES_MAX 512u              /* handles of no call that are kept, in all */
+#define CONNECT_MS_MAX (1000L * 3600 * 24) /* what "none" means to curl, which has a default for 0 */
+
+const char *upstream_end_text(enum upstream_end end)
+{
+    switch (end) {
+    case UPSTREAM_OK:
+        return "answered";
+    case UPSTREAM_CONNECT:
+        return "no connection";
+    case UPSTREAM_BROKEN:
+        return "connection broken";
+    case UPSTREAM_CONNECT_TIMEOUT:
+        return "no connection in time";
+    case UPSTREAM_FIRST_TIMEOUT:
+        return "no content in time";
+    case UPSTREAM_STALL_TIMEOUT:
+        return "stalled";
+    case UPSTREAM_TOTAL_TIMEOUT:
+        return "not whole in time";
+    case UPSTREAM_PROTOCOL:
+        return "not HTTP, or too large";
+    }
+    return "unknown";
+}
+
+static void want(struct upstream_call *c)
+{
+    struct upstream *u = c->u;
+
+    cox_list_remove(&c->node);
+    cox_list_push_back(&u->wanting, &c->node);
+    event_active(u->soon, EV_TIMEOUT, 0);
+}
+
+/* ---- deadlines: one timer for all ------------------------------------------------------------------- */
+
+static int64_t earlier(int64_t a, int64_t from_ns, int64_t ms)
+{
+    int64_t at;
+
+    if (ms <= 0 || __builtin_mul_overflow(ms, 1000000, &at) || __builtin_add_overflow(at, from_ns, &at))
+        return a;
+    return at < a ? at : a;
+}
+
+/* When the first of its deadlines is, as things stand; INT64_MAX: none. */
+static int64_t deadline_ns(const struct upstream_call *c, enum upstream_end *ret_end)
+{
+    int64_t total = earlier(INT64_MAX, c->start_ns, c->timeouts.total_ms), at = total;
+
+    *ret_end = UPSTREAM_TOTAL_TIMEOUT;
+    if (!c->content_begun)
+        at = earlier(at, c->start_ns, c->timeouts.first_ms);
+    else if (!c->paused || COX_PLANTED("upstream-stall-while-paused"))
+        at = earlier(at, c->heard_ns, c->timeouts.stall_ms);
+    if (at < total)
+        *ret_end = c->content_begun ? UPSTREAM_STALL_TIMEOUT : UPSTREAM_FIRST_TIMEOUT;
+    return at;
+}
+
+static void arm_expiry(struct upstream *u)
+{
+    struct cox_heap_node *first = cox_heap_min(&u->deadlines);
+    uint64_t key = first ? first->key : UINT64_MAX;
+    struct timeval in = { 0, 0 };
+    int64_t now;
+
+    if (key >= u->expiry_armed)
+        return; /* it comes too early, looks, and is armed anew */
+    now = cox_clock_mono_ns();
+    if ((int64_t)key > now) {
+        in.tv_sec = ((int64_t)key - now) / 1000000000;
+        in.tv_usec = ((int64_t)key - now) % 1000000000 / 1000 + 1;
+    }
+    u->expiry_armed = key;
+    event_add(u->expiry, &in);
+}
+
+/* Later deadlines wait for the heap to come to them: a piece that arrives moves nothing. */
+static void watch_deadline(struct upstream_call *c)
+{
+    enum upstream_end end;
+    int64_t at = deadline_ns(c, &end);
+
+    if (at == INT64_MAX) {
+        cox_heap_remove(&c->u->deadlines, &c->until);
+    } else if (!cox_heap_has(&c->until) || (uint64_t)at < c->until.key) {
+        cox_heap_set(&c->u->deadlines, &c->until, (uint64_t)at);
+        arm_expiry(c->u);
+    }
+}
+
+/* ---- handles ---------------------------------------------------------------------------------------- */
+
+static void free_route(struct upstream *u, struct route *r)
+{
+    cox_mapb_remove(&u->routes, cox_slice(r->key, r->key_len));
+    cox_free(r->authorization);
+    cox_free(r->key);
+    cox_free(r);
+}
+
+static void free_call(struct upstream_call *c)
+{
+    struct upstream *u = c->u;
+
+    cox_list_remove(&c->node);
+    cox_list_remove(&c->of_route);
+    cox_heap_remove(&u->deadlines, &c->until);
+    curl_easy_cleanup(c->easy);
+    cox_free(c->own_headers);
+    cox_buf_fini(&c->whole);
+    cox_buf_fini(&c->head);
+    if (--c->route->n_calls == 0)
+        free_route(u, c->route);
+    cox_free(c);
+}
+
+/* Its work is over and curl has let go of it: kept for the next call to the same target. */
+static void retire(struct upstream_call *c)
+{
+    struct upstream *u = c->u;
+
+    c->phase = PHASE_IDLE;
+    cox_heap_remove(&u->deadlines, &c->until);
+    if (c->whole.cap > ONE_PIECE_LEN_MAX)
+        cox_buf_fini(&c->whole);
+    cox_list_remove(&c->node);
+    cox_list_push_back(&u->all_idle, &c->node);
+    cox_list_push_front(&c->route->idle, &c->of_route);
+    if (++u->n_idle > IDLE_HANDLES_MAX) {
+        u->n_idle--;
+        free_call(COX_CONTAINER_OF(u->all_idle.next, struct upstream_call, node));
+    }
+}
+
+static void put_key(struct cox_buf *key, const struct upstream_target *t)
+{
+    const char *parts[] = { t->url, t->bearer, t->ca_file };
+
+    for (size_t i = 0; i < 3; i++) {
+        cox_buf_append_str(key, parts[i] ? parts[i] : "");
+        cox_put_u8(key, 0);
+    }
+}
+
+static struct route *route_of(struct upstream *u, const struct upstream_target *t)
+{
+    struct cox_buf key = { 0 };
+    struct route *r;
+    size_t n = 0;
+
+    put_key(&key, t);
+    r = cox_mapb_get(&u->routes, cox_buf_slice(&key));
+    if (r) {
+        cox_buf_fini(&key);
+        return r;
+    }
+    r = COX_NEW(struct route);
+    cox_list_init(&r->idle);
+    r->key_len = key.len;
+    r->key = (char *)key.data;
+    r->headers[n++].data = (char *)"Content-Type: application/json";
+    r->headers[n++].data = (char *)"Expect:";
+    if (t->bearer) {
+        r->authorization = cox_asprintf("Authorization: Bearer %s", t->bearer);
+        r->headers[n++].data = r->authorization;
+    }
+    for (size_t i = 1; i < n; i++)
+        r->headers[i - 1].next = &r->headers[i];
+    cox_mapb_set(&u->routes, cox_slice(r->key, r->key_len), r);
+    return r;
+}
+
+/* ---- ends ------------------------------------------------------------------------------------------- */
+
+static enum upstream_end end_of(const struct upstream_call *c, CURLcode r)
+{
+    switch (r) {
+    case CURLE_OK: /* curl is content with half a head */
+        return c->head_told ? UPSTREAM_OK : UPSTREAM_BROKEN;
+    case CURLE_OPERATION_TIMEDOUT:
+        return UPSTREAM_CONNECT_TIMEOUT; /* the only timeout that curl knows of */
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+    case CURLE_SEND_FAIL_REWIND:
+    case CURLE_AGAIN:
+        return UPSTREAM_BROKEN;
+    case CURLE_RECV_ERROR: /* curl has no code of its own for a broken coding */
+        return strstr(c->error, "chunked-encoding") ? UPSTREAM_PROTOCOL : UPSTREAM_BROKEN;
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9 */
+    case CURLE_BAD_CONTENT_ENCODING:
+    case CURLE_WRITE_ERROR:
+    case CURLE_OUT_OF_MEMORY: /* how curl says that a header is too long for it */
+        return UPSTREAM_PROTOCOL;
+    default:
+        return c->head_len > 0 ? UPSTREAM_PROTOCOL : UPSTREAM_CONNECT;
+    }
+}
+
+static void drop(struct upstream_call *c)
+{
+    curl_multi_remove_handle(c->u->multi, c->easy);
+    retire(c);
+}
+
+static void finish(struct upstream_call *c, enum upstream_end end, const char *message)
+{
+    const struct upstream_events *events = c->events;
+    void *user = c->user;
+    char words[CURL_ERROR_SIZE];
+
+    (void)snprintf(words, sizeof(words), "%s", message);
+    drop(c);
+    events->on_end(user, end, words);
+}
+
+static void finish_by_curl(struct upstream_call *c, CURLcode r)
+{
+    enum upstream_end end = end_of(c, r);
+    const char *words = c->refused ? c->refused : c->error[0] ? c->error : curl_easy_strerror(r);
+
+    if (r == CURLE_OK)
+        words = c->head_told ? "" : "the connection ended within the head of the response";
+    finish(c, end, words);
+}
+
+static void take_ends(struct upstream *u)
+{
+    CURLMsg *m;
+    int left;
+
+    while ((m = curl_multi_info_read(u->multi, &left)) != NULL) {
+        struct upstream_call *c = NULL;
+        CURLcode r = m->data.result;
+
+        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c);
+        if (c->phase == PHASE_RUNS) /* else it is cancelled, and about to be dropped */
+            finish_by_curl(c, r);
+    }
+}
+
+/* Around all that makes curl work. */
+static void enter(struct upstream *u)
+{
+    COX_ASSERT(!u->in_curl);
+    u->in_curl = true;
+}
+
+static void leave(struct upstream *u)
+{
+    u->in_curl = false;
+    take_ends(u);
+    if (u->curl_is_due || !cox_list_empty(&u->wanting))
+        event_active(u->soon, EV_TIMEOUT, 0);
+}
+
+static void on_socket_ready(void *user, int fd, int what)
+{
+    struct upstream *u = user;
+    int running;
+
+    enter(u);
+    curl_multi_socket_action(u->multi, fd, what, &running);
+    leave(u);
+}
+
+static void run_timers(struct upstream *u)
+{
+    int running;
+
+    u->curl_is_due = false;
+    enter(u);
+    curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    leave(u);
+}
+
+static void do_wanted(struct upstream_call *c)
+{
+    struct upstream *u = c->u;
+
+    cox_list_remove(&c->node);
+    if (c->phase == PHASE_CANCEL) {
+        drop(c);
+        return;
+    }
+    cox_list_push_back(&u->underway, &c->node);
+    if (c->phase == PHASE_START) {
+        c->phase = PHASE_RUNS;
+        COX_ASSERT(curl_multi_add_handle(u->multi, c->easy) == CURLM_OK);
+    }
+    if (c->resume) {
+        CURLcode r;
+
+        c->resume = false;
+        enter(u);
+        r = curl_easy_pause(c->easy, CURLPAUSE_CONT); /* hands out what it holds, and says if that failed */
+        u->in_curl = false;
+        if (r != CURLE_OK && c->phase == PHASE_RUNS)
+            finish_by_curl(c, r);
+        take_ends(u);
+    }
+}
+
+static void on_soon(evutil_socket_t fd, short what, void *user)
+{
+    struct upstream *u = user;
+
+    (void)fd;
+    (void)what;
+    u->soon_runs = true;
+    while (!cox_list_empty(&u->wanting)) {
+        struct cox_list *node = u->wanting.next;
+
+        do_wanted(COX_CONTAINER_OF(node, struct upstream_call, node));
+    }
+    u->soon_runs = false;
+    if (u->curl_is_due)
+        run_timers(u);
+}
+
+static void on_curls_timer(evutil_socket_t fd, short what, void *user)
+{
+    (void)fd;
+    (void)what;
+    run_timers(user);
+}
+
+static int on_timer_wanted(CURLM *multi, long ms, void *user)
+{
+    struct upstream *u = user;
+    struct timeval in = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+    (void)multi;
+    if (ms < 0) {
+        u->curl_is_due = false;
+        event_del(u->curls);
+    } else if (ms == 0) {
+        u->curl_is_due = true;
+        if (!u->in_curl && !u->soon_runs)
+            event_active(u->soon, EV_TIMEOUT, 0);
+    } else {
+        u->curl_is_due = false;
+        event_add(u->curls, &in);
+    }
+    return 0;
+}
+
+static void expire(struct upstream_call *c, enum upstream_end end)
+{
+    static const char *const words[] = {
+        [UPSTREAM_FIRST_TIMEOUT] = "no content within %lld ms",
+        [UPSTREAM_STALL_TIMEOUT] = "nothing came for %lld ms",
+        [UPSTREAM_TOTAL_TIMEOUT] = "not whole within %lld ms",
+    };
+    char message[64];
+    int64_t ms = end == UPSTREAM_FIRST_TIMEOUT   ? c->timeouts.first_ms
+                 : end == UPSTREAM_STALL_TIMEOUT ? c->timeouts.stall_ms
+                                                 : c->timeouts.total_ms;
+
+    (void)snprintf(message, sizeof(message), words[end], (long long)ms);
+    finish(c, end, message);
+}
+
+static void on_expiry(evutil_socket_t fd, short what, void *user)
+{
+    struct upstream *u = user;
+    int64_t now = cox_clock_mono_ns();
+    struct cox_heap_node *first;
+
+    (void)fd;
+    (void)what;
+    u->expiry_armed = UINT64_MAX;
+    while ((first = cox_heap_min(&u->deadlines)) != NULL && (int64_t)first->key <= now) {
+        struct upstream_call *c = COX_CONTAINER_OF(first, struct upstream_call, until);
+        enum upstream_end end;
+        int64_t at = deadline_ns(c, &end);
+
+        cox_heap_remove(&u->deadlines, first);
+        if (at <= now)
+            expire(c, end);
+        else if (at < INT64_MAX)
+            cox_heap_set(&u->deadlines, first, (uint64_t)at);
+    }
+    arm_expiry(u);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------ */
+
+static struct upstream_call *get_call(struct upstream *u, const struct upstream_target *t)
+{
+    struct route *r = route_of(u, t);
+    struct upstream_call *c;
+
+    if (!cox_list_empty(&r->idle)) {
+        c = COX_CONTAINER_OF(r->idle.next, struct upstream_call, of_route);
+        cox_list_remove(&c->of_route);
+        cox_list_remove(&c->node);
+        u->n_idle--;
+        return c;
+    }
+    c = COX_NEW(struct upstream_call);
+    c->u = u;
+    c->route = r;
+    r->n_calls++;
+    cox_list_init(&c->node);
+    cox_list_init(&c->of_route);
+    cox_heap_node_init(&c->until);
+    c->easy = curl_easy_init();
+    if (!c->easy)
+        cox_out_of_memory();
+    upstream_call_init(c, t);
+    return c;
+}
+
+struct upstream_call *upstream_start(struct upstream *u, const struct upstream_request *q)
+{
+    struct upstream_call *c = get_call(u, q->target);
+    long connect_ms = q->timeouts.connect_ms > 0 && q->timeouts.connect_ms < CONNECT_MS_MAX
+                          ? (long)q->timeouts.connect_ms
+                          : CONNECT_MS_MAX;
+
+    c->phase = PHASE_START;
+    c->events = q->events;
+    c->user = q->user;
+    c->timeouts = q->timeouts;
+    c->start_ns = c->heard_ns = cox_clock_mono_ns();
+    c->content_begun = c->paused = c->resume = c->head_told = c->is_stream = false;
+    c->refused = NULL;
+    cox_buf_clear(&c->head);
+    c->parsed = (struct upstream_head){ 0 };
+    c->head_len = 0;
+    c->received = 0;
+    c->error[0] = '\0';
+    if (connect_ms != c->connect_ms)
+        curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    c->connect_ms = connect_ms;
+    upstream_call_ask(c, q);
+    watch_deadline(c);
+    want(c);
+    return c;
+}
+
+void upstream_first(struct upstream_call *c)
+{
+    if (c->content_begun)
+        return;
+    c->content_begun = true;
+    c->heard_ns = cox_clock_mono_ns();
+    watch_deadline(c);
+}
+
+void upstream_cancel(struct upstream_call *c)
+{
+    struct upstream *u = c->u;
+    bool runs = c->phase == PHASE_RUNS;
+
+    cox_heap_remove(&u->deadlines, &c->until);
+    c->phase = PHASE_CANCEL;
+    c->resume = false;
+    if (!runs) {
+        retire(c); /* curl has not seen it */
+    } else if (u->in_curl) {
+        want(c);
+    } else if (!COX_PLANTED("upstream-cancel-when-heard")) {
+        drop(c);
+    }
+}
+
+void upstream_pause(struct upstream_call *c, bool pause)
+{
+    if (pause == c->paused)
+        return;
+    c->paused = pause;
+    c->heard_ns = cox_clock_mono_ns();
+    watch_deadline(c);
+    if (c->phase != PHASE_RUNS)
+        return;
+    c->resume = !pause;
+    if (pause)
+        curl_easy_pause(c->easy, CURLPAUSE_RECV); /* calls nobody */
+    else
+        want(c);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------- */
+
+static void init_curl(void)
+{
+    COX_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+}
+
+struct upstream *upstream_create(const struct upstream_config *config)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct upstream *u = COX_NEW(struct upstream);
+
+    (void)pthread_once(&once, init_curl);
+    u->base = config->base;
+    u->multi = curl_multi_init();
+    if (!u->multi)
+        cox_out_of_memory();
+    u->expiry_armed = UINT64_MAX;
+    u->soon = event_new(u->base, -1, 0, on_soon, u);
+    u->curls = evtimer_new(u->base, on_curls_timer, u);
+    u->expiry = evtimer_new(u->base, on_expiry, u);
+    cox_list_init(&u->all_idle);
+    cox_list_init(&u->wanting);
+    cox_list_init(&u->underway);
+    u->sockets = upstream_sockets_create(u->base, u->multi, on_socket_ready, u);
+    curl_multi_setopt(u->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
+    curl_multi_setopt(u->multi, CURLMOPT_TIMERDATA, u);
+    curl_multi_setopt(u->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+    curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS,
+                      config->connections_max ? (long)config->connections_max : CONNECTIONS_DEFAULT);
+    return u;
+}
+
+static void free_all(struct cox_list *list, CURLM *multi)
+{
+    while (!cox_list_empty(list)) {
+        struct upstream_call *c = COX_CONTAINER_OF(list->next, struct upstream_call, node);
+
+        if (multi)
+            curl_multi_remove_handle(multi, c->easy);
+        free_call(c);
+    }
+}
+
+void upstream_destroy(struct upstream *u)
+{
+    if (!u)
+        return;
+    COX_ASSERT(!u->in_curl);
+    free_all(&u->underway, u->multi);
+    free_all(&u->wanting, u->multi);
+    free_all(&u->all_idle, NULL);
+    curl_multi_cleanup(u->multi);
+    upstream_sockets_destroy(u->sockets);
+    event_free(u->soon);
+    event_free(u->curls);
+    event_free(u->expiry);
+    cox_heap_fini(&u->deadlines);
+    cox_mapb_fini(&u->routes);
+    cox_free(u);
+}

@@ -1,0 +1,84 @@
+/* Inside of upstream: a call and what it belongs to. */
+#ifndef COX_ORCHESTRATOR_INFERENCE_UPSTREAM_CALL_H
+#define COX_ORCHESTRATOR_INFERENCE_UPSTREAM_CALL_H
+
+#include "upstream.h"
+#include "upstream_sockets.h"
+
+#include "cox/base/heap.h"
+#include "cox/base/list.h"
+#include "cox/base/map.h"
+
+#include <curl/curl.h>
+
+#define ONE_PIECE_LEN_MAX (60u << 10) /* a body up to this goes out with its head, in one system call */
+
+struct upstream {
+    struct event_base *base;
+    CURLM *multi;
+    struct upstream_sockets *sockets;
+    struct event *soon;   /* at once, but not from inside of who asked */
+    struct event *curls;  /* curl's own timer */
+    struct event *expiry; /* of the first deadline */
+    struct cox_heap deadlines;
+    uint64_t expiry_armed;    /* the key that `expiry` stands for; UINT64_MAX: none */
+    struct cox_mapb routes;   /* by what a target is */
+    struct cox_list all_idle; /* calls without work, the longest idle first */
+    struct cox_list wanting;  /* calls that something is to be done for, soon */
+    struct cox_list underway; /* all others */
+    uint32_t n_idle;
+    bool in_curl;
+    bool curl_is_due, soon_runs;
+};
+
+/* Calls to the same target: what they share. Lives as long as one of its handles. */
+struct route {
+    char *key; /* url, bearer and ca_file, NUL behind each */
+    size_t key_len;
+    struct cox_list idle;
+    uint32_t n_calls;
+    char *authorization;          /* header; NULL: none */
+    struct curl_slist headers[3]; /* linked behind those of a call */
+};
+
+enum phase { PHASE_IDLE, PHASE_START, PHASE_RUNS, PHASE_CANCEL };
+
+struct upstream_call {
+    struct upstream *u;
+    struct route *route;
+    CURL *easy;
+    struct cox_list of_route;   /* while idle */
+    struct cox_list node;       /* all_idle, wanting or underway */
+    struct cox_heap_node until; /* when to look at its deadlines */
+    enum phase phase;
+    const struct upstream_events *events;
+    void *user;
+    struct upstream_timeouts timeouts;
+    int64_t start_ns, heard_ns; /* heard: the last piece, or the end of a pause */
+    long connect_ms;            /* as the handle has it */
+    bool content_begun, paused, resume;
+    bool head_told, is_stream, reads_body;
+    const char *refused; /* why a callback of curl stopped the call; NULL: none did */
+    /* the body */
+    const struct cox_slice *pieces;
+    size_t n_pieces, piece, piece_done;
+    struct cox_buf whole;
+    /* the head */
+    struct curl_slist *own_headers; /* in one block */
+    struct cox_buf head;
+    struct upstream_head parsed;
+    size_t head_len;
+    uint64_t received;
+    char error[CURL_ERROR_SIZE];
+};
+
+/* What its handle says to every request: once, when it is made. */
+void upstream_call_init(struct upstream_call *c, const struct upstream_target *t);
+/* Headers and body of this one. */
+void upstream_call_ask(struct upstream_call *c, const struct upstream_request *q);
+
+/* curl's callbacks for what is heard. */
+size_t upstream_on_header(char *data, size_t size, size_t n, void *call);
+size_t upstream_on_body(char *data, size_t size, size_t n, void *call);
+
+#endif

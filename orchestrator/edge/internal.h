@@ -7,6 +7,8 @@
 #include "parse.h"
 #include "route.h"
 
+#include "../inference/steps.h"
+
 #include "cox/base/map.h"
 #include "cox/limits.h"
 
@@ -106,6 +108,15 @@ void call_edge_turn(struct cox_edge *e);
 /* `fn` runs on the edge's thread, after everything that was sent there before. Engine's thread. */
 void call_post(struct cox_edge *e, void (*fn)(struct cox_edge *e, void *arg), void *arg);
 void call_fini(struct cox_edge *e); /* when both threads are done */
+
+/* ---- attach.c: the router as a worker of the engine ---- */
+
+struct attach;
+/* Attaches as soon as calls reach a server, and again whenever the stream has ended. */
+struct attach *attach_create(struct cox_edge *e, struct router *router, struct attempts *attempts);
+void attach_on_spend(struct attach *a); /* there is something to take from the attempts */
+void attach_shutdown(struct attach *a); /* no more attempts; what runs has STEPS_DRAIN_MS */
+void attach_destroy(struct attach *a);  /* before its router, and when no callback comes any more */
 
 /* ---- conn.c: a connection and the request on it ---- */
 

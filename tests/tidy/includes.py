@@ -30,7 +30,7 @@ PARTS = {
     "orchestrator/engine": [*PURE_LIBC, *BASE, "cox/engine.h", "cox/engine/*", "cox/task.h", "cox/image.h", "cox/cron.h",
                             "cox/json.h"],
     "orchestrator/store": ["libc", *BASE, "cox/store.h", "cox/store/*", "sqlite", "pq", "curl", "zlib", "crypto"],
-    "orchestrator/inference": ["libc", *BASE, "cox/agent.h", "cox/attach.h", "cox/schema.h", "cox/config.h", "cox/json.h", "cox/json/*", "cox/yaml.h", "proto", "protobuf-c",
+    "orchestrator/inference": ["libc", *BASE, "cox/agent.h", "cox/attach.h", "cox/schema.h", "cox/wire.h", "cox/config.h", "cox/json.h", "cox/json/*", "cox/yaml.h", "proto", "protobuf-c",
                                "jansson", "event", "curl", "zlib", "crypto", "xxhash"],
     "orchestrator/access": ["libc", *BASE, "cox/rpc.h", "cox/json.h", "cox/yaml.h", "protobuf-c", "crypto"],
     "orchestrator/fleet": ["libc", "cox/*", "proto", "protobuf-c", "orchestrator"],

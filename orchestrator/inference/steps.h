@@ -1,0 +1,66 @@
+/* Model steps of tasks. To the engine the router is a worker, "router", that offers the handler `model` with
+ * thousands of slots: it attaches with the same messages as any other (cox/attach.h, decided by the agent of
+ * cox/agent.h), over whatever the port carries them with. So it may live in a process of its own.
+ *
+ * An attempt is a call of the router, always streamed: its text goes to whoever watches it as it comes
+ * (LOG_STREAM_TOKENS), and what was put together is the step's output:
+ *
+ *     {"content", "tool_calls", "finish_reason", "model", "usage"}
+ *
+ * Thread: one, the edge's. Nothing of the port is called from inside steps_create, _on_message, _on_closed
+ * or _on_read; what they cause happens in the loop's next turn.
+ */
+#ifndef COX_ORCHESTRATOR_INFERENCE_STEPS_H
+#define COX_ORCHESTRATOR_INFERENCE_STEPS_H
+
+#include "attempts.h"
+#include "router.h"
+
+#include "cox/attach.h"
+
+#define STEPS_WORKER_ID "router"
+#define STEPS_SLOTS 4096u
+
+struct steps;
+
+/* The stream to the engine: one at a time. */
+struct steps_port {
+    void (*open)(void *user);
+    void (*send)(void *user, struct cox_slice packed); /* AttachRequest; copied */
+    void (*close)(void *user);                         /* steps_on_closed still comes */
+};
+
+struct steps_config {
+    struct event_base *base;
+    struct router *router;
+    uint32_t slots;      /* 0: STEPS_SLOTS */
+    const char *version; /* outlives this */
+    const struct steps_port *port;
+    void *port_user;
+    /* The calls of attempts' own processes: what they spend is told to the engine, and what that fences is
+     * told to them. Outlives this. NULL: there are none. */
+    struct attempts *attempts;
+};
+struct steps *steps_create(const struct steps_config *config);
+/* Takes nothing new and lets what runs end, for at most STEPS_DRAIN_MS; then closes the stream. */
+void steps_shutdown(struct steps *s);
+#define STEPS_DRAIN_MS 1000
+/* Cancels what is under way: before router_destroy, which tells the calls' ends. The stream is the caller's
+ * to close; nothing of the port is called any more. NULL is allowed. */
+void steps_destroy(struct steps *s);
+
+/* From the port. */
+void steps_on_message(struct steps *s, struct cox_slice packed); /* AttachResponse */
+void steps_on_read(struct steps *s, size_t len);                 /* of what was sent has been taken */
+void steps_on_closed(struct steps *s, bool superseded);
+
+/* attempts_config.on_spend. */
+void steps_on_spend(struct steps *s);
+
+struct steps_stats {
+    struct cox_agent_stats agent;
+    uint64_t n_calls;
+};
+void steps_stats(const struct steps *s, struct steps_stats *ret);
+
+#endif

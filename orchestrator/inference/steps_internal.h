@@ -1,0 +1,65 @@
+/* Shared by steps.c (the stream, the agent, the turn) and step_call.c (one attempt). */
+#ifndef COX_ORCHESTRATOR_INFERENCE_STEPS_INTERNAL_H
+#define COX_ORCHESTRATOR_INFERENCE_STEPS_INTERNAL_H
+
+#include "step_answer.h"
+#include "steps.h"
+
+#include "cox/base/map.h"
+
+/* A running attempt: one call of the router. */
+struct step_call {
+    struct steps *steps; /* NULL: abandoned */
+    uint32_t slot;
+    const struct cox_agent_assign *assign; /* the agent's, until it hears SLOT_ENDED */
+    int64_t started_ns;
+    struct router_call *call; /* NULL: none is under way */
+
+    /* the call */
+    struct step_answer answer;
+    int http_status;
+    struct cox_buf model, refusal;
+    struct cox_slice schema;
+    enum cox_err spoilt; /* what came is of no use: it is being cancelled */
+
+    /* its text, for who watches */
+    bool log_wanted, log_anew;
+    size_t log_sent_len;
+    struct cox_list chatty; /* there may be more to send */
+
+    /* how it ended */
+    enum cox_attempt_status status;
+    enum cox_code code;
+    struct cox_buf message, output;
+    struct cox_agent_usage usage;
+    struct cox_list node; /* among those to be cancelled, or ended */
+};
+
+struct steps {
+    struct steps_config config;
+    struct cox_agent *agent;
+    struct cox_agent_actions actions;
+    struct cox_arena arena;
+    struct step_call **slots;
+    struct cox_list spoilt, ended, chatty; /* struct step_call */
+    struct cox_list released;              /* texts of those that have ended, for their last words */
+    struct event *turn;
+    bool in_turn;
+    char boot_id[33];
+    bool is_open, welcomed;
+    size_t unread_len;            /* sent, and not yet taken by the engine */
+    struct cox_mapb programs;     /* task id -> struct step_program */
+    struct cox_list program_list; /* least recently used first */
+    uint64_t n_calls;
+};
+
+void steps_stir(struct steps *s); /* something has happened: a turn is due */
+
+struct step_call *step_call_start(struct steps *s, uint32_t slot, const struct cox_agent_assign *assign);
+void step_call_kill(struct step_call *c);
+void step_call_destroy(struct step_call *c); /* whose call is over */
+void step_call_abandon(struct step_call *c); /* it is cancelled, and freed when it has ended */
+/* What is told of one in steps->ended; borrowed. */
+struct cox_agent_result step_call_result(const struct step_call *c);
+
+#endif

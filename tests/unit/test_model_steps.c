@@ -1,0 +1,793 @@
+/* Model steps between an engine and a router, both played here: what the engine is told, what the router is
+ * asked, whatever becomes of the call. */
+#include "check.h"
+
+#include "orchestrator/inference/step_answer.h"
+#include "orchestrator/inference/steps.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/units.h"
+#include "cox/wire.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the router ---- */
+
+#define CALLS_MAX 64
+
+struct router_call {
+    struct cox_buf body, tenant, program;
+    struct router_who who;
+    const struct router_sink *sink;
+    void *user;
+    bool cancelled;
+};
+
+static struct {
+    struct router_call calls[CALLS_MAX];
+    size_t n_calls;
+    struct cox_buf ended;    /* programs, each after a space */
+    struct cox_buf expected; /* likewise, with the time */
+} r;
+
+struct router_call *router_start(struct router *router, const struct router_request *request)
+{
+    assert_true(r.n_calls < CALLS_MAX);
+    struct router_call *c = &r.calls[r.n_calls++];
+
+    (void)router;
+    c->body = *request->body;
+    *request->body = (struct cox_buf){ 0 };
+    c->who = request->who;
+    cox_buf_append_slice(&c->tenant, request->who.tenant);
+    cox_buf_append_slice(&c->program, request->who.program);
+    c->sink = request->sink;
+    c->user = request->user;
+    return c;
+}
+
+void router_cancel(struct router_call *c)
+{
+    c->cancelled = true;
+}
+
+void router_expect(struct router *router, struct cox_slice tenant, struct cox_slice program,
+                   int64_t return_ms)
+{
+    (void)router;
+    cox_buf_printf(&r.expected, " %.*s/%.*s:%d", (int)tenant.len, (const char *)tenant.data, (int)program.len,
+                   (const char *)program.data, (int)return_ms);
+}
+
+void router_program_end(struct router *router, struct cox_slice tenant, struct cox_slice program)
+{
+    (void)router;
+    cox_buf_printf(&r.ended, " %.*s/%.*s", (int)tenant.len, (const char *)tenant.data, (int)program.len,
+                   (const char *)program.data);
+}
+
+static struct attempts_spend spend;
+static bool has_spend;
+static struct cox_ref fenced;
+
+bool attempts_take(struct attempts *a, struct attempts_spend *ret)
+{
+    bool had = has_spend;
+
+    (void)a;
+    *ret = spend;
+    has_spend = false;
+    return had;
+}
+
+void attempts_fence(struct attempts *a, struct cox_ref ref)
+{
+    (void)a;
+    fenced = ref;
+}
+
+static void head(size_t i, int status, bool is_stream)
+{
+    r.calls[i].sink->on_head(r.calls[i].user,
+                             &(struct router_head){ .status = status, .is_stream = is_stream, .model = "m" });
+}
+
+static void data(size_t i, const char *text)
+{
+    r.calls[i].sink->on_data(r.calls[i].user, cox_slice_str(text));
+}
+
+static void say(size_t i, const char *text)
+{
+    char event[512];
+
+    snprintf(event, sizeof(event), "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"%s\"}}]}\n\n",
+             text);
+    data(i, event);
+}
+
+static const struct router_books books = { .input_tokens = 100,
+                                           .output_tokens = 7,
+                                           .cached_tokens = 64,
+                                           .wasted_tokens = 5,
+                                           .cost_micros = 42,
+                                           .currency = "USD",
+                                           .tries = 2 };
+
+static void finish(size_t i, enum router_end how, const struct router_error *error)
+{
+    r.calls[i].sink->on_end(r.calls[i].user, how, error, &books);
+}
+
+static void stop(size_t i)
+{
+    data(i,
+         "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+    finish(i, ROUTER_ANSWERED, NULL);
+}
+
+/* ---- the engine ---- */
+
+static struct {
+    struct event_base *base;
+    struct steps *steps;
+    unsigned n_opened, n_closed;
+    unsigned n_hellos, n_results, n_drains, n_log_ends, n_spends;
+    size_t n_holds;
+    uint64_t granted, next;
+    int status;
+    bool has_error;
+    struct cox_buf output, code, message, log;
+    Coxswain__V1__Usage usage, spent;
+    Coxswain__V1__Money cost;
+    bool answers;
+} e;
+
+static void answer(Coxswain__V1__AttemptRef *ref);
+
+static void take_result(const Coxswain__V1__Result *m)
+{
+    e.n_results++;
+    e.status = (int)m->status;
+    cox_buf_clear(&e.output);
+    cox_buf_clear(&e.code);
+    cox_buf_clear(&e.message);
+    cox_buf_append(&e.output, m->output_json.data, m->output_json.len);
+    e.has_error = m->error != NULL;
+    if (m->error) {
+        cox_buf_append_str(&e.code, m->error->code);
+        cox_buf_append_str(&e.message, m->error->message);
+    }
+    coxswain__v1__usage__init(&e.usage);
+    coxswain__v1__money__init(&e.cost);
+    if (m->usage) {
+        e.usage = *m->usage;
+        if (m->usage->cost)
+            e.cost.micros = m->usage->cost->micros;
+    }
+    if (e.answers)
+        answer(m->ref);
+}
+
+static void take_log(const Coxswain__V1__LogChunk *m)
+{
+    if (m->end) {
+        e.n_log_ends++;
+        return;
+    }
+    assert_int_equal(m->stream, COXSWAIN__V1__LOG_STREAM__LOG_STREAM_TOKENS);
+    assert_true(m->data.len <= COX_ATTACH_LOG_LEN_MAX);
+    if (m->reset)
+        cox_buf_clear(&e.log);
+    cox_buf_append(&e.log, m->data.data, m->data.len);
+}
+
+static void port_open(void *user)
+{
+    (void)user;
+    e.n_opened++;
+}
+
+static void port_send(void *user, struct cox_slice packed)
+{
+    Coxswain__V1__AttachRequest *m =
+        coxswain__v1__attach_request__unpack(&cox_wire_allocator, packed.len, packed.data);
+
+    (void)user;
+    assert_non_null(m);
+    if (m->hello) {
+        assert_string_equal(m->hello->worker_id, "router");
+        assert_string_equal(m->hello->handlers[0], "model");
+        assert_string_equal(m->hello->labels[0]->value, "router");
+        e.n_hellos++;
+        e.n_holds = m->hello->n_holds;
+    }
+    for (size_t i = 0; i < m->n_results; i++)
+        take_result(m->results[i]);
+    for (size_t i = 0; i < m->n_logs; i++)
+        take_log(m->logs[i]);
+    for (size_t i = 0; i < m->n_spends; i++) {
+        e.n_spends++;
+        e.spent = *m->spends[i]->usage;
+    }
+    if (m->credit)
+        e.granted = m->credit->granted;
+    e.n_drains += m->draining ? 1 : 0;
+    coxswain__v1__attach_request__free_unpacked(m, &cox_wire_allocator);
+    steps_on_read(e.steps, packed.len);
+}
+
+static void port_close(void *user)
+{
+    (void)user;
+    e.n_closed++;
+}
+
+static void tell(const Coxswain__V1__AttachResponse *m)
+{
+    struct cox_buf packed = { 0 };
+
+    coxswain__v1__attach_response__pack(
+        m, cox_buf_extend(&packed, coxswain__v1__attach_response__get_packed_size(m)));
+    steps_on_message(e.steps, cox_buf_slice(&packed));
+    cox_buf_fini(&packed);
+}
+
+static struct {
+    Coxswain__V1__AttemptRef ref;
+    Coxswain__V1__Token token;
+} named;
+
+static Coxswain__V1__AttemptRef *ref(uint64_t counter)
+{
+    coxswain__v1__attempt_ref__init(&named.ref);
+    coxswain__v1__token__init(&named.token);
+    named.ref.task = 7;
+    named.ref.step = (uint32_t)counter;
+    named.ref.token = &named.token;
+    named.token.epoch = 1;
+    named.token.counter = counter;
+    return &named.ref;
+}
+
+static struct cox_buf owed; /* counters to answer once the message was taken: nothing is told from inside */
+
+static void answer(Coxswain__V1__AttemptRef *m)
+{
+    cox_put_u64(&owed, m->token->counter);
+}
+
+static void pay(void)
+{
+    struct cox_reader in = cox_reader(cox_buf_slice(&owed));
+
+    while (cox_reader_left(&in) > 0) {
+        Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+        Coxswain__V1__Answer a = COXSWAIN__V1__ANSWER__INIT, *all[] = { &a };
+
+        a.ref = ref(cox_get_u64(&in));
+        a.kind = COXSWAIN__V1__ANSWER_KIND__ANSWER_KIND_ACCEPTED;
+        m.answers = all;
+        m.n_answers = 1;
+        tell(&m);
+    }
+    cox_buf_clear(&owed);
+}
+
+#define UNTIL(cond)                                                                                          \
+    do {                                                                                                     \
+        while (!(cond)) {                                                                                    \
+            assert_int_equal(event_base_loop(e.base, EVLOOP_ONCE), 0);                                       \
+            pay();                                                                                           \
+        }                                                                                                    \
+    } while (0)
+
+static void welcome(void)
+{
+    Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__Welcome w = COXSWAIN__V1__WELCOME__INIT;
+
+    w.shard_uid = 9;
+    w.beat_ms = 2500;
+    w.lost_ms = 8000;
+    w.session_key = (char *)(uintptr_t) "k";
+    m.welcome = &w;
+    tell(&m);
+}
+
+static void assign_as(uint64_t counter, const char *spec, uint64_t timeout_ms, const char *tenant)
+{
+    Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__Assign a = COXSWAIN__V1__ASSIGN__INIT, *all[] = { &a };
+    Coxswain__V1__CallHint hint = COXSWAIN__V1__CALL_HINT__INIT;
+
+    a.ref = ref(counter);
+    a.task_id = (char *)(uintptr_t) "t0-1";
+    a.step_name = (char *)(uintptr_t) "s";
+    a.handler = (char *)(uintptr_t) "model";
+    a.attempt = 1;
+    a.spec_json = (ProtobufCBinaryData){ strlen(spec), (uint8_t *)(uintptr_t)spec };
+    a.timeout_ms = timeout_ms;
+    a.tenant = (char *)(uintptr_t)tenant;
+    hint.priority = 5;
+    hint.critical_path_ms = 1234;
+    hint.deadline_ms = 60000;
+    hint.idempotent = true;
+    a.hint = &hint;
+    m.assigns = all;
+    m.n_assigns = 1;
+    tell(&m);
+}
+
+static void assign(uint64_t counter, const char *spec)
+{
+    assign_as(counter, spec, 0, "");
+}
+
+static void want_log(uint64_t counter, bool wanted)
+{
+    Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__LogWanted w = COXSWAIN__V1__LOG_WANTED__INIT, *all[] = { &w };
+
+    w.ref = ref(counter);
+    w.wanted = wanted;
+    m.logs_wanted = all;
+    m.n_logs_wanted = 1;
+    tell(&m);
+}
+
+#define SPEC "{\"request\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}}"
+
+static void begin(void)
+{
+    static const struct steps_port port = { port_open, port_send, port_close };
+
+    memset(&e, 0, sizeof(e));
+    memset(&r, 0, sizeof(r));
+    e.answers = true;
+    e.base = event_base_new();
+    e.steps = steps_create(&(struct steps_config){
+        .base = e.base, .slots = 8, .version = "0", .port = &port, .attempts = (struct attempts *)&spend });
+    UNTIL(e.n_hellos == 1);
+    welcome();
+    UNTIL(e.granted == 8);
+}
+
+static void end(void)
+{
+    steps_destroy(e.steps);
+    event_base_free(e.base);
+    for (size_t i = 0; i < r.n_calls; i++) {
+        cox_buf_fini(&r.calls[i].body);
+        cox_buf_fini(&r.calls[i].tenant);
+        cox_buf_fini(&r.calls[i].program);
+    }
+    cox_buf_fini(&r.ended);
+    cox_buf_fini(&r.expected);
+    cox_buf_fini(&e.output);
+    cox_buf_fini(&e.code);
+    cox_buf_fini(&e.message);
+    cox_buf_fini(&e.log);
+    cox_buf_fini(&owed);
+}
+
+static void expect_failure(enum cox_code code, const char *words)
+{
+    assert_string_equal(cox_buf_cstr(&e.code), cox_code_text(code));
+    if (!strstr(cox_buf_cstr(&e.message), words))
+        fail_msg("\"%s\" does not say \"%s\"", cox_buf_cstr(&e.message), words);
+    assert_int_equal(e.output.len, 0);
+}
+
+/* ---------------------------------------------------------------- stories */
+
+static void test_an_answer_is_the_output(void **state)
+{
+    (void)state;
+    begin();
+    assign_as(1, SPEC, 0, "acme");
+    UNTIL(r.n_calls == 1);
+    assert_string_equal(
+        cox_buf_cstr(&r.calls[0].body),
+        "{\"stream\":true,\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    assert_string_equal(cox_buf_cstr(&r.calls[0].tenant), "acme");
+    assert_string_equal(cox_buf_cstr(&r.calls[0].program), "t0-1");
+    assert_int_equal(r.calls[0].who.band, PLACEMENT_BAND_HIGH);
+    assert_int_equal(r.calls[0].who.critical_path_ms, 1234);
+    assert_true(r.calls[0].who.idempotent);
+    assert_true(r.calls[0].who.deadline_ns <= cox_clock_mono_ns() + 60000000000);
+    head(0, 200, true);
+    say(0, "Hel");
+    say(0, "lo\\n");
+    stop(0);
+    UNTIL(e.n_results == 1);
+    assert_int_equal(e.status, COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_SUCCEEDED);
+    assert_string_equal(cox_buf_cstr(&e.output),
+                        "{\"content\":\"Hello\\n\",\"finish_reason\":\"stop\",\"model\":\"m\",\"usage\":{"
+                        "\"input_tokens\":100,\"output_tokens\":7,\"cached_tokens\":64}}");
+    assert_int_equal(e.usage.model_calls, 1);
+    assert_int_equal(e.usage.input_tokens, 100);
+    assert_int_equal(e.usage.output_tokens, 7);
+    assert_int_equal(e.usage.cached_input_tokens, 64);
+    assert_int_equal(e.usage.wasted_tokens, 5);
+    assert_int_equal(e.cost.micros, 42);
+    end();
+}
+
+static void test_the_request_is_streamed_whatever_it_says(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, "{\"request\":{\"stream\": false ,\"model\":\"m\"},\"cache_ms\":5000}");
+    UNTIL(r.n_calls == 1);
+    assert_string_equal(cox_buf_cstr(&r.calls[0].body), "{\"stream\": true ,\"model\":\"m\"}");
+    assert_int_equal(r.calls[0].who.cache_ms, 5000);
+    end();
+}
+
+static void test_tool_calls_are_put_together(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    head(0, 200, true);
+    data(0, "data: "
+            "{\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{"
+            "\"index\":0,\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}}"
+            "]}}]}\n\n");
+    data(
+        0,
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\",\"function\":{"
+        "\"name\":\"g\",\"arguments\":\"{}\"}}]}}]}\n\ndata: "
+        "{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":"
+        "[{\"index\":0,\"function\":{\"arguments\":\"{\\\"x\\\":\"}}]}}]}\n\n");
+    data(0, "data: "
+            "{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
+            "\"1}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n");
+    finish(0, ROUTER_ANSWERED, NULL);
+    UNTIL(e.n_results == 1);
+    assert_string_equal(
+        cox_buf_cstr(&e.output),
+        "{\"content\":null,\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\","
+        "\"arguments\":\"{\\\"x\\\":1}\"}},{\"id\":\"b\",\"type\":\"function\",\"function\":{\"name\":\"g\","
+        "\"arguments\":\"{}\"}}],\"finish_reason\":\"tool_calls\",\"model\":\"m\",\"usage\":{\"input_"
+        "tokens\":100,"
+        "\"output_tokens\":7,\"cached_tokens\":64}}");
+    end();
+}
+
+/* Answers out of a cache, and of servers that do not stream. */
+static void test_a_whole_answer_does_as_well(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    head(0, 200, false);
+    data(0, "{\"model\":\"x\",\"choices\":[{\"index\":0,\"message\":{\"content\":\"all ");
+    data(0, "of it\"},\"finish_reason\":\"stop\"}]}");
+    finish(0, ROUTER_ANSWERED, NULL);
+    UNTIL(e.n_results == 1);
+    assert_non_null(strstr(cox_buf_cstr(&e.output), "{\"content\":\"all of it\",\"finish_reason\":\"stop\""));
+    end();
+}
+
+static void answer_with(uint64_t counter, const char *text)
+{
+    size_t i = r.n_calls;
+    unsigned n = e.n_results;
+
+    assign(counter,
+           "{\"request\":{\"model\":\"m\"},\"output_schema\":{\"type\":\"object\",\"required\":[\"n\"]}}");
+    UNTIL(r.n_calls == i + 1);
+    head(i, 200, true);
+    say(i, text);
+    data(i, "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n");
+    finish(i, ROUTER_ANSWERED, NULL);
+    UNTIL(e.n_results == n + 1);
+}
+
+static void test_an_answer_that_does_not_fit_its_schema_is_none(void **state)
+{
+    (void)state;
+    begin();
+    answer_with(1, " {\\\"n\\\": 1.50}\\n");
+    assert_int_equal(e.status, COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_SUCCEEDED);
+    assert_string_equal(cox_buf_cstr(&e.output), "{\"n\":1.50}");
+    answer_with(2, "{\\\"m\\\": 1}");
+    expect_failure(COX_CODE_OUTPUT_INVALID, "does not fit output_schema");
+    assert_int_equal(e.usage.output_tokens, 7); /* it was paid for all the same */
+    answer_with(3, "{\\\"n\\\": [1, 2");
+    expect_failure(COX_CODE_OUTPUT_INVALID, "cut off at max_tokens");
+    end();
+}
+
+static void refuse(uint64_t counter, int status, const char *body)
+{
+    size_t i = r.n_calls;
+    unsigned n = e.n_results;
+
+    assign(counter, SPEC);
+    UNTIL(r.n_calls == i + 1);
+    head(i, status, false);
+    data(i, body);
+    finish(i, ROUTER_ANSWERED, NULL);
+    UNTIL(e.n_results == n + 1);
+}
+
+static void test_refusals_become_codes(void **state)
+{
+    const struct router_error error = { .code = COX_CODE_RESOURCE_EXHAUSTED, .message = "the queue is full" };
+
+    (void)state;
+    begin();
+    refuse(1, 400, "{\"error\":{\"message\":\"too long\",\"code\":\"context_length_exceeded\"}}");
+    expect_failure(COX_CODE_CONTEXT_LENGTH, "400: too long");
+    refuse(2, 400, "{\"error\":{\"message\":\"no such field\"}}");
+    expect_failure(COX_CODE_MODEL_ERROR, "400: no such field");
+    refuse(3, 401, "{\"detail\":\"who are you?\"}");
+    expect_failure(COX_CODE_DENIED, "401: who are you?");
+    refuse(4, 503, "<html>");
+    expect_failure(COX_CODE_UNAVAILABLE, "503: <html>");
+    assign(5, SPEC);
+    UNTIL(r.n_calls == 5);
+    finish(4, ROUTER_REFUSED, &error);
+    UNTIL(e.n_results == 5);
+    expect_failure(COX_CODE_RESOURCE_EXHAUSTED, "the queue is full");
+    assign(6, "[{\"K\":\"s\"},{\"request\":{}},[]]");
+    UNTIL(e.n_results == 6);
+    expect_failure(COX_CODE_DENIED, "secrets");
+    assign(7, "{}");
+    UNTIL(e.n_results == 7);
+    expect_failure(COX_CODE_INPUT_INVALID, "no request");
+    end();
+}
+
+static void test_a_stream_that_goes_wrong_is_no_answer(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    head(0, 200, true);
+    say(0, "half");
+    data(0, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n");
+    UNTIL(r.calls[0].cancelled);
+    say(0, "more"); /* was under way */
+    finish(0, ROUTER_CANCELLED, NULL);
+    UNTIL(e.n_results == 1);
+    expect_failure(COX_CODE_MODEL_ERROR, "out of memory");
+    assert_int_equal(e.usage.wasted_tokens, 5);
+    assign(2, SPEC);
+    UNTIL(r.n_calls == 2);
+    head(1, 200, true);
+    data(1, "data: nonsense\n\n");
+    UNTIL(r.calls[1].cancelled);
+    finish(1, ROUTER_CANCELLED, NULL);
+    UNTIL(e.n_results == 2);
+    expect_failure(COX_CODE_MODEL_ERROR, "no JSON object");
+    end();
+}
+
+static void test_an_endless_answer_is_cut_off(void **state)
+{
+    struct cox_buf event = { 0 };
+
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    head(0, 200, true);
+    cox_buf_append_str(&event, "data: {\"choices\":[{\"delta\":{\"content\":\"");
+    memset(cox_buf_extend(&event, 1 << 20), 'x', 1 << 20);
+    cox_buf_append_str(&event, "\"}}]}\n\n");
+    for (int i = 0; i <= 16; i++)
+        r.calls[0].sink->on_data(r.calls[0].user, cox_buf_slice(&event));
+    UNTIL(r.calls[0].cancelled);
+    finish(0, ROUTER_CANCELLED, NULL);
+    UNTIL(e.n_results == 1);
+    expect_failure(COX_CODE_OUTPUT_TOO_LARGE, "longer than 16 MiB");
+    cox_buf_fini(&event);
+    end();
+}
+
+static void test_a_cancel_reaches_the_router_at_once(void **state)
+{
+    Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__AttemptRef *all[1];
+
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    all[0] = ref(1);
+    m.cancels = all;
+    m.n_cancels = 1;
+    tell(&m);
+    assert_true(r.calls[0].cancelled);
+    finish(0, ROUTER_CANCELLED, NULL);
+    UNTIL(e.n_results == 1);
+    assert_int_equal(e.status, COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_CANCELLED);
+    assert_int_equal(e.usage.wasted_tokens, 5); /* what it spent is told */
+    end();
+}
+
+static void test_a_time_limit_stops_the_call(void **state)
+{
+    (void)state;
+    begin();
+    assign_as(1, SPEC, 1, "");
+    UNTIL(r.n_calls == 1 && r.calls[0].cancelled);
+    assert_true(r.calls[0].who.deadline_ns <= cox_clock_mono_ns());
+    finish(0, ROUTER_CANCELLED, NULL);
+    UNTIL(e.n_results == 1);
+    assert_int_equal(e.status, COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_TIMED_OUT);
+    assert_int_equal(e.usage.input_tokens, 100);
+    end();
+}
+
+static void test_text_comes_to_who_watches(void **state)
+{
+    struct cox_buf large = { 0 };
+
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    head(0, 200, true);
+    say(0, "one ");
+    want_log(1, true); /* late: the text so far */
+    UNTIL(cox_slice_is(cox_buf_slice(&e.log), "one "));
+    say(0, "two ");
+    UNTIL(cox_slice_is(cox_buf_slice(&e.log), "one two "));
+    want_log(1, false);
+    say(0, "three ");
+    want_log(1, true); /* anew, from the beginning */
+    UNTIL(cox_slice_is(cox_buf_slice(&e.log), "one two three "));
+    cox_buf_append_str(&large, "data: {\"choices\":[{\"delta\":{\"content\":\"");
+    for (int i = 0; i < 100000; i++)
+        cox_buf_append_str(&large, "\xc3\xa4"); /* two bytes each: no piece ends within one */
+    cox_buf_append_str(&large, "\"}}]}\n\n");
+    r.calls[0].sink->on_data(r.calls[0].user, cox_buf_slice(&large));
+    stop(0);
+    UNTIL(e.n_results == 1 && e.n_log_ends == 1);
+    assert_int_equal(e.log.len, 14 + 200000); /* the last words, too */
+    assert_true(cox_utf8_ok(cox_buf_slice(&e.log)));
+    cox_buf_fini(&large);
+    end();
+}
+
+static void test_results_are_kept_until_answered(void **state)
+{
+    (void)state;
+    begin();
+    e.answers = false;
+    assign(1, SPEC);
+    assign(2, SPEC);
+    UNTIL(r.n_calls == 2);
+    head(0, 200, true);
+    say(0, "x");
+    stop(0);
+    UNTIL(e.n_results == 1);
+    steps_on_closed(e.steps, false);
+    e.answers = true;
+    UNTIL(e.n_hellos == 2);
+    assert_int_equal(e.n_holds, 2); /* one ended, one under way: it goes on */
+    welcome();
+    UNTIL(e.n_results == 2);
+    assert_false(r.calls[1].cancelled);
+    end();
+}
+
+static void test_words_about_programs_are_passed_on(void **state)
+{
+    Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__Expect x = COXSWAIN__V1__EXPECT__INIT, *all[] = { &x };
+    char id[] = "t0-1", other[] = "t0-2";
+    char *ids[] = { id, other };
+
+    (void)state;
+    begin();
+    assign_as(1, SPEC, 0, "acme");
+    x.task_id = id;
+    x.in_ms = 300;
+    m.expects = all;
+    m.n_expects = 1;
+    tell(&m);
+    assert_string_equal(cox_buf_cstr(&r.expected), " acme/t0-1:300");
+    m.n_expects = 0;
+    m.released = ids;
+    m.n_released = 2; /* of the other nothing was ever heard */
+    tell(&m);
+    assert_string_equal(cox_buf_cstr(&r.ended), " acme/t0-1");
+    end();
+}
+
+static void test_spends_and_fences_are_passed_on(void **state)
+{
+    Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
+    Coxswain__V1__AttemptRef *all[1];
+
+    (void)state;
+    begin();
+    spend = (struct attempts_spend){ .ref = { 7, 3, { 1, 3 } }, .n_calls = 2, .output_tokens = 11 };
+    has_spend = true;
+    steps_on_spend(e.steps);
+    UNTIL(e.n_spends == 1);
+    assert_int_equal(e.spent.model_calls, 2);
+    assert_int_equal(e.spent.output_tokens, 11);
+    all[0] = ref(3);
+    m.fenced = all;
+    m.n_fenced = 1;
+    tell(&m);
+    assert_int_equal(fenced.token.counter, 3);
+    end();
+}
+
+static void test_a_shutdown_lets_the_last_answers_out(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    assign(2, SPEC);
+    UNTIL(r.n_calls == 2);
+    steps_shutdown(e.steps);
+    UNTIL(e.n_drains == 1);
+    head(0, 200, true);
+    say(0, "x");
+    stop(0);
+    UNTIL(e.n_results == 1);
+    assert_int_equal(e.status, COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_SUCCEEDED);
+    UNTIL(r.calls[1].cancelled);
+    finish(1, ROUTER_CANCELLED, NULL);
+    UNTIL(e.n_results == 2);
+    expect_failure(COX_CODE_PREEMPTED, "leave");
+    UNTIL(e.n_closed == 1);
+    end();
+}
+
+/* The router tells the end of a call that was cancelled by it some time later. */
+static void test_calls_outlive_the_end(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    assign(2, SPEC);
+    UNTIL(r.n_calls == 2);
+    head(0, 200, true);
+    say(0, "x");
+    steps_destroy(e.steps);
+    e.steps = NULL;
+    assert_true(r.calls[0].cancelled);
+    assert_true(r.calls[1].cancelled);
+    say(0, "y");
+    finish(0, ROUTER_CANCELLED, NULL);
+    finish(1, ROUTER_CANCELLED, NULL);
+    end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_answer_is_the_output),
+        cmocka_unit_test(test_the_request_is_streamed_whatever_it_says),
+        cmocka_unit_test(test_tool_calls_are_put_together),
+        cmocka_unit_test(test_a_whole_answer_does_as_well),
+        cmocka_unit_test(test_an_answer_that_does_not_fit_its_schema_is_none),
+        cmocka_unit_test(test_refusals_become_codes),
+        cmocka_unit_test(test_a_stream_that_goes_wrong_is_no_answer),
+        cmocka_unit_test(test_an_endless_answer_is_cut_off),
+        cmocka_unit_test(test_a_cancel_reaches_the_router_at_once),
+        cmocka_unit_test(test_a_time_limit_stops_the_call),
+        cmocka_unit_test(test_text_comes_to_who_watches),
+        cmocka_unit_test(test_results_are_kept_until_answered),
+        cmocka_unit_test(test_words_about_programs_are_passed_on),
+        cmocka_unit_test(test_spends_and_fences_are_passed_on),
+        cmocka_unit_test(test_a_shutdown_lets_the_last_answers_out),
+        cmocka_unit_test(test_calls_outlive_the_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -2,9 +2,15 @@
  * out, and /metrics scraped from all, under the names of vLLM, SGLang, llama.cpp, TGI and TensorRT-LLM.
  *
  * A breaker opens after 5 failures in a row or half of at least 20 calls in 10 s; it is tried again after 5
- * s, twice as long each time, up to 60 s; never more than 30 % of a pool's endpoints are out for failures of
- * calls at once (the last one stays in). What is no fault of the endpoint (4xx but 429 and 408; a 500 that
- * other endpoints give to the same request too) does not count. Thread: the loop's.
+ * s, twice as long each time, up to 60 s, first by a probe (GET /health, or /v1/models) and then by one call
+ * at a time. Never more than 30 % of a pool's endpoints are out for failures of calls at once, but always may
+ * one; so are those to which no connection can be made, which scrapes notice, without that bound. The last
+ * one stays in. What is no fault of the endpoint (4xx but 429 and 408; a 500 that other endpoints give to the
+ * same request too) does not count.
+ *
+ * Every endpoint is scraped every 200 ms, a tenth more or less, or seldomer where there are so many that all
+ * together would be more than 2,500 a second; one that has nothing to say, up to once a minute. Signals that
+ * are older than 2 s, or three scrapes, become "not said". Thread: the loop's.
  */
 #ifndef COX_ORCHESTRATOR_INFERENCE_HEALTH_H
 #define COX_ORCHESTRATOR_INFERENCE_HEALTH_H
@@ -17,12 +23,13 @@ struct health_config {
     struct event_base *base;
     struct upstream *upstream;
     int64_t scrape_ms; /* 0: 200; negative: never */
+    /* Also from inside health_tell. */
     void (*on_signals)(void *user, struct endpoint *e, const struct placement_signals *signals);
     void (*on_gate)(void *user, struct endpoint *e, enum placement_gate gate, bool forget);
     void *user;
 };
 struct health *health_create(const struct health_config *config);
-void health_destroy(struct health *h); /* NULL is allowed */
+void health_destroy(struct health *h); /* its endpoints have been removed. NULL is allowed */
 void health_add(struct health *h, struct endpoint *e);
 void health_remove(struct health *h, struct endpoint *e);
 

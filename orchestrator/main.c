@@ -414,6 +414,18 @@ static bool is_ready(void *user, struct cox_buf *ret_why)
     return ret_why->len == 0;
 }
 
+static bool find_attempt(void *user, const struct cox_edge_claim *claim, struct cox_edge_attempt *ret)
+{
+    struct coxd *c = user;
+    const char *tenant = *claim->tenant ? claim->tenant : ACCESS_DEFAULT_TENANT;
+    cox_task_id root = cox_engine_attempt_root(cox_driver_engine(c->driver), claim->ref);
+
+    if (root == 0 || !cox_fleet_holds(c->fleet, claim->ref, cox_slice_str(claim->session), tenant))
+        return false;
+    cox_task_id_format(root, ret->program);
+    return true;
+}
+
 static enum cox_err start_tls(struct coxd *c)
 {
     const struct cox_tls_files files = tls_files(&c->config);
@@ -443,6 +455,7 @@ static enum cox_err start_edge(struct coxd *c)
         .metrics = put_metrics,
         .refuses = refuses,
         .ready = is_ready,
+        .attempt = find_attempt,
         .user = c,
     };
     struct cox_buf error = { 0 };

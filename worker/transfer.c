@@ -107,12 +107,6 @@ static void drop_channel(struct transfer *t)
     t->refused = false;
 }
 
-void transfer_attempt_text(struct cox_ref ref, char ret[TRANSFER_ATTEMPT_TEXT_MAX])
-{
-    snprintf(ret, TRANSFER_ATTEMPT_TEXT_MAX, "%llu/%u/%llu/%llu", (unsigned long long)ref.task, ref.step,
-             (unsigned long long)ref.token.epoch, (unsigned long long)ref.token.counter);
-}
-
 static bool begin(struct transfer *t, const char *method, const struct transfer_for *whose,
                   const struct cox_rpc_handlers *handlers, const atomic_bool *cancelled, struct cox_buf *why)
 {
@@ -146,11 +140,11 @@ static bool begin(struct transfer *t, const char *method, const struct transfer_
                                                        .n_metadata = authorization != NULL });
         cox_free(authorization);
     }
-    char attempt[TRANSFER_ATTEMPT_TEXT_MAX];
+    char attempt[COX_REF_TEXT_MAX];
     struct cox_rpc_metadata said[3] = { { "cox-attempt", attempt } };
     size_t n = 1;
 
-    transfer_attempt_text(whose->attempt, attempt);
+    cox_ref_format(whose->attempt, attempt);
     if (t->session && *t->session)
         said[n++] = (struct cox_rpc_metadata){ "cox-session", t->session };
     if (*whose->tenant)

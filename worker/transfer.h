@@ -19,10 +19,6 @@ void transfer_destroy(struct transfer *t);
 /* From the next call on; `session` is what the orchestrator gave the worker's stream there, "": nothing. */
 void transfer_aim(struct transfer *t, const char *address, const char *session);
 
-/* "TASK/STEP/EPOCH/COUNTER", as `cox-attempt` says it. */
-#define TRANSFER_ATTEMPT_TEXT_MAX 88 /* four numbers */
-void transfer_attempt_text(struct cox_ref ref, char ret[TRANSFER_ATTEMPT_TEXT_MAX]);
-
 /* For whom: an attempt that the worker holds, of a tenant's task ("": the default one). */
 struct transfer_for {
     const char *tenant;

@@ -33,6 +33,10 @@ static inline bool cox_ref_eq(struct cox_ref a, struct cox_ref b)
 {
     return a.task == b.task && a.step == b.step && cox_token_eq(a.token, b.token);
 }
+/* "TASK/STEP/EPOCH/COUNTER", four decimal numbers: what `cox-attempt` says. */
+#define COX_REF_TEXT_MAX 88
+void cox_ref_format(struct cox_ref ref, char text[COX_REF_TEXT_MAX]);
+COX_MUST_CHECK enum cox_err cox_ref_parse(struct cox_slice text, struct cox_ref *ret);
 
 /* Time as pure parts see it. `mono_ns` never goes back (timeouts, backoff); `wall_ms` is Unix time, clamped
  * by the driver so that it never goes back either (deadlines, records, what people see). */

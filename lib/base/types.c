@@ -70,6 +70,44 @@ bool cox_code_parse(struct cox_slice text, enum cox_code *ret)
     return false;
 }
 
+void cox_ref_format(struct cox_ref ref, char text[COX_REF_TEXT_MAX])
+{
+    snprintf(text, COX_REF_TEXT_MAX, "%llu/%u/%llu/%llu", (unsigned long long)ref.task, ref.step,
+             (unsigned long long)ref.token.epoch, (unsigned long long)ref.token.counter);
+}
+
+/* A number at the front, which is taken off; false: none, or too large a one. */
+static bool take_number(struct cox_slice *text, uint64_t *ret)
+{
+    size_t n = 0;
+
+    for (*ret = 0; n < text->len && text->data[n] >= '0' && text->data[n] <= '9'; n++) {
+        uint64_t digit = (uint64_t)(text->data[n] - '0');
+
+        if (*ret > (UINT64_MAX - digit) / 10)
+            return false;
+        *ret = *ret * 10 + digit;
+    }
+    *text = cox_slice(text->data + n, text->len - n);
+    return n > 0;
+}
+
+enum cox_err cox_ref_parse(struct cox_slice text, struct cox_ref *ret)
+{
+    uint64_t n[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        if (!take_number(&text, &n[i]) || (i < 3 && (text.len == 0 || text.data[0] != '/')))
+            return COX_ERR_INVALID;
+        if (i < 3)
+            text = cox_slice(text.data + 1, text.len - 1);
+    }
+    if (text.len > 0 || n[1] > UINT32_MAX)
+        return COX_ERR_INVALID;
+    *ret = (struct cox_ref){ .task = n[0], .step = (uint32_t)n[1], .token = { n[2], n[3] } };
+    return COX_OK;
+}
+
 static const char *const task_texts[COX_TASK_STATUS_NR] = {
     "", "PENDING", "RUNNING", "WAITING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED",
 };

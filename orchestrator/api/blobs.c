@@ -13,25 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ATTEMPT_TEXT_MAX 88 /* four numbers */
-
 /* ---- whose ---- */
-
-static bool read_numbers(struct cox_slice text, uint64_t ret[4])
-{
-    char copy[ATTEMPT_TEXT_MAX + 1], *at = copy;
-    size_t n = 0;
-
-    if (!text.data || text.len > ATTEMPT_TEXT_MAX)
-        return false;
-    memcpy(copy, text.data, text.len);
-    copy[text.len] = 0;
-    while (n < 4 && *at >= '0' && *at <= '9') {
-        ret[n++] = strtoull(at, &at, 10);
-        at += n < 4 && *at == '/';
-    }
-    return n == 4 && !*at && ret[1] <= UINT32_MAX;
-}
 
 /* A worker has blobs for the attempts that it holds, and while it does. False: the call was failed. */
 static bool check_attempt(struct cox_api *a, struct cox_rpc_call *call)
@@ -39,7 +21,7 @@ static bool check_attempt(struct cox_api *a, struct cox_rpc_call *call)
     const struct cox_caller *caller = cox_access_caller(call);
     struct cox_slice attempt = cox_rpc_call_metadata(call, "cox-attempt");
     struct cox_slice key = cox_rpc_call_metadata(call, "cox-session");
-    uint64_t n[4];
+    struct cox_ref ref;
 
     if (!attempt.data && (!caller->as_worker || COX_PLANTED("lease-unnamed")))
         return true;
@@ -48,14 +30,12 @@ static bool check_attempt(struct cox_api *a, struct cox_rpc_call *call)
                       "a worker says for which attempt: cox-attempt and cox-session");
         return false;
     }
-    if (!read_numbers(attempt, n)) {
+    if (cox_ref_parse(attempt, &ref)) {
         cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, "BAD_ATTEMPT",
                       "cox-attempt: expected TASK/STEP/EPOCH/COUNTER, four decimal numbers");
         return false;
     }
-    if (cox_fleet_holds(a->fleet,
-                        (struct cox_ref){ .task = n[0], .step = (uint32_t)n[1], .token = { n[2], n[3] } },
-                        key, caller->tenant))
+    if (cox_fleet_holds(a->fleet, ref, key, caller->tenant))
         return true;
     cox_call_fail(call, COX_RPC_ABORTED, "NOT_HELD", "this stream does not hold that attempt");
     return false;

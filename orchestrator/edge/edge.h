@@ -12,8 +12,24 @@
 
 #include "cox/rpc.h"
 #include "cox/tls.h"
+#include "cox/types.h"
 
 struct cox_edge;
+
+/* With a model call that a step's process makes by its worker: what the worker says of it, and what the
+ * engine knows. No pointers: it crosses to the other thread as it is. */
+#define EDGE_SESSION_LEN_MAX 127u
+#define EDGE_TENANT_LEN_MAX 63u
+struct cox_edge_claim {
+    struct cox_ref ref;
+    char session[EDGE_SESSION_LEN_MAX + 1]; /* Welcome.session_key */
+    char tenant[EDGE_TENANT_LEN_MAX + 1];   /* "": the default one */
+};
+struct cox_edge_attempt {
+    char program[COX_TASK_ID_TEXT_MAX]; /* the task that users know */
+    int32_t priority;
+    uint64_t critical_path_ms, deadline_ms; /* from now; 0: not known, none */
+};
 
 /* Borrowed for the call, except `loop` and `user`. */
 struct cox_edge_config {
@@ -26,6 +42,8 @@ struct cox_edge_config {
     /* On the engine's thread, once serving. */
     void (*metrics)(void *user, struct cox_buf *out);   /* the text of /metrics */
     bool (*ready)(void *user, struct cox_buf *ret_why); /* false: /readyz is 503, with this reason */
+    /* False: that stream does not hold that attempt of that tenant, or it is not current. */
+    bool (*attempt)(void *user, const struct cox_edge_claim *claim, struct cox_edge_attempt *ret);
     void *user;
     /* Why the request is refused by its head, before its body is read: the peer is nobody, or, where a
      * service is named, may not call its method. NULL, and no function: let it in. Thread: the edge's. */

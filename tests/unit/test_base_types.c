@@ -114,6 +114,27 @@ static void codes(void **state)
     assert_int_equal(COX_CODE_INTERNAL, 16);
 }
 
+static void refs_have_one_text(void **state)
+{
+    static const char *const others[] = {
+        "",         "1",         "1/2/3",     "1/2/3/",   "1/2/3/4/",         "1/2/3/4/5",
+        "1//3/4",   "/1/2/3/4",  " 1/2/3/4",  "1/2/3/4 ", "1/2/3/x",          "1/2/3/-4",
+        "+1/2/3/4", "0x1/2/3/4", "1/2/3/4\n", "1.2.3.4",  "1/4294967296/3/4", "18446744073709551616/2/3/4"
+    };
+    const struct cox_ref ref = { .task = UINT64_MAX, .step = UINT32_MAX, .token = { 7, UINT64_MAX } };
+    char text[COX_REF_TEXT_MAX];
+    struct cox_ref found;
+
+    (void)state;
+    cox_ref_format(ref, text);
+    assert_string_equal(text, "18446744073709551615/4294967295/7/18446744073709551615");
+    assert_int_equal(cox_ref_parse(cox_slice_str(text), &found), COX_OK);
+    assert_true(cox_ref_eq(found, ref));
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (cox_ref_parse(cox_slice_str(others[i]), &found) != COX_ERR_INVALID)
+            fail_msg("taken for a ref: %s", others[i]);
+}
+
 static void statuses(void **state)
 {
     (void)state;
@@ -139,6 +160,7 @@ int main(void)
         cmocka_unit_test(task_ids_have_one_text),
         cmocka_unit_test(other_texts_are_no_task_id),
         cmocka_unit_test(random_task_ids_survive_the_trip),
+        cmocka_unit_test(refs_have_one_text),
         cmocka_unit_test(codes),
         cmocka_unit_test(statuses),
     };

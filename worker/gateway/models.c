@@ -1,7 +1,6 @@
 #include "models.h"
 
 #include "../token.h"
-#include "../transfer.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
@@ -24,6 +23,7 @@
 /* Where calls go; replaced as a whole. */
 struct aim {
     char *url, *session;
+    bool dialled; /* its host is the one that was dialled: a name that the port may not go by */
 };
 
 struct models {
@@ -279,11 +279,13 @@ static void pass_on(struct model_call *c, struct cox_slice fields)
     }
 }
 
-static void say_whose(struct model_call *c, const struct model_request *q, const char *session)
+static void say_whose(struct model_call *c, const struct model_request *q, const char *session, bool dialled)
 {
-    char attempt[TRANSFER_ATTEMPT_TEXT_MAX];
+    char attempt[COX_REF_TEXT_MAX];
 
-    transfer_attempt_text(q->attempt, attempt);
+    cox_ref_format(q->attempt, attempt);
+    if (dialled) /* the port answers to names that it was told of (--http-host), against pages of browsers */
+        c->headers = curl_slist_append(c->headers, "Host: localhost");
     add_header(c, "cox-attempt", attempt);
     if (session && *session)
         add_header(c, "cox-session", session);
@@ -350,6 +352,7 @@ struct model_call *models_start(struct models *m, const struct model_request *q,
 {
     struct model_call *c = COX_NEW(struct model_call);
     char *url, *session;
+    bool dialled;
 
     c->models = m;
     c->events = events;
@@ -360,9 +363,10 @@ struct model_call *models_start(struct models *m, const struct model_request *q,
     pthread_mutex_lock(&m->mutex);
     url = cox_asprintf("%s%s", m->aim.url ? m->aim.url : "", q->path);
     session = cox_strdup(m->aim.session ? m->aim.session : "");
+    dialled = m->aim.dialled;
     c->authorization = m->authorization ? cox_strdup(m->authorization) : NULL;
     pthread_mutex_unlock(&m->mutex);
-    say_whose(c, q, session);
+    say_whose(c, q, session, dialled);
     set_up(c, q, url);
     explicit_bzero(session, strlen(session));
     cox_free(session);
@@ -471,7 +475,9 @@ static char *resolve(const char *url, const char *address, bool with_tls)
 
 void models_aim(struct models *m, const char *address, const char *session, const char *url)
 {
-    struct aim next = { resolve(url, address, m->config.tls != NULL), cox_strdup(session) }, last;
+    struct aim next = { resolve(url, address, m->config.tls != NULL), cox_strdup(session),
+                        strstr(url, "://*") != NULL };
+    struct aim last;
     char *authorization = token_authorization(m->config.token_file), *old;
 
     pthread_mutex_lock(&m->mutex);

@@ -208,12 +208,12 @@ static void relay(struct logs *l, const struct cox_attempt_view *attempt)
     l->asked_session = session;
     l->reader.ref = attempt->ref;
     l->reader.on_chunk = on_chunk;
+    l->look_until_ns = cox_driver_now(a->driver).mono_ns + LOOK_NS;
     bool started = session && cox_fleet_log_start(a->fleet, session, &l->reader);
 
     if (l->follow)
         return;
     if (started) {
-        l->look_until_ns = cox_driver_now(a->driver).mono_ns + LOOK_NS;
         wait_for_quiet(l);
     } else {
         end(l);

@@ -6,7 +6,6 @@
 #include "session.h"
 
 #include "cox/base/alloc.h"
-#include "cox/base/plant.h"
 #include "cox/limits.h"
 
 #include <string.h>
@@ -170,14 +169,14 @@ bool cox_fleet_log_start(struct cox_fleet *f, uint32_t session, struct cox_log_r
 
     if (is_first)
         x = relay_create(s, r->ref);
-    else if (!x->whole && !COX_PLANTED("late-reader-misses"))
+    else if (!x->whole)
         begin_anew(s, x);
     r->session = session;
     r->restarted = false;
     cox_list_push_back(&x->readers, &r->node);
     if (is_first)
         cox_session_want_log(s, &r->ref, true);
-    else if (!COX_PLANTED("late-reader-misses")) {
+    else {
         x->relaying = true;
         show_pieces(x, r);
         x->relaying = false;

@@ -144,9 +144,18 @@ struct router_model_stats {
     struct router_endpoint_stats *endpoints;
     size_t n_endpoints;
 };
-struct router_program_stats { /* outside of tasks; the most recent of each tenant */
+struct router_program_stats { /* the most recent */
     char *tenant, *program;
+    bool outside; /* of tasks */
     uint64_t n_calls, input_tokens, output_tokens, cached_tokens, wasted_tokens, cost_micros;
+    char currency[8];
+    int64_t last_wall_ms;
+};
+#define ROUTER_TENANTS_MAX 200u /* the others are "(other)" */
+struct router_tenant_stats {
+    char *tenant;
+    uint64_t n_calls, input_tokens, output_tokens, cached_tokens, wasted_tokens, cost_micros;
+    char currency[8];
     int64_t last_wall_ms;
 };
 struct router_stats {
@@ -154,6 +163,8 @@ struct router_stats {
     size_t n_models;
     struct router_program_stats *programs;
     size_t n_programs;
+    struct router_tenant_stats *tenants;
+    size_t n_tenants;
 };
 struct router_stats *router_stats(struct router *r); /* a copy of the caller's; O(models + programs) */
 void router_stats_free(struct router_stats *s);

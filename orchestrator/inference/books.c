@@ -2,6 +2,7 @@
  * counts; every other try that an endpoint may have worked on is wasted. */
 #include "router_internal.h"
 
+#include "cox/base/alloc.h"
 #include "cox/base/units.h"
 
 #include <string.h>
@@ -129,6 +130,42 @@ void books_waste(struct router_call *c, bool begun)
     add_cost(c, input, 0, output);
 }
 
+static void add_books(struct router_tenant_stats *s, const struct router_books *b)
+{
+    s->n_calls++;
+    s->input_tokens += b->input_tokens;
+    s->output_tokens += b->output_tokens;
+    s->cached_tokens += b->cached_tokens;
+    s->wasted_tokens += b->wasted_tokens;
+    s->cost_micros += b->cost_micros;
+    s->last_wall_ms = cox_clock_wall_ms();
+    if (b->currency[0])
+        memcpy(s->currency, b->currency, sizeof(s->currency));
+}
+
+/* Few, nearly always; those beyond the bound are one. */
+static struct router_tenant_stats *tenant_of(struct router *r, struct cox_slice tenant)
+{
+    size_t i = 0;
+
+    while (i < r->n_tenants && !cox_slice_is(tenant, r->tenants[i].tenant))
+        i++;
+    if (i < r->n_tenants)
+        return &r->tenants[i];
+    if (i <= ROUTER_TENANTS_MAX) {
+        r->tenants[i].tenant = i < ROUTER_TENANTS_MAX ? cox_strndup((const char *)tenant.data, tenant.len)
+                                                      : cox_strdup("(other)");
+        r->n_tenants++;
+    }
+    return &r->tenants[r->n_tenants - 1];
+}
+
+void books_fini(struct router *r)
+{
+    while (r->n_tenants > 0)
+        cox_free(r->tenants[--r->n_tenants].tenant);
+}
+
 void books_close(struct router_call *c)
 {
     const struct router_books *b = &c->books;
@@ -142,15 +179,10 @@ void books_close(struct router_call *c)
         s->wasted_tokens += b->wasted_tokens;
         s->cost_micros += b->cost_micros;
     }
-    if (c->program) {
-        struct program *p = c->program;
-        p->n_calls++;
-        p->input_tokens += b->input_tokens;
-        p->output_tokens += b->output_tokens;
-        p->cached_tokens += b->cached_tokens;
-        p->wasted_tokens += b->wasted_tokens;
-        p->cost_micros += b->cost_micros;
-    }
+    if (c->pool)
+        add_books(tenant_of(c->router, c->who.tenant), b);
+    if (c->program)
+        add_books(&c->program->books, b);
     if (c->keeps && c->end == ROUTER_ANSWERED && c->reply.status == 200) {
         const struct router_head head = { .is_stream = c->reply.is_stream,
                                           .content_type = cox_buf_slice(&c->reply.type),

@@ -86,7 +86,7 @@ struct program *programs_hold(struct programs *t, const struct router_who *who)
     }
     cox_list_remove(&p->used);
     cox_list_push_back(&t->used, &p->used);
-    p->last_wall_ms = cox_clock_wall_ms();
+    p->books.last_wall_ms = cox_clock_wall_ms();
     p->n_busy++;
     return p;
 }

@@ -289,6 +289,7 @@ void router_destroy(struct router *r)
     event_free(r->turn);
     event_free(r->wake);
     event_free(r->tick);
+    books_fini(r);
     programs_fini(&r->programs);
     stored_fini(&r->stored);
     chat_reader_fini(&r->reader);

@@ -40,9 +40,8 @@ struct program {
     bool outside;
     uint32_t n_busy; /* calls that hold it */
     struct prefix prefix;
-    size_t held_len; /* as last counted */
-    uint64_t n_calls, input_tokens, output_tokens, cached_tokens, wasted_tokens, cost_micros;
-    int64_t last_wall_ms;
+    size_t held_len;                  /* as last counted */
+    struct router_tenant_stats books; /* without a tenant */
 };
 struct programs {
     struct cox_mapb by_name; /* tenant, 0, name */
@@ -196,6 +195,8 @@ struct router {
     struct endpoint **by_place;
     uint32_t n_places;
     struct programs programs;
+    struct router_tenant_stats tenants[ROUTER_TENANTS_MAX + 1]; /* the last: all others */
+    size_t n_tenants;
     struct stored stored;
     struct chat_reader reader;
     struct prefix scratch;
@@ -248,7 +249,8 @@ bool reply_is_context_length(const struct router_call *c);
 uint32_t books_estimate_input(const struct router_call *c);
 void books_charge(struct router_call *c);            /* the try under way is the one that counts */
 void books_waste(struct router_call *c, bool begun); /* it is lost */
-void books_close(struct router_call *c);             /* into the model's and the program's */
+void books_close(struct router_call *c);             /* into the model's, the program's and the tenant's */
+void books_fini(struct router *r);
 void books_first_token(struct router_call *c, int64_t now_ns);
 int64_t books_first_ms(const struct router_call *c); /* how long the first content may take */
 

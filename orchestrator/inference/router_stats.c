@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define PROGRAMS_SHOWN_MAX 1000u
+#define PROGRAMS_SHOWN_MAX 1000u /* the most recent */
 
 static const char *gate_text(enum placement_gate gate)
 {
@@ -68,19 +68,29 @@ static void show_programs(const struct router *r, struct router_stats *s)
          it != &r->programs.used && s->n_programs < PROGRAMS_SHOWN_MAX; it = it->prev) {
         const struct program *p =
             (const struct program *)(const void *)((const char *)it - offsetof(struct program, used));
-        if (!p->outside)
-            continue;
-        s->programs[s->n_programs++] = (struct router_program_stats){
+        const struct router_tenant_stats *b = &p->books;
+        s->programs[s->n_programs] = (struct router_program_stats){
             .tenant = cox_strdup(p->tenant),
             .program = cox_strdup(p->name),
-            .n_calls = p->n_calls,
-            .input_tokens = p->input_tokens,
-            .output_tokens = p->output_tokens,
-            .cached_tokens = p->cached_tokens,
-            .wasted_tokens = p->wasted_tokens,
-            .cost_micros = p->cost_micros,
-            .last_wall_ms = p->last_wall_ms,
+            .outside = p->outside,
+            .n_calls = b->n_calls,
+            .input_tokens = b->input_tokens,
+            .output_tokens = b->output_tokens,
+            .cached_tokens = b->cached_tokens,
+            .wasted_tokens = b->wasted_tokens,
+            .cost_micros = b->cost_micros,
+            .last_wall_ms = b->last_wall_ms,
         };
+        memcpy(s->programs[s->n_programs++].currency, b->currency, sizeof(b->currency));
+    }
+}
+
+static void copy_tenants(const struct router_tenant_stats *from, size_t n, struct router_stats *ret)
+{
+    ret->tenants = cox_calloc(n + 1, sizeof(*ret->tenants));
+    for (; ret->n_tenants < n; ret->n_tenants++) {
+        ret->tenants[ret->n_tenants] = from[ret->n_tenants];
+        ret->tenants[ret->n_tenants].tenant = cox_strdup(from[ret->n_tenants].tenant);
     }
 }
 
@@ -97,6 +107,7 @@ void router_stats_refresh(struct router *r)
         if (m->owner_data)
             show_model(r, m, &s->models[s->n_models++]);
     show_programs(r, s);
+    copy_tenants(r->tenants, r->n_tenants, s);
     pthread_mutex_lock(&r->mutex);
     old = r->stats;
     r->stats = s;
@@ -104,23 +115,18 @@ void router_stats_refresh(struct router *r)
     router_stats_free(old);
 }
 
-static char *dup_text(const char *s)
-{
-    return cox_strdup(s);
-}
-
 static void copy_model(const struct router_model_stats *m, struct router_model_stats *ret)
 {
     *ret = *m;
-    ret->name = dup_text(m->name);
+    ret->name = cox_strdup(m->name);
     ret->aliases = cox_calloc(m->n_aliases + 1, sizeof(*ret->aliases));
     for (size_t i = 0; i < m->n_aliases; i++)
-        ret->aliases[i] = dup_text(m->aliases[i]);
+        ret->aliases[i] = cox_strdup(m->aliases[i]);
     ret->endpoints = cox_calloc(m->n_endpoints + 1, sizeof(*ret->endpoints));
     for (size_t i = 0; i < m->n_endpoints; i++) {
         ret->endpoints[i] = m->endpoints[i];
-        ret->endpoints[i].name = dup_text(m->endpoints[i].name);
-        ret->endpoints[i].url = dup_text(m->endpoints[i].url);
+        ret->endpoints[i].name = cox_strdup(m->endpoints[i].name);
+        ret->endpoints[i].url = cox_strdup(m->endpoints[i].url);
     }
 }
 
@@ -135,9 +141,10 @@ struct router_stats *router_stats(struct router *r)
     s->programs = cox_calloc(r->stats->n_programs + 1, sizeof(*s->programs));
     for (; s->n_programs < r->stats->n_programs; s->n_programs++) {
         s->programs[s->n_programs] = r->stats->programs[s->n_programs];
-        s->programs[s->n_programs].tenant = dup_text(r->stats->programs[s->n_programs].tenant);
-        s->programs[s->n_programs].program = dup_text(r->stats->programs[s->n_programs].program);
+        s->programs[s->n_programs].tenant = cox_strdup(r->stats->programs[s->n_programs].tenant);
+        s->programs[s->n_programs].program = cox_strdup(r->stats->programs[s->n_programs].program);
     }
+    copy_tenants(r->stats->tenants, r->stats->n_tenants, s);
     pthread_mutex_unlock(&r->mutex);
     return s;
 }
@@ -162,6 +169,9 @@ void router_stats_free(struct router_stats *s)
         cox_free(s->programs[i].tenant);
         cox_free(s->programs[i].program);
     }
+    for (size_t i = 0; i < s->n_tenants; i++)
+        cox_free(s->tenants[i].tenant);
+    cox_free(s->tenants);
     cox_free(s->models);
     cox_free(s->programs);
     cox_free(s);

@@ -469,6 +469,8 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
     case COX_ACT_ASSIGN:
     case COX_ACT_CANCEL:
     case COX_ACT_ANSWER:
+    case COX_ACT_FENCED:
+    case COX_ACT_EXPECT:
     case COX_ACT_CLOSE:
     case COX_ACT_RELEASE:
     case COX_ACT_DRAIN:

@@ -38,6 +38,16 @@ struct cox_payload {
     uint64_t size;          /* bytes of JSON, either kind */
 };
 
+/* What model calls used. */
+struct cox_usage {
+    uint64_t model_calls;
+    uint64_t input_tokens, output_tokens;
+    uint64_t cached_tokens; /* of the input */
+    uint64_t wasted_tokens; /* beside them: of calls that nothing came of */
+    uint64_t cost_micros;
+    char currency[8]; /* NUL-terminated; "": nothing was charged */
+};
+
 /* ---------------------------------------------------------------- inputs */
 
 enum cox_input_kind {
@@ -55,6 +65,7 @@ enum cox_input_kind {
     COX_IN_STARTED,
     COX_IN_RESULT,
     COX_IN_RETURNED,
+    COX_IN_SPEND,      /* by an attempt that runs; from an inner session */
     COX_IN_EVALUATED,  /* answer to COX_ACT_EVALUATE */
     COX_IN_ARCHIVED,   /* answer to COX_ACT_ARCHIVE: the archive holds it durably */
     COX_IN_CHECKPOINT, /* save up to `max_bytes` of changed entities */
@@ -187,7 +198,8 @@ struct cox_in_attach {
     const struct cox_slice *handlers;
     size_t n_handlers;
     const struct cox_slice *versions; /* exact version of each handler; empty: it has none */
-    const struct cox_ref *holds;      /* driver passes none when the worker's shard_uid is another's */
+    bool inner; /* the orchestrator's own: the router. Nobody else can take its id while it is attached */
+    const struct cox_ref *holds; /* driver passes none when the worker's shard_uid is another's */
     size_t n_holds;
 };
 struct cox_in_result {
@@ -196,8 +208,7 @@ struct cox_in_result {
     enum cox_attempt_status status; /* SUCCEEDED FAILED TIMED_OUT CANCELLED */
     enum cox_code code;
     struct cox_slice message;
-    struct cox_payload output;
-    struct cox_payload artifacts;    /* {"name": {"$blob", "size"}}; NONE: none */
+    struct cox_payload output, artifacts; /* artifacts: {"name": {"$blob", "size"}}; NONE: none */
     struct cox_payload continuation; /* SUCCEEDED and not NONE: {"steps", "state"}: run these, then again */
     const struct cox_hash *blobs; /* in the blob store already, referred to by output, artifacts or items */
     size_t n_blobs;
@@ -206,8 +217,13 @@ struct cox_in_result {
     size_t n_items;
     bool has_exit_code;
     int32_t exit_code;
-    uint64_t cpu_us;
-    uint64_t run_us;
+    uint64_t cpu_us, run_us;
+    struct cox_usage usage; /* of a model call, however it ended */
+};
+struct cox_in_spend {
+    uint32_t session; /* who is told when it is to stop */
+    struct cox_ref ref;
+    struct cox_usage usage; /* since the last word */
 };
 struct cox_in_evaluated {
     uint64_t ticket;
@@ -228,6 +244,7 @@ struct cox_input {
         struct cox_in_cancel cancel;
         struct cox_in_attach attach;
         struct cox_in_result result;
+        struct cox_in_spend spend;
         struct cox_in_evaluated evaluated; /* EVALUATED, COMPOSED */
         struct cox_in_task of;             /* PAUSE, RESUME, WANT */
         struct cox_in_signal signal;
@@ -270,6 +287,8 @@ enum cox_action_kind {
     COX_ACT_ASSIGN,
     COX_ACT_CANCEL,        /* tell the worker to stop an attempt */
     COX_ACT_ANSWER,        /* to a result */
+    COX_ACT_FENCED,        /* to a spend: its attempt is over, or nothing is left to spend */
+    COX_ACT_EXPECT,        /* to the inner session: when a task's next model call may come */
     COX_ACT_CLOSE,         /* end a session: a newer one won, or it broke the protocol */
     COX_ACT_CHANGED,       /* a watched task or one of its steps changed */
     COX_ACT_EVALUATE,      /* values too large to evaluate here: fetch payloads, evaluate, answer EVALUATED */
@@ -303,6 +322,15 @@ struct cox_act_reply {
     const char *message; /* static or effects' text, or NULL */
     const char *place;   /* INVALID: what of a document it is about, "task.ref"; static, or NULL */
 };
+/* What the graph says of a model call; zeroes for other attempts. */
+struct cox_call_hint {
+    int32_t priority;
+    uint64_t critical_path_ms; /* of what can only follow it; 0: nothing, or not known */
+    uint64_t deadline_ms;      /* from now; 0: none */
+    uint64_t tokens_left;      /* of the budget; 0: no such budget */
+    uint32_t siblings;         /* steps that those after it wait for as well */
+    bool idempotent;
+};
 struct cox_act_item {
     uint32_t index;
     struct cox_slice spec_json; /* effects' */
@@ -326,6 +354,7 @@ struct cox_act_assign {
     struct cox_slice tenant;       /* engine's */
     int64_t timeout_ms;
     struct cox_resources resources;
+    struct cox_call_hint hint;
 };
 struct cox_act_evaluate {
     uint64_t ticket;
@@ -396,7 +425,12 @@ struct cox_action {
             uint32_t session;
             struct cox_ref ref;
             enum cox_answer answer; /* ANSWER only */
-        } attempt;                  /* CANCEL, ANSWER */
+        } attempt;                  /* CANCEL, ANSWER, FENCED */
+        struct {
+            uint32_t session;
+            cox_task_id root;
+            uint64_t in_ms;
+        } expect;
         struct {
             uint32_t session;
             enum cox_err err; /* STALE: a newer stream won; TIMEOUT: silent too long; INVALID */
@@ -572,14 +606,14 @@ struct cox_task_view {
     const struct cox_image *image;
     enum cox_task_status status;
     int64_t created_wall_ms;
-    int64_t started_wall_ms;  /* 0: not yet */
-    int64_t finished_wall_ms; /* 0: not yet */
-    enum cox_code code;       /* of the first error */
+    int64_t started_wall_ms, finished_wall_ms; /* 0: not yet */
+    enum cox_code code;                        /* of the first error */
     struct cox_slice message;
     uint32_t error_step; /* COX_IMAGE_NONE: no step */
     struct cox_payload outputs;
     uint32_t n_steps_by_status[COX_STEP_STATUS_NR]; /* of a root: those of all its frames, ended ones too */
     uint64_t cpu_us;                                /* the same */
+    struct cox_usage usage;                         /* of a root: the same; of a frame: of its own steps */
     bool paused;
     struct cox_slice schedule; /* name of the schedule that made it; empty: none */
 };
@@ -647,8 +681,7 @@ struct cox_attempt_view {
     uint32_t number;
     struct cox_slice worker_id;
     enum cox_attempt_status status;
-    int64_t started_wall_ms;
-    int64_t finished_wall_ms;
+    int64_t started_wall_ms, finished_wall_ms;
     bool has_exit_code;
     int32_t exit_code;
     enum cox_code code;
@@ -727,8 +760,7 @@ bool cox_engine_find_schedule(const struct cox_engine *e, struct cox_slice tenan
 /* Bounds in microseconds of all histograms: 100 us .. 10 h; the last bucket is the rest. */
 extern const int64_t cox_histogram_bounds_us[COX_HISTOGRAM_BUCKETS - 1];
 struct cox_histogram {
-    uint64_t n[COX_HISTOGRAM_BUCKETS];
-    uint64_t sum_us;
+    uint64_t n[COX_HISTOGRAM_BUCKETS], sum_us;
 };
 
 /* READY steps of one tenant, class and reason, or (NONE) attempts that run: *it starts at 0; false at the
@@ -758,8 +790,7 @@ struct cox_engine_stats {
     uint64_t refused_full; /* submissions */
     uint64_t n_live_tasks, n_live_steps;
     uint64_t n_tasks_quarantined; /* in none of the counts of tasks */
-    uint64_t n_ready, n_running;
-    uint64_t n_workers, n_slots;
+    uint64_t n_ready, n_running, n_workers, n_slots;
     uint64_t tasks_finished[COX_TASK_STATUS_NR];
     uint64_t steps_finished[COX_STEP_STATUS_NR];
     uint64_t attempts_assigned, attempts_lost, results_stale;

@@ -32,6 +32,15 @@ struct cox_image { /* a view; the bytes are the caller's */
 COX_MUST_CHECK enum cox_err cox_image_open(struct cox_image *ret, struct cox_slice bytes);
 
 /* ---- the task ---- */
+/* What a task may use at most, of itself and all that it begins. */
+enum cox_budget {
+    COX_BUDGET_TOKENS,
+    COX_BUDGET_COST, /* millionths */
+    COX_BUDGET_CPU,  /* microseconds */
+    COX_BUDGET_STEPS,
+    COX_BUDGET_NR
+};
+#define COX_BUDGET_NONE UINT64_MAX
 struct cox_image_task {
     struct cox_slice name;
     struct cox_slice inputs_json; /* object, defaults filled in */
@@ -43,6 +52,7 @@ struct cox_image_task {
     uint32_t
         n_members; /* steps that run in the task's own frame: all but bodies of maps and what is in them */
     struct cox_slice bundle; /* "sha256:..." of the bundle, empty: none */
+    uint64_t budget[COX_BUDGET_NR];
 };
 void cox_image_task(const struct cox_image *img, struct cox_image_task *ret);
 void cox_image_label(const struct cox_image *img, uint32_t i, struct cox_slice *ret_name,

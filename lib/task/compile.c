@@ -55,11 +55,11 @@ static const struct field defaults_fields[DEFAULTS_NR] = {
     { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },
 };
 
-enum { BUDGET_TIMEOUT, BUDGET_NR = 5 };
+enum { BUDGET_TIMEOUT, BUDGET_TOKENS, BUDGET_COST, BUDGET_CPU, BUDGET_STEPS, BUDGET_NR };
 static const struct field budget_fields[BUDGET_NR] = {
-    { "timeout", WANT_ANY, FIELD_OPTIONAL, "" }, { "tokens", WANT_ANY, FIELD_LATER, "" },
-    { "cost", WANT_ANY, FIELD_LATER, "" },       { "cpu_seconds", WANT_ANY, FIELD_LATER, "" },
-    { "steps", WANT_ANY, FIELD_LATER, "" },
+    { "timeout", WANT_ANY, FIELD_OPTIONAL, "" }, { "tokens", WANT_ANY, FIELD_OPTIONAL, "" },
+    { "cost", WANT_ANY, FIELD_OPTIONAL, "" },    { "cpu_seconds", WANT_ANY, FIELD_OPTIONAL, "" },
+    { "steps", WANT_ANY, FIELD_OPTIONAL, "" },
 };
 
 void u32s_add(struct u32s *s, uint32_t v)
@@ -142,15 +142,59 @@ static void compile_defaults(struct compiler *c, const struct place *at, json_t 
         compile_retry(c, &retry, f[DEFAULTS_RETRY], &c->retry);
 }
 
+#define BUDGET_ALL_NONE                                                                                      \
+    {                                                                                                        \
+        COX_BUDGET_NONE, COX_BUDGET_NONE, COX_BUDGET_NONE, COX_BUDGET_NONE                                   \
+    }
+
+/* Millionths of what a document says in whole units: a part of one counts as one. */
+static void budget_micros(struct compiler *c, const struct place *at, const char *key, const json_t *v,
+                          uint64_t *ret)
+{
+    struct place here = place_key(at, key);
+    double n = json_is_number(v) ? json_number_value(v) : -1;
+
+    if (v && (n < 0 || n > 1e12))
+        report_found(&c->report, &here, v, "a number from 0 to 1000000000000");
+    else if (v)
+        *ret = (uint64_t)(n * 1e6) + ((double)(uint64_t)(n * 1e6) < n * 1e6);
+}
+
+static void budget_count(struct compiler *c, const struct place *at, const char *key, const json_t *v,
+                         int64_t min, uint64_t *ret)
+{
+    struct place here = place_key(at, key);
+    int64_t n;
+
+    if (v && field_integer(&c->report, &here, v, min, 1000000000000000, &n))
+        *ret = (uint64_t)n;
+}
+
 static void compile_budget(struct compiler *c, const struct place *at, json_t *budget,
-                           int64_t *ret_deadline_ms)
+                           struct cox_image_task *task)
 {
     struct place timeout = place_key(at, "timeout");
     json_t *f[BUDGET_NR];
 
-    if (budget && fields_check(&c->report, at, budget, "an object", budget_fields, BUDGET_NR, f) &&
-        f[BUDGET_TIMEOUT])
-        field_duration(&c->report, &timeout, f[BUDGET_TIMEOUT], ret_deadline_ms);
+    if (!budget || !fields_check(&c->report, at, budget, "an object", budget_fields, BUDGET_NR, f))
+        return;
+    if (f[BUDGET_TIMEOUT])
+        field_duration(&c->report, &timeout, f[BUDGET_TIMEOUT], &task->deadline_ms);
+    budget_count(c, at, "tokens", f[BUDGET_TOKENS], 0, &task->budget[COX_BUDGET_TOKENS]);
+    budget_micros(c, at, "cost", f[BUDGET_COST], &task->budget[COX_BUDGET_COST]);
+    budget_micros(c, at, "cpu_seconds", f[BUDGET_CPU], &task->budget[COX_BUDGET_CPU]);
+    budget_count(c, at, "steps", f[BUDGET_STEPS], 1, &task->budget[COX_BUDGET_STEPS]);
+}
+
+/* What a document has already must not be more than it may have. */
+static void check_budget(struct compiler *c, const struct cox_image_task *task)
+{
+    struct place budget = place_key(c->steps_at->up, "budget"), here = place_key(&budget, "steps");
+    uint64_t limit = task->budget[COX_BUDGET_STEPS];
+
+    if (c->n_members > limit)
+        report_at(&c->report, &here, "found %u steps in the document, expected at most the budget's %llu",
+                  c->n_members, (unsigned long long)limit);
 }
 
 static void check_kind(struct compiler *c, const struct place *at, const json_t *kind)
@@ -238,6 +282,7 @@ static void compile_graph(struct compiler *c, struct cox_image_task *task, const
     if (!plan_steps(c))
         return;
     compile_steps(c);
+    check_budget(c, task);
     task->outputs_template =
         task->outputs_always ? compile_results(c) : compile_outputs(c, outputs_at, outputs);
     graph_build(c, &graph);
@@ -256,7 +301,7 @@ static void compile_graph(struct compiler *c, struct cox_image_task *task, const
 static void compile_bare_steps(struct compiler *c, struct cox_buf *ret_image)
 {
     struct place root = { 0 }, inputs = place_key(&root, "inputs");
-    struct cox_image_task task = { .outputs_always = true };
+    struct cox_image_task task = { .outputs_always = true, .budget = BUDGET_ALL_NONE };
 
     if (!json_is_object(c->document)) {
         report_found(&c->report, &root, c->document, "an object of steps by name");
@@ -276,7 +321,7 @@ static void compile_document(struct compiler *c, struct cox_buf *ret_image)
     struct place defaults = place_key(&root, "defaults"), budget = place_key(&root, "budget");
     struct place priority_at = place_key(&root, "priority"), steps = place_key(&root, "steps");
     struct place outputs = place_key(&root, "outputs");
-    struct cox_image_task task = { .outputs_template = COX_IMAGE_NONE };
+    struct cox_image_task task = { .outputs_template = COX_IMAGE_NONE, .budget = BUDGET_ALL_NONE };
     int64_t priority = 0;
     json_t *f[TASK_NR];
 
@@ -286,7 +331,7 @@ static void compile_document(struct compiler *c, struct cox_buf *ret_image)
     compile_labels(c, &labels, f[TASK_LABELS]);
     compile_inputs(c, &inputs, f[TASK_INPUTS]);
     compile_defaults(c, &defaults, f[TASK_DEFAULTS]);
-    compile_budget(c, &budget, f[TASK_BUDGET], &task.deadline_ms);
+    compile_budget(c, &budget, f[TASK_BUDGET], &task);
     if (f[TASK_PRIORITY])
         field_integer(&c->report, &priority_at, f[TASK_PRIORITY], -100, 100, &priority);
     c->priority = (int32_t)priority;

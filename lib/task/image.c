@@ -14,7 +14,7 @@ const struct op_info op_info[OP_NR] = { CODE_TABLE(CODE_INFO) };
 
 bool image_reads(const struct cox_image *img, uint32_t at, uint32_t len, struct cox_slice *ret)
 {
-    uint32_t first = image_version(img) == VERSION_1 ? H_LEN_1 : H_LEN, end = img->at[AT_STEPS];
+    uint32_t first = header_len(img), end = img->at[AT_STEPS];
 
     if (at < first || at > end || len > end - at)
         return false;
@@ -25,7 +25,7 @@ bool image_reads(const struct cox_image *img, uint32_t at, uint32_t len, struct 
 void cox_image_task(const struct cox_image *img, struct cox_image_task *ret)
 {
     const uint8_t *h = img->bytes.data;
-    bool first_version = image_version(img) == VERSION_1;
+    bool first_version = image_version(img) == VERSION_1, has_budget = image_version(img) >= VERSION;
 
     *ret = (struct cox_image_task){
         .name = str_at(img, h + H_NAME),
@@ -38,6 +38,8 @@ void cox_image_task(const struct cox_image *img, struct cox_image_task *ret)
         .n_members = first_version ? img->n_steps : load_u32(h + H_MEMBERS),
         .bundle = first_version ? cox_slice(NULL, 0) : str_at(img, h + H_BUNDLE),
     };
+    for (uint32_t i = 0; i < COX_BUDGET_NR; i++)
+        ret->budget[i] = has_budget ? (uint64_t)load_i64(h + H_BUDGET + 8 * i) : COX_BUDGET_NONE;
 }
 
 void cox_image_label(const struct cox_image *img, uint32_t i, struct cox_slice *ret_name,

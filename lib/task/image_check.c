@@ -23,7 +23,7 @@ static bool sections_ok(struct cox_image *img)
 {
     uint64_t at = header_u32(img, H_POOL_END);
 
-    if (at < (image_version(img) == VERSION_1 ? H_LEN_1 : H_LEN))
+    if (at < header_len(img))
         return false;
     for (uint32_t s = 0; s < AT_NR; s++) {
         if (at > img->bytes.len)
@@ -518,7 +518,7 @@ enum cox_err cox_image_open(struct cox_image *ret, struct cox_slice bytes)
 
     if (bytes.len < H_LEN_1 || bytes.len > UINT32_MAX || memcmp(bytes.data, MAGIC, MAGIC_LEN) != 0)
         return COX_ERR_CORRUPT;
-    if (image_version(&img) != VERSION_1 && (image_version(&img) != VERSION || bytes.len < H_LEN))
+    if (image_version(&img) < VERSION_1 || image_version(&img) > VERSION || bytes.len < header_len(&img))
         return COX_ERR_CORRUPT;
     if (!sections_ok(&img) || !task_ok(&img) || !pairs_ok(&img) || !classes_ok(&img) || !calls_ok(&img) ||
         !maps_ok(&img) || !extras_ok(&img) || !lists_ok(&img) || !steps_ok(&img) || !templates_ok(&img) ||

@@ -8,6 +8,7 @@
  * requirements of classes. `links` are needs[n_edges], dependants[n_edges], steps by name[n_steps], and the
  * steps that templates refer to. Where each section starts follows from the counts in the header.
  *
+ * Version 3 added the budget to the header.
  * Version 2 added the second row of sections, and a longer header. An image of version 1 has none of them,
  * and is else the same. What few steps and calls have is kept beside their records, so that many small steps
  * stay small: `mores` of steps, `details` of calls.
@@ -21,7 +22,8 @@
 #define MAGIC "COXIMAGE"
 #define MAGIC_LEN 8u
 #define VERSION_1 1u
-#define VERSION 2u
+#define VERSION_2 2u
+#define VERSION 3u
 
 /* offsets in the header */
 enum {
@@ -52,7 +54,9 @@ enum {
     H_INPUT_LIST = 112,
     H_REFS = 116,
     H_BUNDLE = 120, /* offset, length */
-    H_LEN = 128,
+    H_LEN_2 = 128,
+    H_BUDGET = 128, /* tokens, cost, cpu, steps: u64 each; UINT64_MAX: none */
+    H_LEN = 160,
 };
 
 /* bytes of a record */
@@ -129,6 +133,12 @@ static inline uint32_t header_u32(const struct cox_image *img, uint32_t at)
 static inline uint32_t image_version(const struct cox_image *img)
 {
     return header_u32(img, H_VERSION);
+}
+
+static inline uint32_t header_len(const struct cox_image *img)
+{
+    uint32_t version = image_version(img);
+    return version == VERSION_1 ? H_LEN_1 : version == VERSION_2 ? H_LEN_2 : H_LEN;
 }
 
 /* Records in a section: 0 of those that the image's version has not. */

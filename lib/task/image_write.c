@@ -313,6 +313,8 @@ static void put_header(struct image_writer *w, const struct cox_image_task *task
     cox_put_u32(b, task->n_members);
     put_u32s(b, more_counts, sizeof(more_counts) / sizeof(more_counts[0]));
     put_str_ref(b, bundle);
+    for (uint32_t i = 0; i < COX_BUDGET_NR; i++)
+        cox_put_u64(b, task->budget[i]);
     COX_ASSERT(b->len == H_LEN);
 }
 

@@ -35,7 +35,8 @@ static uint64_t n_steps(const struct cox_api *a, const char *handler, const char
     for (size_t it = 0; cox_engine_next_queue(cox_driver_engine(a->driver), &it, &v);) {
         bool counts = v.reason == COX_REASON_NONE || v.reason == COX_REASON_NO_WORKER ||
                       v.reason == COX_REASON_NO_CAPACITY || v.reason == COX_REASON_VERSION;
-        if (counts && is_for(handler, v.class) && is_for(tenant, v.tenant))
+        bool on_worker = !cox_slice_is(v.class, "model"); /* the router makes those */
+        if (counts && on_worker && is_for(handler, v.class) && is_for(tenant, v.tenant))
             n += v.n;
     }
     return n;

@@ -137,14 +137,21 @@ static Coxswain__V1__StepCounts *show_counts(struct cox_arena *a, const struct c
     return m;
 }
 
-static Coxswain__V1__Usage *show_usage(struct cox_arena *a, uint64_t cpu_us)
+static Coxswain__V1__Usage *show_usage(struct cox_arena *a, uint64_t cpu_us, const struct cox_usage *u)
 {
     Coxswain__V1__Usage *m = cox_arena_alloc(a, sizeof(*m));
 
     coxswain__v1__usage__init(m);
     m->cpu_seconds = (double)cpu_us / 1e6;
+    m->model_calls = (int64_t)u->model_calls;
+    m->input_tokens = (int64_t)u->input_tokens;
+    m->output_tokens = (int64_t)u->output_tokens;
+    m->cached_input_tokens = (int64_t)u->cached_tokens;
+    m->wasted_tokens = (int64_t)u->wasted_tokens;
     m->cost = cox_arena_alloc(a, sizeof(*m->cost));
     coxswain__v1__money__init(m->cost);
+    m->cost->micros = (int64_t)u->cost_micros;
+    m->cost->currency = cox_show_text(a, cox_slice_str(u->currency));
     return m;
 }
 
@@ -179,7 +186,7 @@ Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine 
     if (m->error && v.error_step != COX_IMAGE_NONE)
         m->error->step = cox_show_text(a, step_name(v.image, v.error_step));
     m->steps = show_counts(a, &v);
-    m->usage = show_usage(a, v.cpu_us);
+    m->usage = show_usage(a, v.cpu_us, &v.usage);
     m->as_of_seq = e ? cox_engine_seq(e) : sh->durable_seq;
     if (with_values) {
         m->inputs_json = cox_show_text(a, task.inputs_json);

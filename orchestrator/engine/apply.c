@@ -5,6 +5,7 @@
 #include "expand/map.h"
 #include "quarantine.h"
 #include "schedule.h"
+#include "sleep.h"
 #include "template.h"
 
 #include <string.h>
@@ -648,6 +649,9 @@ void apply(struct cox_engine *e, uint64_t seq, const struct record *r)
         break;
     case RECORD_FRAME_OPENED:
         apply_frame_opened(e, seq, r);
+        break;
+    case RECORD_USAGE:
+        apply_usage(e, seq, r);
         break;
     case RECORD_TASK_EVICTED:
         apply_evicted(e, seq, r);

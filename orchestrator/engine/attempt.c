@@ -2,6 +2,7 @@
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
+#include "hint.h"
 #include "route.h"
 #include "stats.h"
 
@@ -45,6 +46,7 @@ void attempt_arrived(struct cox_engine *e, struct attempt *a)
 
 void attempt_release(struct cox_engine *e, struct attempt *a)
 {
+    ledger_release(a);
     timer_clear(e, &a->timer);
     attempt_arrived(e, a);
     cox_list_remove(&a->in_worker);
@@ -91,6 +93,7 @@ void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, str
     struct attempt *a = attempt_new(e, t, step, w, r.u.assigned.token);
     a->step->attempt = a;
     attempt_sent(e, a, cls, spec.len);
+    ledger_reserve(a, spec);
 
     struct cox_act_assign out;
     attempt_describe(e, a, &out);
@@ -98,6 +101,7 @@ void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, str
     out.spec_json = spec;
     again_resume(e, t, step, &out.continuation);
     act(e, COX_ACT_ASSIGN)->u.assign = out;
+    hint_expect(e, a);
     changed(e, t, step);
 }
 
@@ -160,6 +164,8 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
     ret->tenant = cox_slice_str(t->tenant);
     if (!ret->fallback && doc.extras != COX_IMAGE_NONE)
         ret->artifacts = artifacts_wanted(e, t, a->step_index, doc.extras);
+    if (a->reserved > 0)
+        hint_call(e, a, &ret->hint);
 }
 
 /* After replay: the step is RUNNING, its worker is expected back. */
@@ -170,6 +176,7 @@ struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32
     a->cls = route_restore(e, t, step, w);
     if (!COX_PLANTED("restored-attempt-takes-nothing"))
         resources_take(&w->used, &a->cls->resources);
+    ledger_reserve(a, cox_slice(NULL, 0));
     gate_restore(e, t, step);
     return a;
 }
@@ -269,6 +276,7 @@ static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_e
         en->output.kind = COX_PAYLOAD_NONE;
     if (en->next != NEXT_DONE)
         en->artifacts.kind = COX_PAYLOAD_NONE;
+    ledger_charge(e, a, in, en->next == NEXT_DONE || en->next == NEXT_CONTINUE);
     payload_keep(e, t->root->id, &en->output);
     payload_keep(e, t->root->id, &en->artifacts);
     for (size_t i = 0; in != NULL && i < in->n_blobs; i++)
@@ -339,6 +347,7 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
     enum cox_answer why;
     struct attempt *a = attempt_find(e, in->ref, &why);
     if (a == NULL) {
+        ledger_late(e, in);
         if (why != COX_ANSWER_DUPLICATE)
             e->stats.results_stale++;
         else if (COX_PLANTED("no-answer-to-duplicate"))
@@ -355,6 +364,8 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
                                .exit_code = in->exit_code,
                                .cpu_us = in->cpu_us };
     histogram_add(&e->stats.run, (int64_t)in->run_us);
+    hint_ran(a->cls, in->run_us);
+    ledger_cpu_used(a->task, in->cpu_us);
     attempt_end(e, a, &en, in);
     answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
 }
@@ -384,6 +395,8 @@ void attempt_withdraw(struct cox_engine *e, struct attempt *a, bool returned)
 {
     struct cox_task *t = a->task;
     uint32_t step = a->step_index;
+    if (returned)
+        ledger_release(a); /* nobody was asked */
     if (a->items_of != NULL) {
         map_attempt_withdrawn(e, a, returned);
         return;
@@ -396,6 +409,7 @@ void attempt_withdraw(struct cox_engine *e, struct attempt *a, bool returned)
     struct record r = { .type = RECORD_UNASSIGNED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
     r.u.unassigned.token = a->token;
     r.u.unassigned.returned = returned;
+    ledger_charge(e, a, NULL, false);
     attempt_release(e, a);
     emit(e, &r);
     step_again(e, t, step);

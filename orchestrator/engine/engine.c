@@ -5,6 +5,7 @@
 #include "gate.h"
 #include "quarantine.h"
 #include "schedule.h"
+#include "sleep.h"
 #include "stats.h"
 #include "template.h"
 
@@ -334,6 +335,9 @@ static bool handle_fleet(struct cox_engine *e, const struct cox_input *in)
         return true;
     case COX_IN_RESULT:
         attempt_result(e, &in->u.result);
+        return true;
+    case COX_IN_SPEND:
+        ledger_spend(e, &in->u.spend);
         return true;
     case COX_IN_POLICY:
         worker_policy(e, &in->u.policy);

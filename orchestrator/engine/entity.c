@@ -8,6 +8,7 @@
 #include "expand/map.h"
 #include "quarantine.h"
 #include "schedule.h"
+#include "sleep.h"
 #include "template.h"
 
 #include <string.h>
@@ -140,6 +141,8 @@ static void header_encode_with(struct cox_buf *b, const struct cox_task *t, stru
     cox_put_bytes(b, image);
     words_encode(b, t);
     frame_encode(b, t);
+    if (!ledger_untouched(t->ledger) && !COX_PLANTED("ledger-not-saved"))
+        ledger_encode(b, t->ledger); /* most have none: a reader finds the end */
 }
 
 void header_encode(struct cox_buf *b, const struct cox_task *t)
@@ -232,6 +235,8 @@ enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
     if (version >= 2) {
         words_decode(t, &r);
         frame_decode(t, &r);
+        if (cox_reader_left(&r) > 0)
+            ledger_decode(&r, t);
     }
     return r.bad || (!t->own_image && t->parent_id == 0) ? COX_ERR_CORRUPT : COX_OK;
 }

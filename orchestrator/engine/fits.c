@@ -171,6 +171,7 @@ bool record_fits(struct cox_engine *e, uint64_t seq, const struct record *r)
     case RECORD_TEMPLATE_DROPPED:
     case RECORD_SCHEDULE_DELETED:
     case RECORD_SCHEDULE_RAN:
+    case RECORD_USAGE:
         return true;
     default:
         return of_task_fits(e, seq, r);

@@ -119,19 +119,24 @@ void worker_in_fleet(struct cox_engine *e, struct worker *w)
         cox_list_remove(&w->in_fleet);
 }
 
-static void close_session(struct cox_engine *e, struct worker *w, enum cox_err err, const char *message)
+static void refuse_session(struct cox_engine *e, uint32_t session, enum cox_err err, const char *message)
 {
     struct cox_action *a = act(e, COX_ACT_CLOSE);
-    a->u.close.session = w->session;
+    a->u.close.session = session;
     a->u.close.err = err;
     a->u.close.message = message;
+}
+
+static void close_session(struct cox_engine *e, struct worker *w, enum cox_err err, const char *message)
+{
+    refuse_session(e, w->session, err, message);
     worker_detach(e, w);
 }
 
 void worker_detach(struct cox_engine *e, struct worker *w)
 {
     cox_map64_remove(&e->sessions, w->session);
-    e->n_attached--;
+    e->n_attached -= !w->inner;
     stats_slots(e, w, -1);
     w->session = 0;
     if (!COX_PLANTED("credit-carried-over"))
@@ -208,10 +213,17 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
         emit(e, &r);
         w = worker_by_ref(e, r.u.worker.ref);
     }
+    if (w->session != 0 && w->inner && !in->inner) { /* its name is taken, whoever says so */
+        refuse_session(e, in->session, COX_ERR_INVALID, "hello.worker_id: this is the router's");
+        return;
+    }
     if (w->session != 0 && !COX_PLANTED("older-stream-stays"))
         close_session(e, w, COX_ERR_STALE, "a newer stream of this worker was opened");
     bool rebooted = w->boot_id != NULL && !cox_slice_is(in->boot_id, w->boot_id);
     worker_take_hello(w, in);
+    w->inner = in->inner;
+    if (in->inner)
+        e->router = w;
     w->session = in->session;
     if (!COX_PLANTED("credit-carried-over"))
         w->granted = w->taken = 0;
@@ -219,7 +231,7 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
     w->attached_wall_ms = e->now.wall_ms;
     cox_map64_set(&e->sessions, in->session, w);
     worker_in_fleet(e, w);
-    e->n_attached++;
+    e->n_attached += !w->inner;
     stats_slots(e, w, 1);
     stats_worker(e, w);
     workspaces_release_late(e, w);

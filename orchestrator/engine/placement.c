@@ -145,6 +145,7 @@ struct class *class_acquire(struct cox_engine *e, const struct cox_image *img, u
     c->handler = text_own(doc.handler);
     c->handler_len = doc.handler.len;
     c->is_program = memchr(c->handler, '@', c->handler_len) != NULL;
+    c->is_model = cox_slice_is(doc.handler, cox_step_kind_text(COX_KIND_MODEL));
     c->resources = doc.resources;
     class_requirements(c, img, index, doc.n_requires);
     cox_mapb_set(&e->classes_by_key, c->key, c);
@@ -192,6 +193,7 @@ struct class *class_variant(struct cox_engine *e, struct class *base, const stru
         c->handler = base->handler;
         c->handler_len = base->handler_len;
         c->is_program = base->is_program;
+        c->is_model = base->is_model;
         c->resources = base->resources;
         c->requires = base->requires;
         c->n_requires = base->n_requires;
@@ -436,12 +438,17 @@ static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
     struct cox_slice spec;
     if (!route_take(e, c, s, w))
         return;
-    if (s->status == COX_STEP_WAITING)
+    const char *spent = s->status == COX_STEP_WAITING ? NULL : ledger_refuses(e, t, c);
+    if (s->status == COX_STEP_WAITING) {
         map_dispatch(e, c, s, w);
-    else if (step_spec(e, t, step, &spec))
+    } else if (spent != NULL) {
+        step_refuse(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(spent));
+        settle_all(e);
+    } else if (step_spec(e, t, step, &spec)) {
         attempt_assign(e, t, step, w, c, spec);
-    else
+    } else {
         settle_all(e); /* refused: its dependants may be ready or skipped now */
+    }
     if (c->base != NULL)
         class_release(e, c);
     cox_list_remove(&w->in_available);

@@ -5,6 +5,7 @@
  * and its records in the log are handed out to be kept aside: a version that can read them takes it up where
  * it was. Live, the task is simply not there: its workers' results are UNKNOWN. */
 #include "quarantine.h"
+#include "sleep.h"
 
 #include "cox/base/plant.h"
 #include "kept.h"

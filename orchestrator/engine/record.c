@@ -1,4 +1,5 @@
 #include "record.h"
+#include "ledger.h"
 
 #include <string.h>
 
@@ -286,7 +287,7 @@ static void decode_expansion(struct cox_reader *in, struct record *r)
     }
 }
 
-/* What operators keep. */
+/* What operators keep, and ledgers. */
 static void encode_kept(struct cox_buf *b, const struct record *r)
 {
     switch (r->type) {
@@ -312,6 +313,14 @@ static void encode_kept(struct cox_buf *b, const struct record *r)
         cox_put_u8(b, r->u.schedule.overlap);
         cox_put_i64(b, r->u.schedule.catch_up_ms);
         cox_put_i64(b, r->u.schedule.next_wall_ms);
+        break;
+    case RECORD_USAGE:
+        cox_put_u64(b, r->u.usage.frame);
+        put_token(b, r->u.usage.token);
+        usage_encode(b, &r->u.usage.usage);
+        cox_put_u64(b, r->u.usage.guessed);
+        cox_put_u64(b, r->u.usage.settled);
+        cox_put_u64(b, r->u.usage.n_steps);
         break;
     case RECORD_SCHEDULE_RAN:
         cox_put_u64(b, r->u.ran.made);
@@ -350,6 +359,14 @@ static void decode_kept(struct cox_reader *in, struct record *r)
         r->u.schedule.overlap = cox_get_u8(in);
         r->u.schedule.catch_up_ms = cox_get_i64(in);
         r->u.schedule.next_wall_ms = cox_get_i64(in);
+        break;
+    case RECORD_USAGE:
+        r->u.usage.frame = cox_get_u64(in);
+        r->u.usage.token = get_token(in);
+        usage_decode(in, &r->u.usage.usage);
+        r->u.usage.guessed = cox_get_u64(in);
+        r->u.usage.settled = cox_get_u64(in);
+        r->u.usage.n_steps = cox_get_u64(in);
         break;
     case RECORD_SCHEDULE_RAN:
         r->u.ran.made = cox_get_u64(in);

@@ -51,6 +51,7 @@ enum record_type { /* values are in logs: append only, never reuse */
                    RECORD_SCHEDULE_APPLIED = 35,
                    RECORD_SCHEDULE_DELETED = 36,
                    RECORD_SCHEDULE_RAN = 37,
+                   RECORD_USAGE = 38, /* `task` is the root */
                    RECORD_TYPE_END
 };
 
@@ -120,6 +121,16 @@ struct record_finished {
     struct cox_payload outputs;
 };
 
+/* What enters the ledger of a root, and of the frame whose attempt it was. */
+struct record_usage {
+    cox_task_id frame;      /* 0: the root itself */
+    struct cox_token token; /* of the attempt */
+    struct cox_usage usage;
+    uint64_t guessed; /* tokens of an attempt that ended without a word: wasted until it comes */
+    uint64_t settled; /* the word has come: so many had been guessed */
+    uint64_t n_steps; /* of a frame that was opened */
+};
+
 struct record {
     enum record_type type;
     cox_task_id task; /* all but EPOCH, WORKER_NAMED, POLICY; PAYLOAD: whose it is */
@@ -152,6 +163,7 @@ struct record {
             struct cox_slice message;
         } stopping;
         struct record_finished finished;
+        struct record_usage usage;
         struct { /* WAITING; token as in ASSIGNED */
             struct cox_token token;
             int64_t wake_wall_ms;    /* 0: no time of its own */

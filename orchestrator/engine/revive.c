@@ -4,6 +4,7 @@
  * has these bytes, so what is run again was decided once. */
 #include "expand/expand.h"
 #include "quarantine.h"
+#include "sleep.h"
 #include "template.h"
 
 #include <string.h>
@@ -247,6 +248,8 @@ static void fork_become(struct cox_engine *e, struct cox_task *copy, const struc
     copy->tenant = text_own(in->tenant);
     copy->key = in->key.len > 0 ? text_own(in->key) : NULL;
     copy->document = in->document;
+    cox_free(copy->ledger); /* it has spent nothing yet */
+    copy->ledger = NULL;
     copy->status = COX_TASK_PENDING;
     copy->created_wall_ms = e->now.wall_ms;
     copy->started_wall_ms = copy->revived_wall_ms = 0;

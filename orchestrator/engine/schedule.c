@@ -1,4 +1,5 @@
 #include "schedule.h"
+#include "sleep.h"
 
 #include "template.h"
 

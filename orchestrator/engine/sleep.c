@@ -3,6 +3,7 @@
  * A tree that only waits (for time, words, approvals) is frozen into bytes: a record says so, the bytes go to
  * the state at once, a stub with the time of its next own wake-up stays. Time, or any word to it, loads the
  * bytes; the record of its return carries them, so that replay never needs the state for it. */
+#include "sleep.h"
 #include "expand/expand.h"
 #include "quarantine.h"
 #include "template.h"

@@ -20,6 +20,7 @@
 #include "cox/base/pool.h"
 #include "cox/base/rng.h"
 #include "cox/engine.h"
+#include "ledger.h"
 #include "record.h"
 
 enum entity_kind { /* values are in state.db */
@@ -233,6 +234,8 @@ struct cox_task {
     uint32_t n_workspace_workers;
     struct timer deadline;
     struct cox_map64 *worker_names; /* thawed tasks only: worker ref -> id */
+    struct ledger *ledger;          /* durable, NULL: nothing spent */
+    uint32_t *after_ms;             /* hint.c; who owns an image: NULL: not asked yet */
 };
 
 struct attempt {
@@ -252,6 +255,7 @@ struct attempt {
     uint32_t holds_mark; /* session that listed it in Hello */
     uint32_t n_gaps;     /* the engine's as it was assigned */
     bool started, cancelling;
+    uint64_t reserved; /* tokens, of a model call: ledger.h; else 0 */
 };
 
 struct backoff {
@@ -333,9 +337,11 @@ struct class
     char *handler;
     size_t handler_len;
     bool is_program; /* "name@major": it has versions */
+    bool is_model;
     struct cox_resources resources;
     struct requirement *requires;
     uint32_t n_requires;
+    uint64_t run_us; /* about how long an attempt takes: a moving mean; 0: none has ended */
     struct step_queue queue;
     struct queue_counts *by_tenant; /* [n_by_tenant], by tenant number */
     uint32_t n_by_tenant;
@@ -372,6 +378,7 @@ struct worker {
     size_t n_handlers;
     uint64_t granted, taken; /* credit, cumulative on the session */
     bool draining;
+    bool inner;                 /* the router: counted and shown nowhere */
     bool cordoned;              /* durable */
     bool gone;                  /* declared lost, and not back since */
     uint8_t counted;            /* stats.h: the state under which it is counted */
@@ -450,6 +457,7 @@ struct cox_engine {
     struct cox_list available; /* of them, those that may be given a step */
     struct cox_list woken;     /* of these, those that have gained room in this step */
     uint64_t n_attached;
+    struct worker *router; /* the last inner one to attach, or NULL */
     uint32_t n_gaps;
     uint64_t n_fits; /* times that a class was held against a worker: the cost of new classes */
     int64_t adoption_until_ns, loss_suspended_until_ns;
@@ -591,30 +599,6 @@ void signal_drop(struct cox_task *root, uint64_t number);
 const struct signal *signal_find(const struct cox_task *root, struct cox_slice name);
 void reply(struct cox_engine *e, uint64_t request, enum cox_err err, const struct cox_task *t,
            const char *message);
-
-/* ---- sleep.c: tasks that wait leave memory and come back ---- */
-void task_may_rest(struct cox_engine *e, struct cox_task *t);  /* something of it has come to rest */
-void task_rested(struct cox_engine *e, struct cox_task *root); /* TIMER_REST */
-void sleeper_timer(struct cox_engine *e, struct sleeper *sl);
-/* True when the task sleeps: the input was kept, it is handled once the task is back. */
-bool sleeper_keeps(struct cox_engine *e, const struct cox_input *in);
-void sleeper_loaded(struct cox_engine *e, const struct cox_in_loaded *in);
-void sleepers_recovered(struct cox_engine *e);
-void sleepers_free(struct cox_engine *e);
-void apply_evicted(struct cox_engine *e, uint64_t seq, const struct record *r);
-/* Replay keeps frames that have ended and went; they go now, and are handed to the archive once more. */
-void frames_part(struct cox_engine *e, struct cox_task *root);
-void apply_woken(struct cox_engine *e, uint64_t seq, const struct record *r);
-void sleeper_encode(struct cox_buf *b, const struct sleeper *sl);
-COX_MUST_CHECK enum cox_err sleeper_load(struct cox_engine *e, uint64_t id, uint64_t seq,
-                                         struct cox_slice bytes);
-
-/* ---- revive.c: tasks that run again, and tasks made from others ---- */
-void task_retry(struct cox_engine *e, const struct cox_in_retry *in);
-void task_fork(struct cox_engine *e, const struct cox_in_fork *in);
-void apply_revived(struct cox_engine *e, uint64_t seq, const struct record *r);
-void apply_forked(struct cox_engine *e, uint64_t seq, const struct record *r);
-void task_claim_values(struct cox_engine *e, cox_task_id fork, cox_task_id from);
 
 struct cox_task *task_create(struct cox_engine *e, cox_task_id id); /* a stub without header */
 void task_init_header(struct cox_task *t);                          /* after image_bytes was set */

@@ -203,6 +203,8 @@ enum worker_counted { COUNT_NONE, COUNT_ATTACHED, COUNT_CORDONED, COUNT_DRAINING
 
 static enum worker_counted worker_state(const struct worker *w)
 {
+    if (w->inner)
+        return COUNT_NONE;
     if (w->session == 0)
         return (w->boot_id != NULL || w->n_attempts > 0) && !w->gone ? COUNT_DISCONNECTED : COUNT_NONE;
     if (w->draining)
@@ -283,7 +285,7 @@ bool cox_engine_next_zone(const struct cox_engine *e, size_t *it, struct cox_zon
 void stats_slot(struct cox_engine *e, const struct worker *w, int n)
 {
     bool busy = w->n_attempts + (n < 0 ? 1u : 0u) <= w->slots;
-    if (w->session == 0 || !busy)
+    if (w->session == 0 || !busy || w->inner)
         return;
     e->stats.n_slots_busy += (uint64_t)(int64_t)n;
     e->zone_list[w->zone_no].n_busy += (uint64_t)(int64_t)n;
@@ -291,6 +293,8 @@ void stats_slot(struct cox_engine *e, const struct worker *w, int n)
 
 void stats_slots(struct cox_engine *e, struct worker *w, int n)
 {
+    if (w->inner)
+        return; /* its slots are no host's */
     if (n > 0)
         w->zone_no = zone_of(e, w);
     struct zone *z = &e->zone_list[w->zone_no];

@@ -4,6 +4,7 @@
 #include "expand/map.h"
 #include "gate.h"
 #include "route.h"
+#include "sleep.h"
 #include "stats.h"
 
 #include <string.h>

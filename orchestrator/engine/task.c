@@ -218,6 +218,8 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         stats_task_gone(e, t);
     }
     cox_free(t->workspace_owners);
+    cox_free(t->ledger);
+    cox_free(t->after_ms);
     cox_free(t->workspace_workers);
     names_free(t->worker_names);
     task_free_words(t);

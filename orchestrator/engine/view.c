@@ -39,6 +39,8 @@ void cox_task_view(const struct cox_task *t, struct cox_task_view *ret)
         ret->outputs = t->outputs->payload;
     memcpy(ret->n_steps_by_status, t->n_by_status, sizeof ret->n_steps_by_status);
     ret->cpu_us = t->cpu_us;
+    if (t->ledger != NULL)
+        ret->usage = t->ledger->usage;
     if (t->parent_id != 0)
         return;
     COX_LIST_FOR_EACH (it, &t->frames) {
@@ -217,7 +219,8 @@ bool cox_engine_next_worker(const struct cox_engine *e, size_t *it, struct cox_w
 {
     const struct worker *w = NULL;
     while (w == NULL && ++*it < e->n_workers_cap)
-        if (e->workers[*it] != NULL && (e->workers[*it]->boot_id != NULL || e->workers[*it]->n_attempts > 0))
+        if (e->workers[*it] != NULL && !e->workers[*it]->inner &&
+            (e->workers[*it]->boot_id != NULL || e->workers[*it]->n_attempts > 0))
             w = e->workers[*it];
     if (w == NULL)
         return false;

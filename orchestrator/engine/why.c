@@ -89,7 +89,7 @@ void cox_step_why(const struct cox_engine *e, const struct cox_task *t, uint32_t
     ret->worker = cox_slice_str(c->only != NULL ? c->only->id : NULL);
     COX_LIST_FOR_EACH (it, &e->fleet) {
         const struct worker *w = COX_CONTAINER_OF(it, struct worker, in_fleet);
-        if (w->session != 0 && (c->only == NULL || c->only == w))
+        if (w->session != 0 && (c->only == NULL || c->only == w) && (!w->inner || c->is_model))
             count_worker(w, c, ret->version, ret);
     }
     if (!cox_list_empty(&s->in_queue) && !(s->flags & (STEP_GATED | STEP_UNEVALUATED)))

@@ -1,6 +1,7 @@
 /* What people say to a live task: pause, resume, signal, approve, cancel. */
 #include "expand/expand.h"
 #include "expand/map.h"
+#include "sleep.h"
 
 #include <string.h>
 

@@ -179,12 +179,18 @@ static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hell
         return bad;
     if (strlen(h->version) > COX_WORKER_ID_LEN_MAX)
         return wrong(s, "hello.version: more than %u bytes", COX_WORKER_ID_LEN_MAX);
+    in.u.attach.inner = cox_rpc_call_inside(s->call);
     if (h->slots == 0 || h->slots > COX_WORKER_SLOTS_MAX)
         return wrong(s, "hello.slots: %u, expected 1 to %u", h->slots, COX_WORKER_SLOTS_MAX);
     if ((bad = read_labels(s, h, &in.u.attach)) || (bad = read_handlers(s, h, &in.u.attach)) ||
         (bad = read_programs(s, h, &in.u.attach)) || (bad = read_resources(s, h, &in.u.attach)) ||
         (bad = read_holds(s, h, &in.u.attach)))
         return bad;
+    for (size_t i = 0; i < in.u.attach.n_handlers && !in.u.attach.inner; i++) {
+        if (cox_slice_is(in.u.attach.handlers[i], "model"))
+            return "hello.handlers: \"model\" is offered by the orchestrator's router alone";
+    }
+    s->inner = in.u.attach.inner;
     s->worker_id = cox_strdup(h->worker_id);
     s->attached = true;
     in.u.attach.session = s->number;
@@ -471,6 +477,28 @@ static const char *read_blobs(struct cox_session *s, const Coxswain__V1__Result 
     return NULL;
 }
 
+static uint64_t count(int64_t n)
+{
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+static struct cox_usage read_usage(const Coxswain__V1__Usage *m)
+{
+    struct cox_usage u = { 0 };
+
+    if (!m)
+        return u;
+    u.model_calls = count(m->model_calls);
+    u.input_tokens = count(m->input_tokens);
+    u.output_tokens = count(m->output_tokens);
+    u.cached_tokens = count(m->cached_input_tokens);
+    u.wasted_tokens = count(m->wasted_tokens);
+    u.cost_micros = m->cost ? count(m->cost->micros) : 0;
+    if (m->cost)
+        snprintf(u.currency, sizeof(u.currency), "%s", m->cost->currency);
+    return u;
+}
+
 static const char *receive_result(struct cox_session *s, const Coxswain__V1__Result *m, size_t i)
 {
     struct cox_input in;
@@ -492,6 +520,7 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
     r->exit_code = m->exit_code ? m->exit_code->value : 0;
     r->cpu_us = m->cpu_us;
     r->run_us = m->run_us;
+    r->usage = read_usage(m->usage);
     r->output = inline_value(&m->output_json);
     r->artifacts = inline_value(&m->artifacts_json);
     r->continuation = inline_value(&m->continue_json);
@@ -541,6 +570,46 @@ static const char *receive_credit(struct cox_session *s, const Coxswain__V1__Cre
     return NULL;
 }
 
+/* A worker's word about another's attempt would be one about another's money. */
+static const char *receive_spends(struct cox_session *s, const Coxswain__V1__AttachRequest *m)
+{
+    struct cox_input in = { .kind = COX_IN_SPEND };
+
+    if (m->n_spends > 0 && !s->inner)
+        return "spends: are the orchestrator's router's to report";
+    in.u.spend.session = s->number;
+    for (size_t i = 0; i < m->n_spends; i++) {
+        if (!cox_ref_read(m->spends[i]->ref, &in.u.spend.ref))
+            return wrong(s, "spends[%zu].ref: no task or no token", i);
+        in.u.spend.usage = read_usage(m->spends[i]->usage);
+        cox_driver_step(s->fleet->driver, &in);
+    }
+    return NULL;
+}
+
+/* A reader that is told may leave; it must not start or stop another. */
+static void receive_log(struct cox_session *s, const Coxswain__V1__LogChunk *m)
+{
+    struct cox_ref ref;
+
+    if (!cox_ref_read(m->ref, &ref))
+        return;
+    COX_LIST_FOR_EACH (it, &s->readers) {
+        struct cox_log_reader *r = COX_CONTAINER_OF(it, struct cox_log_reader, node);
+        Coxswain__V1__LogChunk chunk = *m;
+
+        if (!cox_token_eq(r->ref.token, ref.token))
+            continue;
+        chunk.reset = chunk.reset || r->restarted;
+        r->restarted = false;
+        if (chunk.end) {
+            cox_list_remove(&r->node);
+            r->session = 0;
+        }
+        r->on_chunk(r, &chunk);
+    }
+}
+
 const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__AttachRequest *m)
 {
     const char *bad;
@@ -560,8 +629,10 @@ const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__Attac
         return bad;
     if (m->credit && (bad = receive_credit(s, m->credit)))
         return bad;
+    if ((bad = receive_spends(s, m)))
+        return bad;
     for (size_t i = 0; i < m->n_logs; i++)
-        cox_session_relay(s, m->logs[i]);
+        receive_log(s, m->logs[i]);
     if (m->draining)
         feed(s, COX_IN_DRAINING);
     return NULL;

@@ -53,6 +53,8 @@ void cox_session_outgoing_fini(struct cox_session *s)
     cox_free(s->assigns.items);
     cox_free(s->logs_wanted.items);
     cox_free(s->released.items);
+    cox_free(s->fenced.items);
+    cox_free(s->expects.items);
 }
 
 static void send_message(struct cox_session *s, const Response *m)
@@ -79,10 +81,15 @@ void cox_session_flush(struct cox_session *s)
     m.logs_wanted = (Coxswain__V1__LogWanted **)s->logs_wanted.items;
     m.n_released = s->released.len;
     m.released = (char **)s->released.items;
+    m.n_fenced = s->fenced.len;
+    m.fenced = (Coxswain__V1__AttemptRef **)s->fenced.items;
+    m.n_expects = s->expects.len;
+    m.expects = (Coxswain__V1__Expect **)s->expects.items;
     m.drain = s->drain;
     if (!s->dead && s->call)
         send_message(s, &m);
     s->answers.len = s->cancels.len = s->assigns.len = s->logs_wanted.len = s->released.len = 0;
+    s->fenced.len = s->expects.len = 0;
     s->drain = false;
     s->out_len = 0;
     cox_list_remove(&s->dirty);
@@ -130,6 +137,7 @@ struct assign_message {
     Coxswain__V1__Assign assign;
     struct ref_message ref;
     Coxswain__V1__Resources resources;
+    Coxswain__V1__CallHint hint;
 };
 
 static char *text(struct cox_fleet *f, struct cox_slice s)
@@ -203,6 +211,18 @@ static void put_texts(struct cox_fleet *f, Coxswain__V1__Assign *m, const struct
         m->program_version = text(f, a->version);
 }
 
+static void put_hint(struct assign_message *m, const struct cox_call_hint *h)
+{
+    coxswain__v1__call_hint__init(&m->hint);
+    m->hint.priority = h->priority;
+    m->hint.critical_path_ms = h->critical_path_ms;
+    m->hint.deadline_ms = h->deadline_ms;
+    m->hint.siblings = h->siblings;
+    m->hint.tokens_left = h->tokens_left;
+    m->hint.idempotent = h->idempotent;
+    m->assign.hint = &m->hint;
+}
+
 static void assign(struct cox_session *s, const struct cox_act_assign *a)
 {
     struct cox_fleet *f = s->fleet;
@@ -229,6 +249,8 @@ static void assign(struct cox_session *s, const struct cox_act_assign *a)
         m->resources.disk_bytes = a->resources.disk_bytes;
         m->assign.resources = &m->resources;
     }
+    if (s->inner)
+        put_hint(m, &a->hint);
     size_t len = a->spec_json.len + a->continuation.len + a->artifacts.len + put_items(f, &m->assign, a);
 
     out_add(s, &s->assigns, m, 256 + len);
@@ -248,12 +270,22 @@ static void answer(struct cox_session *s, const struct cox_ref *ref, enum cox_an
     out_add(s, &s->answers, m, 48);
 }
 
-static void cancel(struct cox_session *s, const struct cox_ref *ref)
+static void put_ref(struct cox_session *s, struct cox_outgoing *out, const struct cox_ref *ref)
 {
     struct ref_message *m = cox_arena_alloc(&s->fleet->arena, sizeof(*m));
 
     ref_fill(m, ref);
-    out_add(s, &s->cancels, m, 48);
+    out_add(s, out, m, 48);
+}
+
+static void expect(struct cox_session *s, cox_task_id task, uint64_t in_ms)
+{
+    Coxswain__V1__Expect *m = cox_arena_alloc(&s->fleet->arena, sizeof(*m));
+
+    coxswain__v1__expect__init(m);
+    m->task_id = text(s->fleet, cox_slice_str(task_text(s->fleet, task)));
+    m->in_ms = in_ms;
+    out_add(s, &s->expects, m, 48);
 }
 
 static void release(struct cox_session *s, cox_task_id task)
@@ -282,7 +314,15 @@ void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a)
         break;
     case COX_ACT_CANCEL:
         if ((s = cox_session_find(f, a->u.attempt.session)) && !s->dead)
-            cancel(s, &a->u.attempt.ref);
+            put_ref(s, &s->cancels, &a->u.attempt.ref);
+        break;
+    case COX_ACT_FENCED:
+        if ((s = cox_session_find(f, a->u.attempt.session)) && !s->dead)
+            put_ref(s, &s->fenced, &a->u.attempt.ref);
+        break;
+    case COX_ACT_EXPECT:
+        if ((s = cox_session_find(f, a->u.expect.session)) && !s->dead)
+            expect(s, a->u.expect.root, a->u.expect.in_ms);
         break;
     case COX_ACT_ANSWER:
         if ((s = cox_session_find(f, a->u.attempt.session)) && !s->dead)

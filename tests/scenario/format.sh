@@ -29,7 +29,7 @@ words = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]*)`", page))))
 
 def fields(node, path):
     for name, body in node.get("properties", {}).items():
-        if name in not_yet or path == "budget" and name != "timeout" or body is False:
+        if name in not_yet or body is False:
             continue
         if name not in words:
             print(f"{path}.{name}")

@@ -161,6 +161,8 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     case COX_ACT_CHANGED:
     case COX_ACT_INDEX:
     case COX_ACT_RELEASE:
+    case COX_ACT_FENCED: /* nobody spends but by results */
+    case COX_ACT_EXPECT:
     case COX_ACT_ASIDE: /* nothing is quarantined here */
         return true;
     case COX_ACT_STORE_SLEEPER:

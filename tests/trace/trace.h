@@ -56,6 +56,7 @@ struct worker_spec {
     const char *labels;   /* "k=v,k=v" */
     struct cox_resources resources;
     const char *holds; /* step names of task 1 it still has, comma-separated */
+    bool inner;        /* the router */
 };
 void attach(struct trace *t, const char *id, uint32_t slots);
 void attach_as(struct trace *t, const struct worker_spec *spec);
@@ -76,6 +77,11 @@ void cancelled(struct trace *t, const char *worker, const char *step);
 void cancelled_in(struct trace *t, uint32_t task_no, const char *worker, const char *step);
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *step,
                 const char *output_json);
+/* What the next result says of model calls. */
+void used(struct trace *t, uint64_t input_tokens, uint64_t output_tokens, uint64_t cost_micros);
+void spend(struct trace *t, const char *worker, const char *step, uint64_t tokens); /* output, of one call */
+const char *usage_of(struct trace *t, uint32_t task_no); /* "1 calls 10+5 tokens, 0 wasted, 3 USD" */
+struct cox_call_hint last_hint(const struct trace *t);   /* of the last assignment */
 /* Items of a map: a batch is named by its first item, "scan[0]", wherever a step's name is asked for above;
  * the newest of that first item is meant. Reports the end of each of its items, in order, in words: an output
  * without white space, or "!EXIT_NONZERO"; "-" says nothing of that item. */

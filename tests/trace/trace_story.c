@@ -135,6 +135,7 @@ void attach_as(struct trace *t, const struct worker_spec *spec)
     at->worker_id = cox_slice_str(spec->id);
     at->boot_id = cox_slice_str(spec->boot != NULL ? spec->boot : "boot1");
     at->slots = spec->slots;
+    at->inner = spec->inner;
     at->resources = spec->resources;
     at->n_handlers = split(spec->handlers != NULL ? spec->handlers : "run", texts[0], names, 16);
     for (size_t i = 0; i < at->n_handlers; i++)
@@ -266,7 +267,28 @@ static struct cox_input result(struct trace *t, uint32_t task_no, const char *wo
     in.u.result.session = session_of(t, worker);
     in.u.result.ref = ref_of(t, task_no, name);
     in.u.result.cpu_us = RESULT_CPU_US;
+    in.u.result.run_us = RESULT_CPU_US;
+    in.u.result.usage = t->used;
+    t->used = (struct cox_usage){ 0 };
     return in;
+}
+
+void used(struct trace *t, uint64_t input_tokens, uint64_t output_tokens, uint64_t cost_micros)
+{
+    t->used = (struct cox_usage){ .model_calls = 1,
+                                  .input_tokens = input_tokens,
+                                  .output_tokens = output_tokens,
+                                  .cost_micros = cost_micros,
+                                  .currency = "USD" };
+}
+
+void spend(struct trace *t, const char *worker, const char *name, uint64_t tokens)
+{
+    struct cox_input in = { .kind = COX_IN_SPEND };
+    in.u.spend.session = session_of(t, worker);
+    in.u.spend.ref = ref_of(t, 1, name);
+    in.u.spend.usage = (struct cox_usage){ .model_calls = 1, .output_tokens = tokens };
+    step(t, &in);
 }
 
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *name,
@@ -335,6 +357,8 @@ void report_token(struct trace *t, const char *worker, uint32_t task_no, uint32_
     in.u.result.session = session_of(t, worker);
     in.u.result.ref = (struct cox_ref){ task_no, step_no, token };
     in.u.result.status = COX_ATTEMPT_SUCCEEDED;
+    in.u.result.usage = t->used;
+    t->used = (struct cox_usage){ 0 };
     step(t, &in);
 }
 

@@ -187,11 +187,28 @@ static void keep_batch(struct trace *t, const struct cox_act_assign *a)
     t->batches[t->n_batches++] = (struct batch){ a->ref, a->items[0].index, (uint32_t)a->n_items, false };
 }
 
+struct cox_call_hint last_hint(const struct trace *t)
+{
+    return t->last_hint;
+}
+
+const char *usage_of(struct trace *t, uint32_t task_no)
+{
+    static char text[160];
+    struct cox_usage u = view_of(t, task_no).usage;
+    int n = snprintf(text, sizeof text, "%u calls, %u+%u tokens, %u wasted", (unsigned)u.model_calls,
+                     (unsigned)u.input_tokens, (unsigned)u.output_tokens, (unsigned)u.wasted_tokens);
+    if (u.cost_micros > 0)
+        snprintf(text + n, sizeof text - (size_t)n, ", %u %s", (unsigned)u.cost_micros, u.currency);
+    return text;
+}
+
 static void say_assign(struct trace *t, const struct cox_act_assign *a)
 {
     const char *step = step_name(t, a->ref.task, a->ref.step), *to = party(t, a->session);
     cox_buf_clear(&t->last_continuation);
     cox_buf_append_slice(&t->last_continuation, a->continuation);
+    t->last_hint = a->hint;
     if (a->n_items == 0) {
         say(t, "assign %s#%u to %s%s%s%.*s%s%.*s%s", step, a->attempt, to, a->fallback ? " (fallback)" : "",
             a->workspace.len > 0 ? " in " : "", (int)a->workspace.len, (const char *)a->workspace.data,
@@ -228,6 +245,10 @@ static void keep_fetch(struct trace *t, uint64_t ticket, struct cox_hash hash)
 static void keep_other(struct trace *t, const struct cox_action *a)
 {
     const struct cox_act_index *x = &a->u.index;
+    if (a->kind == COX_ACT_COMPOSE)
+        keep_compose(t, &a->u.compose);
+    else if (a->kind == COX_ACT_FETCH)
+        keep_fetch(t, a->u.fetch.ticket, a->u.fetch.hash);
     trace_keep_aside(t, a);
     if (a->kind != COX_ACT_INDEX)
         return;
@@ -260,6 +281,24 @@ static void keep_compile(struct trace *t, const struct cox_act_compile *c)
         (int)c->inputs_json.len, (const char *)c->inputs_json.data);
 }
 
+static void say_to_worker(struct trace *t, const struct cox_action *a)
+{
+    if (a->kind == COX_ACT_RELEASE)
+        say(t, "release t0-%06u on %s", (unsigned)a->u.worker.task, party(t, a->u.worker.session));
+    else
+        say(t, "drain %s", party(t, a->u.worker.session));
+}
+
+static void say_to_router(struct trace *t, const struct cox_action *a)
+{
+    if (a->kind == COX_ACT_FENCED)
+        say(t, "fence %s at %s", step_name(t, a->u.attempt.ref.task, a->u.attempt.ref.step),
+            party(t, a->u.attempt.session));
+    else
+        say(t, "%s expects a call of t0-%06u in %u ms", party(t, a->u.expect.session),
+            (unsigned)a->u.expect.root, (unsigned)a->u.expect.in_ms);
+}
+
 static void say_action(struct trace *t, const struct cox_action *a)
 {
     static const char *const answers[] = { "", "accepted", "duplicate", "stale", "unknown" };
@@ -270,12 +309,6 @@ static void say_action(struct trace *t, const struct cox_action *a)
     case COX_ACT_ASSIGN:
         say_assign(t, &a->u.assign);
         break;
-    case COX_ACT_COMPOSE:
-        keep_compose(t, &a->u.compose);
-        break;
-    case COX_ACT_FETCH:
-        keep_fetch(t, a->u.fetch.ticket, a->u.fetch.hash);
-        break;
     case COX_ACT_CANCEL:
         say(t, "stop %s on %s", step_name(t, a->u.attempt.ref.task, a->u.attempt.ref.step),
             party(t, a->u.attempt.session));
@@ -284,14 +317,16 @@ static void say_action(struct trace *t, const struct cox_action *a)
         t->last_answer = a->u.attempt.answer;
         say(t, "answer %s to %s", answers[a->u.attempt.answer], party(t, a->u.attempt.session));
         break;
+    case COX_ACT_FENCED:
+    case COX_ACT_EXPECT:
+        say_to_router(t, a);
+        break;
     case COX_ACT_CLOSE:
         say(t, "close %s: %s", party(t, a->u.close.session), a->u.close.message);
         break;
     case COX_ACT_RELEASE:
-        say(t, "release t0-%06u on %s", (unsigned)a->u.worker.task, party(t, a->u.worker.session));
-        break;
     case COX_ACT_DRAIN:
-        say(t, "drain %s", party(t, a->u.worker.session));
+        say_to_worker(t, a);
         break;
     case COX_ACT_CHANGED:
         say(t, "changed%s", a->u.changed.final ? " (final)" : "");
@@ -404,6 +439,20 @@ static void say_expansion(struct trace *t, const struct record *r)
     }
 }
 
+static void say_usage(struct trace *t, const struct record_usage *u)
+{
+    char guess[64] = "";
+    if (u->guessed > 0)
+        snprintf(guess, sizeof guess, ", guessed %u", (unsigned)u->guessed);
+    if (u->settled > 0)
+        snprintf(guess, sizeof guess, ", guessed had been %u", (unsigned)u->settled);
+    if (u->n_steps > 0)
+        say(t, "%u more steps", (unsigned)u->n_steps);
+    else
+        say(t, "used %u+%u tokens, %u wasted%s", (unsigned)u->usage.input_tokens,
+            (unsigned)u->usage.output_tokens, (unsigned)u->usage.wasted_tokens, guess);
+}
+
 static void say_record(struct trace *t, const struct record *r)
 {
     char kept[256];
@@ -426,6 +475,9 @@ static void say_record(struct trace *t, const struct record *r)
             plain ? "" : cox_code_text(r->u.ended.code));
         break;
     }
+    case RECORD_USAGE:
+        say_usage(t, &r->u.usage);
+        break;
     case RECORD_MAP_BEGUN:
         say(t, "%s maps %u items", step_name(t, r->task, r->step), r->u.map.n_items);
         break;

@@ -187,6 +187,13 @@ static void test_wrong_types(void **state)
         { HEAD "`priority`: 101, `steps`: {`a`: {" RUN "}}}", "priority",
           "expected an integer from -100 to 100" },
         { HEAD "`fail_fast`: `yes`, `steps`: {`a`: {" RUN "}}}", "fail_fast", "expected true or false" },
+        { HEAD "`budget`: {`tokens`: -1}, `steps`: {`a`: {" RUN "}}}", "budget.tokens", "an integer from 0" },
+        { HEAD "`budget`: {`cost`: `5`}, `steps`: {`a`: {" RUN "}}}", "budget.cost", "a number from 0" },
+        { HEAD "`budget`: {`cpu_seconds`: -1}, `steps`: {`a`: {" RUN "}}}", "budget.cpu_seconds",
+          "a number from 0" },
+        { HEAD "`budget`: {`steps`: 0}, `steps`: {`a`: {" RUN "}}}", "budget.steps", "an integer from 1" },
+        { HEAD "`budget`: {`steps`: 1}, `steps`: {`a`: {" RUN "}, `b`: {" RUN "}}}", "budget.steps",
+          "found 2 steps in the document" },
         { HEAD "`budget`: {`timeout`: `soon`}, `steps`: {`a`: {" RUN "}}}", "budget.timeout",
           "found the string \"soon\", expected a duration" },
         { STEP("`run`: [`true`]"), "steps.a.run", "found a list, expected an object" },
@@ -281,8 +288,6 @@ static void test_what_comes_later_is_refused_and_not_ignored(void **state)
         { HEAD "`bundle`: `./agent`, `steps`: {`a`: {" RUN "}}}", "bundle", "expected \"sha256:\" and 64" },
         { HEAD "`kind`: `template`, `steps`: {`a`: {" RUN "}}}", "kind", "`cox template apply` takes" },
         { HEAD "`kind`: `job`, `steps`: {`a`: {" RUN "}}}", "kind", "expected \"task\"" },
-        { HEAD "`budget`: {`tokens`: 5}, `steps`: {`a`: {" RUN "}}}", "budget.tokens", "not available" },
-        { HEAD "`budget`: {`steps`: 5}, `steps`: {`a`: {" RUN "}}}", "budget.steps", "not available" },
     };
 
     (void)state;

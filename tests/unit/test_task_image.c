@@ -271,7 +271,7 @@ static void test_another_version_is_refused(void **state)
 
     (void)state;
     must_compile(&c, document, NULL);
-    cox_set_u32(&c.image_bytes, 8, 3);
+    cox_set_u32(&c.image_bytes, 8, 4);
     assert_false(try_bytes(c.image_bytes.data, c.image_bytes.len));
     cox_set_u32(&c.image_bytes, 8, 0);
     assert_false(try_bytes(c.image_bytes.data, c.image_bytes.len));

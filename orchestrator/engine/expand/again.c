@@ -60,6 +60,11 @@ void again_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
         expand_fail(e, t, step, COX_CODE_RESOURCE_EXHAUSTED, cox_slice_str("steps in steps: too deep"));
         return;
     }
+    const char *why = ledger_refuses_steps(e, t);
+    if (why != NULL) {
+        expand_fail(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(why));
+        return;
+    }
     if (fetch(e, t, step, x->asked, x->asked_bytes))
         return; /* expand_fetched() comes back here */
     struct cox_slice steps, asked = bytes_of(x->asked, x->asked_bytes);

@@ -1,4 +1,5 @@
 #include "expand.h"
+#include "../sleep.h"
 
 #include "map.h"
 
@@ -120,6 +121,11 @@ void expand_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
         return;
     }
     step_call(t, step, task_step(t, step), &call);
+    const char *why = call.kind == COX_KIND_TASK ? ledger_refuses_steps(e, t) : NULL;
+    if (why != NULL) {
+        step_refuse(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(why));
+        return;
+    }
     if (call.spec_template != COX_IMAGE_NONE && template_is_large(t, call.spec_template)) {
         evaluate_later(e, t, step, call.spec_template, ASKED_INPUTS);
         return;

@@ -16,6 +16,7 @@ struct cox_task *frame_open(struct cox_engine *e, struct cox_task *t, uint32_t s
     r.u.frame.token = task_step(t, step)->token;
     emit(e, &r);
     struct cox_task *frame = cox_map64_get(&e->tasks, r.task);
+    ledger_frame_opened(e, frame);
     if (f->item == UINT64_MAX)
         task_step(t, step)->x->child = frame;
     task_begin(e, frame);

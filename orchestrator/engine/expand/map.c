@@ -176,6 +176,16 @@ static void open_frames(struct cox_engine *e, struct map *m)
     m->holds_ends = true;
     for (uint32_t n = 0; n < FRAMES_PER_TURN && may_give(e, m) && map_item_peek(e, m, &item); n++) {
         map_item_take(m, item);
+        const char *why = ledger_refuses_steps(e, m->task);
+        if (why != NULL) {
+            map_item_emit(e, m,
+                          &(struct record_item){ .index = item,
+                                                 .next = NEXT_FAIL,
+                                                 .code = COX_CODE_BUDGET_EXHAUSTED,
+                                                 .message = cox_slice_str(why) },
+                          0);
+            continue;
+        }
         m->n_given++;
         frame_open_item(e, m->task, step_index(m->step), item, map_item_json(m, item));
     }

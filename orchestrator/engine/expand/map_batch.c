@@ -1,4 +1,5 @@
 /* Batches: items with a worker, from `assigned` to their end. */
+#include "../hint.h"
 #include "../route.h"
 #include "expand.h"
 #include "map.h"
@@ -29,6 +30,7 @@ struct giving {
     size_t len;
     bool refused; /* the item after them has no input */
     uint32_t refused_item;
+    enum cox_code refused_code;
     struct cox_buf error;
 };
 
@@ -68,6 +70,7 @@ static void give_small(struct cox_engine *e, struct map *m, struct giving *g, ui
             map_item_take(m, item);
             g->refused = true;
             g->refused_item = item;
+            g->refused_code = COX_CODE_INPUT_INVALID;
             break;
         }
         give_item(m, g, item, cox_slice(cox_arena_dup(&e->fx->arena, json.data, json.len), json.len));
@@ -89,6 +92,25 @@ static void give_prepared(struct cox_engine *e, struct map *m, struct giving *g)
     e->spec_len_held -= sp->json.len;
     cox_buf_fini(&sp->json);
     cox_free(sp);
+}
+
+/* The budget has nothing left: the item ends here, without an attempt. */
+static void give_nobody(struct cox_engine *e, struct map *m, struct giving *g, const char *why)
+{
+    uint32_t item;
+    if (!cox_list_empty(&m->prepared)) {
+        give_prepared(e, m, g);
+        g->n = 0;
+        item = g->first;
+    } else if (map_item_peek(e, m, &item)) {
+        map_item_take(m, item);
+    } else {
+        return;
+    }
+    g->refused = true;
+    g->refused_item = item;
+    g->refused_code = COX_CODE_BUDGET_EXHAUSTED;
+    cox_buf_append_str(&g->error, why);
 }
 
 static struct attempt *batch_attempt(struct cox_engine *e, struct map *m, struct map_page *p,
@@ -124,12 +146,14 @@ static void assign(struct cox_engine *e, struct map *m, struct class *c, struct 
     emit(e, &r);
     struct attempt *a = batch_attempt(e, m, p, cox_map64_get(&p->batches, g->first), w);
     attempt_sent(e, a, c, g->len);
+    ledger_reserve(a, g->items[0].spec_json);
     struct cox_act_assign out;
     attempt_describe(e, a, &out);
     out.attempt = attempt_number(p, g->first);
     out.items = g->items;
     out.n_items = g->n;
     act(e, COX_ACT_ASSIGN)->u.assign = out;
+    hint_expect(e, a);
     changed(e, m->task, r.step);
 }
 
@@ -138,7 +162,7 @@ static void refuse(struct cox_engine *e, struct map *m, const struct giving *g)
     map_item_emit(e, m,
                   &(struct record_item){ .index = g->refused_item,
                                          .next = NEXT_FAIL,
-                                         .code = COX_CODE_INPUT_INVALID,
+                                         .code = g->refused_code,
                                          .message = cox_buf_slice(&g->error) },
                   0);
 }
@@ -151,7 +175,10 @@ void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct 
     if (n_max > m->doc.batch)
         n_max = m->doc.batch;
     g.items = cox_arena_alloc(&e->fx->arena, (n_max > 0 ? n_max : 1) * sizeof g.items[0]);
-    if (!cox_list_empty(&m->prepared))
+    const char *spent = ledger_refuses(e, m->task, c);
+    if (spent != NULL)
+        give_nobody(e, m, &g, spent);
+    else if (!cox_list_empty(&m->prepared))
         give_prepared(e, m, &g);
     else
         give_small(e, m, &g, n_max);
@@ -273,8 +300,10 @@ void map_attempt_ended(struct cox_engine *e, struct attempt *a, const struct rec
     const struct cox_item_result **said = results_by_item(e, a, in);
     struct cox_buf items = { 0 };
     uint32_t first = a->first, n = a->n;
+    bool counts = false;
     for (uint32_t i = 0; i < n; i++) {
         struct record_item item = outcome(a, first + i, said[i], en);
+        counts = counts || item.next == NEXT_DONE;
         if (item.next != NEXT_DONE)
             decide(e, m, p, &item);
         record_item_encode(&items, &item);
@@ -282,6 +311,7 @@ void map_attempt_ended(struct cox_engine *e, struct attempt *a, const struct rec
     for (size_t i = 0; in != NULL && i < in->n_blobs; i++)
         payload_keep(e, m->task->root->id,
                      &(struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = in->blobs[i] });
+    ledger_charge(e, a, in, counts);
     release(e, m, a);
     map_emit_ended(e, m, p, token, en->cpu_us, cox_buf_slice(&items), n);
     cox_buf_fini(&items);
@@ -309,6 +339,7 @@ void map_attempt_withdrawn(struct cox_engine *e, struct attempt *a, bool returne
     r.u.items.first = a->first;
     r.u.items.n = a->n;
     r.u.items.returned = returned;
+    ledger_charge(e, a, NULL, false);
     release(e, m, a);
     emit(e, &r);
     if (!COX_PLANTED("returned-items-dropped"))
@@ -334,6 +365,7 @@ void map_restore_batches(struct cox_engine *e, struct map *m)
         struct attempt *a = batch_attempt(e, m, p, b, w);
         a->cls = route_restore(e, m->task, step_index(m->step), w);
         resources_take(&w->used, &a->cls->resources);
+        ledger_reserve(a, cox_slice(NULL, 0));
         worker_watch_liveness(e, w);
     }
 }

@@ -35,7 +35,7 @@ export const good = {
     retry: { max_attempts: 4, initial_backoff: '250ms', max_backoff: '1h30m', multiplier: 1.5, on: ['TIMEOUT', 'DENIED'] },
   }),
   'an empty retry': step({ retry: {} }),
-  'budget, fail_fast, priority': task({ budget: { timeout: '2h' }, fail_fast: true, priority: -100 }),
+  'budget, fail_fast, priority': task({ budget: { timeout: '2h', tokens: 5, cost: 0.5, cpu_seconds: 1.5, steps: 7 }, fail_fast: true, priority: -100 }),
   'the whole of run': only({
     run: { argv: ['cat', '${{ 1 + 1 }}'], env: { A: 'b' }, stdin: '', output: 'json', sandbox: 'strict' },
   }),
@@ -229,6 +229,8 @@ export const bad = {
 };
 
 Object.assign(bad, {
+  'a budget of no steps': task({ budget: { steps: 0 } }),
+  'a budget below nothing': task({ budget: { cost: -1 } }),
   'a model that is asked nothing': only({ model: {} }),
   'a model that is asked twice': only({ model: { ...model, input: 'x' } }),
   'no messages': only({ model: { messages: [] } }),
@@ -266,6 +268,4 @@ export const later = {
     },
   }),
   plan: only({ plan: { model: 'default', input: 'x', allow: { uses: ['code_*'], max_steps: 200, max_depth: 2 }, on_invalid: { reask: 2 } } }),
-  'a budget of steps': task({ budget: { steps: 5 } }),
-  'a budget of tokens': task({ budget: { tokens: 5 } }),
 };

@@ -10,11 +10,13 @@ const struct cli_option cli_task_logs_options[] = {
     { "follow", 'f', NULL, "go on until the step has ended, through its retries" },
     { 0 },
 };
-const char cli_task_logs_help[] = "Prints what the step writes to its standard output and standard error.\n\n"
-                                  "Examples:\n"
-                                  "  cox task logs t0-00000k build\n"
-                                  "  cox task logs t0-00000k build --attempt 1\n"
-                                  "  cox task logs t0-00000k build -f\n";
+const char cli_task_logs_help[] =
+    "Prints what the step writes to its standard output and standard error; of a\n"
+    "model step, what the model writes.\n\n"
+    "Examples:\n"
+    "  cox task logs t0-00000k build\n"
+    "  cox task logs t0-00000k build --attempt 1\n"
+    "  cox task logs t0-00000k build -f\n";
 
 struct reading {
     struct cli *cli;
@@ -46,7 +48,9 @@ static bool on_piece(void *user, const ProtobufCMessage *message)
     if (r->begun && piece->attempt != r->attempt)
         cli_note(r->cli, "-- attempt %u --", piece->attempt);
     else if (r->begun && piece->reset)
-        cli_note(r->cli, "-- some of the log is missing here --");
+        cli_note(r->cli, piece->stream == COXSWAIN__V1__LOG_STREAM__LOG_STREAM_TOKENS
+                             ? "-- the text begins again --"
+                             : "-- some of the log is missing here --");
     r->attempt = piece->attempt;
     r->begun = true;
     print(r, cox_slice(piece->data.data, piece->data.len), false);

@@ -41,6 +41,17 @@ static const char *set_url(void *field, char *text)
                : "a URL, such as https://cox.example:7601";
 }
 
+static const char *set_policy(void *field, char *text)
+{
+    enum placement_policy policy;
+
+    if (!placement_policy_parse(cox_slice_str(text), &policy))
+        return "program, or to compare with it round_robin, least_request, power_of_two, cache_aware or "
+               "session";
+    *(enum placement_policy *)field = policy;
+    return NULL;
+}
+
 #define AT(field) offsetof(struct coxd_config, field)
 
 static const struct cox_config_key keys[] = {
@@ -70,6 +81,12 @@ static const struct cox_config_key keys[] = {
     { "model", "NAME=URL,...", NULL,
       "a model, and the servers that have it; `models` in the file can say more (SIGHUP reads it again)",
       cox_config_set_text, AT(models), COX_CONFIG_LIST | COX_CONFIG_RELOADS },
+    { "model-policy", "NAME", "program",
+      "how calls of models are placed; others than program are for comparison", set_policy, AT(model_policy),
+      0 },
+    { "model-first-token", "TIME", "10s",
+      "an endpoint has at least this long for a first token; beyond it three times what is predicted",
+      cox_config_set_duration, AT(model_first_token_ms), 0 },
     { "ready-file", "FILE", NULL,
       "written once it serves: {\"grpc\":\"host:port\",\"http\":\"host:port\",\"pid\":N}",
       cox_config_set_text, AT(ready_file), 0 },

@@ -2,6 +2,8 @@
 #ifndef COX_ORCHESTRATOR_CONFIG_H
 #define COX_ORCHESTRATOR_CONFIG_H
 
+#include "inference/placement.h"
+
 #include "cox/config.h"
 
 struct coxd_config {
@@ -15,6 +17,8 @@ struct coxd_config {
     const char *tls_cert;       /* NULL: no TLS; as the next two, a file */
     const char *tls_key;
     const char *tls_ca; /* NULL: nobody has to show a certificate */
+    enum placement_policy model_policy;
+    int64_t model_first_token_ms;
     const char *models; /* "NAME=URL,URL,NAME=URL"; NULL: none. coxd_models_read reads it, and the file's */
     const char *ready_file; /* NULL: none */
     const char *token_file; /* NULL: none */

@@ -8,6 +8,7 @@
 #include "driver.h"
 #include "edge/edge.h"
 #include "fleet/fleet.h"
+#include "models.h"
 #include "offline.h"
 
 #include "cox/base/alloc.h"
@@ -217,6 +218,21 @@ static void reload_tls(struct coxd *c)
     cox_buf_fini(&error);
 }
 
+/* At the start and on SIGHUP. */
+static enum cox_err apply_models(struct coxd *c)
+{
+    struct catalogue_text *text;
+    struct cox_buf error = { 0 };
+    enum cox_err err = coxd_models_read(&c->config, c->settings, &text, &error);
+
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot read the models", "why", cox_buf_cstr(&error), NULL);
+    else
+        cox_edge_models(c->edge, text);
+    cox_buf_fini(&error);
+    return err;
+}
+
 /* A bad file is told and changes nothing. */
 static void reload_config(struct coxd *c)
 {
@@ -228,6 +244,7 @@ static void reload_config(struct coxd *c)
     } else {
         c->config = next;
         configure(&c->config);
+        (void)apply_models(c); /* said why; the models stay as they were */
         cox_driver_limit(c->driver, next.retention_ms, (uint64_t)next.min_free, (uint64_t)next.memory_limit);
         cox_log(COX_LOG_INFO, "read the configuration again", NULL);
         if (restart.len > 0)
@@ -403,6 +420,16 @@ static const struct cox_rpc_error *refuses(void *user, struct cox_slice authoriz
     return cox_access_refuses(c->access, authorization, certificate, service, method);
 }
 
+static const struct cox_rpc_error *admits(void *user, struct cox_slice authorization,
+                                          const struct cox_tls_certificate *certificate,
+                                          struct cox_slice tenant, const char *service, const char *method,
+                                          char ret_tenant[64])
+{
+    struct coxd *c = user;
+
+    return cox_access_admits(c->access, authorization, certificate, tenant, service, method, ret_tenant);
+}
+
 static bool is_ready(void *user, struct cox_buf *ret_why)
 {
     struct coxd *c = user;
@@ -454,6 +481,9 @@ static enum cox_err start_edge(struct coxd *c)
         .loop = c->loop,
         .metrics = put_metrics,
         .refuses = refuses,
+        .admits = admits,
+        .model_policy = c->config.model_policy,
+        .first_token_ms = c->config.model_first_token_ms,
         .ready = is_ready,
         .attempt = find_attempt,
         .user = c,
@@ -564,7 +594,8 @@ static int run(struct coxd *c)
     c->fleet = cox_fleet_create();
     c->api = cox_api_create();
     signals_start(c);
-    if (start_access(c) || start_tls(c) || start_edge(c) || start_driver(c) || start_server(c))
+    if (start_access(c) || start_tls(c) || start_edge(c) || apply_models(c) || start_driver(c) ||
+        start_server(c))
         goto out;
     char *grpc = address(c->config.grpc, cox_rpc_server_port(c->server));
     char *http = cox_edge_port(c->edge) ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");

@@ -9,6 +9,9 @@
 
 #include <coxswain/v1/worker_service.pb-c.h>
 
+/* The worker that model steps go to: coxd's own, and nobody else's. */
+#define COX_ATTACH_ROUTER_ID "router"
+
 struct cox_attach_label {
     const char *key;
     const char *value;

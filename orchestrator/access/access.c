@@ -309,33 +309,87 @@ static const struct cox_rpc_error not_allowed = {
                "tenants"
 };
 
+static const struct cox_rpc_error no_role = { .status = COX_RPC_PERMISSION_DENIED,
+                                              .reason = "WRONG_ROLE",
+                                              .message = "this needs a role that the token has not" };
+static const struct cox_rpc_error bad_tenant = {
+    .status = COX_RPC_INVALID_ARGUMENT,
+    .reason = "BAD_TENANT",
+    .message = "cox-tenant: expected 1 to 63 characters of a-z, 0-9, -, _ and ."
+};
+static const struct cox_rpc_error wrong_tenant = { .status = COX_RPC_PERMISSION_DENIED,
+                                                   .reason = "WRONG_TENANT",
+                                                   .message = "this identity is not of that tenant" };
+
+/* Under the mutex: who it is, and whether they may. */
+static const struct cox_rpc_error *judge(const struct cox_access *a, struct cox_slice authorization,
+                                         const struct cox_tls_certificate *certificate, const char *service,
+                                         const char *method, struct identity *id)
+{
+    const struct access_rule *rule = service ? access_rule_find(service, method) : NULL;
+    bool by_certificate = !authorization.data && certificate && a->certificates;
+    struct cox_slice token;
+
+    if (!by_certificate && !bearer(authorization, &token))
+        return &stranger;
+    if (by_certificate ? !identify_certificate(certificate, id)
+                       : !identify(a, token, cox_clock_wall_ms(), id))
+        return &stranger;
+    if (service && (!rule || !role_ok(rule, id)))
+        return &no_role;
+    return rule && (rule->flags & ACCESS_WHOLE) && !has_all(id) ? &not_allowed : NULL;
+}
+
+static const struct cox_rpc_error *counted(struct cox_access *a, const struct cox_rpc_error *why)
+{
+    if (why)
+        (void)count(a, why == &stranger                         ? ACCESS_REFUSED_IDENTITY
+                       : why == &no_role || why == &not_allowed ? ACCESS_REFUSED_ROLE
+                                                                : ACCESS_REFUSED_TENANT);
+    return why;
+}
+
 const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_slice authorization,
                                                const struct cox_tls_certificate *certificate,
                                                const char *service, const char *method)
 {
-    const struct access_rule *rule = service ? access_rule_find(service, method) : NULL;
-    const struct cox_rpc_error *why = NULL;
     struct identity id;
-    struct cox_slice token;
-
-    bool by_certificate = !authorization.data && certificate && a->certificates;
 
     if (is_open(a))
         return NULL;
-    if (!by_certificate && !bearer(authorization, &token)) {
-        (void)count(a, ACCESS_REFUSED_IDENTITY);
-        return &stranger;
-    }
     pthread_mutex_lock(&a->mutex);
-    if (by_certificate ? !identify_certificate(certificate, &id)
-                       : !identify(a, token, cox_clock_wall_ms(), &id))
-        why = &stranger;
-    else if (service && (!rule || !role_ok(rule, &id) || ((rule->flags & ACCESS_WHOLE) && !has_all(&id))))
-        why = &not_allowed;
+    const struct cox_rpc_error *why = judge(a, authorization, certificate, service, method, &id);
+
     pthread_mutex_unlock(&a->mutex);
-    if (why)
-        (void)count(a, why == &stranger ? ACCESS_REFUSED_IDENTITY : ACCESS_REFUSED_ROLE);
-    return why;
+    return counted(a, why == &no_role ? &not_allowed : why);
+}
+
+const struct cox_rpc_error *cox_access_admits(struct cox_access *a, struct cox_slice authorization,
+                                              const struct cox_tls_certificate *certificate,
+                                              struct cox_slice tenant, const char *service,
+                                              const char *method, char ret_tenant[64])
+{
+    const struct cox_rpc_error *why = NULL;
+    struct identity id;
+    bool open = is_open(a);
+
+    if (tenant.data && !access_tenant_ok(tenant))
+        return counted(a, &bad_tenant);
+    if (!open) {
+        pthread_mutex_lock(&a->mutex);
+        why = judge(a, authorization, certificate, service, method, &id);
+        if (!why && tenant.data && !may_be(&id, tenant))
+            why = &wrong_tenant;
+        if (!why && !tenant.data && !has_all(&id))
+            tenant = cox_slice_str(id.token ? id.token->tenants[0] : id.tenant_text);
+    }
+    if (!why && tenant.data)
+        snprintf(ret_tenant, 64, "%.*s", (int)tenant.len, (const char *)tenant.data);
+    else
+        snprintf(ret_tenant, 64, "%s", ACCESS_DEFAULT_TENANT);
+    if (!open)
+        pthread_mutex_unlock(&a->mutex);
+    return counted(a, why);
 }
 
 /* Nothing to refuse but a tenant that is none. The usual caller costs nothing. */

@@ -72,6 +72,13 @@ const struct cox_rpc_error *cox_access_refuses(struct cox_access *a, struct cox_
                                                const struct cox_tls_certificate *certificate,
                                                const char *service, const char *method);
 
+/* Likewise for a call that is none of a service's: whose it is goes to `ret_tenant`. `tenant` is what the
+ * caller asks for, without data for nothing. Thread: any. */
+const struct cox_rpc_error *cox_access_admits(struct cox_access *a, struct cox_slice authorization,
+                                              const struct cox_tls_certificate *certificate,
+                                              struct cox_slice tenant, const char *service,
+                                              const char *method, char ret_tenant[64]);
+
 /* How many were turned away, since the start: who they are is not known; what they want is not for them; it
  * is of tenants that are not theirs. Thread: any. */
 enum access_refusal { ACCESS_REFUSED_IDENTITY, ACCESS_REFUSED_ROLE, ACCESS_REFUSED_TENANT };

@@ -31,6 +31,7 @@ unsigned access_role_parse(struct cox_slice text)
 #define FLEET "coxswain.v1.FleetService"
 #define STATS "coxswain.v1.StatsService"
 #define BLOBS "coxswain.v1.BlobService"
+#define MODELS "coxswain.v1.ModelService"
 #define SCALER "externalscaler.ExternalScaler"
 
 const struct access_rule access_rules[] = {
@@ -72,6 +73,8 @@ const struct access_rule access_rules[] = {
     { STATS, "GetMetrics", WATCHES, ACCESS_WHOLE },
     { BLOBS, "GetBlob", PEOPLE | ACCESS_WORKER, 0 },
     { BLOBS, "PutBlob", TENDS | ACCESS_WORKER, 0 },
+    { MODELS, "Complete", SUBMITS | OPERATES, 0 },
+    { MODELS, "CompleteForAttempt", ACCESS_WORKER, ACCESS_WHOLE },
     { "coxswain.v1.AdminService", "Backup", ACCESS_ADMIN, ACCESS_WHOLE },
     { "coxswain.v1.WorkerService", "Attach", ACCESS_WORKER | ACCESS_ADMIN, ACCESS_WHOLE },
     { SCALER, "IsActive", WATCHES, 0 },

@@ -115,6 +115,22 @@ void cox_watcher_stop(struct cox_api *a, struct cox_watcher *w); /* harmless whe
 void cox_watcher_mark(struct cox_api *a, struct cox_watcher *w);
 void cox_watched_fini(struct cox_api *a);
 
+/* ---- watch_text.c: what models write, for one WatchTask ---- */
+
+#define COX_WATCH_TEXTS_MAX 64u /* read at once by one; others are not shown */
+struct cox_watch_texts {
+    struct cox_op *op;
+    bool wanted;
+    struct cox_list texts;
+    size_t n;
+};
+/* What the step writes now, if a model runs it: from its beginning, until it ends. */
+void cox_watch_texts_step(struct cox_watch_texts *ws, const struct cox_engine *e,
+                          const struct cox_task *frame, uint32_t step);
+void cox_watch_texts_task(struct cox_watch_texts *ws, const struct cox_engine *e, cox_task_id root);
+void cox_watch_texts_room(struct cox_watch_texts *ws); /* what was sent has been taken */
+void cox_watch_texts_stop(struct cox_watch_texts *ws);
+
 /* ---- view.c: messages from views, in an arena ---- */
 
 struct cox_reading;

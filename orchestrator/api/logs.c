@@ -7,6 +7,7 @@
  */
 #include "internal.h"
 
+#include "cox/attach.h"
 #include "cox/base/alloc.h"
 #include "cox/json.h"
 
@@ -32,6 +33,7 @@ struct logs {
     uint32_t asked;         /* attempt whose worker was asked, */
     uint32_t asked_session; /* and on which stream: once is enough */
     bool follow;
+    bool by_model; /* the attempt was a call of a model */
     int64_t look_until_ns;
     bool lost;                 /* pieces: say so with the next one */
     bool busy;                 /* the hold or the fetch is under way */
@@ -93,8 +95,23 @@ static void send_text(struct logs *l, struct cox_slice output, const char *name,
     cox_buf_fini(&text);
 }
 
+/* What was checked against a schema is itself the output. */
+static void send_answer(struct logs *l, struct cox_slice output)
+{
+    struct cox_slice other;
+
+    if (cox_json_member(output, "finish_reason", &other) && cox_json_member(output, "usage", &other))
+        send_text(l, output, "content", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_TOKENS);
+    else
+        send_piece(l, COXSWAIN__V1__LOG_STREAM__LOG_STREAM_TOKENS, output.data, output.len, false);
+}
+
 static void send_recorded(struct logs *l, struct cox_slice output)
 {
+    if (l->by_model) {
+        send_answer(l, output);
+        return;
+    }
     send_text(l, output, "stdout", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_STDOUT);
     send_text(l, output, "stderr", COXSWAIN__V1__LOG_STREAM__LOG_STREAM_STDERR);
 }
@@ -208,12 +225,12 @@ static void relay(struct logs *l, const struct cox_attempt_view *attempt)
     l->asked_session = session;
     l->reader.ref = attempt->ref;
     l->reader.on_chunk = on_chunk;
+    l->look_until_ns = cox_driver_now(a->driver).mono_ns + LOOK_NS;
     bool started = session && cox_fleet_log_start(a->fleet, session, &l->reader);
 
     if (l->follow)
         return;
     if (started) {
-        l->look_until_ns = cox_driver_now(a->driver).mono_ns + LOOK_NS;
         wait_for_quiet(l);
     } else {
         end(l);
@@ -262,6 +279,7 @@ static void choose(struct logs *l, const struct cox_engine *e, const struct cox_
     if (l->attempt && l->attempt != attempt.number)
         l->lost = true; /* another attempt: what follows does not continue */
     l->attempt = attempt.number;
+    l->by_model = cox_slice_is(attempt.worker_id, COX_ATTACH_ROUTER_ID);
     if (attempt.status < COX_ATTEMPT_SUCCEEDED) {
         relay(l, &attempt);
         return;

@@ -29,6 +29,7 @@ struct change {
 struct watch {
     struct cox_op op;
     struct cox_watcher watcher;
+    struct cox_watch_texts texts;
     struct cox_fetch archive;
     struct cox_requested awake;
     cox_task_id task;
@@ -62,6 +63,7 @@ static void free_if_over(struct watch *w)
 {
     if (w->op.call || w->n_pending > 0)
         return;
+    cox_watch_texts_stop(&w->texts);
     cox_watcher_stop(w->op.api, &w->watcher);
     w->op.api->n_watches--;
     cox_op_fini(&w->op);
@@ -183,6 +185,7 @@ static void snapshot(struct watch *w, bool reset)
     cox_driver_hold(d, &b->hold, on_durable);
     if (!b->last && !w->watcher.task)
         cox_watcher_start(w->op.api, &w->watcher, w->task);
+    cox_watch_texts_task(&w->texts, e, w->task);
 }
 
 /* ---- changes ---- */
@@ -274,6 +277,7 @@ static void tell(struct watch *w)
             continue; /* the step that it is under changes with it */
         cox_task_view(frame, &v);
         b->messages[i].step = cox_show_step(&shown, e, frame, &v, w->changes[i].step, false);
+        cox_watch_texts_step(&w->texts, e, frame, w->changes[i].step);
     }
     b->messages[n - 1].task = cox_show_task(&shown, e, task, w->final);
     b->last = w->final;
@@ -314,6 +318,7 @@ static void on_gone(struct cox_op *op)
 {
     struct watch *w = watch_of(op);
 
+    cox_watch_texts_stop(&w->texts);
     cox_watcher_stop(op->api, &w->watcher);
     free_if_over(w);
 }
@@ -322,6 +327,7 @@ static void on_room(struct cox_op *op)
 {
     struct watch *w = watch_of(op);
 
+    cox_watch_texts_room(&w->texts);
     if (w->lagging) {
         w->lagging = false;
         forget_changes(w);
@@ -352,6 +358,9 @@ void cox_api_watch_task(struct cox_rpc_call *call, const ProtobufCMessage *messa
     w->op.api->n_watches++;
     w->op.endless = true;
     w->task = task;
+    w->texts.op = &w->op;
+    w->texts.wanted = m->tokens;
+    cox_list_init(&w->texts.texts);
     w->watcher.on_changed = on_changed;
     w->watcher.on_turn = on_turn;
     cox_watcher_init(&w->watcher);

@@ -78,6 +78,12 @@ static Coxswain__V1__Worker *show_worker(struct cox_api *api, struct cox_arena *
     return m;
 }
 
+/* The router is a worker to the engine, and none to people. */
+static bool is_inside(const struct cox_api *a, const struct cox_worker_view *v)
+{
+    return strcmp(cox_fleet_peer(a->fleet, v->session), COX_RPC_PEER_INSIDE) == 0;
+}
+
 void cox_api_list_workers(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
 {
     const Coxswain__V1__ListWorkersRequest *m = (const Coxswain__V1__ListWorkersRequest *)message;
@@ -99,7 +105,8 @@ void cox_api_list_workers(struct cox_rpc_call *call, const ProtobufCMessage *mes
         page = PAGE_MAX;
     answer.workers = cox_arena_alloc(&arena, page * sizeof(*answer.workers));
     while (answer.n_workers < page && cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v))
-        answer.workers[answer.n_workers++] = show_worker(a, &arena, &v);
+        if (!is_inside(a, &v))
+            answer.workers[answer.n_workers++] = show_worker(a, &arena, &v);
     if (answer.n_workers == page) {
         snprintf(token, sizeof(token), "%zu", it);
         answer.next_page_token = token;

@@ -38,6 +38,7 @@ static const struct {
 } statuses[] = {
     { 200, "OK", COX_RPC_OK },
     { 204, "No Content", COX_RPC_OK },
+    { 201, "Created", COX_RPC_OK },
     { 400, "Bad Request", COX_RPC_INVALID_ARGUMENT },
     { 401, "Unauthorized", COX_RPC_UNAUTHENTICATED },
     { 403, "Forbidden", COX_RPC_PERMISSION_DENIED },
@@ -49,11 +50,13 @@ static const struct {
     { 413, "Content Too Large", COX_RPC_OUT_OF_RANGE },
     { 414, "URI Too Long", COX_RPC_OUT_OF_RANGE },
     { 415, "Unsupported Media Type", COX_RPC_INVALID_ARGUMENT },
+    { 422, "Unprocessable Content", COX_RPC_INVALID_ARGUMENT },
     { 429, "Too Many Requests", COX_RPC_RESOURCE_EXHAUSTED },
     { 431, "Request Header Fields Too Large", COX_RPC_OUT_OF_RANGE },
     { 499, "Client Closed Request", COX_RPC_CANCELLED },
     { 500, "Internal Server Error", COX_RPC_INTERNAL },
     { 501, "Not Implemented", COX_RPC_UNIMPLEMENTED },
+    { 502, "Bad Gateway", COX_RPC_UNAVAILABLE },
     { 503, "Service Unavailable", COX_RPC_UNAVAILABLE },
     { 504, "Gateway Timeout", COX_RPC_DEADLINE_EXCEEDED },
     { 505, "HTTP Version Not Supported", COX_RPC_UNIMPLEMENTED },
@@ -102,7 +105,10 @@ static void answer(struct conn *c, int http_status, const struct cox_rpc_error *
 {
     struct cox_buf body = { 0 }, lines = { 0 };
 
-    answer_put_error(&body, http_status, error);
+    if (openai_is_path(c))
+        openai_put_error(&body, http_status, error);
+    else
+        answer_put_error(&body, http_status, error);
     if (headers)
         cox_buf_append_str(&lines, headers);
     if (http_status == 401)

@@ -3,6 +3,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/base/units.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -139,6 +140,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
         rest(e, e->n_ranked[ROOM_STRANGER] + e->n_ranked[ROOM_BEGUN] < CROWD_MIN ? 0 : CROWD_PAUSE_US);
 }
 
+static void stop_router(struct cox_edge *e);
+
 static void *run(void *arg)
 {
     struct cox_edge *e = arg;
@@ -147,6 +150,7 @@ static void *run(void *arg)
     COX_LIST_FOR_EACH (it, &e->conns) {
         conn_destroy(COX_CONTAINER_OF(it, struct conn, node));
     }
+    stop_router(e);
     return NULL;
 }
 
@@ -201,12 +205,60 @@ static enum cox_err bind_address(struct cox_edge *e, struct cox_buf *error)
 /* Who calls services from here, for coxd itself, begins here. */
 void edge_on_serving(struct cox_edge *e)
 {
-    (void)e;
+    e->attach = attach_create(e, e->router, e->attempts);
 }
 
 void edge_on_draining(struct cox_edge *e)
 {
-    (void)e;
+    if (e->attach)
+        attach_shutdown(e->attach);
+}
+
+static void on_spend(void *user)
+{
+    struct cox_edge *e = user;
+
+    if (e->attach)
+        attach_on_spend(e->attach);
+}
+
+static void start_router(struct cox_edge *e)
+{
+    e->router =
+        router_create(&(struct router_config){ .base = e->base,
+                                               .policy = e->config.model_policy,
+                                               .seed = (uint64_t)cox_clock_mono_ns(),
+                                               .timeouts = { .first_ms = e->config.first_token_ms } });
+    e->attempts = attempts_create(&(struct attempts_config){ e->base, on_spend, e });
+}
+
+/* Calls end, and what they have spent is counted, before who counts goes. */
+static void stop_router(struct cox_edge *e)
+{
+    attach_destroy(e->attach);
+    e->attach = NULL;
+    router_destroy(e->router);
+    e->router = NULL;
+    attempts_destroy(e->attempts);
+    e->attempts = NULL;
+}
+
+static void apply_models(struct cox_edge *e, void *text)
+{
+    if (e->router)
+        catalogue_apply(router_catalogue(e->router), text);
+    else
+        catalogue_text_free(text);
+}
+
+void cox_edge_models(struct cox_edge *e, struct catalogue_text *text)
+{
+    call_post(e, apply_models, text);
+}
+
+struct router *cox_edge_router(struct cox_edge *e)
+{
+    return e->router;
 }
 
 /* ---- the engine's thread ---- */
@@ -228,6 +280,7 @@ static void copy_config(struct cox_edge *e, const struct cox_edge_config *config
 
 static void edge_free(struct cox_edge *e)
 {
+    stop_router(e);
     if (e->listener)
         evconnlistener_free(e->listener);
     event_free(e->woken);
@@ -277,6 +330,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     e->give_up = event_new(e->base, -1, 0, on_give_up, e);
     e->accept_again = event_new(e->base, -1, 0, on_accept_again, e);
     event_add(e->woken, NULL);
+    start_router(e);
     enum cox_err err = e->config.address ? bind_address(e, error) : COX_OK;
 
     if (err) {

@@ -10,6 +10,8 @@
 #ifndef COX_ORCHESTRATOR_EDGE_H
 #define COX_ORCHESTRATOR_EDGE_H
 
+#include "../inference/router.h"
+
 #include "cox/rpc.h"
 #include "cox/tls.h"
 #include "cox/types.h"
@@ -50,6 +52,13 @@ struct cox_edge_config {
     const struct cox_rpc_error *(*refuses)(void *user, struct cox_slice authorization,
                                            const struct cox_tls_certificate *certificate, const char *service,
                                            const char *method);
+    /* Likewise, for a call that ends here: whose it is goes to `ret_tenant`. Where the above is, this is. */
+    const struct cox_rpc_error *(*admits)(void *user, struct cox_slice authorization,
+                                          const struct cox_tls_certificate *certificate,
+                                          struct cox_slice tenant, const char *service, const char *method,
+                                          char ret_tenant[64]);
+    enum placement_policy model_policy;
+    int64_t first_token_ms; /* the least that a model's first token may take; 0: the router's */
 };
 
 /* Listens at once: /healthz says yes and everything else 503 until cox_edge_serve.
@@ -58,6 +67,11 @@ struct cox_edge_config {
 COX_MUST_CHECK enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_edge **ret,
                                             struct cox_buf *error);
 int cox_edge_port(const struct cox_edge *e); /* 0 without a listener */
+
+/* The models that there are from now on; takes the text over. */
+void cox_edge_models(struct cox_edge *e, struct catalogue_text *text);
+/* For router_stats, and for nothing else. */
+struct router *cox_edge_router(struct cox_edge *e);
 
 /* From now on requests become calls of this server. */
 void cox_edge_serve(struct cox_edge *e, struct cox_rpc_server *server);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define DRAIN_RETRY_MS 1000
+#define MODELS "coxswain.v1.ModelService"
 
 /* ---- life ---- */
 
@@ -23,6 +24,9 @@ void exchange_end(struct conn *c)
     c->exchange = NULL;
     if (x->call)
         call_drop(x->call);
+    if (x->openai)
+        openai_drop(x->openai);
+    cox_buf_fini(&x->type);
     cox_buf_fini(&x->path_memory);
     cox_buf_fini(&x->query_memory);
     cox_buf_fini(&x->message);
@@ -104,7 +108,8 @@ static bool refuse_by_held(struct conn *c, const struct route *r)
 {
     bool small = !c->head.chunked && c->head.body_len <= COX_HTTP_OUTBOX_LEN_MAX;
 
-    if (!r->service || small || atomic_load(&c->edge->held_len) <= COX_HTTP_HELD_LEN_MAX)
+    if ((!r->service && r->kind != ROUTE_COMPLETE) || small ||
+        atomic_load(&c->edge->held_len) <= COX_HTTP_HELD_LEN_MAX)
         return false;
     exchange_refuse_held(c);
     return true;
@@ -150,6 +155,11 @@ static bool guarded(struct conn *c)
     return why != NULL;
 }
 
+static bool is_model(const struct route *r)
+{
+    return r->kind == ROUTE_COMPLETE || r->kind == ROUTE_MODELS || r->kind == ROUTE_MODEL;
+}
+
 /* Strangers are told by the head: nothing of theirs is read, inflated or parsed. What a call may is judged
  * where the call arrives; the two that are none, here. */
 static bool refuse_stranger(struct conn *c, const struct route *r)
@@ -157,12 +167,22 @@ static bool refuse_stranger(struct conn *c, const struct route *r)
     struct cox_edge *e = c->edge;
     bool open = r->kind == ROUTE_LIVENESS || r->kind == ROUTE_READINESS;
 
+    snprintf(c->exchange->tenant, sizeof(c->exchange->tenant), "default");
     if (open || !e->config.refuses)
         return false;
     struct cox_tls_certificate *certificate = conn_certificate(c);
-    const struct cox_rpc_error *why =
-        e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), certificate,
-                          r->kind == ROUTE_METRICS ? "coxswain.v1.StatsService" : NULL, "GetMetrics");
+    const struct cox_rpc_error *why;
+
+    if (is_model(r))
+        why = e->config.admits(e->config.user, edge_header(&c->head, "authorization"), certificate,
+                               edge_header(&c->head, "cox-tenant"), MODELS,
+                               r->kind != ROUTE_COMPLETE                   ? "ListModels"
+                               : edge_header(&c->head, "cox-attempt").data ? "CompleteForAttempt"
+                                                                           : "Complete",
+                               c->exchange->tenant);
+    else
+        why = e->config.refuses(e->config.user, edge_header(&c->head, "authorization"), certificate,
+                                r->kind == ROUTE_METRICS ? "coxswain.v1.StatsService" : NULL, "GetMetrics");
 
     cox_free(certificate);
     if (why)
@@ -412,8 +432,7 @@ static bool map(struct exchange *x, struct cox_slice body, struct cox_buf *packe
     return !err;
 }
 
-/* False when the body was refused. */
-static bool inflate_body(struct conn *c, struct cox_buf *inflated)
+bool exchange_inflate_body(struct conn *c, struct cox_buf *inflated)
 {
     struct cox_slice encoding = edge_header(&c->head, "content-encoding");
     enum cox_err err;
@@ -444,7 +463,7 @@ static void start_service(struct exchange *x)
 {
     struct cox_buf packed = { 0 }, body = { 0 };
 
-    if (is_over(x) || !inflate_body(x->conn, &body) || !map(x, cox_buf_slice(&body), &packed))
+    if (is_over(x) || !exchange_inflate_body(x->conn, &body) || !map(x, cox_buf_slice(&body), &packed))
         goto out;
     cox_buf_cstr(&packed); /* an empty message is one too */
     bool unary = x->route->kind == ROUTE_UNARY;
@@ -484,6 +503,15 @@ void exchange_on_body(struct conn *c)
     case ROUTE_OPENAPI:
         answer_openapi(x);
         break;
+    case ROUTE_COMPLETE:
+        openai_start(x);
+        break;
+    case ROUTE_MODELS:
+        openai_list_models(x);
+        break;
+    case ROUTE_MODEL:
+        openai_get_model(x);
+        break;
     }
 }
 
@@ -494,7 +522,9 @@ void exchange_on_piece(struct conn *c, struct cox_slice piece)
 
 void exchange_on_drained(struct conn *c)
 {
-    if (c->exchange->route && c->exchange->begun)
+    if (c->exchange->openai)
+        openai_on_drained(c->exchange);
+    else if (c->exchange->route && c->exchange->begun)
         stream_on_drained(c->exchange);
 }
 

@@ -7,6 +7,7 @@
 #include "parse.h"
 #include "route.h"
 
+#include "../inference/attempts.h"
 #include "../inference/steps.h"
 
 #include "cox/base/map.h"
@@ -51,6 +52,9 @@ struct cox_edge {
     struct cox_map64 networks; /* struct room_network */
     size_t n_ranked[ROOM_RANK_NR];
     bool told_draining;
+    struct router *router;
+    struct attempts *attempts;
+    struct attach *attach; /* NULL: not serving yet */
     struct cox_list calls;
     struct cox_buf openapi; /* made when first asked for */
     char *server;           /* the Server header */
@@ -181,7 +185,8 @@ void conn_answer(struct conn *c, const struct answer *a);
 void conn_begin(struct conn *c, const struct answer *a);
 void conn_write(struct conn *c, struct cox_slice piece);
 void conn_end(struct conn *c);
-void conn_cut(struct conn *c); /* mid-answer: the peer must see that it is not whole */
+void conn_flush(struct conn *c); /* what was written leaves at once, as far as the socket takes it */
+void conn_cut(struct conn *c);   /* mid-answer: the peer must see that it is not whole */
 /* What its peer has shown, or NULL; freed by cox_free. */
 struct cox_tls_certificate *conn_certificate(const struct conn *c);
 size_t conn_unsent_len(const struct conn *c);      /* not yet taken by the socket */
@@ -222,6 +227,10 @@ struct exchange {
     size_t n_query;
     struct cox_buf query_memory;
     struct call *call;
+    struct openai *openai;
+    char tenant[64];        /* of a call of a model */
+    int status;             /* that its endpoint answered */
+    struct cox_buf type;    /* and its Content-Type */
     struct cox_buf message; /* of a unary answer */
     bool has_message;
     bool head_only;      /* HEAD */
@@ -243,7 +252,19 @@ void upload_start(struct exchange *x);
 void upload_piece(struct exchange *x, struct cox_slice piece);
 void upload_end(struct exchange *x);
 
-/* ---- exchange.c, for stream.c ---- */
+/* ---- openai.c ---- */
+
+bool openai_is_path(const struct conn *c); /* errors are to have OpenAI's shape there */
+void openai_put_error(struct cox_buf *out, int http_status, const struct cox_rpc_error *error);
+void openai_start(struct exchange *x); /* the body is whole */
+void openai_on_drained(struct exchange *x);
+void openai_drop(struct openai *o);
+void openai_list_models(struct exchange *x);
+void openai_get_model(struct exchange *x);
+
+/* ---- exchange.c, for stream.c and openai.c ---- */
+
+bool exchange_inflate_body(struct conn *c, struct cox_buf *inflated); /* false when the body was refused */
 
 /* Starts the call of the route with one packed message. */
 void exchange_call(struct exchange *x, struct cox_slice packed, const struct call_events *events);

@@ -241,6 +241,9 @@ static void put_content(struct schemas *s, struct cox_buf *out, const struct rou
         cox_buf_append_str(out, "\"text/plain\":{\"schema\":{\"type\":\"string\"}}");
         break;
     case ROUTE_OPENAPI:
+    case ROUTE_COMPLETE:
+    case ROUTE_MODELS:
+    case ROUTE_MODEL:
         cox_buf_append_str(out, "\"application/json\":{\"schema\":{\"type\":\"object\"}}");
         break;
     }
@@ -259,6 +262,9 @@ static const char *own_summary(const struct route *r)
         return "Metrics in Prometheus' text format.";
     case ROUTE_OPENAPI:
         return "This document.";
+    case ROUTE_COMPLETE:
+    case ROUTE_MODELS:
+    case ROUTE_MODEL:
     case ROUTE_UNARY:
     case ROUTE_EVENTS:
     case ROUTE_LOGS:
@@ -293,6 +299,12 @@ static void put_operation(struct schemas *s, struct cox_buf *out, const struct r
     cox_buf_append_str(out, "}},\"4XX\":" REF("responses/Error") ",\"5XX\":" REF("responses/Error") "}}");
 }
 
+/* OpenAI describes these. */
+static bool is_openai(const struct route *r)
+{
+    return r->kind == ROUTE_COMPLETE || r->kind == ROUTE_MODELS || r->kind == ROUTE_MODEL;
+}
+
 static bool is_first_of_path(size_t i)
 {
     for (size_t k = 0; k < i; k++)
@@ -304,7 +316,7 @@ static bool is_first_of_path(size_t i)
 static void put_paths(struct schemas *s, struct cox_buf *out)
 {
     for (size_t i = 0; i < n_routes; i++) {
-        if (!is_first_of_path(i))
+        if (!is_first_of_path(i) || is_openai(&routes[i]))
             continue;
         schema_key(out, NULL);
         cox_put_u8(out, '"');

@@ -5,6 +5,8 @@
 
 #include "parse.h"
 
+#include "../inference/chat.h"
+
 #include <protobuf-c/protobuf-c.h>
 
 enum route_kind {
@@ -16,7 +18,10 @@ enum route_kind {
     ROUTE_LIVENESS,  /* the process lives */
     ROUTE_READINESS, /* it serves */
     ROUTE_METRICS,
-    ROUTE_OPENAPI
+    ROUTE_OPENAPI,
+    ROUTE_COMPLETE, /* OpenAI's, by the router */
+    ROUTE_MODELS,
+    ROUTE_MODEL
 };
 
 struct route {
@@ -28,6 +33,7 @@ struct route {
     const char *fixed;  /* "approve=true": fields that the route itself sets; NULL: none */
     const char *result; /* the field of the response that is the whole answer; NULL: all of it */
     enum route_kind kind;
+    enum chat_api api; /* of ROUTE_COMPLETE */
 };
 
 extern const struct route routes[];

@@ -49,6 +49,10 @@ static void put_watch(struct conn *c, Coxswain__V1__WatchTaskResponse *m)
     Coxswain__V1__Step *step = m->step;
     char id[24];
 
+    if (m->token) {
+        put_message(c, NULL, "token", &m->token->base);
+        return;
+    }
     snprintf(id, sizeof(id), "%" PRIu64, m->seq);
     m->task = NULL;
     if (step)

@@ -56,22 +56,11 @@ struct cox_session *cox_session_find(const struct cox_fleet *f, uint32_t number)
 
 /* ---- a session's life ---- */
 
-/* Readers of its logs are told that no more will come from here. */
-static void readers_leave(struct cox_session *s)
-{
-    while (!cox_list_empty(&s->readers)) {
-        struct cox_log_reader *r = COX_CONTAINER_OF(s->readers.next, struct cox_log_reader, node);
-        cox_list_remove(&r->node);
-        r->session = 0;
-        r->on_chunk(r, NULL);
-    }
-}
-
 /* The engine hears of the end at once; the stream itself may take longer. */
 static void detach(struct cox_session *s)
 {
     s->dead = true;
-    readers_leave(s);
+    cox_session_relays_end(s);
     if (!s->attached)
         return;
     s->attached = false;
@@ -128,7 +117,7 @@ static void on_open(struct cox_rpc_call *call, void *user)
     s->call = call;
     make_key(s->key);
     cox_list_init(&s->dirty);
-    cox_list_init(&s->readers);
+    cox_list_init(&s->relays);
     cox_session_add(f, s);
     cox_rpc_call_set_user(call, s);
 }
@@ -251,43 +240,4 @@ const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session)
     const struct cox_session *s = cox_session_find(f, session);
 
     return s && s->call ? cox_rpc_call_peer(s->call) : "";
-}
-
-/* ---- logs ---- */
-
-bool cox_fleet_log_start(struct cox_fleet *f, uint32_t session, struct cox_log_reader *r)
-{
-    struct cox_session *s = cox_session_find(f, session);
-
-    if (!s || s->dead)
-        return false;
-    /* The worker has one reading position an attempt: start it anew for everybody. */
-    COX_LIST_FOR_EACH (it, &s->readers) {
-        struct cox_log_reader *other = COX_CONTAINER_OF(it, struct cox_log_reader, node);
-        if (cox_token_eq(other->ref.token, r->ref.token)) {
-            other->restarted = true;
-            cox_session_want_log(s, &r->ref, false);
-        }
-    }
-    r->session = session;
-    r->restarted = false;
-    cox_list_push_back(&s->readers, &r->node);
-    cox_session_want_log(s, &r->ref, true);
-    return true;
-}
-
-void cox_fleet_log_stop(struct cox_fleet *f, struct cox_log_reader *r)
-{
-    struct cox_session *s = r->session ? cox_session_find(f, r->session) : NULL;
-
-    if (!s)
-        return;
-    cox_list_remove(&r->node);
-    r->session = 0;
-    COX_LIST_FOR_EACH (it, &s->readers) {
-        if (cox_token_eq(COX_CONTAINER_OF(it, struct cox_log_reader, node)->ref.token, r->ref.token))
-            return;
-    }
-    if (!s->dead)
-        cox_session_want_log(s, &r->ref, false);
 }

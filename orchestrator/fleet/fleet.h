@@ -53,7 +53,11 @@ struct cox_log_reader {
     bool restarted;   /* the next piece starts anew */
 };
 
-/* Asks the worker of a session for the log, from its beginning. False: no such session. */
+#define COX_RELAY_LEN_MAX ((size_t)1 << 20)   /* kept of a log while it is read, for other readers */
+#define COX_RELAYS_LEN_MAX ((size_t)64 << 20) /* and of all together */
+
+/* The log from its beginning, as far as it is kept: what others were given already comes from inside. False:
+ * no such session. */
 bool cox_fleet_log_start(struct cox_fleet *f, uint32_t session, struct cox_log_reader *r);
 void cox_fleet_log_stop(struct cox_fleet *f, struct cox_log_reader *r); /* harmless when not linked */
 

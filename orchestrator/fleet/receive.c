@@ -587,29 +587,6 @@ static const char *receive_spends(struct cox_session *s, const Coxswain__V1__Att
     return NULL;
 }
 
-/* A reader that is told may leave; it must not start or stop another. */
-static void receive_log(struct cox_session *s, const Coxswain__V1__LogChunk *m)
-{
-    struct cox_ref ref;
-
-    if (!cox_ref_read(m->ref, &ref))
-        return;
-    COX_LIST_FOR_EACH (it, &s->readers) {
-        struct cox_log_reader *r = COX_CONTAINER_OF(it, struct cox_log_reader, node);
-        Coxswain__V1__LogChunk chunk = *m;
-
-        if (!cox_token_eq(r->ref.token, ref.token))
-            continue;
-        chunk.reset = chunk.reset || r->restarted;
-        r->restarted = false;
-        if (chunk.end) {
-            cox_list_remove(&r->node);
-            r->session = 0;
-        }
-        r->on_chunk(r, &chunk);
-    }
-}
-
 const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__AttachRequest *m)
 {
     const char *bad;
@@ -632,7 +609,7 @@ const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__Attac
     if ((bad = receive_spends(s, m)))
         return bad;
     for (size_t i = 0; i < m->n_logs; i++)
-        receive_log(s, m->logs[i]);
+        cox_session_relay(s, m->logs[i]);
     if (m->draining)
         feed(s, COX_IN_DRAINING);
     return NULL;

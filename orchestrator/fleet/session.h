@@ -33,8 +33,8 @@ struct cox_session {
     struct cox_outgoing logs_wanted;
     struct cox_outgoing released; /* ids of tasks, as text */
     struct cox_outgoing fenced, expects;
-    bool drain; /* ask it to finish and leave */
-    struct cox_list readers;
+    bool drain;                   /* ask it to finish and leave */
+    struct cox_list relays;       /* relay.c */
 };
 
 struct cox_fleet {
@@ -48,6 +48,7 @@ struct cox_fleet {
     char *models_url; /* NULL: nowhere */
     struct cox_list dirty;
     struct cox_arena arena; /* until the flush */
+    size_t relayed_len;     /* of logs kept for readers yet to come */
     cox_task_id named;      /* whose id is in named_text: steps of a task tend to follow each other */
     char named_text[COX_TASK_ID_TEXT_MAX];
 };
@@ -60,6 +61,10 @@ struct cox_session *cox_session_find(const struct cox_fleet *f, uint32_t number)
 /* receive.c: one message. NULL, or what breaks the protocol, in the fleet's arena. */
 const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__AttachRequest *m);
 bool cox_ref_read(const Coxswain__V1__AttemptRef *m, struct cox_ref *ret);
+
+/* relay.c */
+void cox_session_relay(struct cox_session *s, const Coxswain__V1__LogChunk *m);
+void cox_session_relays_end(struct cox_session *s); /* readers are told that no more comes from here */
 
 /* send.c */
 void cox_session_send_welcome(struct cox_session *s, uint64_t shard_uid);

@@ -394,7 +394,7 @@ static struct placement_call *next_in(struct placement_pool *q, int64_t now_ns)
     keep_lapse(q, now_ns);
     if ((c = next_parked(q, now_ns)) != NULL)
         return c;
-    while ((c = queue_first(q)) != NULL) {
+    while ((c = placement_queue_first(q)) != NULL) {
         struct choice to = q->p->policy == PLACEMENT_PROGRAM ? choose(q, c, now_ns) : choose_by_policy(q, c);
         if (to.kind == CHOICE_NONE)
             return NULL;

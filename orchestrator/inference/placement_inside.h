@@ -175,7 +175,7 @@ static inline uint64_t muldiv(uint64_t a, uint64_t b, uint64_t c)
 
 void queue_add(struct placement_pool *q, struct placement_call *c, int64_t now_ns);
 /* The call that is to go next; NULL when none waits in order. */
-struct placement_call *queue_first(struct placement_pool *q);
+struct placement_call *placement_queue_first(struct placement_pool *q);
 /* Out of whatever it waits in; it waits no more. */
 void queue_leave(struct placement_call *c, struct placement_pool *q);
 void queue_park(struct placement_pool *q, struct placement_call *c, struct place *at, int64_t until_ns);

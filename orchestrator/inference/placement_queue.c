@@ -288,7 +288,7 @@ void queue_age(struct placement_pool *q, int64_t now_ns)
     }
 }
 
-struct placement_call *queue_first(struct placement_pool *q)
+struct placement_call *placement_queue_first(struct placement_pool *q)
 {
     if (is_fifo(q)) {
         struct cox_heap_node *n = cox_heap_min(&q->fifo);

@@ -29,7 +29,8 @@ struct router_config {
     int64_t scrape_ms;                 /* as health_config */
     size_t cache_len_max;              /* answers kept for identical idempotent calls; 0: 64 MiB */
     uint32_t calls_max;                /* admitted at once; 0: 20,000 */
-    struct upstream_timeouts timeouts; /* zeros: defaults, first_ms by what is predicted */
+    struct upstream_timeouts timeouts; /* zeros: defaults; first_ms is the least, beyond it what is predicted
+                                          counts */
 };
 struct router *router_create(const struct router_config *config);
 void router_destroy(struct router *r); /* callers' calls have been cancelled by then. NULL is allowed */
@@ -61,9 +62,10 @@ struct router_books {                                    /* tokens and money of 
 };
 
 enum router_end {
-    ROUTER_ANSWERED, /* the endpoint's answer has been passed on, whatever its status */
+    ROUTER_ANSWERED, /* the endpoint's answer has been passed on; its status may be a 4xx, and then error is
+                        there too, and says what a step makes of it */
     ROUTER_REFUSED,  /* before it was sent anywhere: error says why */
-    ROUTER_FAILED,   /* tries are used up */
+    ROUTER_FAILED,   /* tries are used up, or there is no time left */
     ROUTER_BROKEN,   /* it ended after content had begun */
     ROUTER_CANCELLED /* by router_cancel */
 };
@@ -74,12 +76,15 @@ struct router_error {
     int64_t retry_ms;                    /* Retry-After; 0: none */
     const char *type, *api_code, *param; /* of OpenAI's error; static or NULL */
     const char *message;                 /* lives for the callback */
+    bool told;                           /* BROKEN: the stream itself has said so, in an event */
 };
 struct router_head {
     int status; /* of the endpoint's answer */
     bool is_stream;
     struct cox_slice content_type, request_id;
     const char *model, *endpoint; /* that answer */
+    int64_t waited_us;            /* from the start of the call until it was sent, the last time */
+    uint32_t tries;
 };
 
 /* Never from inside a router function. on_head at most once, then on_data, then on_end exactly once. */

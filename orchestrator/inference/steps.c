@@ -282,7 +282,7 @@ static void send_all(struct steps *s, const struct pieces *p)
 {
     static const char *const handlers[] = { "model" };
     static const struct cox_attach_label labels[] = { { "role", "router" } };
-    const struct cox_attach_who who = { .worker_id = STEPS_WORKER_ID,
+    const struct cox_attach_who who = { .worker_id = COX_ATTACH_ROUTER_ID,
                                         .boot_id = s->boot_id,
                                         .version = s->config.version,
                                         .slots = s->config.slots,

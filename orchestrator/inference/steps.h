@@ -18,7 +18,6 @@
 
 #include "cox/attach.h"
 
-#define STEPS_WORKER_ID "router"
 #define STEPS_SLOTS 4096u
 
 struct steps;

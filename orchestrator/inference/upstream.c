@@ -139,6 +139,7 @@ static void retire(struct upstream_call *c)
     struct upstream *u = c->u;
 
     c->phase = PHASE_IDLE;
+    u->n_busy--;
     cox_heap_remove(&u->deadlines, &c->until);
     if (c->whole.cap > ONE_PIECE_LEN_MAX)
         cox_buf_fini(&c->whole);
@@ -442,6 +443,7 @@ struct upstream_call *upstream_start(struct upstream *u, const struct upstream_r
                           : CONNECT_MS_MAX;
 
     c->phase = PHASE_START;
+    u->n_busy++;
     c->events = q->events;
     c->user = q->user;
     c->timeouts = q->timeouts;

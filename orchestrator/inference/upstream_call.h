@@ -26,7 +26,7 @@ struct upstream {
     struct cox_list all_idle; /* calls without work, the longest idle first */
     struct cox_list wanting;  /* calls that something is to be done for, soon */
     struct cox_list underway; /* all others */
-    uint32_t n_idle;
+    uint32_t n_idle, n_busy;
     bool in_curl;
     bool curl_is_due, soon_runs;
 };

@@ -6,8 +6,12 @@
 #include <string.h>
 #include <strings.h>
 
-#define BUFFER_LEN (16 << 10)  /* of a response, read at once */
-#define UPLOAD_LEN (256 << 10) /* of a larger one, written at once */
+#define BUFFER_LEN (16 << 10) /* of a response, read at once */
+/* Of a larger body, written at once. curl keeps the buffer as long as the handle works, so it is small when
+ * there are many. */
+#define UPLOAD_LEN (64 << 10)
+#define UPLOAD_LEN_OF_MANY (16 << 10)
+#define MANY 1024u
 
 static size_t on_read(char *to, size_t size, size_t n, void *user)
 {
@@ -51,7 +55,7 @@ void upstream_call_init(struct upstream_call *c, const struct upstream_target *t
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, c->error);
     curl_easy_setopt(easy, CURLOPT_URL, t->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "*"); /* nor is the environment asked for one */
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, upstream_on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, c);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, upstream_on_body);
@@ -123,7 +127,8 @@ static void set_body(struct upstream_call *c, const struct upstream_request *q)
     curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
     if (len > ONE_PIECE_LEN_MAX) {
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, NULL);
-        curl_easy_setopt(c->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_LEN);
+        curl_easy_setopt(c->easy, CURLOPT_UPLOAD_BUFFERSIZE,
+                         (long)(c->u->n_busy > MANY ? UPLOAD_LEN_OF_MANY : UPLOAD_LEN));
         return;
     }
     if (q->n_body == 1) {

@@ -276,7 +276,7 @@ static int64_t scaled(const struct engine *e, uint64_t ps)
 {
     double ns = (double)ps / 1000.0 * (double)e->factor_permille / (double)e->config.speed_permille;
 
-    return ns < 1 ? 1 : (int64_t)ns;
+    return (int64_t)ns;
 }
 
 /* How many steps can go by with nothing to tell: all decode, nobody ends before the last, blocks suffice. */
@@ -322,6 +322,7 @@ static void begin_step(struct engine *e, int64_t now_ns)
     e->step_ns = scaled(e, g->step_us * 1000000 + w.prefill * (1000000000000 / g->prefill_tokens_per_s) +
                                w.attention * g->prefill_attention_ps + w.decoding * g->decode_us * 1000000 +
                                w.context * g->decode_attention_ns * 1000);
+    e->step_ns = e->step_ns > 0 ? e->step_ns : 1; /* time goes on even where nothing costs anything */
     e->growth_ns = 0;
     e->leap = 1;
     if (g->quiet && all && w.prefill == 0 && w.budget > 0) {
@@ -349,6 +350,12 @@ static void end_steps(struct engine *e, uint32_t steps, int64_t now_ns)
 {
     e->stats.steps += steps;
     e->stats.busy_ns += (uint64_t)(now_ns - e->begun_ns);
+    /* What the first of them needs was there before it began. All that the further ones need was taken before
+     * anybody ended with the last. */
+    for (struct cox_list *it = e->running.next; steps > 1 && it != &e->running; it = it->next) {
+        bool room = grow_blocks(e, call_of(it), (uint64_t)call_of(it)->computed + steps);
+        COX_ASSERT(room);
+    }
     COX_LIST_FOR_EACH (it, &e->running) {
         struct engine_call *c = call_of(it);
 
@@ -356,9 +363,6 @@ static void end_steps(struct engine *e, uint32_t steps, int64_t now_ns)
             continue;
         if (c->generated == 0 || tokens_to_go(c) > 1)
             e->stats.computed_tokens += c->chunk;
-        if (steps >
-            1) /* what the first of them needs was there before it began; those behind it were counted */
-            COX_ASSERT(grow_blocks(e, c, (uint64_t)c->computed + steps));
         c->computed += c->chunk + (steps - 1);
         name_blocks(e, c);
         if (c->computed < c->input_tokens + c->generated + (steps - 1))
@@ -397,10 +401,9 @@ void engine_advance(struct engine *e, int64_t now_ns)
 /* Something changes at `now_ns`: of a leap, the steps that have ended by then are done, and one goes on. */
 static void settle(struct engine *e, int64_t now_ns)
 {
+    if (e->leap > 0 || e->wake_ns < now_ns) /* what wakes now may be joined by what comes now */
+        engine_advance(e, now_ns);
     uint32_t low = 0, high = e->leap;
-
-    engine_advance(e, now_ns);
-    high = e->leap;
     if (e->leap <= 1)
         return;
     while (low + 1 < high) { /* the most that have ended: `high` have not */
@@ -431,9 +434,9 @@ enum cox_err engine_submit(struct engine *e, int64_t now_ns, struct engine_call 
     COX_ASSERT(call->input_tokens > 0 && call->output_tokens > 0 && call->state == ENGINE_OUT);
     if (blocks_for(e, most) > e->config.kv_tokens / e->config.block_tokens)
         return COX_ERR_INVALID;
+    settle(e, now_ns);
     if (e->config.queue_max > 0 && e->n_waiting >= e->config.queue_max)
         return COX_ERR_FULL;
-    settle(e, now_ns);
     call->submitted_ns = now_ns;
     call->state = ENGINE_WAITS;
     cox_list_push_back(&e->waiting, &call->link);

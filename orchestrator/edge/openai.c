@@ -1,0 +1,425 @@
+/* The OpenAI edge: calls of models by any program that knows OpenAI's interface, passed to the router. What
+ * the endpoint says goes out byte by byte, each piece as it comes. */
+#include "claim.h"
+
+#include "cox/base/alloc.h"
+#include "cox/base/units.h"
+#include "cox/json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define UNSENT_LEN_MAX                                                                                       \
+    ((size_t)64 << 10) /* of a stream whose reader is slow: then its endpoint is not read */
+#define ID_LEN_MAX 128u
+#define SESSION_LEN_MAX 255u
+
+/* A call and the request that it is made for. Outlives the request when that goes first, until the router has
+ * told the end. */
+struct openai {
+    struct exchange *exchange; /* NULL: the client has left */
+    struct cox_edge *edge;
+    struct router_call *call;
+    struct attempt_call attempt;
+    bool of_attempt, fenced, paused, begun;
+    struct cox_edge_claim claim; /* of a call that a step's process makes */
+    struct cox_edge_attempt task;
+};
+
+bool openai_is_path(const struct conn *c)
+{
+    return c->head.target.len >= 4 && memcmp(c->head.target.data, "/v1/", 4) == 0;
+}
+
+/* ---- errors ---- */
+
+static const char *type_of(int http_status)
+{
+    if (http_status == 429)
+        return "rate_limit_error";
+    if (http_status == 403)
+        return "permission_error";
+    return http_status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+static const char *code_of(int http_status, const char *reason, char code[64])
+{
+    size_t i = 0;
+
+    if (http_status == 401)
+        return "invalid_api_key";
+    for (; reason && reason[i] && i < 63; i++)
+        code[i] = (char)(reason[i] >= 'A' && reason[i] <= 'Z' ? reason[i] - 'A' + 'a' : reason[i]);
+    code[i] = '\0';
+    return i > 0 ? code : NULL;
+}
+
+void openai_put_error(struct cox_buf *out, int http_status, const struct cox_rpc_error *error)
+{
+    char code[64];
+
+    chat_put_error(out, error->message ? error->message : "", type_of(http_status), NULL,
+                   code_of(http_status, error->reason, code));
+}
+
+/* ---- headers ---- */
+
+static bool is_plain(struct cox_slice text, size_t len_max)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] < 0x21 || text.data[i] > 0x7e)
+            return false;
+    return text.len > 0 && text.len <= len_max;
+}
+
+static void put_head(struct openai *o, const struct router_head *head)
+{
+    struct cox_buf *headers = &o->exchange->headers;
+
+    cox_buf_printf(headers, "x-request-id: %s\r\nx-cox-model: %s\r\nx-cox-endpoint: %s\r\n",
+                   router_request_id(o->call), head->model, head->endpoint);
+    cox_buf_printf(headers, "x-cox-waited-us: %" PRId64 "\r\nx-cox-tries: %u\r\n", head->waited_us,
+                   head->tries);
+}
+
+/* ---- from the router ---- */
+
+static void on_head(void *user, const struct router_head *head)
+{
+    struct openai *o = user;
+    struct exchange *x = o->exchange;
+
+    if (!x)
+        return;
+    put_head(o, head);
+    x->status = head->status;
+    cox_buf_append_slice(&x->type, head->content_type);
+    if (!head->is_stream)
+        return;
+    o->begun = x->begun = true;
+    conn_begin(x->conn, &(struct answer){ .status = head->status,
+                                          .type = cox_buf_cstr(&x->type),
+                                          .headers = cox_buf_cstr(&x->headers),
+                                          .plain = true });
+}
+
+static void on_data(void *user, struct cox_slice piece)
+{
+    struct openai *o = user;
+    struct exchange *x = o->exchange;
+
+    if (!x)
+        return;
+    if (!o->begun) { /* whole, and in one piece: answered at its end */
+        cox_buf_append_slice(&x->message, piece);
+        return;
+    }
+    conn_write(x->conn, piece);
+    conn_flush(x->conn);
+    if (!o->paused && conn_unsent_len(x->conn) > UNSENT_LEN_MAX) {
+        o->paused = true;
+        router_pause(o->call, true);
+    }
+}
+
+void openai_on_drained(struct exchange *x)
+{
+    struct openai *o = x->openai;
+
+    if (!o->paused)
+        return;
+    o->paused = false;
+    router_pause(o->call, false);
+}
+
+static void answer_router_error(struct openai *o, const struct router_error *e)
+{
+    struct exchange *x = o->exchange;
+    struct cox_buf body = { 0 };
+
+    cox_buf_printf(&x->headers, "x-request-id: %s\r\n", router_request_id(o->call));
+    if (e->retry_ms > 0)
+        cox_buf_printf(&x->headers, "Retry-After: %" PRId64 "\r\n", (e->retry_ms + 999) / 1000);
+    chat_put_error(&body, e->message, e->type ? e->type : type_of(e->http_status), e->param, e->api_code);
+    conn_answer(x->conn, &(struct answer){ .status = e->http_status,
+                                           .type = "application/json",
+                                           .headers = cox_buf_cstr(&x->headers),
+                                           .body = cox_buf_slice(&body) });
+    cox_buf_fini(&body);
+}
+
+static void end_stream(struct openai *o, const struct router_error *e)
+{
+    struct conn *c = o->exchange->conn;
+    struct cox_buf text = { 0 };
+
+    if (e && !e->told) {
+        cox_buf_append_str(&text, "data: ");
+        chat_put_error(&text, e->message, e->type ? e->type : "server_error", e->param, e->api_code);
+        cox_buf_append_str(&text, "\n\n");
+        conn_write(c, cox_buf_slice(&text));
+    }
+    cox_buf_fini(&text);
+    conn_end(c);
+}
+
+static void answer_whole(struct exchange *x)
+{
+    conn_answer(x->conn, &(struct answer){ .status = x->status,
+                                           .type = x->type.len > 0 ? cox_buf_cstr(&x->type) : NULL,
+                                           .headers = cox_buf_cstr(&x->headers),
+                                           .body = cox_buf_slice(&x->message) });
+}
+
+static void answer_fenced(struct exchange *x)
+{
+    answer_refusal(x->conn, 401, "ATTEMPT_OVER", NULL, "the attempt that this key is of is over");
+}
+
+static void on_end(void *user, enum router_end end, const struct router_error *error,
+                   const struct router_books *books)
+{
+    struct openai *o = user;
+    struct exchange *x = o->exchange;
+
+    if (o->of_attempt)
+        attempts_end(o->edge->attempts, &o->attempt, books);
+    if (x) {
+        x->openai = NULL;
+        if (o->begun)
+            end_stream(o, end == ROUTER_ANSWERED ? NULL : error);
+        else if (o->fenced)
+            answer_fenced(x);
+        else if (end == ROUTER_ANSWERED)
+            answer_whole(x);
+        else
+            answer_router_error(o, error);
+    }
+    cox_free(o);
+}
+
+static const struct router_sink sink = { on_head, on_data, NULL, on_end };
+
+/* The client has left, or is answered otherwise. */
+void openai_drop(struct openai *o)
+{
+    o->exchange = NULL;
+    if (o->call)
+        router_cancel(o->call);
+    else
+        cox_free(o); /* nobody has said yet whose it is */
+}
+
+/* ---- who, and what for ---- */
+
+/* What other routers and agents call the header that says which calls belong together. */
+static struct cox_slice session_of(const struct edge_head *h)
+{
+    static const char *const names[] = { "x-session-id", "x-claude-code-session-id", "x-session-affinity",
+                                         "session-id",   "x-dynamo-session-id",      "x-smg-routing-key" };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct cox_slice value = edge_header(h, names[i]);
+        if (is_plain(value, SESSION_LEN_MAX))
+            return value;
+    }
+    return cox_slice(NULL, 0);
+}
+
+static enum placement_band band_of(const struct openai *o, const struct edge_head *h)
+{
+    struct cox_slice value = edge_header(h, "x-cox-priority");
+
+    if (o->of_attempt)
+        return o->task.priority > 0   ? PLACEMENT_BAND_HIGH
+               : o->task.priority < 0 ? PLACEMENT_BAND_LOW
+                                      : PLACEMENT_BAND_NORMAL;
+
+    return edge_slice_is_nocase(value, "high")  ? PLACEMENT_BAND_HIGH
+           : edge_slice_is_nocase(value, "low") ? PLACEMENT_BAND_LOW
+                                                : PLACEMENT_BAND_NORMAL;
+}
+
+static int64_t deadline_of(const struct openai *o)
+{
+    return o->of_attempt && o->task.deadline_ms > 0 && o->task.deadline_ms < INT32_MAX
+               ? cox_clock_mono_ns() + (int64_t)o->task.deadline_ms * 1000000
+               : INT64_MAX;
+}
+
+static void start_call(struct exchange *x)
+{
+    struct openai *o = x->openai;
+    const struct edge_head *h = &x->conn->head;
+    struct cox_slice id = edge_header(h, "x-request-id"), trace = edge_header(h, "traceparent");
+    struct cox_slice session = session_of(h);
+    char *header = NULL, *request_id = NULL;
+
+    if (is_plain(id, ID_LEN_MAX))
+        request_id = cox_strndup((const char *)id.data, id.len);
+    if (is_plain(trace, ID_LEN_MAX))
+        header = cox_asprintf("traceparent: %.*s", (int)trace.len, (const char *)trace.data);
+    const char *headers[] = { header };
+    const struct router_request request = {
+        .api = x->route->api,
+        .body = &x->conn->body,
+        .who = { .tenant = cox_slice_str(x->tenant),
+                 .program = o->of_attempt ? cox_slice_str(o->task.program) : session,
+                 .outside = !o->of_attempt,
+                 .band = band_of(o, h),
+                 .deadline_ns = deadline_of(o),
+                 .critical_path_ms = (int64_t)o->task.critical_path_ms },
+        .headers = headers,
+        .n_headers = header != NULL,
+        .request_id = request_id,
+        .sink = &sink,
+        .user = o,
+    };
+
+    o->call = router_start(o->edge->router, &request);
+    cox_free(header);
+    cox_free(request_id);
+}
+
+/* False when the body was refused. */
+static bool inflate(struct conn *c)
+{
+    struct cox_slice encoding = edge_header(&c->head, "content-encoding");
+    struct cox_buf inflated = { 0 };
+
+    if (!encoding.data || edge_slice_is_nocase(encoding, "identity") || c->body.len == 0)
+        return true;
+    if (!exchange_inflate_body(c, &inflated)) {
+        cox_buf_fini(&inflated);
+        return false;
+    }
+    cox_buf_fini(&c->body);
+    c->body = inflated;
+    return true;
+}
+
+/* ---- calls of steps' processes ---- */
+
+static void on_fenced(void *user)
+{
+    struct openai *o = user;
+
+    o->fenced = true;
+    router_cancel(o->call);
+}
+
+static void on_claim(void *user, struct cox_slice message)
+{
+    struct openai *o = ((struct exchange *)user)->openai;
+
+    o->of_attempt = claim_answer(message, &o->task);
+}
+
+static void on_claim_closed(void *user, const struct cox_rpc_error *status)
+{
+    struct exchange *x = user;
+    struct openai *o = x->openai;
+
+    x->call = NULL;
+    if (status->status == COX_RPC_OK && o->of_attempt) {
+        start_call(x);
+        attempts_begin(o->edge->attempts, &o->attempt, o->claim.ref, on_fenced, o);
+        return;
+    }
+    x->openai = NULL;
+    cox_free(o);
+    if (status->status != COX_RPC_OK)
+        answer_error(x->conn, status);
+    else
+        answer_fenced(x);
+}
+
+static const struct call_events claim_events = { on_claim, NULL, on_claim_closed };
+
+void openai_start(struct exchange *x)
+{
+    struct cox_edge *e = x->conn->edge;
+    struct openai *o;
+
+    if (!inflate(x->conn))
+        return;
+    o = COX_NEW(struct openai);
+    o->exchange = x;
+    o->edge = e;
+    x->openai = o;
+    enum claim_found claim = claim_read(&x->conn->head, &o->claim);
+
+    if (claim == CLAIM_MADE) {
+        x->call = claim_ask(e, &o->claim, &claim_events, x);
+    } else if (claim == CLAIM_NONE) {
+        start_call(x);
+    } else {
+        x->openai = NULL;
+        cox_free(o);
+        answer_refusal(
+            x->conn, 400, "BAD_ATTEMPT", NULL,
+            "cox-attempt: expected TASK/STEP/EPOCH/COUNTER, four decimal numbers, and cox-session");
+    }
+}
+
+/* ---- GET /v1/models ---- */
+
+static void put_model(struct cox_buf *out, const char *name, const struct model *m)
+{
+    cox_buf_append_str(out, "{\"id\":");
+    cox_json_quote(out, cox_slice_str(name));
+    cox_buf_append_str(out, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"coxswain\"");
+    if (m->context_tokens > 0)
+        cox_buf_printf(out, ",\"max_model_len\":%" PRIu64, m->context_tokens);
+    cox_put_u8(out, '}');
+}
+
+static void answer_json(struct exchange *x, struct cox_buf *json)
+{
+    cox_put_u8(json, '\n');
+    conn_answer(x->conn, &(struct answer){ .status = 200,
+                                           .type = "application/json",
+                                           .headers = cox_buf_cstr(&x->headers),
+                                           .body = cox_buf_slice(json) });
+    cox_buf_fini(json);
+}
+
+void openai_list_models(struct exchange *x)
+{
+    const struct catalogue *catalogue = router_catalogue(x->conn->edge->router);
+    const struct model *m = NULL;
+    struct cox_buf json = { 0 };
+    const char *comma = "";
+
+    cox_buf_append_str(&json, "{\"object\":\"list\",\"data\":[");
+    while ((m = catalogue_next(catalogue, m))) {
+        cox_buf_append_str(&json, comma);
+        put_model(&json, m->name, m);
+        comma = ",";
+        for (size_t i = 0; i < m->n_aliases; i++) {
+            cox_buf_append_str(&json, comma);
+            put_model(&json, m->aliases[i], m);
+        }
+    }
+    cox_buf_append_str(&json, "]}");
+    answer_json(x, &json);
+}
+
+void openai_get_model(struct exchange *x)
+{
+    struct cox_slice name = x->path_params[0].value;
+    const struct model *m = catalogue_find(router_catalogue(x->conn->edge->router), name);
+    struct cox_buf json = { 0 };
+
+    if (!m) {
+        answer_refusal(x->conn, 404, "MODEL_NOT_FOUND", NULL,
+                       "there is no such model; GET /v1/models lists those that there are");
+        return;
+    }
+    char *text = cox_strndup((const char *)name.data, name.len);
+
+    put_model(&json, text, m);
+    cox_free(text);
+    answer_json(x, &json);
+}

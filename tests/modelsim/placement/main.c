@@ -1,0 +1,304 @@
+/* cox-sim-placement: what placement does to the inference tier, on virtual time. */
+#include "world.h"
+
+#include "cox/base/alloc.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EXIT_USAGE = 2 };
+
+static const char usage[] =
+    "usage: cox-sim-placement [NAME=VALUE...]\n"
+    "\n"
+    "Simulated engines behind the router's placement, on virtual time. One JSON object on standard output.\n"
+    "\n"
+    "  policy=NAME          program, round_robin, least_request, power_of_two, cache_aware, session\n"
+    "  rate=X               programs a second; with a trace, how many times as fast as it was recorded\n"
+    "  saturation=X         find the rate at which the system begins to grow, by bisection from X on\n"
+    "  load=P               per cent of rate (default 100)\n"
+    "  seed=N endpoints=N profile=NAME (see cox-modelsim) minutes=N warm_minutes=N\n"
+    "  expects=0|1          programs say when they will be back, wrong by a factor (lognormal, "
+    "expect_sigma)\n"
+    "  trace=FILE           requests of a Mooncake trace instead of agents; known=0|1: programs are told\n"
+    "  timed=1              measure decisions\n"
+    "  in_flight_max=N      of an endpoint (default 0: credit alone decides)\n"
+    "  kv_tokens= prefill_tokens_per_s= prefill_attention_ps= step_us= decode_us= decode_attention_ns=\n"
+    "  max_num_seqs= max_batched_tokens=                                    of the engines\n"
+    "  kinds= system_tokens= task_tokens= result_tokens= output_tokens= gap_ms= turns_min= turns_max= "
+    "context_max=\n"
+    "                       of agents: medians; sigmas: task_sigma= result_sigma= output_sigma= gap_sigma=\n";
+
+struct settings {
+    struct world_config world;
+    const char *trace_path;
+    double saturation, load;
+    double minutes, warm_minutes;
+};
+
+struct name {
+    const char *name;
+    uint64_t *number;
+    double *real;
+};
+
+static bool set_text(struct settings *s, const char *name, const char *value)
+{
+    if (strcmp(name, "policy") == 0)
+        return placement_policy_parse(cox_slice_str(value), &s->world.policy);
+    if (strcmp(name, "trace") == 0) {
+        s->trace_path = value;
+        return true;
+    }
+    if (strcmp(name, "profile") != 0)
+        return false;
+    for (unsigned i = 0; i < engine_n_profiles; i++) {
+        if (strcmp(engine_profiles[i].name, value) == 0) {
+            s->world.engine = engine_profiles[i].config;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set(struct settings *s, const char *name, const char *value)
+{
+    struct world_config *w = &s->world;
+    struct engine_config *e = &w->engine;
+    struct agents *a = &w->agents;
+    uint64_t endpoints = w->n_endpoints, expects = w->expects, known = w->known_programs, timed = w->timed,
+             in_flight = w->in_flight_max;
+    const struct name names[] = {
+        { "rate", NULL, &w->rate },
+        { "saturation", NULL, &s->saturation },
+        { "load", NULL, &s->load },
+        { "minutes", NULL, &s->minutes },
+        { "warm_minutes", NULL, &s->warm_minutes },
+        { "expect_sigma", NULL, &w->expect_sigma },
+        { "task_sigma", NULL, &a->task_sigma },
+        { "result_sigma", NULL, &a->result_sigma },
+        { "output_sigma", NULL, &a->output_sigma },
+        { "gap_sigma", NULL, &a->gap_sigma },
+        { "seed", &w->seed, NULL },
+        { "endpoints", &endpoints, NULL },
+        { "expects", &expects, NULL },
+        { "known", &known, NULL },
+        { "timed", &timed, NULL },
+        { "in_flight_max", &in_flight, NULL },
+        { "kv_tokens", &e->kv_tokens, NULL },
+        { "prefill_tokens_per_s", &e->prefill_tokens_per_s, NULL },
+        { "prefill_attention_ps", &e->prefill_attention_ps, NULL },
+        { "step_us", &e->step_us, NULL },
+        { "decode_us", &e->decode_us, NULL },
+        { "decode_attention_ns", &e->decode_attention_ns, NULL },
+        { "max_num_seqs", &e->max_num_seqs, NULL },
+        { "max_batched_tokens", &e->max_batched_tokens, NULL },
+        { "kinds", &a->kinds, NULL },
+        { "system_tokens", &a->system_tokens, NULL },
+        { "task_tokens", &a->task_tokens, NULL },
+        { "result_tokens", &a->result_tokens, NULL },
+        { "output_tokens", &a->output_tokens, NULL },
+        { "gap_ms", &a->gap_ms, NULL },
+        { "turns_min", &a->turns_min, NULL },
+        { "turns_max", &a->turns_max, NULL },
+        { "context_max", &a->context_max, NULL },
+    };
+    char *end;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i].name) != 0)
+            continue;
+        double d = strtod(value, &end);
+        if (end == value || *end || !(d >= 0 && d < 1e15))
+            return false;
+        if (names[i].real)
+            *names[i].real = d;
+        else
+            *names[i].number = (uint64_t)d;
+        w->n_endpoints = (uint32_t)endpoints;
+        w->expects = expects != 0;
+        w->known_programs = known != 0;
+        w->timed = timed != 0;
+        w->in_flight_max = (uint32_t)in_flight;
+        return true;
+    }
+    return set_text(s, name, value);
+}
+
+static void print_samples(const char *name, struct samples *s)
+{
+    printf(",\"%s_mean_s\":%.4f,\"%s_p50_s\":%.4f,\"%s_p99_s\":%.4f", name, samples_mean(s) / 1e6, name,
+           (double)samples_at(s, 500) / 1e6, name, (double)samples_at(s, 990) / 1e6);
+}
+
+static double part(uint64_t a, uint64_t b)
+{
+    return b > 0 ? (double)a / (double)b : 0;
+}
+
+static void print_run(const struct settings *s, struct results *r)
+{
+    const struct world_config *w = &s->world;
+
+    printf("{\"workload\":\"%s\",\"policy\":\"%s\",\"expects\":%d,\"known\":%d,\"load\":%g,\"rate\":%.5f,"
+           "\"seed\":%llu,"
+           "\"endpoints\":%u",
+           s->trace_path ? "mooncake" : "agents", placement_policy_text(w->policy), w->expects,
+           w->known_programs, s->load, w->rate, (unsigned long long)w->seed, w->n_endpoints);
+    printf(",\"hit_rate\":%.4f,\"oracle_hit_rate\":%.4f,\"pooled_hit_rate\":%.4f",
+           part(r->cached_tokens, r->input_tokens), part(r->seen_tokens, r->input_tokens),
+           part(r->pooled_tokens, r->input_tokens));
+    print_samples("ttft", &r->ttft);
+    print_samples("call", &r->call);
+    if (!s->trace_path) {
+        print_samples("program", &r->program);
+        print_samples("model_time", &r->model_time);
+    }
+    printf(",\"calls\":%llu,\"programs\":%llu,\"unfinished\":%llu,\"refused\":%llu,\"preemptions\":%llu,"
+           "\"wasted_tokens\":%llu,\"input_tokens\":%llu,\"output_tokens\":%llu,\"moves\":%llu,\"busy\":%.3f",
+           (unsigned long long)r->n_calls, (unsigned long long)r->n_programs,
+           (unsigned long long)r->n_unfinished, (unsigned long long)r->n_refused,
+           (unsigned long long)r->n_preemptions, (unsigned long long)r->wasted_tokens,
+           (unsigned long long)r->input_tokens, (unsigned long long)r->output_tokens,
+           (unsigned long long)r->moves, r->busy);
+    printf(",\"in_system\":[%.1f,%.1f,%.1f,%.1f],\"credit_exceeded\":%u,\"virtual_s\":%.0f,\"wall_s\":%.2f",
+           r->in_system[0], r->in_system[1], r->in_system[2], r->in_system[3], r->credit_exceeded,
+           r->virtual_s, r->wall_s);
+    if (w->timed)
+        printf(
+            ",\"decision_p50_us\":%.2f,\"decision_p99_us\":%.2f,\"decision_max_us\":%.2f,\"decisions\":%zu",
+            (double)samples_at(&r->decision_ns, 500) / 1e3, (double)samples_at(&r->decision_ns, 990) / 1e3,
+            (double)samples_at(&r->decision_ns, 1000) / 1e3, r->decision_ns.n);
+    puts("}");
+}
+
+/* It keeps up: between the second and the last quarter of the window no more than a tenth of those who came
+ * stayed. */
+static bool keeps_up(const struct settings *s, double rate)
+{
+    struct world_config w = s->world;
+    struct results r;
+
+    w.rate = rate;
+    w.limit_ns = w.warm_ns + w.window_ns;
+    world_run(&w, &r);
+    double grown = r.in_system[3] - r.in_system[1], came = rate * (double)w.window_ns / 2e9;
+    bool steady = grown < came / 10;
+    fprintf(stderr, "rate %.4f: %.1f %.1f %.1f %.1f in the system, hit rate %.3f, busy %.3f: %s\n", rate,
+            r.in_system[0], r.in_system[1], r.in_system[2], r.in_system[3],
+            part(r.cached_tokens, r.input_tokens), r.busy, steady ? "steady" : "grows");
+    results_fini(&r);
+    return steady;
+}
+
+static double find_saturation(const struct settings *s)
+{
+    double low = s->saturation, high = s->saturation;
+
+    while (!keeps_up(s, low) && low > s->saturation / 1024) {
+        high = low;
+        low /= 1.5;
+    }
+    while (high <= low) {
+        high *= 1.5;
+        low = keeps_up(s, high) ? high : low;
+    }
+    while (high - low > 0.04 * low) {
+        double middle = (low + high) / 2;
+        if (keeps_up(s, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void defaults(struct settings *s)
+{
+    s->world = (struct world_config){
+        .policy = PLACEMENT_PROGRAM,
+        .n_endpoints = 8,
+        .seed = 1,
+        .rate = 1,
+        .scrape_ns = 200 * NS_PER_MS,
+        .expect_sigma = 0.5,
+        .engine = engine_profiles[0].config,
+        .agents = { .kinds = 8,
+                    .system_tokens = 6016,
+                    .task_tokens = 1000,
+                    .result_tokens = 600,
+                    .output_tokens = 200,
+                    .gap_ms = 2000,
+                    .task_sigma = 1.0,
+                    .result_sigma = 1.0,
+                    .output_sigma = 0.8,
+                    .gap_sigma = 1.2,
+                    .turns_min = 10,
+                    .turns_max = 50,
+                    .context_max = 100000 },
+    };
+    s->load = 100;
+    s->minutes = 20;
+    s->warm_minutes = 10;
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = { 0 };
+    struct results r;
+    struct trace trace = { 0 };
+    struct cox_buf error = { 0 };
+    struct world_config *w = &s.world;
+
+    defaults(&s);
+    for (int i = 1; i < argc; i++) {
+        char *equals = strchr(argv[i], '=');
+        if (equals)
+            *equals = 0;
+        if (!equals || !set(&s, argv[i], equals + 1)) {
+            bool help = strcmp(argv[i], "--help") == 0;
+            fprintf(help ? stdout : stderr, "%s%s%s",
+                    help ? "" : "cox-sim-placement: not possible: ", help ? "" : argv[i], help ? "" : "\n\n");
+            fputs(usage, help ? stdout : stderr);
+            return help ? 0 : EXIT_USAGE;
+        }
+    }
+    if (w->n_endpoints < 1 || w->n_endpoints > 100000 || !(w->rate > 0) || !(s.minutes > 0) ||
+        w->agents.turns_max < w->agents.turns_min || w->engine.kv_tokens < 2 * w->agents.context_max ||
+        w->engine.prefill_tokens_per_s < 1 || w->engine.max_num_seqs < 1 ||
+        w->engine.max_batched_tokens < BLOCK_TOKENS) {
+        fputs("cox-sim-placement: at least one endpoint, rates above 0, turns_min <= turns_max, 2 "
+              "context_max <= kv_tokens\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    w->engine.block_tokens = BLOCK_TOKENS;
+    w->engine.quiet = true;
+    w->engine.queue_max = 0;
+    w->warm_ns = (int64_t)(s.warm_minutes * 60e9);
+    w->window_ns = (int64_t)(s.minutes * 60e9);
+    w->limit_ns = 4 * (w->warm_ns + w->window_ns);
+    if (s.trace_path) {
+        if (!trace_read(s.trace_path, &trace, &error)) {
+            fprintf(stderr, "cox-sim-placement: %s\n", cox_buf_cstr(&error));
+            return EXIT_USAGE;
+        }
+        w->trace = &trace;
+    }
+    if (s.saturation > 0) {
+        printf("{\"saturation\":%.5f}\n", find_saturation(&s));
+    } else {
+        w->rate *= s.load / 100;
+        if (w->trace) { /* the window is of the trace, so it is the same requests at each rate */
+            w->warm_ns = (int64_t)((double)trace.length_ns / w->rate / 6);
+            w->window_ns = (int64_t)((double)trace.length_ns / w->rate * 4 / 6);
+            w->limit_ns = 8 * (w->warm_ns + w->window_ns);
+        }
+        world_run(w, &r);
+        print_run(&s, &r);
+        results_fini(&r);
+    }
+    trace_fini(&trace);
+    return 0;
+}

@@ -10,6 +10,7 @@
 #include <string.h>
 
 extern const struct cox_config_program worker_config_program;
+extern const struct cox_config_program modelsim_config_program;
 
 static struct cox_buf read_file(const char *path)
 {
@@ -100,6 +101,7 @@ static void test_keys(void **state)
     check_program(REFERENCE "/configuration.md", &coxd_config_program);
     check_program(REFERENCE "/configuration.md", &worker_config_program);
     check_program(REFERENCE "/configuration.md", &cli_program);
+    check_program(REFERENCE "/modelsim.md", &modelsim_config_program);
 }
 
 /* The table is searched by halves, and every verb says how it is used. */

@@ -67,7 +67,7 @@ void conn_destroy(struct conn *c)
     release(c);
     room_leave(c);
     cox_list_remove(&c->node);
-    if (e->n_conns-- >= COX_HTTP_CONNECTIONS_MAX)
+    if (e->n_conns-- - e->n_calling >= COX_HTTP_CONNECTIONS_MAX)
         conn_mind_listener(e);
     if (atomic_load(&e->stop) && cox_list_empty(&e->conns))
         event_base_loopbreak(e->base);
@@ -104,8 +104,24 @@ static void enter(struct conn *c, enum conn_phase phase)
 {
     c->phase = phase;
     room_stand(c, rank_of(c));
-    if (c->edge->n_conns >= COX_HTTP_CONNECTIONS_MAX)
+    if (room_taken(c->edge) >= COX_HTTP_CONNECTIONS_MAX)
         conn_mind_listener(c->edge);
+}
+
+void conn_calls(struct conn *c, bool calls)
+{
+    struct cox_edge *e = c->edge;
+
+    if (calls == c->calls)
+        return;
+    c->calls = calls;
+    e->n_calling += calls ? 1 : SIZE_MAX;
+    if (!calls && room_taken(e) > COX_HTTP_CONNECTIONS_MAX) {
+        struct conn *gives_way = room_first(e, c);
+        if (gives_way)
+            conn_destroy(gives_way);
+    }
+    conn_mind_listener(e);
 }
 
 size_t conn_unsent_len(const struct conn *c)
@@ -116,6 +132,30 @@ size_t conn_unsent_len(const struct conn *c)
 struct cox_tls_certificate *conn_certificate(const struct conn *c)
 {
     return c->edge->config.tls ? cox_tls_peer(c->edge->config.tls, bufferevent_getfd(c->bev)) : NULL;
+}
+
+/* ---- writing ---- */
+
+/* The loop waits for the socket only while there is something for it: telling the kernel so, and no more,
+ * costs as much as a small answer. */
+static void write_by_loop(struct conn *c)
+{
+    if (!c->writing)
+        bufferevent_enable(c->bev, EV_WRITE);
+    c->writing = true;
+}
+
+void conn_flush(struct conn *c)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    if (!c->writing && evbuffer_get_length(out) > 0) {
+        evbuffer_unfreeze(out, 1); /* the bufferevent keeps it so between its own writes */
+        (void)evbuffer_write(out, bufferevent_getfd(c->bev));
+        evbuffer_freeze(out, 1);
+    }
+    if (evbuffer_get_length(out) > 0)
+        write_by_loop(c); /* what went wrong is seen there, too */
 }
 
 /* ---- answering ---- */
@@ -154,6 +194,7 @@ static void finish(struct conn *c)
         c->close_after = true; /* what is left of the request would be taken for the next one */
     enter(c, CONN_LEAVING);
     conn_timer(c, 0);
+    conn_flush(c);
     if (conn_unsent_len(c) == 0)
         proceed(c);
 }
@@ -185,6 +226,8 @@ void conn_begin(struct conn *c, const struct answer *a)
     if (!c->chunked_answer || !c->body_over)
         c->close_after = true;
     put_head(c, a, false, -1);
+    if (!c->gathers)
+        write_by_loop(c);
 }
 
 void conn_write(struct conn *c, struct cox_slice piece)
@@ -198,6 +241,8 @@ void conn_write(struct conn *c, struct cox_slice piece)
     evbuffer_add(out, piece.data, piece.len);
     if (c->chunked_answer)
         evbuffer_add(out, "\r\n", 2);
+    if (!c->gathers)
+        write_by_loop(c);
 }
 
 void conn_end(struct conn *c)
@@ -223,11 +268,6 @@ void conn_cut(struct conn *c)
     conn_destroy(c);
 }
 
-void conn_flush(struct conn *c)
-{
-    (void)c;
-}
-
 /* ---- reading ---- */
 
 static void begin_request(struct conn *c)
@@ -239,7 +279,7 @@ static void begin_request(struct conn *c)
     c->head = (struct edge_head){ 0 };
     c->chunked = (struct edge_chunked){ 0 };
     c->body_over = true; /* nothing of the next request is owed yet */
-    c->answered = c->chunked_answer = c->no_body = c->streaming_body = c->body_paused = false;
+    c->answered = c->chunked_answer = c->no_body = c->streaming_body = c->body_paused = c->gathers = false;
     c->head_begun = false;
     conn_timer(c, IDLE_MS);
 }
@@ -335,6 +375,7 @@ static void start_body(struct conn *c)
     }
     if (has_body && c->head.expects_continue)
         evbuffer_add_printf(bufferevent_get_output(c->bev), "HTTP/1.1 100 Continue\r\n\r\n");
+    conn_flush(c);
 }
 
 static bool read_head(struct conn *c)
@@ -431,6 +472,10 @@ static void on_write(struct bufferevent *bev, void *arg)
     struct conn *c = arg;
 
     (void)bev;
+    if (c->writing && conn_unsent_len(c) == 0) {
+        c->writing = false;
+        bufferevent_disable(c->bev, EV_WRITE);
+    }
     if (c->phase == CONN_LEAVING) {
         if (conn_unsent_len(c) == 0)
             proceed(c);
@@ -500,8 +545,10 @@ void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
     bufferevent_setwatermark(c->bev, EV_WRITE, WRITE_LOW_LEN, 0);
     bufferevent_set_timeouts(c->bev, NULL, &stall);
     begin_request(c);
-    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-    if (++e->n_conns < COX_HTTP_CONNECTIONS_MAX)
+    bufferevent_disable(c->bev, EV_WRITE); /* they begin with it */
+    bufferevent_enable(c->bev, EV_READ);
+    e->n_conns++;
+    if (room_taken(e) < COX_HTTP_CONNECTIONS_MAX)
         return;
     /* If nobody gives way the newest is the last: until it has spoken the next one takes its place. */
     struct conn *gives_way = room_first(e, c);

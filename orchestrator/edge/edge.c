@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define BACKLOG 512
@@ -18,6 +19,7 @@
 #define ACCEPTED_MAX 4u /* in a row: then it is the turn of those who are in */
 #define CROWD_MIN 256u  /* connections that have been answered nothing yet */
 #define CROWD_PAUSE_US 1000
+#define DESCRIPTORS_KEPT 1536u
 
 static void wake_edge(struct cox_edge *e)
 {
@@ -222,8 +224,20 @@ static void on_spend(void *user)
         attach_on_spend(e->attach);
 }
 
+/* A call takes two: its client's and its endpoint's. What is left is for the rest of coxd. */
+static size_t calls_by_descriptors(void)
+{
+    struct rlimit limit = { 1024, 1024 };
+
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    rlim_t n = limit.rlim_cur > 1000000 ? 1000000 : limit.rlim_cur;
+
+    return n > 2 * DESCRIPTORS_KEPT ? (n - DESCRIPTORS_KEPT) / 2 : DESCRIPTORS_KEPT / 4;
+}
+
 static void start_router(struct cox_edge *e)
 {
+    e->calling_max = calls_by_descriptors();
     e->router =
         router_create(&(struct router_config){ .base = e->base,
                                                .policy = e->config.model_policy,

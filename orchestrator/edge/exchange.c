@@ -22,6 +22,7 @@ void exchange_end(struct conn *c)
     if (!x)
         return;
     c->exchange = NULL;
+    conn_calls(c, false);
     if (x->call)
         call_drop(x->call);
     if (x->openai)

@@ -49,7 +49,8 @@ struct cox_edge {
     unsigned n_accepted;        /* since it rested last */
     struct cox_list conns;
     size_t n_conns;
-    struct cox_map64 networks; /* struct room_network */
+    size_t n_calling, calling_max; /* those whose model call is under way: by descriptors, not by room */
+    struct cox_map64 networks;     /* struct room_network */
     size_t n_ranked[ROOM_RANK_NR];
     bool told_draining;
     struct router *router;
@@ -160,6 +161,9 @@ struct conn {
     bool chunked_answer;
     bool no_body;     /* HEAD, 204 */
     bool close_after; /* no more requests on it */
+    bool calls;       /* a model: it takes no room meanwhile */
+    bool gathers;     /* who writes an answer in pieces says when they are to leave: conn_flush */
+    bool writing;     /* the loop waits for the socket to take something */
     struct exchange *exchange;
 };
 
@@ -170,6 +174,9 @@ bool conn_idle(const struct conn *c);
 
 /* Lets people in, or not, as there is room. */
 void conn_mind_listener(struct cox_edge *e);
+
+/* A model call is under way on it, or not any more. */
+void conn_calls(struct conn *c, bool calls);
 
 /* An answer as a whole. `headers` are whole lines with CRLF, may be NULL. Bodies are compressed when that is
  * worth it and wanted. */
@@ -198,6 +205,7 @@ void conn_pause_body(struct conn *c, bool pause);  /* of a streamed body */
 void room_enter(struct conn *c, uint64_t network); /* cox_network_of */
 void room_stand(struct conn *c, enum room_rank rank);
 void room_leave(struct conn *c);
+size_t room_taken(const struct cox_edge *e); /* connections that count */
 /* Who gives way, if not the newest; NULL: nobody. */
 struct conn *room_first(const struct cox_edge *e, const struct conn *newest);
 /* Whether somebody can be let in: there is a place, or one that its owner does not use. */

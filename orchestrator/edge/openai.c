@@ -97,7 +97,7 @@ static void on_head(void *user, const struct router_head *head)
     cox_buf_append_slice(&x->type, head->content_type);
     if (!head->is_stream)
         return;
-    o->begun = x->begun = true;
+    o->begun = x->begun = x->conn->gathers = true;
     conn_begin(x->conn, &(struct answer){ .status = head->status,
                                           .type = cox_buf_cstr(&x->type),
                                           .headers = cox_buf_cstr(&x->headers),
@@ -344,6 +344,12 @@ void openai_start(struct exchange *x)
 
     if (!inflate(x->conn))
         return;
+    if (e->n_calling >= e->calling_max) {
+        answer_refusal(x->conn, 429, "TOO_MANY_CALLS", "Retry-After: 1\r\n",
+                       "too many calls of models are under way");
+        return;
+    }
+    conn_calls(x->conn, true);
     o = COX_NEW(struct openai);
     o->exchange = x;
     o->edge = e;

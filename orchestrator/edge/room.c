@@ -87,8 +87,13 @@ struct conn *room_first(const struct cox_edge *e, const struct conn *newest)
     return NULL;
 }
 
+size_t room_taken(const struct cox_edge *e)
+{
+    return e->n_conns - e->n_calling;
+}
+
 bool room_is_there(const struct cox_edge *e)
 {
-    return e->n_conns < COX_HTTP_CONNECTIONS_MAX || e->n_ranked[ROOM_STRANGER] > 0 ||
+    return room_taken(e) < COX_HTTP_CONNECTIONS_MAX || e->n_ranked[ROOM_STRANGER] > 0 ||
            e->n_ranked[ROOM_BEGUN] > 0 || e->n_ranked[ROOM_IDLE] > 0;
 }

@@ -9,6 +9,7 @@
 #define INDEX_BLOCKS_MIN 256u
 #define BLOCK_TOKENS                                                                                         \
     64u /* of PLACEMENT_BLOCK_LEN bytes of English and code; the index may hold a third more */
+#define CACHED_SLACK_TOKENS 256u
 #define RETRY_MIN_MS 250
 #define RETRY_MAX_MS 60000
 #define RATE_WINDOW_NS NS_PER_S
@@ -36,6 +37,7 @@ static void place_free(struct place *x)
     COX_ASSERT(x->in_flight == 0 && x->charged == 0);
     index_tree_fini(&x->tree);
     cox_heap_remove(&x->pool->rooms, &x->room);
+    cox_heap_remove(&x->pool->berths, &x->berth);
     cox_list_remove(&x->freed);
     cox_heap_fini(&x->parked);
     cox_heap_fini(&x->kept);
@@ -55,7 +57,9 @@ static void pool_free(struct placement_pool *q)
     uint64_t key;
     void *value;
 
-    while (cox_map64_next(&q->programs, &it, &key, &value)) {
+    while (cox_map64_next(&q->tenants, &it, &key, &value))
+        tenant_free(p, value);
+    for (it = 0; cox_map64_next(&q->programs, &it, &key, &value);) {
         struct placement_program *g = value;
         for (int b = 0; b < PLACEMENT_BAND_NR; b++) {
             if (g->lines[b] != NULL) {
@@ -65,9 +69,9 @@ static void pool_free(struct placement_pool *q)
         }
         program_free(p, g);
     }
-    for (it = 0; cox_map64_next(&q->tenants, &it, &key, &value);)
-        tenant_free(p, value);
     cox_heap_fini(&q->rooms);
+    cox_heap_fini(&q->berths);
+    cox_heap_fini(&q->held_turns);
     cox_heap_fini(&q->turns);
     cox_heap_fini(&q->fifo);
     cox_heap_fini(&q->due);
@@ -119,8 +123,7 @@ static struct place *place_at(const struct placement *p, uint32_t id)
     return p->places[id];
 }
 
-/* Something has changed for it: calls may be able to go. */
-static void wake(struct placement_pool *q)
+void pool_wake(struct placement_pool *q)
 {
     if (cox_list_empty(&q->ready))
         cox_list_push_back(&q->p->ready, &q->ready);
@@ -197,6 +200,7 @@ uint32_t placement_endpoint_add(struct placement *p, uint32_t pool, const struct
     x->signals_ns = INT64_MIN / 2;
     x->credit_cut_ns = INT64_MIN / 2;
     cox_heap_node_init(&x->room);
+    cox_heap_node_init(&x->berth);
     cox_list_init(&x->freed);
     learn_init(x);
     index_tree_init(&x->tree, &q->shared, id, 0);
@@ -208,7 +212,7 @@ uint32_t placement_endpoint_add(struct placement *p, uint32_t pool, const struct
     q->places[q->n_places++] = x;
     index_resize(x, p->n_places);
     place_room(x);
-    wake(q);
+    pool_wake(q);
     return id;
 }
 
@@ -220,7 +224,7 @@ void placement_endpoint_limit(struct placement *p, uint32_t endpoint, const stru
     learn_credit(x);
     index_resize(x, p->n_places);
     place_room(x);
-    wake(x->pool);
+    pool_wake(x->pool);
 }
 
 static void unpark_all(struct place *x)
@@ -229,7 +233,7 @@ static void unpark_all(struct place *x)
 
     while ((n = cox_heap_min(&x->parked)) != NULL)
         queue_unpark(x->pool, COX_CONTAINER_OF(n, struct placement_call, order), x->pool->p->now_ns);
-    wake(x->pool);
+    pool_wake(x->pool);
 }
 
 static void forget(struct place *x)
@@ -269,7 +273,7 @@ void placement_endpoint_gate(struct placement *p, uint32_t endpoint, enum placem
     if (gate != PLACEMENT_OPEN)
         unpark_all(x);
     place_room(x);
-    wake(x->pool);
+    pool_wake(x->pool);
 }
 
 void placement_endpoint_signals(struct placement *p, uint32_t endpoint, int64_t now_ns,
@@ -286,7 +290,7 @@ void placement_endpoint_signals(struct placement *p, uint32_t endpoint, int64_t 
         learn_credit(x);
         index_resize(x, p->n_places);
         place_room(x);
-        wake(x->pool);
+        pool_wake(x->pool);
     }
 }
 
@@ -324,13 +328,15 @@ enum cox_err placement_submit(struct placement *p, int64_t now_ns, struct placem
     call->dispatched_ns = call->first_token_ns = 0;
     call->endpoint = NO_PLACE;
     call->hit_tokens = call->charged_tokens = call->hit_blocks = call->miss_tokens = 0;
-    call->has_waited_for_home = false;
+    call->has_waited_for_home = call->may_crowd = false;
     const struct placement_program *g = program_find(q, call->program);
     call->decode_tokens = call->output_tokens > 0           ? call->output_tokens
                           : g != NULL && g->mean_output > 0 ? g->mean_output
                                                             : q->mean_output;
     queue_add(q, call, now_ns);
-    wake(q);
+    if (call->of_program != NULL)
+        keep_back(call->of_program, now_ns);
+    pool_wake(q);
     return COX_OK;
 }
 
@@ -338,8 +344,8 @@ static void dispatch(struct placement_pool *q, struct placement_call *c, const s
                      int64_t now_ns)
 {
     struct place *x = to->at;
-    uint64_t tokens = call_tokens(c);
     struct placement_program *g = c->of_program;
+    uint64_t tokens = place_need(x, c, to->hit_tokens);
 
     queue_leave(c, q);
     c->state = CALL_SENT;
@@ -375,9 +381,9 @@ static struct placement_call *next_parked(struct placement_pool *q, int64_t now_
     while (!cox_list_empty(&q->freed)) {
         struct place *x = COX_CONTAINER_OF(q->freed.next, struct place, freed);
         struct placement_call *c = COX_CONTAINER_OF(cox_heap_min(&x->parked), struct placement_call, order);
-        if (place_fits(x, call_tokens(c))) {
-            struct choice to = { .kind = CHOICE_SEND, .at = x };
-            place_hit(x, c, &to.hit_blocks, &to.hit_tokens);
+        struct choice to = { .kind = CHOICE_SEND, .at = x };
+        place_hit(x, c, &to.hit_blocks, &to.hit_tokens);
+        if (place_fits(x, place_need(x, c, to.hit_tokens))) {
             dispatch(q, c, &to, now_ns);
             return c;
         }
@@ -394,6 +400,13 @@ static struct placement_call *next_in(struct placement_pool *q, int64_t now_ns)
     keep_lapse(q, now_ns);
     if ((c = next_parked(q, now_ns)) != NULL)
         return c;
+    while ((c = queue_held(q)) != NULL) {
+        struct choice to = choose(q, c, now_ns);
+        if (to.kind != CHOICE_SEND)
+            break;
+        dispatch(q, c, &to, now_ns);
+        return c;
+    }
     while ((c = placement_queue_first(q)) != NULL) {
         struct choice to = q->p->policy == PLACEMENT_PROGRAM ? choose(q, c, now_ns) : choose_by_policy(q, c);
         if (to.kind == CHOICE_NONE)
@@ -402,7 +415,10 @@ static struct placement_call *next_in(struct placement_pool *q, int64_t now_ns)
             dispatch(q, c, &to, now_ns);
             return c;
         }
-        queue_park(q, c, to.at, to.until_ns);
+        if (to.kind == CHOICE_HOLD)
+            queue_hold(q, c, to.until_ns);
+        else
+            queue_park(q, c, to.at, to.until_ns);
     }
     return NULL;
 }
@@ -423,7 +439,7 @@ struct placement_call *placement_next(struct placement *p, int64_t now_ns)
     p->now_ns = now_ns;
     for (uint32_t i = 0; i < p->n_pools; i++) {
         if (p->pools[i] != NULL && pool_wake_key(p->pools[i]) <= as_key(now_ns))
-            wake(p->pools[i]);
+            pool_wake(p->pools[i]);
     }
     while (!cox_list_empty(&p->ready)) {
         struct placement_pool *q = COX_CONTAINER_OF(p->ready.next, struct placement_pool, ready);
@@ -439,14 +455,19 @@ struct placement_call *placement_next(struct placement *p, int64_t now_ns)
 
 void placement_withdraw(struct placement *p, struct placement_call *call)
 {
-    if (call->state != CALL_QUEUED && call->state != CALL_PRESSING && call->state != CALL_PARKED)
+    if (call->state != CALL_QUEUED && call->state != CALL_PRESSING && call->state != CALL_PARKED &&
+        call->state != CALL_HELD)
         return;
     struct placement_pool *q = pool_at(p, call->pool);
 
+    struct placement_program *g = call->of_program;
+
     queue_leave(call, q);
+    if (g != NULL && g->n_waiting == 0)
+        keep_home(g, p->now_ns);
     call->state = CALL_OVER;
     queue_over(p, call);
-    wake(q);
+    pool_wake(q);
 }
 
 /* Its prompt lies in the endpoint's cache now. */
@@ -468,7 +489,7 @@ void placement_first_token(struct placement *p, int64_t now_ns, struct placement
     call->first_token_ns = now_ns;
     prefilled(x, call);
     place_room(x);
-    wake(x->pool);
+    pool_wake(x->pool);
 }
 
 static void rate_window(struct placement_pool *q, int64_t now_ns, uint64_t tokens)
@@ -506,6 +527,22 @@ static void program_done(struct place *x, struct placement_call *c, int64_t now_
     keep_home(g, now_ns);
 }
 
+/* The endpoint had less than was believed: what is missing, and all that continues it, has been pushed out.
+ * Engines count in blocks of their own, so a little less says nothing. */
+static void correct(struct place *x, const struct placement_call *c, const struct placement_outcome *outcome)
+{
+    uint64_t input = outcome->input_tokens > 0 ? outcome->input_tokens : c->input_tokens;
+
+    if (outcome->cached_tokens < 0 || c->n_blocks == 0 || input == 0)
+        return;
+    uint64_t had = (uint64_t)outcome->cached_tokens;
+    if (had + had / 8 + CACHED_SLACK_TOKENS >= c->hit_tokens && !COX_PLANTED("cut-by-rounding"))
+        return;
+    uint64_t blocks = muldiv(had, c->n_blocks, input);
+    index_cut(&x->tree, c->blocks, c->n_blocks, blocks < c->n_blocks ? (uint32_t)blocks : c->n_blocks);
+    index_put(&x->tree, c->blocks, c->n_blocks);
+}
+
 void placement_done(struct placement *p, int64_t now_ns, struct placement_call *call,
                     const struct placement_outcome *outcome)
 {
@@ -518,12 +555,8 @@ void placement_done(struct placement *p, int64_t now_ns, struct placement_call *
     if (outcome->answered && call->state == CALL_SENT)
         prefilled(x, call);
     x->written_tokens += outcome->output_tokens;
-    if (!x->removed && outcome->answered && outcome->cached_tokens >= 0 &&
-        outcome->cached_tokens < call->hit_tokens && call->n_blocks > 0) {
-        uint64_t there = muldiv((uint64_t)outcome->cached_tokens, call->n_blocks, call->input_tokens);
-        index_cut(&x->tree, call->blocks, call->n_blocks, (uint32_t)there);
-        index_put(&x->tree, call->blocks, call->n_blocks);
-    }
+    if (!x->removed && outcome->answered)
+        correct(x, call, outcome);
     if (!COX_PLANTED("credit-not-refunded") || outcome->answered)
         x->charged -= call->charged_tokens;
     x->in_flight--;
@@ -538,7 +571,7 @@ void placement_done(struct placement *p, int64_t now_ns, struct placement_call *
         place_free(x);
     else
         place_room(x);
-    wake(q);
+    pool_wake(q);
 }
 
 int64_t placement_wake_ns(const struct placement *p)

@@ -3,12 +3,16 @@
 
 #include "cox/base/plant.h"
 
-#define KV_PRESSURE_NS 150000000ULL
+#define KV_PRESSURE_NS 1500000000ULL
 #define SIGNALS_FRESH_NS (2 * NS_PER_S)
-#define STAY_PERMILLE 900u /* of its home's cost another must not exceed */
+#define STAY_PERMILLE                                                                                        \
+    600u /* of its home's cost another has to fall below, for a call that has more there                     \
+          */
+#define STAY_COLD_PERMILLE 900u /* the same when nothing is lost by going */
 #define DRAWS 2u
 #define AVOID_WAIT_NS (5 * NS_PER_S) /* for an endpoint that has not failed the call yet */
-#define CANDIDATES_MAX (1u + 2u + DRAWS + 1u)
+#define CANDIDATES_MAX (1u + 2u + DRAWS + 2u)
+#define HOLD_MAX_NS (120 * NS_PER_S)
 
 uint64_t call_tokens(const struct placement_call *c)
 {
@@ -49,6 +53,11 @@ void place_room(struct place *x)
     } else {
         cox_list_remove(&x->freed);
     }
+    uint64_t berth = keep_berth(x);
+    if (berth > 0)
+        cox_heap_set(&q->berths, &x->berth, UINT64_MAX - berth);
+    else
+        cox_heap_remove(&q->berths, &x->berth);
     if (have > 0 && x->parked.len == 0)
         cox_heap_set(&q->rooms, &x->room, UINT64_MAX - have);
     else
@@ -101,6 +110,16 @@ static uint64_t cost_ns(const struct place *x, const struct placement_call *c, u
            KV_PRESSURE_NS * k / (1000 - k) + muldiv(x->decode_pending, NS_PER_S, x->decode_rate);
 }
 
+/* The credit that it takes there: what calls of the same program that run there have in common with it is
+ * charged to them. */
+uint64_t place_need(const struct place *x, const struct placement_call *c, uint32_t hit_tokens)
+{
+    const struct placement_program *g = c->of_program;
+    bool shared = g != NULL && g->n_running > 0 && program_home(g) == x;
+
+    return call_tokens(c) - (shared ? hit_tokens : 0);
+}
+
 /* Until it has room: what must go first, at the rate at which its calls end. */
 static uint64_t room_ns(const struct place *x, uint64_t tokens)
 {
@@ -124,6 +143,7 @@ static bool avoided(const struct placement_call *c, uint32_t id)
 struct look {
     struct place *at;
     uint64_t cost;
+    uint64_t tokens; /* of credit that it needs there */
     uint32_t hit_blocks, hit_tokens;
 };
 
@@ -142,6 +162,7 @@ static void look_at(struct place *x, const struct placement_call *c, int64_t now
 {
     ret->at = x;
     place_hit(x, c, &ret->hit_blocks, &ret->hit_tokens);
+    ret->tokens = place_need(x, c, ret->hit_tokens);
     ret->cost = cost_ns(x, c, ret->hit_tokens, now_ns);
 }
 
@@ -170,66 +191,115 @@ static uint32_t candidates(struct placement_pool *q, const struct placement_call
         struct cox_heap_node *r = q->rooms.nodes[cox_rng_below(&q->p->rng, q->rooms.len)];
         n = add(list, n, COX_CONTAINER_OF(r, struct place, room));
     }
-    struct cox_heap_node *most = cox_heap_min(&q->rooms);
+    struct cox_heap_node *most = cox_heap_min(&q->rooms), *berth = cox_heap_min(&q->berths);
+    if (berth != NULL)
+        n = add(list, n, COX_CONTAINER_OF(berth, struct place, berth));
     return most != NULL ? add(list, n, COX_CONTAINER_OF(most, struct place, room)) : n;
 }
 
-/* The call waits for its home when that is sooner, even so, than to begin anew elsewhere now. */
-static bool worth_waiting(const struct placement_call *c, const struct look *home, const struct look *best,
-                          uint64_t *ret_cost)
+/* Whether its program has a place in the endpoint's working set: kept for it, or most of its prompt is there
+ * still. */
+static bool resident(const struct placement_call *c, const struct look *l)
 {
-    if (c->has_waited_for_home || home->hit_tokens == 0 || !place_takes(home->at))
+    const struct placement_program *g = c->of_program;
+
+    if (g == NULL || program_home(g) != l->at)
         return false;
-    *ret_cost = home->cost + room_ns(home->at, call_tokens(c));
-    return *ret_cost < best->cost - best->cost / 10;
+    return cox_heap_has(&g->kept) || l->hit_tokens >= c->input_tokens / 2;
 }
 
-struct choice choose(struct placement_pool *q, const struct placement_call *c, int64_t now_ns)
+static bool admits(const struct placement_call *c, const struct look *l)
+{
+    return COX_PLANTED("crowded-cache") || c->may_crowd || resident(c, l) || keep_berth(l->at) >= l->tokens;
+}
+
+struct looks {
+    struct look home;    /* whether it has room or not */
+    struct look best;    /* of those that have room, and a place in their working set */
+    struct look avoided; /* likewise, of those that have failed the call */
+    struct place *other; /* open, but full, and not to be avoided */
+    bool crowded;        /* somebody has room, but no place in its working set */
+};
+
+static void look_around(struct placement_pool *q, const struct placement_call *c, struct place *home,
+                        int64_t now_ns, struct looks *ret)
 {
     struct place *few[CANDIDATES_MAX], **list = q->places;
-    struct place *home = c->of_program != NULL ? program_home(c->of_program) : NULL;
     uint32_t n = q->n_places;
-    struct look best = { 0 }, best_avoided = { 0 }, at_home = { 0 };
-    struct place *other = NULL; /* open, but full, and not to be avoided */
 
-    if (cox_heap_min(&q->rooms) == NULL)
-        return (struct choice){ .kind = CHOICE_NONE };
     if (n > SCAN_MAX) {
         list = few;
         n = candidates(q, c, home, few);
     }
     for (uint32_t i = 0; i < n; i++) {
+        struct place *x = list[i];
         struct look l;
-        bool avoid = avoided(c, list[i]->id);
-        if (!avoid && place_takes(list[i]) && (other == NULL || list[i]->charged < other->charged))
-            other = list[i];
-        bool fits = list[i]->parked.len == 0 && place_fits(list[i], call_tokens(c));
-        if (!fits && list[i] != home)
+        bool avoid = avoided(c, x->id);
+        if (!place_takes(x))
             continue;
-        look_at(list[i], c, now_ns, &l);
-        if (list[i] == home && !avoid)
-            at_home = l;
-        struct look *into = avoid ? &best_avoided : &best;
-        if (fits && better(&l, into))
+        if (!avoid && (ret->other == NULL || x->charged < ret->other->charged))
+            ret->other = x;
+        if (place_free_tokens(x) == 0 && x != home)
+            continue;
+        look_at(x, c, now_ns, &l);
+        if (x == home && !avoid)
+            ret->home = l;
+        struct look *into = avoid ? &ret->avoided : &ret->best;
+        if (x->parked.len > 0 || !place_fits(x, l.tokens))
+            continue;
+        if (!admits(c, &l))
+            ret->crowded = true;
+        else if (better(&l, into))
             *into = l;
     }
-    if (best.at == NULL && best_avoided.at != NULL) {
-        if (other != NULL && !c->has_waited_for_home)
-            return (struct choice){ CHOICE_PARK, other, 0, 0, now_ns + AVOID_WAIT_NS };
-        best = best_avoided;
+}
+
+static struct choice send_to(const struct look *l)
+{
+    return (struct choice){
+        .kind = CHOICE_SEND, .at = l->at, .hit_blocks = l->hit_blocks, .hit_tokens = l->hit_tokens
+    };
+}
+
+/* Between its home and the best of the others. When its home is full the call waits for it, if that is
+ * sooner, even so, than to begin anew elsewhere now. */
+static struct choice home_or(const struct placement_call *c, const struct look *home, const struct look *best,
+                             int64_t now_ns)
+{
+    if (home->at == NULL || home->at == best->at || COX_PLANTED("no-home"))
+        return send_to(best);
+    bool warmer = home->hit_tokens > best->hit_tokens;
+    if (home->at->parked.len == 0 && place_fits(home->at, home->tokens)) {
+        uint64_t stay = warmer ? STAY_PERMILLE : STAY_COLD_PERMILLE;
+        return best->cost * 1000 > home->cost * stay ? send_to(home) : send_to(best);
     }
-    if (best.at == NULL)
-        return (struct choice){ .kind = CHOICE_NONE };
-    struct choice r = { CHOICE_SEND, best.at, best.hit_blocks, best.hit_tokens, 0 };
-    if (at_home.at == NULL || at_home.at == best.at)
-        return r;
-    uint64_t cost;
-    if (at_home.at->parked.len == 0 && place_fits(at_home.at, call_tokens(c))) {
-        if (best.cost * 1000 > at_home.cost * STAY_PERMILLE)
-            r = (struct choice){ CHOICE_SEND, at_home.at, at_home.hit_blocks, at_home.hit_tokens, 0 };
-    } else if (worth_waiting(c, &at_home, &best, &cost)) {
-        int64_t until = now_ns + (int64_t)(best.cost - at_home.cost);
-        r = (struct choice){ CHOICE_PARK, at_home.at, 0, 0, until };
+    if (!warmer || c->has_waited_for_home || home->cost + room_ns(home->at, home->tokens) >= best->cost)
+        return send_to(best);
+    int64_t until_ns = now_ns + (int64_t)(best->cost - home->cost);
+    return (struct choice){ .kind = CHOICE_PARK, .at = home->at, .until_ns = until_ns };
+}
+
+struct choice choose(struct placement_pool *q, const struct placement_call *c, int64_t now_ns)
+{
+    struct place *home = c->of_program != NULL ? program_home(c->of_program) : NULL;
+    struct looks l = { 0 };
+    struct choice none = { .kind = CHOICE_NONE }, hold = { CHOICE_HOLD, .until_ns = now_ns + HOLD_MAX_NS };
+
+    if (cox_heap_min(&q->rooms) == NULL)
+        return none;
+    look_around(q, c, home, now_ns, &l);
+    if (l.best.at == NULL && l.home.at != NULL && resident(c, &l.home))
+        return none;
+    if (l.best.at == NULL && l.avoided.at != NULL) {
+        if (l.other != NULL && !l.crowded && !c->has_waited_for_home)
+            return (struct choice){ .kind = CHOICE_PARK, .at = l.other, .until_ns = now_ns + AVOID_WAIT_NS };
+        l.best = l.avoided;
     }
-    return r;
+    if (l.best.at == NULL)
+        return l.crowded ? hold : none;
+    /* Who comes new goes behind those that are held back already. */
+    if (c->state != CALL_HELD && q->held_turns.len > 0 && !c->may_crowd && !resident(c, &l.best) &&
+        !(l.home.at != NULL && resident(c, &l.home)))
+        return hold;
+    return home_or(c, &l.home, &l.best, now_ns);
 }

@@ -2,6 +2,7 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/err.h"
+#include "cox/base/plant.h"
 
 #include <string.h>
 
@@ -267,12 +268,12 @@ void index_put(struct index_tree *t, const uint64_t *blocks, uint32_t n)
     uint32_t there = index_hit(t, blocks, n);
     struct index_node *x = there > 0 ? node_at(t, blocks[there - 1], there - 1) : NULL;
 
-    if (x != NULL)
+    if (x != NULL && there - x->start < x->n)
+        split(x, there - x->start);
+    if (x != NULL && !COX_PLANTED("index-no-touch"))
         touch(x);
     if (there == n)
         return;
-    if (x != NULL && there - x->start < x->n)
-        split(x, there - x->start);
     if (x == NULL || !cox_list_empty(&x->children)) {
         t->clock++;
         x = node_make(t, x, there);

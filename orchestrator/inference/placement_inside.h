@@ -25,6 +25,7 @@ enum call_state {
     CALL_QUEUED,   /* in its program's line */
     CALL_PRESSING, /* in its tenant's list of those that cannot wait */
     CALL_PARKED,   /* waits for one endpoint */
+    CALL_HELD,     /* waits until the working set has a place for its program */
     CALL_SENT,
     CALL_PREFILLED,
     CALL_OVER
@@ -39,7 +40,8 @@ struct place {
     struct placement_limits limits;
     enum placement_gate gate;
     bool removed;
-    struct cox_heap_node room; /* in pool->rooms, by free credit, most first; outside: it takes nothing */
+    struct cox_heap_node berth; /* in pool->berths, by what its working set may grow, most first */
+    struct cox_heap_node room;  /* in pool->rooms, by free credit, most first; outside: it takes nothing */
 
     uint32_t in_flight;
     uint64_t kv_tokens, credit, charged;
@@ -104,7 +106,8 @@ struct placement_tenant {
     struct cox_list idle;
     uint32_t n_calls, n_queued; /* of it, waiting or sent; in lines and pressing */
     uint64_t counter;           /* tokens it was given, lifted to the others' when it comes back */
-    struct cox_heap_node turn;
+    struct cox_heap_node turn, held_turn;
+    struct cox_heap held;
     struct cox_heap pressing[PLACEMENT_BAND_NR];
     struct cox_heap lines[PLACEMENT_BAND_NR];
     struct placement_line loose[PLACEMENT_BAND_NR];
@@ -116,12 +119,13 @@ struct placement_pool {
     struct cox_list ready; /* in the placement's list of pools worth a look */
     struct place **places; /* of it, those that are not removed */
     uint32_t n_places, cap_places;
-    struct cox_heap rooms;
+    struct cox_heap rooms, berths;
     struct cox_list freed;
     struct index_shared shared;
     struct cox_map64 programs, tenants;
 
-    struct cox_heap turns; /* tenants that have something waiting, the least served first */
+    struct cox_heap held_turns; /* those that have calls held back, likewise */
+    struct cox_heap turns;      /* tenants that have something waiting, the least served first */
     uint64_t counter_floor;
     struct cox_heap fifo;     /* of request-level policies */
     struct cox_list arrivals; /* every call that waits, oldest first */
@@ -181,7 +185,9 @@ void queue_leave(struct placement_call *c, struct placement_pool *q);
 void queue_park(struct placement_pool *q, struct placement_call *c, struct place *at, int64_t until_ns);
 /* Back to the front: its endpoint is gone, or it has waited long enough for it. */
 void queue_unpark(struct placement_pool *q, struct placement_call *c, int64_t now_ns);
-void queue_age(struct placement_pool *q, int64_t now_ns); /* promotes what is due */
+void queue_hold(struct placement_pool *q, struct placement_call *c, int64_t until_ns);
+struct placement_call *queue_held(const struct placement_pool *q); /* the first that is held back */
+void queue_age(struct placement_pool *q, int64_t now_ns);          /* promotes what is due */
 /* What a dispatch costs its tenant, and what it turned out to cost in the end. */
 void queue_charge(struct placement_pool *q, struct placement_call *c, int64_t now_ns);
 void queue_settle(struct placement_pool *q, struct placement_call *c, int64_t now_ns, uint64_t input_tokens,
@@ -194,7 +200,7 @@ void tenant_free(struct placement *p, struct placement_tenant *t);
 
 /* ---- placement_cost.c and policy.c: where it goes ---- */
 
-enum choice_kind { CHOICE_NONE, CHOICE_SEND, CHOICE_PARK };
+enum choice_kind { CHOICE_NONE, CHOICE_SEND, CHOICE_PARK, CHOICE_HOLD };
 struct choice {
     enum choice_kind kind;
     struct place *at;
@@ -207,6 +213,7 @@ bool place_takes(const struct place *x);           /* new calls, if there is roo
 uint64_t place_free_tokens(const struct place *x); /* credit that is left; 0: it takes nothing now */
 bool place_fits(const struct place *x, uint64_t tokens);
 void place_room(struct place *x); /* after any change to it */
+uint64_t place_need(const struct place *x, const struct placement_call *c, uint32_t hit_tokens);
 uint64_t call_tokens(const struct placement_call *c);
 void place_hit(const struct place *x, const struct placement_call *c, uint32_t *ret_blocks,
                uint32_t *ret_tokens);
@@ -225,7 +232,12 @@ uint64_t learn_pending_ns(const struct place *x, int64_t now_ns);
 
 void keep_home(struct placement_program *g, int64_t now_ns);
 void keep_drop(struct placement_program *g);
+/* What its working set may still grow by. */
+uint64_t keep_berth(const struct place *x);
+/* Its call is there: it is not late, and nobody is to be expected sooner. */
+void keep_back(struct placement_program *g, int64_t now_ns);
 void keep_lapse(struct placement_pool *q, int64_t now_ns);
+void pool_wake(struct placement_pool *q); /* something has changed for it: calls may be able to go */
 /* A program's home, if it is still what it was; NULL: none. */
 struct place *program_home(const struct placement_program *g);
 

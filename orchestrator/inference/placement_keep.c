@@ -10,7 +10,11 @@
 
 #define KEEP_LATE_MIN_NS NS_PER_S /* a tool may take longer than was said */
 #define KEEP_MAX_NS (600 * NS_PER_S)
-#define WORKING_SET_MAX 950u /* permille of a cache that may be kept and in use */
+#define WORTH 2u
+/* Of a cache, permille: what may be in use and kept; and up to where programs that are new to it are let in,
+ * so that those which are there can grow. */
+#define WORKING_SET_MAX 1000u
+#define WORKING_SET_NEW 850u
 
 struct place *program_home(const struct placement_program *g)
 {
@@ -25,13 +29,35 @@ void keep_drop(struct placement_program *g)
 {
     struct place *x = program_home(g);
 
-    if (!cox_heap_has(&g->kept))
-        return;
     cox_heap_remove(&g->pool->lapses, &g->lapse);
-    if (x == NULL)
+    if (!cox_heap_has(&g->kept) || x == NULL)
         return;
     cox_heap_remove(&x->kept, &g->kept);
     x->kept_tokens -= g->kept_tokens;
+    place_room(x);
+    pool_wake(x->pool);
+}
+
+static uint64_t working_set_max(const struct place *x)
+{
+    return muldiv(x->kv_tokens, WORKING_SET_MAX, 1000);
+}
+
+uint64_t keep_berth(const struct place *x)
+{
+    uint64_t used = x->charged + x->kept_tokens, most = muldiv(x->kv_tokens, WORKING_SET_NEW, 1000);
+
+    if (place_free_tokens(x) == 0)
+        return 0;
+    return used == 0 ? UINT64_MAX : used < most ? most - used : 0;
+}
+
+void keep_back(struct placement_program *g, int64_t now_ns)
+{
+    if (!cox_heap_has(&g->kept))
+        return;
+    cox_heap_remove(&g->pool->lapses, &g->lapse);
+    cox_heap_set(&program_home(g)->kept, &g->kept, UINT64_MAX - as_key(now_ns));
 }
 
 static uint64_t worth_ns(const struct place *x)
@@ -39,7 +65,7 @@ static uint64_t worth_ns(const struct place *x)
     uint64_t fill_ns = muldiv(x->kv_tokens, NS_PER_S, x->prefill_rate);
     uint64_t pressure = muldiv(x->charged + x->kept_tokens, 1000, x->kv_tokens);
 
-    return muldiv(fill_ns, 1000, pressure < 100 ? 100 : pressure);
+    return muldiv(fill_ns, WORTH * 1000, pressure < 100 ? 100 : pressure);
 }
 
 void keep_home(struct placement_program *g, int64_t now_ns)
@@ -55,9 +81,10 @@ void keep_home(struct placement_program *g, int64_t now_ns)
     g->kept_tokens = g->context_tokens;
     x->kept_tokens += g->kept_tokens;
     cox_heap_set(&x->kept, &g->kept, UINT64_MAX - as_key(g->return_ns));
+    place_room(x);
     int64_t late_ns = away_ns > KEEP_LATE_MIN_NS ? away_ns : KEEP_LATE_MIN_NS;
     cox_heap_set(&g->pool->lapses, &g->lapse, as_key(now_ns + away_ns + late_ns));
-    while (x->kept.len > 0 && x->kept_tokens + x->charged > muldiv(x->kv_tokens, WORKING_SET_MAX, 1000))
+    while (x->kept.len > 0 && x->kept_tokens + x->charged > working_set_max(x))
         keep_drop(COX_CONTAINER_OF(cox_heap_min(&x->kept), struct placement_program, kept));
 }
 

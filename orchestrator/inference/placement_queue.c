@@ -5,6 +5,7 @@
 #include "placement_inside.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #define PROMOTE_SERVICES 3
 #define PROMOTE_MAX_NS (30 * NS_PER_S)
@@ -54,7 +55,9 @@ void tenant_free(struct placement *p, struct placement_tenant *t)
 {
     cox_map64_remove(&t->pool->tenants, t->id);
     cox_heap_remove(&t->pool->turns, &t->turn);
+    cox_heap_remove(&t->pool->held_turns, &t->held_turn);
     cox_list_remove(&t->idle);
+    cox_heap_fini(&t->held);
     for (int b = 0; b < PLACEMENT_BAND_NR; b++) {
         cox_heap_fini(&t->pressing[b]);
         cox_heap_fini(&t->lines[b]);
@@ -80,6 +83,7 @@ static struct placement_tenant *tenant_of(struct placement_pool *q, uint64_t id)
     t->pool = q;
     cox_list_init(&t->idle);
     cox_heap_node_init(&t->turn);
+    cox_heap_node_init(&t->held_turn);
     for (uint8_t b = 0; b < PLACEMENT_BAND_NR; b++) {
         t->loose[b].tenant = t;
         t->loose[b].band = b;
@@ -196,13 +200,17 @@ static void set_turn(struct placement_tenant *t)
         cox_heap_set(&t->pool->turns, &t->turn, t->counter);
     else
         cox_heap_remove(&t->pool->turns, &t->turn);
+    if (t->held.len > 0)
+        cox_heap_set(&t->pool->held_turns, &t->held_turn, t->counter);
+    else
+        cox_heap_remove(&t->pool->held_turns, &t->held_turn);
 }
 
 static void enqueued(struct placement_tenant *t)
 {
     if (t->n_queued++ > 0)
         return;
-    if (t->counter < t->pool->counter_floor)
+    if (t->counter < t->pool->counter_floor && !COX_PLANTED("fairness-saves-up"))
         t->counter = t->pool->counter_floor;
     set_turn(t);
 }
@@ -269,7 +277,7 @@ void queue_age(struct placement_pool *q, int64_t now_ns)
 
     while ((n = cox_heap_min(&q->due)) != NULL && n->key <= as_key(now_ns)) {
         struct placement_call *c = COX_CONTAINER_OF(n, struct placement_call, due);
-        if (c->state == CALL_PARKED) {
+        if (c->state == CALL_PARKED || c->state == CALL_HELD) {
             queue_unpark(q, c, now_ns);
             continue;
         }
@@ -278,7 +286,7 @@ void queue_age(struct placement_pool *q, int64_t now_ns)
             line_remove(c);
         else
             cox_heap_remove(&c->of_tenant->pressing[c->rank], &c->order);
-        if (waited && c->rank > 0)
+        if (waited && c->rank > 0 && !COX_PLANTED("no-promotion"))
             c->rank--;
         press(c);
         if (c->rank > 0)
@@ -347,9 +355,40 @@ void queue_park(struct placement_pool *q, struct placement_call *c, struct place
     place_room(at);
 }
 
+static void unhold(struct placement_call *c)
+{
+    cox_heap_remove(&c->of_tenant->held, &c->order);
+    c->may_crowd = true;
+    set_turn(c->of_tenant);
+}
+
+void queue_hold(struct placement_pool *q, struct placement_call *c, int64_t until_ns)
+{
+    uint64_t service = c->of_program != NULL ? c->of_program->service : 0;
+
+    dequeue(q, c);
+    c->state = CALL_HELD;
+    cox_heap_set(&c->of_tenant->held, &c->order, ((uint64_t)c->band << 60) | (service >> 4));
+    cox_heap_set(&q->due, &c->due, as_key(until_ns));
+    set_turn(c->of_tenant);
+}
+
+struct placement_call *queue_held(const struct placement_pool *q)
+{
+    struct cox_heap_node *turn = cox_heap_min(&q->held_turns);
+
+    if (turn == NULL)
+        return NULL;
+    turn = cox_heap_min(&COX_CONTAINER_OF(turn, struct placement_tenant, held_turn)->held);
+    return COX_CONTAINER_OF(turn, struct placement_call, order);
+}
+
 void queue_unpark(struct placement_pool *q, struct placement_call *c, int64_t now_ns)
 {
-    unpark(q, c);
+    if (c->state == CALL_HELD)
+        unhold(c);
+    else
+        unpark(q, c);
     cox_heap_remove(&q->due, &c->due);
     if (is_fifo(q)) {
         c->state = CALL_QUEUED;
@@ -367,6 +406,8 @@ void queue_leave(struct placement_call *c, struct placement_pool *q)
 {
     if (c->state == CALL_PARKED)
         unpark(q, c);
+    else if (c->state == CALL_HELD)
+        unhold(c);
     else
         dequeue(q, c);
     cox_heap_remove(&q->due, &c->due);
@@ -382,8 +423,10 @@ void queue_leave(struct placement_call *c, struct placement_pool *q)
 
 static void tenant_charge(struct placement_tenant *t, int64_t tokens)
 {
+    if (COX_PLANTED("fair-by-calls"))
+        tokens = 1;
     t->counter = tokens < 0 && (uint64_t)-tokens > t->counter ? 0 : t->counter + (uint64_t)tokens;
-    if (cox_heap_has(&t->turn))
+    if (cox_heap_has(&t->turn) || t->held.len > 0)
         set_turn(t);
 }
 

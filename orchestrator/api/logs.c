@@ -168,18 +168,6 @@ static void show_recorded(struct logs *l, const struct cox_step_view *step, bool
 
 /* ---- live pieces ---- */
 
-static uint32_t session_of(struct cox_api *a, struct cox_slice worker_id)
-{
-    struct cox_worker_view v;
-    size_t it = 0;
-
-    while (cox_engine_next_worker(cox_driver_engine(a->driver), &it, &v)) {
-        if (cox_slice_eq(v.worker_id, worker_id))
-            return v.session;
-    }
-    return 0;
-}
-
 static void wait_for_quiet(struct logs *l)
 {
     int64_t until_ns = cox_driver_now(l->op.api->driver).mono_ns + QUIET_NS;
@@ -214,11 +202,12 @@ static void on_chunk(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chu
 static void relay(struct logs *l, const struct cox_attempt_view *attempt)
 {
     struct cox_api *a = l->op.api;
-    uint32_t session;
+    struct cox_slice tenant;
 
     if (l->reader.session)
         return;
-    session = session_of(a, attempt->worker_id);
+    uint32_t session = cox_engine_attempt_session(cox_driver_engine(a->driver), attempt->ref, &tenant);
+
     if (session && l->asked == attempt->number && l->asked_session == session)
         return;
     l->asked = attempt->number;

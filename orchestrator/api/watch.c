@@ -52,6 +52,7 @@ struct batch {
     Coxswain__V1__WatchTaskResponse *messages;
     size_t n_messages;
     bool last;
+    bool begins; /* a snapshot: texts come after it */
 };
 
 static struct watch *watch_of(struct cox_op *op)
@@ -80,8 +81,10 @@ static void send_all(struct watch *w, const struct batch *b)
         if (cox_rpc_outbox_len(w->op.call) > SLOW_LEN || cox_rpc_send(w->op.call, &m->base) == COX_ERR_FULL)
             w->lagging = true;
     }
-    if (b->last && !w->lagging)
+    if (b->last && !w->lagging) {
+        cox_watch_texts_stop(&w->texts);
         cox_op_finish(&w->op);
+    }
 }
 
 static void on_durable(struct cox_hold *h)
@@ -90,6 +93,8 @@ static void on_durable(struct cox_hold *h)
     struct watch *w = b->watch;
 
     send_all(w, b);
+    if (b->begins && w->op.call && !w->lagging)
+        cox_watch_texts_task(&w->texts, cox_driver_engine(w->op.api->driver), w->task);
     cox_arena_fini(&b->arena);
     cox_free(b);
     w->n_pending--;
@@ -182,10 +187,10 @@ static void snapshot(struct watch *w, bool reset)
     b->messages[0].reset = reset;
     b->messages[0].task = cox_show_task(&shown, e, task, true);
     b->last = cox_task_status_final(v.status);
+    b->begins = !b->last;
     cox_driver_hold(d, &b->hold, on_durable);
     if (!b->last && !w->watcher.task)
         cox_watcher_start(w->op.api, &w->watcher, w->task);
-    cox_watch_texts_task(&w->texts, e, w->task);
 }
 
 /* ---- changes ---- */

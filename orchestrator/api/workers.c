@@ -1,6 +1,7 @@
 /* The fleet as operators see and steer it. What is attached is no durable state, so nothing is held. */
 #include "internal.h"
 
+#include "cox/attach.h"
 #include "cox/base/alloc.h"
 
 #include <stdio.h>
@@ -81,7 +82,8 @@ static Coxswain__V1__Worker *show_worker(struct cox_api *api, struct cox_arena *
 /* The router is a worker to the engine, and none to people. */
 static bool is_inside(const struct cox_api *a, const struct cox_worker_view *v)
 {
-    return strcmp(cox_fleet_peer(a->fleet, v->session), COX_RPC_PEER_INSIDE) == 0;
+    return cox_slice_is(v->worker_id, COX_ATTACH_ROUTER_ID) ||
+           strcmp(cox_fleet_peer(a->fleet, v->session), COX_RPC_PEER_INSIDE) == 0;
 }
 
 void cox_api_list_workers(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -193,6 +195,13 @@ static void policy_reply(struct cox_requested *q, const struct cox_act_reply *re
 static void policy_start(struct cox_api *a, struct cox_rpc_call *call, const char *id, int what)
 {
     struct cox_input in = { .kind = COX_IN_POLICY };
+
+    if (what == COX_POLICY_DRAIN && strcmp(id, COX_ATTACH_ROUTER_ID) == 0) {
+        cox_call_fail(
+            call, COX_RPC_FAILED_PRECONDITION, "ROUTER",
+            "the router is a part of coxd and leaves with it; cordon it to begin no more model calls");
+        return;
+    }
     struct policy *p = COX_NEW(struct policy);
 
     cox_op_init(&p->op, a, call);

@@ -3,8 +3,10 @@
 
 #include "../sha256.h"
 
+#include "cox/attach.h"
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
+#include "cox/base/plant.h"
 #include "cox/json.h"
 
 #include <stdarg.h>
@@ -177,6 +179,9 @@ static const char *receive_hello(struct cox_session *s, const Coxswain__V1__Hell
     if ((bad = check_text(s, "worker_id", h->worker_id, COX_WORKER_ID_LEN_MAX)) ||
         (bad = check_text(s, "boot_id", h->boot_id, COX_WORKER_ID_LEN_MAX)))
         return bad;
+    if (strcmp(h->worker_id, COX_ATTACH_ROUTER_ID) == 0 && !cox_rpc_call_inside(s->call) &&
+        !COX_PLANTED("router-by-name"))
+        return wrong(s, "hello.worker_id: \"%s\" is coxd's own", COX_ATTACH_ROUTER_ID);
     if (strlen(h->version) > COX_WORKER_ID_LEN_MAX)
         return wrong(s, "hello.version: more than %u bytes", COX_WORKER_ID_LEN_MAX);
     in.u.attach.inner = cox_rpc_call_inside(s->call);

@@ -358,7 +358,7 @@ void cox_fleet_drain(struct cox_fleet *f)
         if (!s || s->dead)
             continue;
         cox_session_flush(s);
-        if (s->attached)
+        if (s->attached && !cox_rpc_call_inside(s->call)) /* who is inside leaves by itself */
             send_message(s, &m);
     }
 }

@@ -33,8 +33,8 @@ struct cox_session {
     struct cox_outgoing logs_wanted;
     struct cox_outgoing released; /* ids of tasks, as text */
     struct cox_outgoing fenced, expects;
-    bool drain;                   /* ask it to finish and leave */
-    struct cox_list relays;       /* relay.c */
+    bool drain;             /* ask it to finish and leave */
+    struct cox_list relays; /* relay.c */
 };
 
 struct cox_fleet {

@@ -367,9 +367,25 @@ static void ask(struct step_call *c, struct cox_slice spec)
 
 /* ---- the attempt ---- */
 
-struct cox_agent_result step_call_result(const struct step_call *c)
+/* An item has ended as it has, and with that its batch was worked through; unless it was stopped, which is
+ * for the agent to name. */
+static struct cox_agent_result item_result(struct step_call *c, const struct cox_agent_result *result)
 {
-    return (struct cox_agent_result){
+    c->item = (struct cox_agent_item_result){ .index = c->assign->items[0].index,
+                                              .status = c->status,
+                                              .code = c->code,
+                                              .message = result->message,
+                                              .output = result->output };
+    return (struct cox_agent_result){ .status = COX_ATTEMPT_SUCCEEDED,
+                                      .items = &c->item,
+                                      .n_items = 1,
+                                      .usage = result->usage,
+                                      .run_us = result->run_us };
+}
+
+struct cox_agent_result step_call_result(struct step_call *c)
+{
+    const struct cox_agent_result result = {
         .status = c->status == COX_ATTEMPT_SUCCEEDED ? COX_ATTEMPT_SUCCEEDED : COX_ATTEMPT_FAILED,
         .code = c->code,
         .message = cox_buf_slice(&c->message),
@@ -377,6 +393,8 @@ struct cox_agent_result step_call_result(const struct step_call *c)
         .usage = c->usage,
         .run_us = (uint64_t)(cox_clock_mono_ns() - c->started_ns) / 1000,
     };
+
+    return c->assign->n_items == 0 || c->code == COX_CODE_CANCELLED ? result : item_result(c, &result);
 }
 
 struct step_call *step_call_start(struct steps *s, uint32_t slot, const struct cox_agent_assign *assign)
@@ -389,7 +407,7 @@ struct step_call *step_call_start(struct steps *s, uint32_t slot, const struct c
     c->started_ns = cox_clock_mono_ns();
     cox_list_init(&c->node);
     cox_list_init(&c->chatty);
-    ask(c, assign->spec_json);
+    ask(c, assign->n_items > 0 ? assign->items[0].spec_json : assign->spec_json);
     return c;
 }
 

@@ -31,6 +31,7 @@ struct step_call {
     enum cox_attempt_status status;
     enum cox_code code;
     struct cox_buf message, output;
+    struct cox_agent_item_result item; /* the same, of an item of a map: batches have one */
     struct cox_agent_usage usage;
     struct cox_list node; /* among those to be cancelled, or ended */
 };
@@ -60,6 +61,6 @@ void step_call_kill(struct step_call *c);
 void step_call_destroy(struct step_call *c); /* whose call is over */
 void step_call_abandon(struct step_call *c); /* it is cancelled, and freed when it has ended */
 /* What is told of one in steps->ended; borrowed. */
-struct cox_agent_result step_call_result(const struct step_call *c);
+struct cox_agent_result step_call_result(struct step_call *c);
 
 #endif

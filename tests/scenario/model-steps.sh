@@ -1,0 +1,105 @@
+#!/bin/bash
+# Model steps of tasks, from the document to a simulated inference server and back: an answer is the output; a
+# call is made elsewhere when an endpoint fails; a cancel frees the endpoints at once; kill -9 of coxd in the
+# middle of a call; everybody who watches sees the same text; who is a worker and who is not.
+. "$(dirname "$0")/lib.sh"
+need_programs coxd cox-worker cox cox-modelsim python3
+
+steps_py=$(dirname "$0")/model_steps.py
+ask() { python3 "$steps_py" "$@"; }
+
+"$COX_BUILD/cox-modelsim" --endpoints 2 --ready-file "$scenario_dir/sim.ready" >"$scenario_dir/sim.log" 2>&1 </dev/null &
+sim_pid=$!
+at_exit+=("stop_process $sim_pid TERM")
+await_file "$scenario_dir/sim.ready" "$sim_pid" || { not_ok "the simulated server starts" "$scenario_dir/sim.log"; exit 1; }
+admin=$(json_string "$scenario_dir/sim.ready" admin)
+urls=$(python3 -c 'import json, sys; print(",".join(json.load(sys.stdin)["endpoints"]))' <"$scenario_dir/sim.ready")
+
+start() { start_coxd --model "default=$urls"; }
+start
+
+# submit NAME INPUT MAX_TOKENS [MORE]: a task of one model step, `say`; its id.
+submit() {
+    printf '{"api_version":"v1","name":"%s","steps":{"say":{"model":{"input":"%s","max_tokens":%s}%s}},"outputs":{"text":"${{ steps.say.output.content }}"}}' \
+        "$1" "$2" "$3" "${4:-}" >"$scenario_dir/$1.json"
+    cox task submit "$scenario_dir/$1.json" -o name | sed 's,^task/,,'
+}
+output() { cox task output "$1" | python3 -c 'import json, sys; sys.stdout.write(json.load(sys.stdin)["text"])'; }
+watched() { cox task watch "$1" >"$scenario_dir/watch.log" 2>&1; }
+
+# ---- an answer -------------------------------------------------------------------------------------------
+
+id=$(submit hello "Tell me something." 30)
+check "a model step succeeds without any worker" watched "$id"
+cox task output "$id" say >"$scenario_dir/said.json"
+check "and its answer is its output" python3 - "$scenario_dir/said.json" <<'E2'
+import json, sys
+said = json.load(open(sys.argv[1]))
+assert said["content"] and said["finish_reason"] in ("stop", "length") and said["model"] == "default", said
+assert said["usage"]["input_tokens"] > 0 and 0 < said["usage"]["output_tokens"] <= 30, said
+E2
+check "the endpoint was asked once" ask sim "$admin" "calls == 1 and answered == 1 and in_flight == 0"
+check_equal "the router is no worker to people" 0 "$(cox worker list -o name | wc -l)"
+check_exit "nor to be drained" 2 cox worker drain router
+"$COX_BUILD/cox-worker" --orchestrator "$COX_ADDRESS" --worker-id router --work-dir "$scenario_dir/w" --idle-exit 200ms \
+    >"$scenario_dir/false.log" 2>&1 </dev/null
+check_match "and nobody attaches in its name" 'worker_id.*own' "$scenario_dir/false.log"
+
+# ---- elsewhere -------------------------------------------------------------------------------------------
+
+ask faults "$admin" '{"endpoint": 0, "error_500": 1}'
+for i in 1 2 3 4 5 6; do ids[i]=$(submit "retry$i" "Say $i." 10); done
+all_succeed() { for id in "${ids[@]}"; do watched "$id" || return 1; done; }
+check "an endpoint that fails is gone around" all_succeed
+check "though it was asked" ask sim "$admin" "endpoints[0]['faulted'] > 0"
+ask faults "$admin" '{"endpoint": 0, "reset": true}'
+
+# ---- watching --------------------------------------------------------------------------------------------
+
+id=$(submit story "Tell me a long story." 250)
+cox task logs -f "$id" say >"$scenario_dir/one" 2>&1 &
+one=$!
+ask events "$coxd_http" "$id" "$scenario_dir/events" &
+two=$!
+await 30 test -s "$scenario_dir/one"
+cox task logs -f "$id" say >"$scenario_dir/three" 2>&1 &
+three=$!
+await 30 test -s "$scenario_dir/three"
+check "the text is there before the answer is" test "$(cox task get "$id" -o json | python3 -c "import json,sys; print(json.load(sys.stdin)[\"status\"])")" = RUNNING
+wait "$one" "$two" "$three"
+output "$id" >"$scenario_dir/whole"
+ask text "$scenario_dir/events" say >"$scenario_dir/two"
+cox task logs "$id" say >"$scenario_dir/late"
+for who in one two three late; do
+    check "reader $who has the whole text, once" cmp "$scenario_dir/$who" "$scenario_dir/whole"
+done
+
+# ---- cancelling ------------------------------------------------------------------------------------------
+
+python3 - >"$scenario_dir/many.json" <<'E2'
+import json
+step = {"map": {"over": list(range(1000))}, "model": {"input": "${{ item }}", "max_tokens": 2000}}
+print(json.dumps({"api_version": "v1", "name": "many", "steps": {"say": step}}))
+E2
+id=$(cox task submit "$scenario_dir/many.json" -o name | sed 's,^task/,,')
+check "1,000 calls fill the endpoints" await 60 ask sim "$admin" "in_flight >= 100"
+check "a cancel ends them" cox task cancel "$id"
+check "and the endpoints are free" await 30 ask sim "$admin" "in_flight == 0 and cancelled >= 100"
+check "for others" watched "$(submit after "Still there?" 10)"
+
+# ---- kill -9 ---------------------------------------------------------------------------------------------
+
+await 30 ask sim "$admin" "in_flight == 0"
+curl_reset() { python3 -c 'import sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1], data=b""), timeout=30)' "$admin/sim/reset"; }
+curl_reset
+id=$(submit killed "Tell me the longest story." 300)
+await 30 ask sim "$admin" "in_flight == 1"
+stop_coxd KILL
+start
+check "a call that was under way at a kill -9 is made again" watched "$id"
+check "once: two calls, one answer" ask sim "$admin" "calls == 2 and answered == 1 and cancelled == 1"
+check "and its step has its answer" test -n "$(output "$id")"
+
+stop_coxd TERM
+check "coxd ends in order" test $? = 0
+finish

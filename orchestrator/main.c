@@ -339,6 +339,11 @@ static enum cox_err keep_task_token_key(struct coxd *c)
     return err;
 }
 
+static struct router_stats *read_router(void *edge)
+{
+    return router_stats(cox_edge_router(edge));
+}
+
 static enum cox_err start_driver(struct coxd *c)
 {
     const struct cox_driver_config config = {
@@ -365,6 +370,7 @@ static enum cox_err start_driver(struct coxd *c)
         cox_buf_fini(&error);
         return err;
     }
+    cox_api_set_router(c->api, read_router, c->edge);
     cox_fleet_start(c->fleet, c->driver);
     cox_api_start(c->api, c->driver, c->fleet, c->access);
     if ((err = keep_task_token_key(c)))
@@ -616,6 +622,7 @@ static int run(struct coxd *c)
     code = EXIT_SUCCESS;
 out:
     cox_rpc_server_destroy(c->server);
+    cox_api_set_router(c->api, NULL, NULL);
     cox_edge_destroy(c->edge);
     cox_tls_destroy(c->tls);
     cox_driver_destroy(c->driver);

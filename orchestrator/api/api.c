@@ -5,6 +5,7 @@
 
 #include "coxswain/v1/admin_service.pb-c.h"
 #include "coxswain/v1/blob_service.pb-c.h"
+#include "coxswain/v1/model_service.pb-c.h"
 #include "coxswain/v1/schedule_service.pb-c.h"
 #include "coxswain/v1/stats_service.pb-c.h"
 #include "coxswain/v1/template_service.pb-c.h"
@@ -61,6 +62,12 @@ static const struct cox_rpc_method scaler_methods[] = {
     METHOD("GetMetrics", cox_api_get_scaler_metrics),
 };
 
+static const struct cox_rpc_method model_methods[] = {
+    METHOD("ListModels", cox_api_list_models),
+    METHOD("DescribeModel", cox_api_describe_model),
+    METHOD("GetUsage", cox_api_get_usage),
+};
+
 static const struct cox_rpc_method admin_methods[] = { METHOD("Backup", cox_api_backup) };
 
 static const struct cox_rpc_method blob_methods[] = {
@@ -107,6 +114,8 @@ struct cox_api *cox_api_create(void)
                                                              blob_methods, COUNT(blob_methods), a };
     a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__admin_service__descriptor,
                                                              admin_methods, COUNT(admin_methods), a };
+    a->services[a->n_services++] = (struct cox_rpc_service){ &coxswain__v1__model_service__descriptor,
+                                                             model_methods, COUNT(model_methods), a };
     cox_list_init(&a->dirty);
     cox_list_init(&a->ops);
     cox_list_init(&a->reviving);

@@ -8,12 +8,18 @@
 
 #include "../access/access.h"
 #include "../fleet/fleet.h"
+#include "../inference/router.h"
 
 struct cox_api;
 
 struct cox_api *cox_api_create(void);
 void cox_api_destroy(struct cox_api *a); /* after its server; NULL is allowed */
 void cox_api_start(struct cox_api *a, struct cox_driver *d, struct cox_fleet *f, struct cox_access *access);
+
+/* Where the router's numbers come from; without it there are no models. `stats` is router_stats, or stands
+ * for it. */
+typedef struct router_stats *cox_api_router_stats(void *user);
+void cox_api_set_router(struct cox_api *a, cox_api_router_stats *stats, void *user);
 
 /* Every service beside the workers' own; lives as long as the api. */
 const struct cox_rpc_service *cox_api_services(struct cox_api *a, size_t *ret_n);

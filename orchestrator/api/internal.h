@@ -9,11 +9,12 @@
 #include "cox/base/map.h"
 
 #include "coxswain/v1/fleet_service.pb-c.h"
+#include "coxswain/v1/model_service.pb-c.h"
 #include "coxswain/v1/task_service.pb-c.h"
 
 #include <stdarg.h>
 
-#define COX_API_SERVICES 8
+#define COX_API_SERVICES 9
 #define COX_API_SHORTAGE_RETRY_MS 5000
 #define COX_API_TENANT_MAX 64
 
@@ -21,6 +22,8 @@ struct cox_api {
     struct cox_driver *driver;
     struct cox_fleet *fleet;
     struct cox_access *access;
+    cox_api_router_stats *router_stats; /* NULL: there is no router */
+    void *router_user;
     struct cox_rpc_service services[COX_API_SERVICES];
     size_t n_services;
     struct cox_map64 watched; /* task id -> struct watched */
@@ -218,8 +221,15 @@ cox_api_method cox_api_create_task_token;              /* task_token.c */
 cox_api_method cox_api_explain;                        /* explain.c */
 cox_api_method cox_api_get_stats, cox_api_get_history; /* stats.c */
 cox_api_method cox_api_watch_stats, cox_api_get_metrics;
-cox_api_method cox_api_is_active, cox_api_stream_is_active; /* scaler.c */
+cox_api_method cox_api_list_models, cox_api_describe_model, cox_api_get_usage; /* models.c */
+cox_api_method cox_api_is_active, cox_api_stream_is_active;                    /* scaler.c */
 cox_api_method cox_api_get_metric_spec, cox_api_get_scaler_metrics;
+
+/* A copy of the router's numbers, freed by router_stats_free; NULL without a router. */
+struct router_stats *cox_api_read_router(const struct cox_api *a);
+
+Coxswain__V1__Usage *cox_show_model_usage(struct cox_arena *a,
+                                          const struct router_model_stats *s); /* usage.c */
 
 /* ---- stats.c: the clock behind the history ---- */
 void cox_stats_start(struct cox_api *a);

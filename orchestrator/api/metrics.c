@@ -1,5 +1,7 @@
 #include "metrics.h"
 
+#include "metrics_models.h"
+
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 
@@ -338,6 +340,31 @@ static const struct cox_metric metrics[] = {
     { "cox_store_archived_total", COX_METRIC_COUNTER, "Tasks handed to the archive.", read_archived },
     { "cox_store_swept_total", COX_METRIC_COUNTER, "Values removed because nothing referred to them.",
       read_swept },
+    { "cox_model_queue_depth", COX_METRIC_GAUGE, "Model calls that wait for an endpoint.",
+      cox_metric_model_queue_depth },
+    { "cox_model_in_flight", COX_METRIC_GAUGE, "Model calls under way.", cox_metric_model_in_flight },
+    { "cox_model_calls_total", COX_METRIC_COUNTER, "Model calls that ended, by how.",
+      cox_metric_model_calls },
+    { "cox_model_retries_total", COX_METRIC_COUNTER, "Tries of model calls beyond the first.",
+      cox_metric_model_retries },
+    { "cox_model_fallbacks_total", COX_METRIC_COUNTER, "Model calls that went on to another model.",
+      cox_metric_model_fallbacks },
+    { "cox_model_cache_answers_total", COX_METRIC_COUNTER, "Model calls answered from an earlier answer.",
+      cox_metric_model_cache_answers },
+    { "cox_model_ttft_seconds", COX_METRIC_HISTOGRAM, "Time from a model call's arrival to its first token.",
+      cox_metric_model_ttft },
+    { "cox_model_tokens_total", COX_METRIC_COUNTER, "Tokens of model calls, by direction.",
+      cox_metric_model_tokens },
+    { "cox_model_cached_tokens_total", COX_METRIC_COUNTER, "Input tokens that endpoints found in a cache.",
+      cox_metric_model_cached },
+    { "cox_model_wasted_tokens_total", COX_METRIC_COUNTER, "Tokens of tries that nothing came of.",
+      cox_metric_model_wasted },
+    { "cox_model_cost_micros_total", COX_METRIC_COUNTER,
+      "What model calls cost, in millionths of the currency.", cox_metric_model_cost },
+    { "cox_endpoint_up", COX_METRIC_GAUGE, "1 while an endpoint of a model takes calls.",
+      cox_metric_endpoint_up },
+    { "cox_endpoint_in_flight", COX_METRIC_GAUGE, "Model calls under way at an endpoint.",
+      cox_metric_endpoint_in_flight },
     { "cox_build_info", COX_METRIC_GAUGE, "Always 1; the version is in its label.", read_build },
 };
 

@@ -10,6 +10,8 @@
 #include "cox/engine.h"
 #include "cox/store.h"
 
+struct router_stats;
+
 enum cox_metric_type { COX_METRIC_COUNTER, COX_METRIC_GAUGE, COX_METRIC_HISTOGRAM, COX_METRIC_SUMMARY };
 
 #define COX_METRIC_LABELS_MAX 3
@@ -33,6 +35,7 @@ struct cox_metric_source {
     struct cox_engine_stats stats;
     struct cox_store_stats store;
     uint64_t refused[COX_REFUSAL_NR];
+    const struct router_stats *router; /* NULL: there are no models */
 };
 
 struct cox_sample {
@@ -54,7 +57,7 @@ struct cox_metric {
                  void *user);
 };
 
-/* `s` may be NULL. Nothing is refused yet in it: who knows of that says so. */
+/* `s` may be NULL. Nothing is refused yet in it, and there are no models: who knows of them says so. */
 void cox_metric_source_read(struct cox_metric_source *src, const struct cox_engine *e,
                             const struct cox_store *s, const char *version);
 /* In the table's order; *it starts at 0; NULL at the end. */

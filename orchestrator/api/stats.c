@@ -24,11 +24,17 @@ static void source_read(const struct cox_api *a, struct cox_metric_source *src)
 {
     cox_metric_source_read(src, cox_driver_engine(a->driver), cox_driver_store(a->driver), COXD_VERSION);
     memcpy(src->refused, a->refused, sizeof(src->refused));
+    src->router = cox_api_read_router(a);
     if (!a->access)
         return;
     src->refused[COX_REFUSAL_IDENTITY] = cox_access_n_refused(a->access, ACCESS_REFUSED_IDENTITY);
     src->refused[COX_REFUSAL_ROLE] = cox_access_n_refused(a->access, ACCESS_REFUSED_ROLE);
     src->refused[COX_REFUSAL_TENANT] = cox_access_n_refused(a->access, ACCESS_REFUSED_TENANT);
+}
+
+static void source_fini(struct cox_metric_source *src)
+{
+    router_stats_free((struct router_stats *)(uintptr_t)src->router);
 }
 
 void cox_metrics_text(struct cox_api *a, struct cox_buf *out)
@@ -37,13 +43,16 @@ void cox_metrics_text(struct cox_api *a, struct cox_buf *out)
 
     source_read(a, &src);
     cox_metrics_write(&src, out);
+    source_fini(&src);
 }
 
 /* ---- the clock ---- */
 
 static void keep_sample(void *user, const struct cox_sample *s)
 {
-    cox_history_add(user, s);
+    if (strncmp(s->name, "cox_endpoint_", 13) !=
+        0) /* there may be ten thousand, for whom there is Prometheus */
+        cox_history_add(user, s);
 }
 
 static void on_tick(struct cox_op *op)
@@ -56,6 +65,7 @@ static void on_tick(struct cox_op *op)
     cox_history_begin(st->history, now.wall_ms / 1000);
     cox_metrics_read(&src, "", keep_sample, st->history);
     cox_history_end(st->history);
+    source_fini(&src);
     cox_op_wait(op, now.mono_ns + NS_PER_S);
 }
 
@@ -137,6 +147,7 @@ static void show_samples(const struct cox_api *a, const char *prefix, struct sho
 
     source_read(a, &src);
     cox_metrics_read(&src, prefix, show_sample, out);
+    source_fini(&src);
 }
 
 static void shown_samples_fini(struct shown_samples *out)

@@ -2,6 +2,7 @@
 
 #include "coxswain/v1/blob_service.pb-c.h"
 #include "coxswain/v1/fleet_service.pb-c.h"
+#include "coxswain/v1/model_service.pb-c.h"
 #include "coxswain/v1/schedule_service.pb-c.h"
 #include "coxswain/v1/stats_service.pb-c.h"
 #include "coxswain/v1/task_service.pb-c.h"
@@ -15,6 +16,7 @@
 #define FLEET &coxswain__v1__fleet_service__descriptor
 #define STATS &coxswain__v1__stats_service__descriptor
 #define BLOBS &coxswain__v1__blob_service__descriptor
+#define MODELS &coxswain__v1__model_service__descriptor
 #define API "/api/v1"
 #define TASK API "/tasks/{id}"
 
@@ -59,6 +61,9 @@ const struct route routes[] = {
     { "POST", API "/workers/{id}:cordon", FLEET, "CordonWorker", "uncordon=false", NULL, ROUTE_UNARY, 0 },
     { "POST", API "/workers/{id}:uncordon", FLEET, "CordonWorker", "uncordon=true", NULL, ROUTE_UNARY, 0 },
     { "POST", API "/workers/{id}:drain", FLEET, "DrainWorker", NULL, NULL, ROUTE_UNARY, 0 },
+    { "GET", API "/models", MODELS, "ListModels", NULL, NULL, ROUTE_UNARY, 0 },
+    { "GET", API "/models/{+name}", MODELS, "DescribeModel", NULL, NULL, ROUTE_UNARY, 0 },
+    { "GET", API "/usage", MODELS, "GetUsage", NULL, NULL, ROUTE_UNARY, 0 },
     { "GET", API "/stats", STATS, "GetStats", NULL, NULL, ROUTE_UNARY, 0 },
     { "GET", API "/stats/history", STATS, "GetHistory", NULL, NULL, ROUTE_UNARY, 0 },
     { "GET", API "/stats/events", STATS, "WatchStats", NULL, NULL, ROUTE_EVENTS, 0 },

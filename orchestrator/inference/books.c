@@ -172,6 +172,7 @@ void books_close(struct router_call *c)
 
     if (c->pool) {
         struct router_model_stats *s = &c->pool->stats;
+        s->n_calls++; /* with how it ended: a counter of what went well must not fall again */
         s->n_errors += c->end != ROUTER_ANSWERED && c->end != ROUTER_CANCELLED;
         s->input_tokens += b->input_tokens;
         s->output_tokens += b->output_tokens;

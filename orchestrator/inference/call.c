@@ -682,7 +682,6 @@ struct router_call *router_start(struct router *r, const struct router_request *
         end_call(c, ROUTER_REFUSED);
         return c;
     }
-    c->pool->stats.n_calls++;
     if (c->who.program.len > 0)
         c->program = programs_hold(&r->programs, &c->who);
     if (answer_from_kept(c, q))

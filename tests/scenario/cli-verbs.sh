@@ -157,7 +157,7 @@ said "config: suggests" "broken-config.yaml:2: adress: unknown key; did you mean
 v 0 "one is left" "config delete-context" one
 
 # ---- with one ----
-start_coxd
+start_coxd --model llama=http://127.0.0.1:1,http://127.0.0.1:2 --model big=http://127.0.0.1:1
 start_worker w1 --slots 4 --label zone=a
 
 v 0 "prints outputs" "task run" ok.yaml --input text=007 --input number=7
@@ -332,6 +332,20 @@ v 0 "by name" "schedule delete" nightly
 v 3 "again" "schedule delete" nightly
 
 # ---- workers ----
+v 0 "all" "model list"
+printed "model list: a row" "^llama +[0-2]/2 +0 +0"
+v 0 "as JSON" "model list" -o json
+json "model list: in the configuration's order" '[m["name"] for m in v["models"]] == ["llama", "big"]'
+v 5 "nobody there" "model list" "${nobody[@]}"
+v 0 "one" "model describe" llama
+printed "model describe: its endpoints" "^127.0.0.1:2 "
+v 3 "an unknown one" "model describe" gpt
+said "model describe: says so" "no model gpt"
+for by in program task tenant model; do v 0 "by $by" usage --by $by; done
+printed "usage: a row a model" "^llama +0 "
+v 0 "of one program" usage --program none -o json
+json "usage: nothing yet" 'v == {"rows": []}'
+v 2 "by something else" usage --by hour
 v 0 "wide" "worker list" -o wide
 printed "worker list: its label" "w1 .*zone=a"
 v 5 "nobody there" "worker list" "${nobody[@]}"
@@ -397,7 +411,7 @@ v 7 "the command's exit code" dev project --once 'exit 7'
 sed -n 's/^  cox \([a-z][a-z -]*[a-z]\) .*/\1/p' help.txt | while read -r line; do
     set -- $line
     case "$1" in
-        admin | config | schedule | task | template | worker) echo "$1 $2" ;;
+        admin | config | model | schedule | task | template | worker) echo "$1 $2" ;;
         *) echo "$1" ;;
     esac
 done | sort -u >verbs.txt

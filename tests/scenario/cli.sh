@@ -26,7 +26,7 @@ check_exit "a misspelled verb" 2 cox taks run x
 check_match "gets a suggestion" "did you mean cox task" "$err"
 check_exit "a misspelled option" 2 cox task get t0-000001 --adress x
 check_match "gets one too" "did you mean --address" "$err"
-check_exit "a verb of a later version" 2 cox model list
+check_exit "a verb of a later version" 2 cox tenant list
 check_match "says so" "not available in this version" "$err"
 check_exit "a missing argument" 2 cox task get
 check_exit "a bad format" 2 cox version -o xml

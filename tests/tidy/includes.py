@@ -35,7 +35,7 @@ PARTS = {
     "orchestrator/access": ["libc", *BASE, "cox/rpc.h", "cox/json.h", "cox/yaml.h", "protobuf-c", "crypto"],
     "orchestrator/fleet": ["libc", "cox/*", "proto", "protobuf-c", "orchestrator"],
     "orchestrator/api": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "event", "zlib", "crypto",
-                         "orchestrator", "orchestrator/access", "orchestrator/fleet"],
+                         "orchestrator", "orchestrator/access", "orchestrator/fleet", "orchestrator/inference"],
     "orchestrator/edge": ["libc", *BASE, "cox/rpc.h", "cox/tls.h", "cox/wire.h", "cox/json.h", "proto", "protobuf-c", "event",
                           "zlib", "orchestrator/inference"],
     "worker": PROGRAM,

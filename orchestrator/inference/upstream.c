@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CONNECTIONS_DEFAULT 4096L
+#define CONNECTIONS_DEFAULT 4096u
+#define LANE_CALLS_MAX 128u
 #define IDLE_HANDLES_MAX 512u              /* handles of no call that are kept, in all */
 #define CONNECT_MS_MAX (1000L * 3600 * 24) /* what "none" means to curl, which has a default for 0 */
 
@@ -140,6 +141,7 @@ static void retire(struct upstream_call *c)
 
     c->phase = PHASE_IDLE;
     u->n_busy--;
+    c->lane = NULL;
     cox_heap_remove(&u->deadlines, &c->until);
     if (c->whole.cap > ONE_PIECE_LEN_MAX)
         cox_buf_fini(&c->whole);
@@ -222,7 +224,8 @@ static enum upstream_end end_of(const struct upstream_call *c, CURLcode r)
 
 static void drop(struct upstream_call *c)
 {
-    curl_multi_remove_handle(c->u->multi, c->easy);
+    curl_multi_remove_handle(c->lane->multi, c->easy);
+    c->lane->n_calls--;
     retire(c);
 }
 
@@ -247,12 +250,12 @@ static void finish_by_curl(struct upstream_call *c, CURLcode r)
     finish(c, end, words);
 }
 
-static void take_ends(struct upstream *u)
+static void take_ends(struct lane *l)
 {
     CURLMsg *m;
     int left;
 
-    while ((m = curl_multi_info_read(u->multi, &left)) != NULL) {
+    while ((m = curl_multi_info_read(l->multi, &left)) != NULL) {
         struct upstream_call *c = NULL;
         CURLcode r = m->data.result;
 
@@ -263,39 +266,115 @@ static void take_ends(struct upstream *u)
 }
 
 /* Around all that makes curl work. */
-static void enter(struct upstream *u)
+static void enter(struct lane *l)
 {
-    COX_ASSERT(!u->in_curl);
-    u->in_curl = true;
+    COX_ASSERT(!l->u->in_curl);
+    l->u->in_curl = true;
 }
 
-static void leave(struct upstream *u)
+static void leave(struct lane *l)
 {
+    struct upstream *u = l->u;
+
     u->in_curl = false;
-    take_ends(u);
-    if (u->curl_is_due || !cox_list_empty(&u->wanting))
+    take_ends(l);
+    if (l->is_due || !cox_list_empty(&u->wanting))
         event_active(u->soon, EV_TIMEOUT, 0);
 }
 
-static void on_socket_ready(void *user, int fd, int what)
+static void on_socket_ready(void *lane, int fd, int what)
 {
-    struct upstream *u = user;
+    struct lane *l = lane;
     int running;
 
-    enter(u);
-    curl_multi_socket_action(u->multi, fd, what, &running);
-    leave(u);
+    enter(l);
+    curl_multi_socket_action(l->multi, fd, what, &running);
+    leave(l);
 }
 
-static void run_timers(struct upstream *u)
+static void run_timers(struct lane *l)
 {
     int running;
 
-    u->curl_is_due = false;
-    enter(u);
-    curl_multi_socket_action(u->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    leave(u);
+    l->is_due = false;
+    enter(l);
+    curl_multi_socket_action(l->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    leave(l);
 }
+
+/* ---- lanes ------------------------------------------------------------------------------------------ */
+
+static void on_curls_timer(evutil_socket_t fd, short what, void *user)
+{
+    (void)fd;
+    (void)what;
+    run_timers(user);
+}
+
+static int on_timer_wanted(CURLM *multi, long ms, void *user)
+{
+    struct lane *l = user;
+    struct timeval in = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+    (void)multi;
+    if (ms < 0) {
+        l->is_due = false;
+        event_del(l->timer);
+    } else if (ms == 0) {
+        l->is_due = true;
+        if (!l->u->in_curl && !l->u->soon_runs)
+            event_active(l->u->soon, EV_TIMEOUT, 0);
+    } else {
+        l->is_due = false;
+        event_add(l->timer, &in);
+    }
+    return 0;
+}
+
+/* The connections of this one count against what may be kept open; the first lanes are the busiest. */
+static long connections_of(const struct upstream *u, size_t n)
+{
+    size_t before = n * LANE_CALLS_MAX, left = u->connections_max > before ? u->connections_max - before : 1;
+
+    return left < LANE_CALLS_MAX ? (long)left : (long)LANE_CALLS_MAX;
+}
+
+static struct lane *add_lane(struct upstream *u)
+{
+    struct lane *l = COX_NEW(struct lane);
+
+    l->u = u;
+    l->multi = curl_multi_init();
+    if (!l->multi)
+        cox_out_of_memory();
+    l->timer = evtimer_new(u->base, on_curls_timer, l);
+    upstream_sockets_serve(u->sockets, l->multi, l);
+    curl_multi_setopt(l->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
+    curl_multi_setopt(l->multi, CURLMOPT_TIMERDATA, l);
+    curl_multi_setopt(l->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+    curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, connections_of(u, u->n_lanes));
+    u->lanes = cox_realloc(u->lanes, u->n_lanes + 1, sizeof(struct lane *));
+    u->lanes[u->n_lanes++] = l;
+    return l;
+}
+
+static struct lane *lane_with_room(struct upstream *u)
+{
+    struct lane *room = NULL;
+
+    for (size_t i = 0; i < u->n_lanes; i++) {
+        struct lane *l = u->lanes[i];
+
+        if (l->n_calls >= LANE_CALLS_MAX)
+            continue;
+        if (l->n_calls < l->n_open)
+            return l;
+        room = room ? room : l;
+    }
+    return room ? room : add_lane(u);
+}
+
+/* ---- what waits for curl to return ------------------------------------------------------------------ */
 
 static void do_wanted(struct upstream_call *c)
 {
@@ -309,18 +388,19 @@ static void do_wanted(struct upstream_call *c)
     cox_list_push_back(&u->underway, &c->node);
     if (c->phase == PHASE_START) {
         c->phase = PHASE_RUNS;
-        COX_ASSERT(curl_multi_add_handle(u->multi, c->easy) == CURLM_OK);
+        c->lane = lane_with_room(u);
+        c->lane->n_calls++;
+        COX_ASSERT(curl_multi_add_handle(c->lane->multi, c->easy) == CURLM_OK);
     }
     if (c->resume) {
         CURLcode r;
 
         c->resume = false;
-        enter(u);
+        enter(c->lane);
         r = curl_easy_pause(c->easy, CURLPAUSE_CONT); /* hands out what it holds, and says if that failed */
-        u->in_curl = false;
+        leave(c->lane);
         if (r != CURLE_OK && c->phase == PHASE_RUNS)
             finish_by_curl(c, r);
-        take_ends(u);
     }
 }
 
@@ -337,35 +417,10 @@ static void on_soon(evutil_socket_t fd, short what, void *user)
         do_wanted(COX_CONTAINER_OF(node, struct upstream_call, node));
     }
     u->soon_runs = false;
-    if (u->curl_is_due)
-        run_timers(u);
-}
-
-static void on_curls_timer(evutil_socket_t fd, short what, void *user)
-{
-    (void)fd;
-    (void)what;
-    run_timers(user);
-}
-
-static int on_timer_wanted(CURLM *multi, long ms, void *user)
-{
-    struct upstream *u = user;
-    struct timeval in = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-    (void)multi;
-    if (ms < 0) {
-        u->curl_is_due = false;
-        event_del(u->curls);
-    } else if (ms == 0) {
-        u->curl_is_due = true;
-        if (!u->in_curl && !u->soon_runs)
-            event_active(u->soon, EV_TIMEOUT, 0);
-    } else {
-        u->curl_is_due = false;
-        event_add(u->curls, &in);
+    for (size_t i = 0; i < u->n_lanes; i++) {
+        if (u->lanes[i]->is_due)
+            run_timers(u->lanes[i]);
     }
-    return 0;
 }
 
 static void expire(struct upstream_call *c, enum upstream_end end)
@@ -520,34 +575,33 @@ struct upstream *upstream_create(const struct upstream_config *config)
 
     (void)pthread_once(&once, init_curl);
     u->base = config->base;
-    u->multi = curl_multi_init();
-    if (!u->multi)
-        cox_out_of_memory();
     u->expiry_armed = UINT64_MAX;
     u->soon = event_new(u->base, -1, 0, on_soon, u);
-    u->curls = evtimer_new(u->base, on_curls_timer, u);
     u->expiry = evtimer_new(u->base, on_expiry, u);
     cox_list_init(&u->all_idle);
     cox_list_init(&u->wanting);
     cox_list_init(&u->underway);
-    u->sockets = upstream_sockets_create(u->base, u->multi, on_socket_ready, u);
-    curl_multi_setopt(u->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
-    curl_multi_setopt(u->multi, CURLMOPT_TIMERDATA, u);
-    curl_multi_setopt(u->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-    curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS,
-                      config->connections_max ? (long)config->connections_max : CONNECTIONS_DEFAULT);
+    u->connections_max = config->connections_max ? config->connections_max : CONNECTIONS_DEFAULT;
+    u->sockets = upstream_sockets_create(u->base, on_socket_ready);
     return u;
 }
 
-static void free_all(struct cox_list *list, CURLM *multi)
+static void free_all(struct cox_list *list)
 {
     while (!cox_list_empty(list)) {
         struct upstream_call *c = COX_CONTAINER_OF(list->next, struct upstream_call, node);
 
-        if (multi)
-            curl_multi_remove_handle(multi, c->easy);
+        if (c->lane)
+            curl_multi_remove_handle(c->lane->multi, c->easy);
         free_call(c);
     }
+}
+
+static void free_lane(struct lane *l)
+{
+    curl_multi_cleanup(l->multi);
+    event_free(l->timer);
+    cox_free(l);
 }
 
 void upstream_destroy(struct upstream *u)
@@ -555,13 +609,14 @@ void upstream_destroy(struct upstream *u)
     if (!u)
         return;
     COX_ASSERT(!u->in_curl);
-    free_all(&u->underway, u->multi);
-    free_all(&u->wanting, u->multi);
-    free_all(&u->all_idle, NULL);
-    curl_multi_cleanup(u->multi);
+    free_all(&u->underway);
+    free_all(&u->wanting);
+    free_all(&u->all_idle);
+    for (size_t i = 0; i < u->n_lanes; i++)
+        free_lane(u->lanes[i]);
+    cox_free(u->lanes);
     upstream_sockets_destroy(u->sockets);
     event_free(u->soon);
-    event_free(u->curls);
     event_free(u->expiry);
     cox_heap_fini(&u->deadlines);
     cox_mapb_fini(&u->routes);

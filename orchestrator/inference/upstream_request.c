@@ -46,6 +46,15 @@ static int on_seek(void *user, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *a)
+{
+    struct upstream_call *c = user;
+    int fd = upstream_sockets_open(c->u->sockets, a->family, a->socktype, a->protocol, &c->lane->n_open);
+
+    (void)purpose;
+    return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
 void upstream_call_init(struct upstream_call *c, const struct upstream_target *t)
 {
     CURL *easy = c->easy;
@@ -75,7 +84,10 @@ void upstream_call_init(struct upstream_call *c, const struct upstream_target *t
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, tls ? 1L : 0L);
     if (t->ca_file)
         curl_easy_setopt(easy, CURLOPT_CAINFO, t->ca_file);
-    upstream_sockets_use(c->u->sockets, easy);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, c);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, upstream_sockets_close);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, c->u->sockets); /* connections outlive calls */
 }
 
 /* Those of the call, then those of its target, all in one list. */

@@ -8,20 +8,27 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Reading and writing are two events, so that a change of one is one call of the kernel. */
 struct socket {
-    struct event *event; /* of what curl wanted last; NULL: never watched */
-    short watched;       /* EV_READ, EV_WRITE: what the kernel looks for */
-    short wanted;        /* by curl; 0: it has forgotten it */
-    bool ours;           /* opened and closed below, so that its number cannot come again unseen */
+    struct event *read, *write; /* NULL: never watched */
+    void *lane;                 /* of the multi that waits for it now; NULL: curl has forgotten it */
+    bool reads, writes;         /* what the kernel looks for */
+    uint32_t *n_open;           /* opened and closed below, so that its number cannot come again unseen */
 };
 
 struct upstream_sockets {
     struct event_base *base;
-    CURLM *multi;
-    void (*on_ready)(void *user, int fd, int what);
-    void *user;
+    upstream_on_ready *on_ready;
     struct socket *by_fd;
     size_t cap;
+    struct served *served;
+};
+
+/* A multi, as its callbacks know it. */
+struct served {
+    struct upstream_sockets *sockets;
+    void *lane;
+    struct served *next;
 };
 
 static struct socket *socket_of(struct upstream_sockets *s, int fd)
@@ -42,96 +49,100 @@ static struct socket *socket_of(struct upstream_sockets *s, int fd)
 
 static void forget(struct socket *k)
 {
-    if (k->event)
-        event_free(k->event);
+    if (k->read)
+        event_free(k->read);
+    if (k->write)
+        event_free(k->write);
     *k = (struct socket){ 0 };
 }
 
-static void watch(struct upstream_sockets *s, struct socket *k, int fd, short what);
+static void on_event(evutil_socket_t fd, short what, void *user);
+
+static void watch(struct upstream_sockets *s, struct event **event, bool *is_watched, int fd, short what,
+                  bool on)
+{
+    if (on == *is_watched)
+        return;
+    *is_watched = on;
+    if (!*event)
+        *event = event_new(s->base, fd, (short)(what | EV_PERSIST), on_event, s);
+    COX_ASSERT(*event && (on ? event_add(*event, NULL) : event_del(*event)) == 0);
+}
 
 static void on_event(evutil_socket_t fd, short what, void *user)
 {
     struct upstream_sockets *s = user;
     struct socket *k = socket_of(s, fd);
 
-    if (k->wanted == 0) {
+    if (!k->lane)
         /* A server ended a connection that is not in use: curl sees it when it takes it up. */
-        watch(s, k, fd, 0);
-        return;
-    }
-    s->on_ready(s->user, fd,
-                (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
-}
-
-static void watch(struct upstream_sockets *s, struct socket *k, int fd, short what)
-{
-    if (what == k->watched)
-        return;
-    if (k->event && k->watched)
-        event_del(k->event);
-    if (what && k->event)
-        COX_ASSERT(event_assign(k->event, s->base, fd, (short)(what | EV_PERSIST), on_event, s) == 0);
-    else if (what)
-        k->event = event_new(s->base, fd, (short)(what | EV_PERSIST), on_event, s);
-    if (what)
-        COX_ASSERT(k->event && event_add(k->event, NULL) == 0);
-    k->watched = what;
+        watch(s, &k->read, &k->reads, fd, EV_READ, false);
+    else
+        s->on_ready(k->lane, fd, what & EV_READ ? CURL_CSELECT_IN : CURL_CSELECT_OUT);
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *socket_user)
 {
-    struct upstream_sockets *s = user;
+    struct served *by = user;
+    struct upstream_sockets *s = by->sockets;
     struct socket *k = socket_of(s, fd);
 
     (void)easy;
     (void)socket_user;
     if (what == CURL_POLL_REMOVE) {
-        k->wanted = 0;
-        if (!k->ours)
+        k->lane = NULL;
+        if (!k->n_open)
             forget(k); /* curl closes it without a word, and its number may come again */
-        else if (k->watched & EV_WRITE)
-            watch(s, k, fd, 0); /* it would be ready for ever */
+        else
+            watch(s, &k->write, &k->writes, fd, EV_WRITE, false); /* it would be ready for ever */
         return 0;
     }
-    k->wanted = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0));
-    watch(s, k, fd, k->wanted);
+    k->lane = by->lane;
+    watch(s, &k->read, &k->reads, fd, EV_READ, (what & CURL_POLL_IN) != 0);
+    watch(s, &k->write, &k->writes, fd, EV_WRITE, (what & CURL_POLL_OUT) != 0);
     return 0;
 }
 
-static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *a)
+int upstream_sockets_open(struct upstream_sockets *s, int family, int type, int protocol, uint32_t *n_open)
 {
-    int fd = socket(a->family, a->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
+    int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+    struct socket *k;
 
-    (void)purpose;
     if (fd < 0)
-        return CURL_SOCKET_BAD;
-    forget(socket_of(user, fd));
-    socket_of(user, fd)->ours = true;
+        return -1;
+    k = socket_of(s, fd);
+    forget(k);
+    k->n_open = n_open;
+    ++*n_open;
     return fd;
 }
 
-static int close_socket(void *user, curl_socket_t fd)
+int upstream_sockets_close(void *sockets, int fd)
 {
-    forget(socket_of(user, fd));
+    struct socket *k = socket_of(sockets, fd);
+
+    if (k->n_open)
+        --*k->n_open;
+    forget(k);
     return close(fd);
 }
 
-void upstream_sockets_use(struct upstream_sockets *s, void *easy)
+void upstream_sockets_serve(struct upstream_sockets *s, void *multi, void *lane)
 {
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, s);
-    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
-    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, s);
+    struct served *served = COX_NEW(struct served);
+
+    *served = (struct served){ .sockets = s, .lane = lane, .next = s->served };
+    s->served = served;
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, served);
 }
 
-struct upstream_sockets *upstream_sockets_create(struct event_base *base, void *multi,
-                                                 void (*on_ready)(void *user, int fd, int what), void *user)
+struct upstream_sockets *upstream_sockets_create(struct event_base *base, upstream_on_ready *on_ready)
 {
     struct upstream_sockets *s = COX_NEW(struct upstream_sockets);
 
-    *s = (struct upstream_sockets){ .base = base, .multi = multi, .on_ready = on_ready, .user = user };
-    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, s);
+    s->base = base;
+    s->on_ready = on_ready;
     return s;
 }
 
@@ -139,6 +150,12 @@ void upstream_sockets_destroy(struct upstream_sockets *s)
 {
     for (size_t fd = 0; fd < s->cap; fd++)
         forget(&s->by_fd[fd]);
+    while (s->served) {
+        struct served *next = s->served->next;
+
+        cox_free(s->served);
+        s->served = next;
+    }
     cox_free(s->by_fd);
     cox_free(s);
 }

@@ -75,6 +75,8 @@ void conn_destroy(struct conn *c)
     bufferevent_free(c->bev);
     cox_buf_fini(&c->head_bytes);
     cox_buf_fini(&c->body);
+    cox_list_remove(&c->gathering);
+    cox_buf_fini(&c->gathered);
     cox_free(c);
 }
 
@@ -126,7 +128,7 @@ void conn_calls(struct conn *c, bool calls)
 
 size_t conn_unsent_len(const struct conn *c)
 {
-    return evbuffer_get_length(bufferevent_get_output(c->bev));
+    return evbuffer_get_length(bufferevent_get_output(c->bev)) + c->gathered.len;
 }
 
 struct cox_tls_certificate *conn_certificate(const struct conn *c)
@@ -145,7 +147,8 @@ static void write_by_loop(struct conn *c)
     c->writing = true;
 }
 
-void conn_flush(struct conn *c)
+/* At once, as far as the socket takes it. */
+static void flush(struct conn *c)
 {
     struct evbuffer *out = bufferevent_get_output(c->bev);
 
@@ -189,12 +192,13 @@ static void put_head(struct conn *c, const struct answer *a, bool gzipped, int64
 /* The answer is in the buffer: what comes next, once it has left. */
 static void finish(struct conn *c)
 {
+    cox_list_remove(&c->gathering);
     exchange_end(c);
     if (!c->body_over)
         c->close_after = true; /* what is left of the request would be taken for the next one */
     enter(c, CONN_LEAVING);
     conn_timer(c, 0);
-    conn_flush(c);
+    flush(c);
     if (conn_unsent_len(c) == 0)
         proceed(c);
 }
@@ -230,23 +234,56 @@ void conn_begin(struct conn *c, const struct answer *a)
         write_by_loop(c);
 }
 
-void conn_write(struct conn *c, struct cox_slice piece)
+static void put_piece(struct conn *c, struct cox_slice piece)
 {
     struct evbuffer *out = bufferevent_get_output(c->bev);
+    char line[24];
 
-    if (piece.len == 0 || c->no_body)
+    if (piece.len == 0)
         return;
     if (c->chunked_answer)
-        evbuffer_add_printf(out, "%zx\r\n", piece.len);
+        evbuffer_add(out, line, (size_t)snprintf(line, sizeof(line), "%zx\r\n", piece.len));
     evbuffer_add(out, piece.data, piece.len);
     if (c->chunked_answer)
         evbuffer_add(out, "\r\n", 2);
-    if (!c->gathers)
-        write_by_loop(c);
+}
+
+static void put_gathered(struct conn *c)
+{
+    put_piece(c, cox_buf_slice(&c->gathered));
+    cox_buf_clear(&c->gathered);
+}
+
+void conn_write(struct conn *c, struct cox_slice piece)
+{
+    if (piece.len == 0 || c->no_body)
+        return;
+    if (c->gathers) {
+        cox_buf_append_slice(&c->gathered, piece);
+        cox_list_remove(&c->gathering);
+        cox_list_push_back(&c->edge->gathering, &c->gathering);
+        event_active(c->edge->gathered, EV_TIMEOUT, 0);
+        return;
+    }
+    put_piece(c, piece);
+    write_by_loop(c);
+}
+
+void conn_flush_gathered(struct cox_edge *e)
+{
+    while (!cox_list_empty(&e->gathering)) {
+        struct conn *c = COX_CONTAINER_OF(e->gathering.next, struct conn, gathering);
+        cox_list_remove(&c->gathering);
+        put_gathered(c);
+        flush(c);
+        if (c->exchange && conn_unsent_len(c) == 0)
+            exchange_on_drained(c);
+    }
 }
 
 void conn_end(struct conn *c)
 {
+    put_gathered(c);
     if (c->chunked_answer && !c->no_body)
         evbuffer_add(bufferevent_get_output(c->bev), "0\r\n\r\n", 5);
     finish(c);
@@ -375,7 +412,7 @@ static void start_body(struct conn *c)
     }
     if (has_body && c->head.expects_continue)
         evbuffer_add_printf(bufferevent_get_output(c->bev), "HTTP/1.1 100 Continue\r\n\r\n");
-    conn_flush(c);
+    flush(c);
 }
 
 static bool read_head(struct conn *c)
@@ -537,6 +574,7 @@ void conn_accept(struct cox_edge *e, int fd, const struct sockaddr *peer)
     c->timer = event_new(e->base, -1, 0, on_timer, c);
     name_peer(c, peer);
     cox_list_push_back(&e->conns, &c->node);
+    cox_list_init(&c->gathering);
     room_enter(c, cox_network_of(peer));
     if (!e->config.tls)
         let_crumbs_wait(c, true);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -114,6 +115,12 @@ static void on_accept_again(int fd, short what, void *arg)
     conn_mind_listener(e);
 }
 
+static void on_gathered(int fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    conn_flush_gathered(arg);
+}
+
 /* Out of descriptors, most likely: others will free some. Who waits goes on waiting, and is told of meanwhile
  * by the kernel without end. */
 static void on_accept_error(struct evconnlistener *listener, void *arg)
@@ -127,8 +134,12 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
                       void *arg)
 {
     struct cox_edge *e = arg;
+    const int at_once = 1;
 
     (void)len;
+    /* Answers come in pieces: a second one would wait for the peer's word about the first, which waits, too.
+     */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
     if (e->config.tls)
         fd = cox_tls_terminate(e->config.tls, fd, COX_TLS_HTTP);
     if (fd < 0) {
@@ -300,6 +311,7 @@ static void edge_free(struct cox_edge *e)
     event_free(e->woken);
     event_free(e->give_up);
     event_free(e->accept_again);
+    event_free(e->gathered);
     event_base_free(e->base);
     cox_map64_fini(&e->networks);
     call_fini(e);
@@ -329,6 +341,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     copy_config(e, config);
     cox_list_init(&e->conns);
     cox_list_init(&e->calls);
+    cox_list_init(&e->gathering);
     atomic_init(&e->state, EDGE_STARTING);
     atomic_init(&e->stop, false);
     atomic_init(&e->held_len, 0);
@@ -343,6 +356,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     e->woken = event_new(e->base, e->wake_fd, EV_READ | EV_PERSIST, on_woken, e);
     e->give_up = event_new(e->base, -1, 0, on_give_up, e);
     e->accept_again = event_new(e->base, -1, 0, on_accept_again, e);
+    e->gathered = event_new(e->base, -1, 0, on_gathered, e);
     event_add(e->woken, NULL);
     start_router(e);
     enum cox_err err = e->config.address ? bind_address(e, error) : COX_OK;

@@ -43,7 +43,9 @@ struct cox_edge {
     struct event_base *base;
     struct evconnlistener *listener;
     struct event *woken;
-    struct event *give_up;      /* after stop: what has not left by now will not */
+    struct event *give_up;     /* after stop: what has not left by now will not */
+    struct cox_list gathering; /* connections with pieces that leave at the end of the turn */
+    struct event *gathered;
     struct event *accept_again; /* after an error: it would come again at once */
     bool resting;               /* nobody is let in until accept_again */
     unsigned n_accepted;        /* since it rested last */
@@ -162,8 +164,10 @@ struct conn {
     bool no_body;     /* HEAD, 204 */
     bool close_after; /* no more requests on it */
     bool calls;       /* a model: it takes no room meanwhile */
-    bool gathers;     /* who writes an answer in pieces says when they are to leave: conn_flush */
+    bool gathers;     /* pieces of a turn of the loop leave together */
     bool writing;     /* the loop waits for the socket to take something */
+    struct cox_list gathering;
+    struct cox_buf gathered;
     struct exchange *exchange;
 };
 
@@ -192,8 +196,8 @@ void conn_answer(struct conn *c, const struct answer *a);
 void conn_begin(struct conn *c, const struct answer *a);
 void conn_write(struct conn *c, struct cox_slice piece);
 void conn_end(struct conn *c);
-void conn_flush(struct conn *c); /* what was written leaves at once, as far as the socket takes it */
-void conn_cut(struct conn *c);   /* mid-answer: the peer must see that it is not whole */
+void conn_flush_gathered(struct cox_edge *e);
+void conn_cut(struct conn *c); /* mid-answer: the peer must see that it is not whole */
 /* What its peer has shown, or NULL; freed by cox_free. */
 struct cox_tls_certificate *conn_certificate(const struct conn *c);
 size_t conn_unsent_len(const struct conn *c);      /* not yet taken by the socket */

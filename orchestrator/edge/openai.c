@@ -116,7 +116,6 @@ static void on_data(void *user, struct cox_slice piece)
         return;
     }
     conn_write(x->conn, piece);
-    conn_flush(x->conn);
     if (!o->paused && conn_unsent_len(x->conn) > UNSENT_LEN_MAX) {
         o->paused = true;
         router_pause(o->call, true);

@@ -52,6 +52,7 @@ void process_peak_reset(pid_t pid);
 /* ---- cluster.c: an orchestrator and its workers ---- */
 
 /* NAME.crt, its key, and the CA in a folder that `cox admin certs` made; NULL without a folder. */
+char *program_path(const char *name); /* of a program beside this one; freed by cox_free */
 const struct cox_tls_files *tls_files_in(const char *dir, const char *name);
 
 #define CLUSTER_WORKERS_MAX 64u
@@ -126,6 +127,10 @@ enum cox_err client_run(struct client *c, const struct load *load, struct outcom
  * signal to the end of the step behind the wait. */
 enum cox_err waiting_run(struct client *c, const struct cluster *cluster, const struct load *load,
                          struct outcome *ret);
+
+/* ---- gateway.c: model calls through the router ---- */
+
+int gateway_main(int argc, char **argv);
 
 /* ---- workload.c ---- */
 

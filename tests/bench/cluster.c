@@ -136,8 +136,7 @@ const struct cox_tls_files *tls_files_in(const char *dir, const char *name)
 
 /* ---- processes ---- */
 
-/* A program beside this one. */
-static char *program_path(const char *name)
+char *program_path(const char *name)
 {
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);

@@ -15,6 +15,7 @@ enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
     "usage: cox-bench w1|w1t|w2|w2l|w3|w4|fanout|waiting [--spawn] [OPTION...]\n"
+    "       cox-bench gateway [--spawn] [--seconds N]\n"
     "       cox-bench worker --orchestrator ADDR [--slots N] [--id ID] [--result-len N]\n"
     "       cox-bench crew --addr ADDR --workers N\n"
     "       cox-bench submit --addr ADDR --document FILE --list FILE [--tasks N] [--in-flight N]\n"
@@ -28,6 +29,7 @@ static const char usage[] =
     "  w4   submit one step, await it, 1,000 times        p50_us, p99_us\n"
     "  fanout   one map over 1,000,000 items              items_per_s, bytes_per_item\n"
     "  waiting  100,000 tasks wait, 1,000 are signalled   resident_bytes_per_task, signal_to_end p50, p99\n"
+    "  gateway  chat completions through the router      rps, p50_us, p99_us, cpu_us_per_request, added_us\n"
     "\n"
     "  --spawn              start coxd and workers (the default without --addr)\n"
     "  --addr HOST:PORT     use a running orchestrator; its CPU time is not known then\n"
@@ -223,6 +225,8 @@ int main(int argc, char **argv)
         return crew_main(argc - 1, argv + 1);
     if (strcmp(verb, "submit") == 0)
         return submit_main(argc - 1, argv + 1);
+    if (strcmp(verb, "gateway") == 0)
+        return gateway_main(argc - 1, argv + 1);
     if (strcmp(verb, "await") == 0)
         return await_main(argc - 1, argv + 1);
     if (strcmp(verb, "--help") == 0 || strcmp(verb, "help") == 0 || strcmp(verb, "-h") == 0) {

@@ -133,7 +133,7 @@ static const struct workload workloads[] = {
       .n_flights = 1,
       .figure = FIGURE_WAITING },
 };
-static const char *const planned[] = { "fleet", "gateway", "tenants" };
+static const char *const planned[] = { "fleet", "tenants" };
 
 const struct workload *workload_find(const char *name)
 {

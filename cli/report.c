@@ -74,13 +74,35 @@ static void put_labels(struct cox_buf *out, const Coxswain__V1__Task *task)
         cox_buf_printf(out, "%s%s=%s", i > 0 ? "," : "", task->labels[i]->key, task->labels[i]->value);
 }
 
+void cli_put_cost(struct cox_buf *out, const Coxswain__V1__Money *cost)
+{
+    if (cost && cost->micros > 0)
+        cox_buf_printf(out, "%.6g %s", (double)cost->micros / 1e6, cost->currency);
+    else
+        cox_put_u8(out, '-');
+}
+
+/* What models were asked, in and out, wasted included. */
+static void put_usage(const Coxswain__V1__Usage *u, struct cox_buf *calls, struct cox_buf *tokens,
+                      struct cox_buf *cost)
+{
+    if (u && (u->model_calls > 0 || u->wasted_tokens > 0)) {
+        cox_buf_printf(calls, "%lld", (long long)u->model_calls);
+        cox_buf_printf(tokens, "%lld", (long long)(u->input_tokens + u->output_tokens + u->wasted_tokens));
+    } else {
+        cox_put_u8(calls, '-');
+        cox_put_u8(tokens, '-');
+    }
+    cli_put_cost(cost, u ? u->cost : NULL);
+}
+
 #define COLUMNS 7
-#define COLUMNS_WIDE 9
+#define COLUMNS_WIDE 12
 
 void cli_add_task_heading(struct cli_listing *l, const struct cli *cli)
 {
     static const char *const heading[COLUMNS_WIDE] = { "ID",  "NAME",     "STATUS", "STEPS", "FAILED",
-                                                       "AGE", "DURATION", "TENANT", "LABELS" };
+                                                       "AGE", "DURATION", "TENANT", "CALLS", "TOKENS", "COST", "LABELS" };
 
     cli_table_row(&l->table, cli->format == CLI_WIDE ? COLUMNS_WIDE : COLUMNS, heading);
 }
@@ -89,6 +111,7 @@ void cli_add_task(struct cli_listing *l, const struct cli *cli, const Coxswain__
                   struct cox_slice json)
 {
     struct cox_buf steps = { 0 }, failed = { 0 }, age = { 0 }, duration = { 0 }, labels = { 0 };
+    struct cox_buf calls = { 0 }, tokens = { 0 }, cost = { 0 };
     uint32_t done = cli_steps_in(task, "SUCCEEDED") + cli_steps_in(task, "FAILED") +
                     cli_steps_in(task, "SKIPPED") + cli_steps_in(task, "CANCELLED");
 
@@ -102,6 +125,7 @@ void cli_add_task(struct cli_listing *l, const struct cli *cli, const Coxswain__
     cli_put_between(&age, task->created_at, NULL);
     cli_put_between(&duration, task->created_at, task->finished_at);
     put_labels(&labels, task);
+    put_usage(task->usage, &calls, &tokens, &cost);
     const char *cells[COLUMNS_WIDE] = { task->id,
                                         task->name,
                                         cli_task_status(task->status),
@@ -110,6 +134,9 @@ void cli_add_task(struct cli_listing *l, const struct cli *cli, const Coxswain__
                                         cox_buf_cstr(&age),
                                         cox_buf_cstr(&duration),
                                         task->tenant,
+                                        cox_buf_cstr(&calls),
+                                        cox_buf_cstr(&tokens),
+                                        cox_buf_cstr(&cost),
                                         cox_buf_cstr(&labels) };
 
     cli_listing_add(l, cli, task->id, json, cli->format == CLI_WIDE ? COLUMNS_WIDE : COLUMNS, cells);
@@ -118,6 +145,9 @@ void cli_add_task(struct cli_listing *l, const struct cli *cli, const Coxswain__
     cox_buf_fini(&age);
     cox_buf_fini(&duration);
     cox_buf_fini(&labels);
+    cox_buf_fini(&calls);
+    cox_buf_fini(&tokens);
+    cox_buf_fini(&cost);
 }
 
 void cli_print_task(const struct cli *cli, const Coxswain__V1__Task *task)

@@ -71,6 +71,7 @@ void cli_put_failure(struct cli *cli, struct cox_buf *out, const char *task_id,
 void cli_report_failures(struct cli *cli, const Coxswain__V1__Task *task);
 /* Appends text on one line, without what a terminal would obey. */
 void cli_put_line(struct cox_buf *out, struct cox_slice text);
+void cli_put_cost(struct cox_buf *out, const Coxswain__V1__Money *cost); /* "0.05 USD", "-": nothing */
 
 /* ---- task_output.c ---- */
 

@@ -118,6 +118,19 @@ static void put_item_errors(struct cox_buf *out, const char *task_id, const Coxs
     cox_buf_fini(&lines);
 }
 
+static void print_usage(const Coxswain__V1__Usage *u)
+{
+    struct cox_buf cost = { 0 };
+
+    if (!u || (u->model_calls == 0 && u->wasted_tokens == 0))
+        return;
+    cli_put_cost(&cost, u->cost);
+    printf("models: %lld calls, %lld tokens in (%lld of them cached), %lld out, %lld wasted, cost %s\n",
+           (long long)u->model_calls, (long long)u->input_tokens, (long long)u->cached_input_tokens,
+           (long long)u->output_tokens, (long long)u->wasted_tokens, cox_buf_cstr(&cost));
+    cox_buf_fini(&cost);
+}
+
 static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse *d)
 {
     static const char *const heading[] = { "STEP",   "KIND",     "STATUS", "ATTEMPTS",
@@ -132,6 +145,7 @@ static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse
         printf("%s\n", cox_buf_cstr(&failures));
         cox_buf_clear(&failures);
     }
+    print_usage(d->task->usage);
     fputc('\n', stdout);
     cli_table_row(&table, 7, heading);
     const char **names = cox_calloc(d->n_steps + 1, sizeof(*names));

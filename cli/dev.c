@@ -1,4 +1,4 @@
-/* `cox dev`: an orchestrator and a worker for the project in a folder, as long as it runs itself. */
+/* `cox dev`: an orchestrator, a worker and a model for the project in a folder, as long as it runs itself. */
 #include "beside.h"
 #include "child.h"
 #include "verbs.h"
@@ -25,28 +25,32 @@ const struct cli_option cli_dev_options[] = {
     { "grpc", 0, "HOST:PORT", "where the orchestrator listens (default: a free port of 127.0.0.1)" },
     { "http", 0, "HOST:PORT", "where its HTTP interface listens (default: a free port of 127.0.0.1)" },
     { "slots", 0, "N", "steps at once (default: the number of cores)" },
+    { "model", 0, "NAME=URL", "a model server, up to /v1 (default: a simulated one, as \"default\")" },
     { "once", 0, "COMMAND", "run this with sh once all is up, then end with its exit code" },
     { "no-context", 0, NULL, "leave the configuration file alone" },
     { 0 },
 };
-const char cli_dev_help[] = "Starts coxd, with its data in DIR/.cox, and cox-worker, which offers the "
-                            "programs in DIR/tools and sees when they\n"
-                            "change. Shows the logs of both. Other terminals' `cox` find it by the context "
-                            "\"dev\", which is the current one "
-                            "until\nit ends. Ctrl-C ends both; the data stays for the next time. A simulated "
-                            "model tier and the dashboard "
-                            "will join here.\n\n"
-                            "Examples:\n"
-                            "  cox init hello && cox dev hello\n"
-                            "  cox dev hello --once 'cox task run hello/task.yaml'\n";
+const char cli_dev_help[] =
+    "Starts coxd, with its data in DIR/.cox, and cox-worker, which offers the "
+    "programs in DIR/tools and sees when they\n"
+    "change. Shows the logs of both. Other terminals' `cox` find it by the context "
+    "\"dev\", which is the current one "
+    "until\nit ends. Ctrl-C ends all; the data stays for the next time. Without --model "
+    "the model \"default\" is a simulated\none, cox-modelsim: it "
+    "answers with pseudo-words. The dashboard will join here.\n\n"
+    "Examples:\n"
+    "  cox init hello && cox dev hello\n"
+    "  cox dev hello --once 'cox task run hello/task.yaml'\n"
+    "  cox dev hello --model default=http://127.0.0.1:8000/v1\n";
 
 struct dev {
     struct cli *cli;
     char *dir;  /* the project's, absolute */
     char *data; /* DIR/.cox */
-    struct child coxd, worker, once;
+    struct child model, coxd, worker, once;
     int signal_fd, inotify_fd;
     char *grpc, *http, *previous; /* context */
+    char *simulated;              /* the URL of the simulated model; NULL: there is none */
     bool asked;                   /* to end */
 };
 
@@ -105,9 +109,11 @@ static void on_signal(struct dev *d)
             child_signal(&d->once, SIGKILL);
             child_signal(&d->worker, SIGKILL);
             child_signal(&d->coxd, SIGKILL);
+            child_signal(&d->model, SIGKILL);
         }
         d->asked = true;
     }
+    child_reap(&d->model);
     child_reap(&d->coxd);
     child_reap(&d->worker);
     child_reap(&d->once);
@@ -119,7 +125,8 @@ static bool turn(struct dev *d, int timeout_ms)
     struct pollfd fds[] = { { .fd = d->signal_fd, .events = POLLIN },
                             { .fd = d->inotify_fd, .events = POLLIN },
                             { .fd = d->coxd.log_fd, .events = POLLIN },
-                            { .fd = d->worker.log_fd, .events = POLLIN } };
+                            { .fd = d->worker.log_fd, .events = POLLIN },
+                            { .fd = d->model.log_fd, .events = POLLIN } };
     char events[4096];
     int n = poll(fds, sizeof(fds) / sizeof(*fds), timeout_ms);
 
@@ -129,6 +136,8 @@ static bool turn(struct dev *d, int timeout_ms)
         child_show_log(&d->coxd, d->cli->color);
     if (fds[3].revents)
         child_show_log(&d->worker, d->cli->color);
+    if (fds[4].revents)
+        child_show_log(&d->model, d->cli->color);
     if (fds[1].revents)
         (void)!read(d->inotify_fd, events, sizeof(events)); /* that a file came is all there is to know */
     if (fds[0].revents)
@@ -136,13 +145,22 @@ static bool turn(struct dev *d, int timeout_ms)
     return true;
 }
 
+/* One that was started and has ended by itself. */
+static bool is_gone(const struct child *c)
+{
+    return c->name && !child_runs(c);
+}
+
 static enum cli_exit check_up(struct dev *d)
 {
-    const struct child *gone = !child_runs(&d->coxd) ? &d->coxd : !child_runs(&d->worker) ? &d->worker : NULL;
+    const struct child *gone = is_gone(&d->coxd)     ? &d->coxd
+                               : is_gone(&d->worker) ? &d->worker
+                               : is_gone(&d->model)  ? &d->model
+                                                     : NULL;
 
     if (d->asked)
         return CLI_INTERRUPTED;
-    if (!gone || (gone == &d->worker && !d->worker.name))
+    if (!gone)
         return CLI_OK;
     cli_error("%s has ended, with exit code %d; its last lines above say why", gone->name,
               child_exit_code(gone));
@@ -170,10 +188,51 @@ static const char *option(const struct dev *d, const char *name, const char *fal
     return value ? value : fallback;
 }
 
+/* The first of "endpoints" in what cox-modelsim says when it is ready. */
+static char *first_endpoint(struct cox_slice json)
+{
+    struct cox_buf text = { 0 };
+    struct cox_slice list;
+    char *url = NULL;
+
+    if (cox_json_check(json, NULL) == COX_OK && cox_json_member(json, "endpoints", &list)) {
+        struct cox_json_walk w = cox_json_walk(list);
+
+        if (cox_json_next(&w) && cox_json_kind(w.value) == COX_JSON_STRING) {
+            cox_json_unquote(&text, w.value);
+            url = cox_strdup(cox_buf_cstr(&text));
+        }
+    }
+    cox_buf_fini(&text);
+    return url;
+}
+
+/* When it is there, and no other model was named. */
+static enum cli_exit start_model(struct dev *d)
+{
+    char *path = cli_beside("cox-modelsim"), *ready = cox_asprintf("%s/model.ready", d->data);
+    const char *argv[] = { path, "--listen", "127.0.0.1:0", "--ready-file", ready, NULL };
+    struct cox_buf text = { 0 };
+    enum cli_exit code = CLI_OK;
+
+    if (!cli_has(d->cli, "model") && strchr(path, '/')) {
+        forget_ready(d, "model.ready");
+        child_start(&d->model, "model", "\033[33m", argv, true);
+        code = await_ready(d, "model.ready", &text);
+        d->simulated = code ? NULL : first_endpoint(cox_buf_slice(&text));
+    }
+    cox_buf_fini(&text);
+    cox_free(path);
+    cox_free(ready);
+    return code;
+}
+
 static enum cli_exit start_coxd(struct dev *d)
 {
     char *path = cli_beside("coxd"), *ready = cox_asprintf("%s/coxd.ready", d->data);
     char *data = cox_asprintf("%s/data", d->data);
+    char *model = d->simulated ? cox_asprintf("default=%s", d->simulated) : NULL;
+    const char *named = model ? model : cli_get(d->cli, "model");
     const char *argv[] = { path,
                            "--data-dir",
                            data,
@@ -183,6 +242,8 @@ static enum cli_exit start_coxd(struct dev *d)
                            option(d, "http", "127.0.0.1:0"),
                            "--ready-file",
                            ready,
+                           named ? "--model" : NULL,
+                           named,
                            NULL };
     struct cox_buf text = { 0 };
 
@@ -202,6 +263,7 @@ static enum cli_exit start_coxd(struct dev *d)
     cox_free(path);
     cox_free(ready);
     cox_free(data);
+    cox_free(model);
     return code;
 }
 
@@ -244,9 +306,16 @@ static void tell(const struct dev *d)
     if (d->http)
         cli_note(d->cli, "  HTTP          http://%s", d->http);
     cli_note(d->cli, "  worker        dev, with the programs of %s/tools", arg);
+    if (d->simulated)
+        cli_note(d->cli, "  model         default, SIMULATED at %s: it answers with pseudo-words",
+                 d->simulated);
+    else if (cli_has(d->cli, "model"))
+        cli_note(d->cli, "  model         %s", cli_get(d->cli, "model"));
+    else
+        cli_note(d->cli, "  model         none: cox-modelsim is not beside cox; --model NAME=URL names one");
     if (cli_has(d->cli, "once"))
         return;
-    cli_note(d->cli, "\n  In another terminal:\n    %scox task run %s/task.yaml\n\n  Ctrl-C ends both.\n",
+    cli_note(d->cli, "\n  In another terminal:\n    %scox task run %s/task.yaml\n\n  Ctrl-C ends all.\n",
              cli_has(d->cli, "no-context") ? "COX_ADDRESS=" : "", arg);
 }
 
@@ -353,9 +422,13 @@ static enum cli_exit prepare(struct dev *d)
 
 enum cli_exit cli_dev(struct cli *cli)
 {
-    struct dev d = { .cli = cli, .coxd = CHILD_NONE, .worker = CHILD_NONE, .once = CHILD_NONE };
+    struct dev d = {
+        .cli = cli, .model = CHILD_NONE, .coxd = CHILD_NONE, .worker = CHILD_NONE, .once = CHILD_NONE
+    };
     enum cli_exit code = prepare(&d);
 
+    if (!code)
+        code = start_model(&d);
     if (!code)
         code = start_coxd(&d);
     if (!code)
@@ -375,6 +448,7 @@ enum cli_exit cli_dev(struct cli *cli)
     stop(&d, &d.once);
     stop(&d, &d.worker);
     stop(&d, &d.coxd);
+    stop(&d, &d.model);
     if (d.signal_fd > 0)
         close(d.signal_fd);
     if (d.inotify_fd > 0)
@@ -384,5 +458,6 @@ enum cli_exit cli_dev(struct cli *cli)
     cox_free(d.grpc);
     cox_free(d.http);
     cox_free(d.previous);
+    cox_free(d.simulated);
     return code;
 }

@@ -39,6 +39,9 @@ assert said["content"] and said["finish_reason"] in ("stop", "length") and said[
 assert said["usage"]["input_tokens"] > 0 and 0 < said["usage"]["output_tokens"] <= 30, said
 E2
 check "the endpoint was asked once" ask sim "$admin" "calls == 1 and answered == 1 and in_flight == 0"
+cox task get "$id" -o json >"$scenario_dir/get.json"
+check "and its task was charged for that" ask usage "$scenario_dir/get.json" \
+    "model_calls == 1 and input_tokens > 0 and 0 < output_tokens <= 30 and wasted_tokens == 0"
 check_equal "the router is no worker to people" 0 "$(cox worker list -o name | wc -l)"
 check_exit "nor to be drained" 2 cox worker drain router
 "$COX_BUILD/cox-worker" --orchestrator "$COX_ADDRESS" --worker-id router --work-dir "$scenario_dir/w" --idle-exit 200ms \
@@ -99,6 +102,20 @@ start
 check "a call that was under way at a kill -9 is made again" watched "$id"
 check "once: two calls, one answer" ask sim "$admin" "calls == 2 and answered == 1 and cancelled == 1"
 check "and its step has its answer" test -n "$(output "$id")"
+
+cox task get "$id" -o json >"$scenario_dir/get.json"
+check "the lost call counts as wasted, the other once" ask usage "$scenario_dir/get.json" \
+    "wasted_tokens > 0 and model_calls <= 2 and output_tokens <= 300"
+
+# ---- budgets ---------------------------------------------------------------------------------------------
+
+cat >"$scenario_dir/budget.json" <<'E2'
+{"api_version": "v1", "name": "budget", "budget": {"tokens": 30}, "steps": {
+  "one": {"model": {"input": "Say something.", "max_tokens": 50}},
+  "two": {"model": {"input": "And more: ${{ steps.one.output.content }}", "max_tokens": 50}}}}
+E2
+check_exit "a task that has used its tokens up begins no call more" 1 cox task run "$scenario_dir/budget.json"
+check_match "and says so" BUDGET_EXHAUSTED "$scenario_dir/err"
 
 stop_coxd TERM
 check "coxd ends in order" test $? = 0

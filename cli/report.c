@@ -101,8 +101,9 @@ static void put_usage(const Coxswain__V1__Usage *u, struct cox_buf *calls, struc
 
 void cli_add_task_heading(struct cli_listing *l, const struct cli *cli)
 {
-    static const char *const heading[COLUMNS_WIDE] = { "ID",  "NAME",     "STATUS", "STEPS", "FAILED",
-                                                       "AGE", "DURATION", "TENANT", "CALLS", "TOKENS", "COST", "LABELS" };
+    static const char *const heading[COLUMNS_WIDE] = { "ID",     "NAME",   "STATUS",   "STEPS",
+                                                       "FAILED", "AGE",    "DURATION", "TENANT",
+                                                       "CALLS",  "TOKENS", "COST",     "LABELS" };
 
     cli_table_row(&l->table, cli->format == CLI_WIDE ? COLUMNS_WIDE : COLUMNS, heading);
 }

@@ -273,6 +273,8 @@ void worker_policy(struct cox_engine *e, const struct cox_in_policy *in)
 {
     struct worker *w = cox_mapb_get(&e->workers_by_id, in->worker_id);
     bool cordon = in->what != COX_POLICY_UNCORDON;
+    if (w != NULL && w->inner)
+        w = NULL; /* no host of anybody's */
     if (w != NULL && w->cordoned != cordon) {
         struct record r = { .type = RECORD_POLICY, .wall_ms = e->now.wall_ms };
         r.u.policy.ref = w->ref;

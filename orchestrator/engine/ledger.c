@@ -313,6 +313,22 @@ uint64_t ledger_tokens_left(const struct cox_task *t)
     return left == COX_BUDGET_NONE ? 0 : left;
 }
 
+bool ledger_may_free(const struct cox_task *t)
+{
+    bool blocked = false;
+    for (; t != NULL; t = t->parent) {
+        const struct ledger *l = t->ledger;
+        const uint64_t *budget = t->doc.budget;
+        if (!t->own_image || l == NULL)
+            continue;
+        if (tokens_used(l) >= budget[COX_BUDGET_TOKENS] || l->usage.cost_micros >= budget[COX_BUDGET_COST])
+            return false;
+        blocked = blocked || tokens_used(l) + l->reserved >= budget[COX_BUDGET_TOKENS] ||
+                  l->usage.cost_micros + cost_reserved(l) >= budget[COX_BUDGET_COST];
+    }
+    return blocked;
+}
+
 static uint64_t cpu_of_tree(const struct cox_task *root)
 {
     struct cox_task_view view;

@@ -60,6 +60,8 @@ void ledger_spend(struct cox_engine *e, const struct cox_in_spend *in);
 /* Why no attempt of this class, or no further frame, may begin: a text in the effects, or NULL. O(1). */
 const char *ledger_refuses(struct cox_engine *e, struct cox_task *t, const struct class *c);
 const char *ledger_refuses_steps(struct cox_engine *e, const struct cox_task *t);
+/* No model call may begin, but only for what others have reserved: as they end, one may. */
+bool ledger_may_free(const struct cox_task *t);
 uint64_t ledger_tokens_left(const struct cox_task *t); /* 0: no such budget; else at least 1 */
 void ledger_cpu_used(struct cox_task *t, uint64_t cpu_us);
 void ledger_frame_opened(struct cox_engine *e, struct cox_task *frame);

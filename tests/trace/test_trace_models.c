@@ -68,6 +68,7 @@ static void usage_is_charged_once(void **state)
     report_token(t, "router", 1, 0, first);
     expect(t, "answer stale to router");
     assert_string_equal(usage_of(t, 1), "1 calls, 0+0 tokens, 15 wasted, 3 USD");
+    checkpoint(t);
     crash(t);
     ignore(t);
     assert_string_equal(usage_of(t, 1), "1 calls, 0+0 tokens, 15 wasted, 3 USD");
@@ -192,6 +193,32 @@ static void what_is_under_way_counts(void **state)
     used(t, 1, 1, 0);
     succeed(t, "router", "a", "1");
     ignore(t);
+    trace_end(t);
+}
+
+static void items_wait_for_what_others_of_them_have_reserved(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    router(t);
+    submit(t, WITH("\"tokens\":150", "\"m\":{\"map\":{\"over\":[1,2,3,4]},\"model\":{\"input\":\"${{ item "
+                                     "}}\",\"max_tokens\":60}}"));
+    after_ms(t, 1);
+    assert_int_equal(stats_of(t).n_running, 2); /* of 80 tokens each, as far as anybody knows */
+    ignore(t);
+    used(t, 10, 5, 0);
+    items(t, "router", "m[1]", "1");
+    assert_int_equal(stats_of(t).n_running, 2);
+    used(t, 10, 5, 0);
+    items(t, "router", "m[0]", "1");
+    ignore(t);
+    used(t, 10, 200, 0); /* more than it was to */
+    items(t, "router", "m[2]", "1");
+    used(t, 10, 5, 0);
+    items(t, "router", "m[3]", "1");
+    ignore(t);
+    assert_string_equal(usage_of(t, 1), "4 calls, 40+215 tokens, 0 wasted");
+    assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
     trace_end(t);
 }
 
@@ -339,6 +366,7 @@ int main(void)
         cmocka_unit_test(items_of_a_map_are_calls),
         cmocka_unit_test(nothing_begins_with_nothing_left),
         cmocka_unit_test(what_is_under_way_counts),
+        cmocka_unit_test(items_wait_for_what_others_of_them_have_reserved),
         cmocka_unit_test(the_budget_of_cost),
         cmocka_unit_test(the_budget_of_processors),
         cmocka_unit_test(the_budget_of_steps),

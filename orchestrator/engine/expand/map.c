@@ -162,10 +162,18 @@ uint64_t map_room(const struct map *m)
     return m->n_given < max ? max - m->n_given : 0;
 }
 
+/* Calls reserve more than most will use: the next waits for one of the map's own, rather than fail. */
+bool map_waits_for_budget(const struct map *m)
+{
+    return m->call.kind == COX_KIND_MODEL && !m->of_frames && m->n_given > 0 && ledger_may_free(m->task) &&
+           !COX_PLANTED("items-fail-for-reservations");
+}
+
 static bool may_give(const struct cox_engine *e, const struct map *m)
 {
     uint32_t item;
-    return !m->stopping && m->list.len > 0 && m->task->stopping == COX_TASK_NONE &&
+    return !map_waits_for_budget(m) && !m->stopping && m->list.len > 0 &&
+           m->task->stopping == COX_TASK_NONE &&
            (!m->task->root->paused || COX_PLANTED("paused-map-gives")) &&
            (map_room(m) > 0 && map_item_peek(e, m, &item));
 }
@@ -227,7 +235,8 @@ static void give(struct cox_engine *e, struct map *m)
         timer_set(e, &m->timer, e->now.mono_ns); /* in turn with others */
         return;
     }
-    if (may_give(e, m) || (!cox_list_empty(&m->prepared) && !m->task->root->paused))
+    if (may_give(e, m) ||
+        (!cox_list_empty(&m->prepared) && !m->task->root->paused && !map_waits_for_budget(m)))
         place(e, m);
     else if (m->task->root->paused)
         unplace(e, m);

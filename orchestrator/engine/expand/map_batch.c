@@ -176,7 +176,9 @@ void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct 
         n_max = m->doc.batch;
     g.items = cox_arena_alloc(&e->fx->arena, (n_max > 0 ? n_max : 1) * sizeof g.items[0]);
     const char *spent = ledger_refuses(e, m->task, c);
-    if (spent != NULL)
+    if (spent != NULL && map_waits_for_budget(m))
+        n_max = 0; /* others have reserved meanwhile; map_go_on() sees to it */
+    else if (spent != NULL)
         give_nobody(e, m, &g, spent);
     else if (!cox_list_empty(&m->prepared))
         give_prepared(e, m, &g);

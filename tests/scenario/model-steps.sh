@@ -107,6 +107,27 @@ cox task get "$id" -o json >"$scenario_dir/get.json"
 check "the lost call counts as wasted, the other once" ask usage "$scenario_dir/get.json" \
     "wasted_tokens > 0 and model_calls <= 2 and output_tokens <= 300"
 
+# ---- SIGTERM ---------------------------------------------------------------------------------------------
+
+ask faults "$admin" '{"slow": 100}' # what ends within a second is let end
+id=$(submit stopped "Tell me the longest story, again." 600)
+await 30 ask sim "$admin" "in_flight == 1"
+stop_coxd TERM
+check "coxd ends in order in the middle of a call" test $? = 0
+check "which is given up" await 5 ask sim "$admin" "in_flight == 0"
+ask faults "$admin" '{"reset": true}'
+start
+check "and made again" watched "$id"
+cox task describe "$id" -o json >"$scenario_dir/describe.json"
+check "the first is told as PREEMPTED, and as wasted" python3 - "$scenario_dir/describe.json" <<'E2'
+import json, sys
+task = json.load(open(sys.argv[1]))
+attempts = task["steps"][0]["attempts"]
+assert [a["status"] for a in attempts] == ["FAILED", "SUCCEEDED"] and attempts[0]["error"]["code"] == "PREEMPTED", attempts
+usage = task["task"]["usage"] if "task" in task else task["usage"]
+assert usage["wasted_tokens"] > 0, usage
+E2
+
 # ---- budgets ---------------------------------------------------------------------------------------------
 
 cat >"$scenario_dir/budget.json" <<'E2'

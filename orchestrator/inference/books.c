@@ -3,6 +3,7 @@
 #include "router_internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <string.h>
@@ -126,7 +127,7 @@ void books_waste(struct router_call *c, bool begun)
 
     if (c->reply.status >= 400)
         return;
-    c->books.wasted_tokens += input + output;
+    c->books.wasted_tokens += COX_PLANTED("lost-tries-for-nothing") ? 0 : input + output;
     add_cost(c, input, 0, output);
 }
 

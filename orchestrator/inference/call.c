@@ -2,6 +2,7 @@
 #include "router_internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <stdarg.h>
@@ -475,7 +476,7 @@ void call_try_ended(struct router_call *c, enum upstream_end end, const char *me
         reply_read_whole(c);
     if (p->begun && !p->failed && !p->garbage && p->finished)
         answered(c);
-    else if (p->begun)
+    else if (p->begun && !COX_PLANTED("retry-after-content"))
         broken(c, p->garbage  ? "it said what cannot be read"
                   : p->failed ? "an error"
                   : whole     ? "no end"

@@ -4,6 +4,7 @@
 #include "router_internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 
 #include <stdlib.h>
@@ -195,7 +196,7 @@ static bool on_event(void *user, struct cox_slice data, size_t end)
         begin(c);
     if (p->begun)
         tell_answer(c, &a);
-    if (c->asked_usage && a.usage.has && !a.has_choices) {
+    if (c->asked_usage && a.usage.has && !a.has_choices && !COX_PLANTED("usage-not-asked-for")) {
         replaced = true;
     } else if (a.ids_missing) {
         replaced = true;

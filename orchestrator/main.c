@@ -218,6 +218,19 @@ static void reload_tls(struct coxd *c)
     cox_buf_fini(&error);
 }
 
+/* Where processes of steps have models called: at our HTTP port, if there is anything to call. */
+static void tell_workers_of_models(struct coxd *c, bool any)
+{
+    char *url = any && strcmp(c->config.http, "off") != 0
+                    ? c->config.http_advertise
+                          ? cox_strdup(c->config.http_advertise)
+                          : cox_asprintf("%s://*:%d", c->tls ? "https" : "http", cox_edge_port(c->edge))
+                    : cox_strdup("");
+
+    cox_fleet_serve_models(c->fleet, url);
+    cox_free(url);
+}
+
 /* At the start and on SIGHUP. */
 static enum cox_err apply_models(struct coxd *c)
 {
@@ -225,10 +238,12 @@ static enum cox_err apply_models(struct coxd *c)
     struct cox_buf error = { 0 };
     enum cox_err err = coxd_models_read(&c->config, c->settings, &text, &error);
 
-    if (err)
+    if (err) {
         cox_log(COX_LOG_ERROR, "cannot read the models", "why", cox_buf_cstr(&error), NULL);
-    else
+    } else {
+        tell_workers_of_models(c, catalogue_text_models(text) > 0);
         cox_edge_models(c->edge, text);
+    }
     cox_buf_fini(&error);
     return err;
 }
@@ -451,11 +466,15 @@ static bool find_attempt(void *user, const struct cox_edge_claim *claim, struct 
 {
     struct coxd *c = user;
     const char *tenant = *claim->tenant ? claim->tenant : ACCESS_DEFAULT_TENANT;
-    cox_task_id root = cox_engine_attempt_root(cox_driver_engine(c->driver), claim->ref);
+    struct cox_call_hint hint;
+    cox_task_id root = cox_engine_attempt_hint(cox_driver_engine(c->driver), claim->ref, &hint);
 
     if (root == 0 || !cox_fleet_holds(c->fleet, claim->ref, cox_slice_str(claim->session), tenant))
         return false;
     cox_task_id_format(root, ret->program);
+    ret->priority = hint.priority;
+    ret->critical_path_ms = hint.critical_path_ms;
+    ret->deadline_ms = hint.deadline_ms;
     return true;
 }
 

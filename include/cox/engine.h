@@ -725,10 +725,10 @@ bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker
                              struct cox_ref *ret);
 /* The session of the worker that has this very attempt, and whose its task is. 0: nobody has it, or its
  * worker is away. */
-cox_task_id cox_engine_attempt_root(const struct cox_engine *e,
-                                    struct cox_ref ref); /* 0: it is not current */
 uint32_t cox_engine_attempt_session(const struct cox_engine *e, struct cox_ref ref,
                                     struct cox_slice *ret_tenant);
+cox_task_id cox_engine_attempt_hint(const struct cox_engine *e, struct cox_ref ref,
+                                    struct cox_call_hint *ret); /* its root; 0: it is not current */
 
 struct cox_template_view {
     struct cox_slice tenant, name, document;

@@ -127,7 +127,7 @@ static uint64_t deadline_ms(const struct cox_engine *e, const struct cox_task *t
     return nearest > e->now.wall_ms ? (uint64_t)(nearest - e->now.wall_ms) : 1;
 }
 
-void hint_call(struct cox_engine *e, const struct attempt *a, struct cox_call_hint *ret)
+void hint_call(const struct cox_engine *e, const struct attempt *a, struct cox_call_hint *ret)
 {
     struct cox_image_step doc;
     cox_image_step(&a->task->image, a->step_index, &doc);
@@ -137,6 +137,17 @@ void hint_call(struct cox_engine *e, const struct attempt *a, struct cox_call_hi
                                    .tokens_left = ledger_tokens_left(a->task),
                                    .siblings = siblings(a),
                                    .idempotent = doc.idempotent };
+}
+
+cox_task_id cox_engine_attempt_hint(const struct cox_engine *e, struct cox_ref ref, struct cox_call_hint *ret)
+{
+    enum cox_answer why;
+    const struct attempt *a = attempt_find(e, ref, &why);
+
+    if (a == NULL || a->cancelling)
+        return 0;
+    hint_call(e, a, ret);
+    return a->task->root->id;
 }
 
 /* ---- what will come ---- */

@@ -6,7 +6,7 @@
 #include "state.h"
 
 void hint_ran(struct class *c, uint64_t run_us); /* an attempt of this class has ended */
-void hint_call(struct cox_engine *e, const struct attempt *a, struct cox_call_hint *ret);
+void hint_call(const struct cox_engine *e, const struct attempt *a, struct cox_call_hint *ret);
 /* An attempt on a worker has begun, and model steps wait for it: the router hears when they may come. Once a
  * step. */
 void hint_expect(struct cox_engine *e, const struct attempt *a);

@@ -261,14 +261,6 @@ bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker
     return true;
 }
 
-cox_task_id cox_engine_attempt_root(const struct cox_engine *e, struct cox_ref ref)
-{
-    enum cox_answer why;
-    const struct attempt *a = attempt_find(e, ref, &why);
-
-    return a != NULL && !a->cancelling ? a->task->root->id : 0;
-}
-
 uint32_t cox_engine_attempt_session(const struct cox_engine *e, struct cox_ref ref,
                                     struct cox_slice *ret_tenant)
 {

@@ -231,8 +231,12 @@ bool cox_fleet_holds(const struct cox_fleet *f, struct cox_ref ref, struct cox_s
 
 void cox_fleet_serve_models(struct cox_fleet *f, const char *url)
 {
+    bool same = strcmp(f->models_url ? f->models_url : "", url) == 0;
+
     cox_free(f->models_url);
     f->models_url = cox_strdup(url);
+    if (!same)
+        cox_fleet_say_reconnect(f);
 }
 
 const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session)

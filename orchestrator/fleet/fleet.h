@@ -26,9 +26,8 @@ const struct cox_rpc_service *cox_fleet_service(struct cox_fleet *f);
 void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a);
 void cox_fleet_flush(struct cox_fleet *f);
 
-/* Where workers have model calls of steps made (Welcome.models_url), for those that attach from now on;
- * copied.
- * "": nowhere, as in the beginning. */
+/* Where workers have model calls of steps made (Welcome.models_url); copied. "": nowhere, as in the
+ * beginning. Workers that are there and know another place are asked to dial again; what they run goes on. */
 void cox_fleet_serve_models(struct cox_fleet *f, const char *url);
 
 /* Tells every worker to leave and dial again, and refuses new streams. */

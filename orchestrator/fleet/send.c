@@ -349,11 +349,16 @@ void cox_fleet_act(struct cox_fleet *f, const struct cox_action *a)
 
 void cox_fleet_drain(struct cox_fleet *f)
 {
+    f->draining = true;
+    cox_fleet_say_reconnect(f);
+}
+
+void cox_fleet_say_reconnect(struct cox_fleet *f)
+{
     Response m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
 
-    f->draining = true;
     m.reconnect = true;
-    for (uint32_t i = 0; i <= f->mask; i++) {
+    for (uint32_t i = 0; f->n_sessions > 0 && i <= f->mask; i++) {
         struct cox_session *s = f->table[i];
         if (!s || s->dead)
             continue;

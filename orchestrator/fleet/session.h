@@ -70,6 +70,7 @@ void cox_session_relays_end(struct cox_session *s); /* readers are told that no 
 void cox_session_send_welcome(struct cox_session *s, uint64_t shard_uid);
 void cox_session_want_log(struct cox_session *s, const struct cox_ref *ref, bool wanted);
 void cox_session_flush(struct cox_session *s);
+void cox_fleet_say_reconnect(struct cox_fleet *f); /* to all workers */
 void cox_session_outgoing_fini(struct cox_session *s);
 
 /* fleet.c: ends it by our will. */

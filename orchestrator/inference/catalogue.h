@@ -63,7 +63,8 @@ struct model {
 COX_MUST_CHECK enum cox_err catalogue_parse(const char *const *flags, size_t n_flags,
                                             struct cox_slice models_json, struct catalogue_text **ret,
                                             struct cox_buf *error);
-void catalogue_text_free(struct catalogue_text *t); /* NULL is allowed */
+size_t catalogue_text_models(const struct catalogue_text *t); /* how many */
+void catalogue_text_free(struct catalogue_text *t);           /* NULL is allowed */
 
 struct catalogue_events {
     void (*on_model)(void *user, struct model *m, bool added);       /* or changed (price, limits) */

@@ -33,6 +33,11 @@ void model_text_fini(struct model_text *m)
     *m = (struct model_text){ 0 };
 }
 
+size_t catalogue_text_models(const struct catalogue_text *t)
+{
+    return t->n_models;
+}
+
 void catalogue_text_free(struct catalogue_text *t)
 {
     if (!t)

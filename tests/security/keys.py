@@ -335,6 +335,17 @@ def write(data, metadata):
         return e.code().name
 
 
+def call_model(metadata):
+    """As a worker does for a process; there are no models here, so what is let in is told so: 404."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
+    request = urllib.request.Request(f"http://{HTTP}/v1/chat/completions", body,
+                                     {"Content-Type": "application/json", **dict(AS_WORKER + metadata)})
+    try:
+        return urllib.request.urlopen(request, timeout=LIMIT_S).status
+    except urllib.error.HTTPError as e:
+        return [e.code, json.load(e)["error"]["code"]]
+
+
 def attack_by_workers():
     mine, of_beta = store(b"alpha's own " * 9), store(b"beta's secret " * 10, "beta")
     tasks = {who: submit({"s": {"run": {"argv": ["true"]}, "requires": f"name == fake-{who}"}}, who) for who in ("alpha", "beta")}
@@ -356,10 +367,17 @@ def attack_by_workers():
     }
     for name, (expected, metadata) in wrong.items():
         report("blobs " + name + " are refused", [expected] * 2, [read(mine, metadata), write(os.urandom(9), metadata)])
+    report("a worker calls models for the attempt that it holds", [404, "model_not_found"], call_model(a.said()))
+    for name, (expected, metadata) in wrong.items():
+        if expected != "FAILED_PRECONDITION":
+            report("model calls " + name + " are refused",
+                   [401, "invalid_api_key"] if expected == "ABORTED" else [400, "bad_attempt"], call_model(metadata))
+    report("nor of another tenant", [401, "invalid_api_key"], call_model(a.said(tenant="beta")))
     report("nor does an attempt of one tenant open the space of another", ["ABORTED"] * 2,
            [read(of_beta, a.said(tenant="beta")), write(os.urandom(9), a.said(tenant="beta"))])
     report("nor is what lies there found in its own", "NOT_FOUND", read(of_beta, a.said()))
     a.report()
+    report("an attempt that has ended calls no model", [401, "invalid_api_key"], call_model(a.said()))
     report("an attempt that has ended opens nothing", ["ABORTED"] * 2, [read(mine, a.said()), write(os.urandom(9), a.said())])
     gone = b.said(tenant="beta")
     report("one that goes on does", len(b"beta's secret " * 10), read(of_beta, gone))

@@ -23,6 +23,8 @@ static const char usage[] =
     "expect_sigma)\n"
     "  trace=FILE           requests of a Mooncake trace instead of agents; known=0|1: programs are told\n"
     "  timed=1              measure decisions\n"
+    "  scrape_ms=N          how often what engines say of themselves is read (default 200)\n"
+    "  cut=1                end with the window, whoever has not\n"
     "  in_flight_max=N      of an endpoint (default 0: credit alone decides)\n"
     "  kv_tokens= prefill_tokens_per_s= prefill_attention_ps= step_us= decode_us= decode_attention_ns=\n"
     "  max_num_seqs= max_batched_tokens=                                    of the engines\n"
@@ -34,6 +36,8 @@ struct settings {
     struct world_config world;
     const char *trace_path;
     double saturation, load;
+    double scrape_ms;
+    uint64_t cut; /* what has not ended with the window is not waited for */
     double minutes, warm_minutes;
 };
 
@@ -73,6 +77,8 @@ static bool set(struct settings *s, const char *name, const char *value)
         { "rate", NULL, &w->rate },
         { "saturation", NULL, &s->saturation },
         { "load", NULL, &s->load },
+        { "scrape_ms", NULL, &s->scrape_ms },
+        { "cut", &s->cut, NULL },
         { "minutes", NULL, &s->minutes },
         { "warm_minutes", NULL, &s->warm_minutes },
         { "expect_sigma", NULL, &w->expect_sigma },
@@ -221,7 +227,6 @@ static void defaults(struct settings *s)
         .n_endpoints = 8,
         .seed = 1,
         .rate = 1,
-        .scrape_ns = 200 * NS_PER_MS,
         .expect_sigma = 0.5,
         .engine = engine_profiles[0].config,
         .agents = { .kinds = 8,
@@ -239,6 +244,7 @@ static void defaults(struct settings *s)
                     .context_max = 100000 },
     };
     s->load = 100;
+    s->scrape_ms = 200;
     s->minutes = 20;
     s->warm_minutes = 10;
 }
@@ -278,7 +284,8 @@ int main(int argc, char **argv)
     w->engine.queue_max = 0;
     w->warm_ns = (int64_t)(s.warm_minutes * 60e9);
     w->window_ns = (int64_t)(s.minutes * 60e9);
-    w->limit_ns = 4 * (w->warm_ns + w->window_ns);
+    w->limit_ns = (s.cut ? 1 : 4) * (w->warm_ns + w->window_ns);
+    w->scrape_ns = s.scrape_ms >= 1 ? (int64_t)(s.scrape_ms * 1e6) : NS_PER_MS;
     if (s.trace_path) {
         if (!trace_read(s.trace_path, &trace, &error)) {
             fprintf(stderr, "cox-sim-placement: %s\n", cox_buf_cstr(&error));

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Runs cox-sim-placement for every policy, load and seed, and writes what came of it.
+
+    compare.py PROGRAM OUT [--jobs N] [--seeds N] [--trace FILE] [PART...]
+
+Parts: agents, vary, trace, many (default: all; trace only with --trace). Appends to OUT/placement.jsonl, a line a run, and
+makes OUT/placement.md and OUT/placement.svg of all lines that are there.
+"""
+import argparse
+import concurrent.futures
+import datetime
+import json
+import os
+import subprocess
+import sys
+
+POLICIES = ["program", "session", "cache_aware", "least_request", "power_of_two", "round_robin"]
+COLOURS = {"program": "#0b6e4f", "session": "#c8553d", "cache_aware": "#3d5a98", "least_request": "#8d6a9f",
+           "power_of_two": "#b08900", "round_robin": "#777777"}
+LOADS = [50, 80, 95]
+WINDOW = {"minutes": 8, "warm_minutes": 5}
+VARIED = {"kv_tokens": 430000, "prefill_tokens_per_s": 30000, "decode_attention_ns": 60, "step_us": 6500, "output_tokens": 200,
+          "result_tokens": 600, "gap_ms": 2000}
+
+
+def run(program, **what):
+    words = [program] + ["%s=%s" % item for item in what.items()]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return json.loads(done.stdout)
+
+
+class Lines:
+    def __init__(self, path):
+        self.path = path
+        self.lines = [json.loads(l) for l in open(path)] if os.path.exists(path) else []
+
+    def add(self, part, line, **more):
+        line = {"part": part, **more, **line}
+        with open(self.path, "a") as f:
+            f.write(json.dumps(line) + "\n")
+        self.lines.append(line)
+
+    def of(self, part, **what):
+        return [l for l in self.lines if l["part"] == part and all(l.get(k) == v for k, v in what.items())]
+
+
+def agents(a, pool, lines):
+    # By the best policy, on a seed that is not measured.
+    rates = {p: r["saturation"] for p, r in zip(["program", "session", "cache_aware"], pool.map(
+        lambda p: run(a.program, policy=p, saturation=0.3, seed=99, **WINDOW), ["program", "session", "cache_aware"]))}
+    best = max(rates.values())
+    lines.add("saturation", {"rates": rates, "saturation": best})
+    todo = [(p, load, seed) for load in LOADS for seed in range(1, a.seeds + 1) for p in POLICIES]
+    for line in pool.map(lambda t: run(a.program, policy=t[0], rate=best, load=t[1], seed=t[2], **WINDOW), todo):
+        lines.add("agents", line)
+
+
+def vary_one(a, name, value):
+    what = {**WINDOW, name: value}
+    rate = run(a.program, policy="program", saturation=0.3, seed=99, **what)["saturation"]
+    return [run(a.program, policy=p, rate=rate, load=95, seed=1, **what) for p in POLICIES[:3]]
+
+
+def vary(a, pool, lines):
+    todo = [(n, int(v * f)) for n, v in VARIED.items() for f in (0.5, 1.5)]
+    for (name, value), found in zip(todo, pool.map(lambda t: vary_one(a, *t), todo)):
+        for line in found:
+            lines.add("vary", line, varied=name, value=value)
+
+
+def trace(a, pool, lines):
+    what = {"trace": a.trace, "known": 1}
+    # A trace has an end, so a rate is too high when calls take ten times as long as at a quarter of it.
+    rate = 1.0
+    low = run(a.program, policy="program", rate=rate / 4, **what)["call_mean_s"]
+    while run(a.program, policy="program", rate=rate, **what)["call_mean_s"] < 3 * low:
+        rate *= 1.15
+    lines.add("trace-saturation", {"saturation": rate, "call_mean_s_at_quarter": low})
+    todo = [(p, load, seed) for load in LOADS for seed in range(1, 2) for p in POLICIES]
+    for line in pool.map(lambda t: run(a.program, policy=t[0], rate=rate, load=t[1], seed=t[2], **what), todo):
+        lines.add("trace", line)
+
+
+def many(a, pool, lines):
+    lines.add("many", run(a.program, policy="program", endpoints=10000, rate=300, minutes=1, warm_minutes=1, timed=1,
+                          context_max=40000, scrape_ms=5000, cut=1))
+
+
+# ---- what is written -----------------------------------------------------------------------------------------
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values) if values else float("nan")
+
+
+def row(lines, policy, program_key):
+    first = lines[0]
+    cells = [policy, "%.3f" % mean(l["hit_rate"] for l in lines),
+             "%.2f" % mean(l["hit_rate"] / l["oracle_hit_rate"] for l in lines)]
+    for key in ("ttft_p50_s", "ttft_p99_s", "call_mean_s", "call_p50_s", "call_p99_s"):
+        cells.append("%.2f" % mean(l[key] for l in lines))
+    if program_key in first:
+        for key in ("program_mean_s", "program_p50_s", "program_p99_s", "model_time_mean_s"):
+            cells.append("%.0f" % mean(l[key] for l in lines))
+    cells.append("%d" % sum(l["unfinished"] for l in lines))
+    cells.append("%.1f" % (100 * mean(l["wasted_tokens"] / l["input_tokens"] for l in lines)))
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(out, lines, part):
+    for load in LOADS:
+        some = lines.of(part, load=load)
+        if not some:
+            continue
+        programs = "program_mean_s" in some[0]
+        head = ["%d %% load" % load, "hit rate", "of oracle's", "TTFT p50 s", "p99", "call mean s", "p50", "p99"]
+        head += ["program mean s", "p50", "p99", "without gaps"] if programs else []
+        head += ["unfinished", "wasted %"]
+        out.append("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+        out += [row(lines.of(part, load=load, policy=p), p, "program_mean_s") for p in POLICIES if lines.of(part, load=load, policy=p)]
+
+
+def ratio(lines, key, part, **what):
+    """How many times longer the best of the others takes than the router's own policy."""
+    own = mean(l[key] for l in lines.of(part, policy="program", **what))
+    others = {p: mean(l[key] for l in lines.of(part, policy=p, **what)) for p in POLICIES[1:] if lines.of(part, policy=p, **what)}
+    best = min(others, key=others.get)
+    return others[best] / own, best
+
+
+def report(lines, out_dir):
+    out = ["# Placement, simulated", "",
+           "**Simulated**, on virtual time: the router's own placement in front of simulated engines, their costs fitted to published",
+           "figures ([which](../../tests/modelsim/README.md#the-cost-model-and-where-its-figures-come-from)). No GPU took part.",
+           "Made by `tests/modelsim/placement/compare.py`; [how](../../tests/modelsim/placement/README.md). Every run is a line of",
+           "[placement.jsonl](placement.jsonl). Last written %s." % datetime.date.today().isoformat(), "",
+           "![mean completion of programs by load](placement.svg)"]
+    for s in lines.of("saturation")[-1:]:
+        out += ["", "## Programs of agents", "",
+                "Eight engines (`h100-llama-8b`); programs of 10 to 50 turns (fewer where the context reaches 100,000 tokens), whose prompts grow by about 1,200",
+                "tokens a turn, eight shared system prompts of 6,016 tokens, tools that take 2 s in the median and 4 in the mean. Load is a part of the rate",
+                "at which the system begins to grow under the best policy: " + ", ".join("%s %.3f" % i for i in s["rates"].items()) + " programs/s.",
+                "Means over %d seeds. Oracle: a cache without bounds that all share." % len({l["seed"] for l in lines.of("agents")})]
+        table(out, lines, "agents")
+        out += ["", "| load | program mean: best other / ours | without gaps | hit rate / oracle's |", "|---|---|---|---|"] if lines.of("agents") else []
+        for load in LOADS:
+            if lines.of("agents", load=load):
+                a, who = ratio(lines, "program_mean_s", "agents", load=load)
+                b, whob = ratio(lines, "model_time_mean_s", "agents", load=load)
+                own = lines.of("agents", load=load, policy="program")
+                out.append("| %d %% | %.2f (%s) | %.2f (%s) | %.3f |" % (load, a, who, b, whob, mean(l["hit_rate"] / l["oracle_hit_rate"] for l in own)))
+    if lines.of("vary"):
+        out += ["", "## Parameters varied by half", "", "At 95 % of the saturation that each has, one seed; the best of `session` and `cache_aware` against `program`.",
+                "", "| parameter | value | rate | program mean: best other / ours | without gaps | hit rate / oracle's |", "|---|---|---|---|---|---|"]
+        for name, value in sorted({(l["varied"], l["value"]) for l in lines.of("vary")}):
+            own = lines.of("vary", varied=name, value=value, policy="program")[0]
+            a, who = ratio(lines, "program_mean_s", "vary", varied=name, value=value)
+            b, whob = ratio(lines, "model_time_mean_s", "vary", varied=name, value=value)
+            out.append("| `%s` | %d | %.3f | %.2f (%s) | %.2f (%s) | %.3f |" % (name, value, own["rate"], a, who, b, whob, own["hit_rate"] / own["oracle_hit_rate"]))
+    for s in lines.of("trace-saturation")[-1:]:
+        out += ["", "## Requests of the Mooncake conversation trace", "",
+                "12,031 real requests in an hour (FAST'25 release), played as fast as the load says; at 100 %% they come %.2f times as fast as they were recorded, where" % s["saturation"],
+                "calls take three times as long in the mean as at a quarter of that. Which requests belong together is not in it and is inferred."]
+        table(out, lines, "trace")
+    for l in lines.of("many")[-1:]:
+        out += ["", "## Ten thousand endpoints", "",
+                "%s decisions over %s endpoints, %s calls measured: p50 %.1f µs, p99 %.1f µs of wall time each, on the machine and under the load of that day; hit rate %.3f (oracle %.3f)."
+                % (format(l["decisions"], ","), format(l["endpoints"], ","), format(l["calls"], ","), l["decision_p50_us"], l["decision_p99_us"], l["hit_rate"], l["oracle_hit_rate"])]
+    with open(os.path.join(out_dir, "placement.md"), "w") as f:
+        f.write("\n".join(out) + "\n")
+    with open(os.path.join(out_dir, "placement.svg"), "w") as f:
+        f.write(plot(lines))
+
+
+def plot(lines):
+    """Bars of mean completion without gaps, by load, on a scale that is cut at five times the router's own."""
+    width, height, left, bottom = 760, 300, 60, 40
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">' % (width, height),
+             '<rect width="100%" height="100%" fill="white"/>',
+             '<text x="%d" y="18">Mean completion of programs, tool gaps taken out, seconds (simulated; less is better)</text>' % left]
+    groups = [(load, [(p, mean(l["model_time_mean_s"] for l in lines.of("agents", load=load, policy=p))) for p in POLICIES
+                      if lines.of("agents", load=load, policy=p)]) for load in LOADS]
+    groups = [g for g in groups if g[1]]
+    top = max([5 * dict(g[1]).get("program", 0) for g in groups] or [1])
+    for i, (load, bars) in enumerate(groups):
+        x0 = left + i * (width - left - 130) / max(1, len(groups))
+        for j, (policy, value) in enumerate(bars):
+            h = min(value / top, 1) * (height - bottom - 50)
+            x, y = x0 + j * 30, height - bottom - h
+            parts.append('<rect x="%.0f" y="%.1f" width="26" height="%.1f" fill="%s"/>' % (x, y, h, COLOURS[policy]))
+            parts.append('<text x="%.0f" y="%.1f" text-anchor="middle" font-size="10">%.0f%s</text>' % (x + 13, y - 3, value, "" if value <= top else " ↑"))
+        parts.append('<text x="%.0f" y="%d">%d %% load</text>' % (x0 + 60, height - bottom + 18, load))
+    for j, policy in enumerate(POLICIES):
+        parts.append('<rect x="%d" y="%d" width="12" height="12" fill="%s"/>' % (width - 120, 50 + j * 20, COLOURS[policy]))
+        parts.append('<text x="%d" y="%d">%s</text>' % (width - 102, 60 + j * 20, policy))
+    return "\n".join(parts) + "\n</svg>\n"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("program")
+    p.add_argument("out")
+    p.add_argument("parts", nargs="*")
+    p.add_argument("--jobs", type=int, default=os.cpu_count())
+    p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--trace")
+    a = p.parse_intermixed_args()
+    known = {"agents": agents, "vary": vary, "trace": trace, "many": many}
+    lines = Lines(os.path.join(a.out, "placement.jsonl"))
+    with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+        for part in a.parts or [k for k in known if k != "trace" or a.trace]:
+            if part == "report":
+                continue
+            lines.lines = [l for l in lines.lines if l["part"] not in (part, {"agents": "saturation", "trace": "trace-saturation"}.get(part))]
+            with open(lines.path, "w") as f:
+                f.writelines(json.dumps(l) + "\n" for l in lines.lines)
+            known[part](a, pool, lines)
+            print(part, "done", file=sys.stderr)
+            report(lines, a.out)
+    report(lines, a.out)
+
+
+main()

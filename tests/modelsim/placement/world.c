@@ -22,6 +22,7 @@ struct program { /* or a request of a trace */
     uint32_t n_blocks_max;
     uint32_t turn, n_turns, context; /* context: tokens of the prompt of this turn */
     uint32_t output, last_endpoint;
+    uint32_t seen_tokens, pooled_tokens; /* of this turn's prompt: what the oracles have */
     int64_t arrived_ns, gaps_ns;
     bool measured, traced;
     struct placement_call call;
@@ -158,11 +159,9 @@ static void submit(struct program *g)
         .blocks = g->blocks, .n_blocks = all, .input_tokens = g->context, .output_tokens = g->output
     };
     oracle_call(w->oracle, g->blocks, n_prompt, all, &seen, &pooled);
-    if (g->measured) {
-        uint64_t most = (g->context - 1) / BLOCK_TOKENS;
-        w->results->seen_tokens += (seen < most ? seen : most) * BLOCK_TOKENS;
-        w->results->pooled_tokens += (pooled < most ? pooled : most) * BLOCK_TOKENS;
-    }
+    uint32_t most = (g->context - 1) / BLOCK_TOKENS;
+    g->seen_tokens = (seen < most ? seen : most) * BLOCK_TOKENS;
+    g->pooled_tokens = (pooled < most ? pooled : most) * BLOCK_TOKENS;
     if (placement_submit(w->placement, w->now_ns, c, &retry_ms) != COX_OK) {
         w->results->n_refused++;
         schedule(w, &g->event, w->now_ns + (retry_ms > 0 ? retry_ms : 1) * NS_PER_MS);
@@ -280,6 +279,8 @@ static void end_calls(struct world *w)
             r->n_calls++;
             r->input_tokens += g->engine.input_tokens;
             r->cached_tokens += g->engine.cached_tokens;
+            r->seen_tokens += g->seen_tokens;
+            r->pooled_tokens += g->pooled_tokens;
             r->output_tokens += g->engine.generated;
             r->moves += g->turn > 0 && endpoint != g->last_endpoint;
             samples_add(&r->call, (uint64_t)(w->now_ns - submitted) / 1000);
@@ -409,7 +410,10 @@ static void world_fini(struct world *w)
         struct program *g = COX_CONTAINER_OF(it, struct program, link);
         if (g->measured) { /* as long as it has taken so far: less than it would have */
             samples_add(&r->program, (uint64_t)(w->now_ns - g->arrived_ns) / 1000);
-            samples_add(&r->model_time, (uint64_t)(w->now_ns - g->arrived_ns - g->gaps_ns) / 1000);
+            /* Of the gap that it is in, the rest has not been yet. */
+            bool in_gap = cox_heap_has(&g->event.node);
+            int64_t rest = in_gap ? (int64_t)g->event.node.key - w->now_ns : 0;
+            samples_add(&r->model_time, (uint64_t)(w->now_ns - g->arrived_ns - g->gaps_ns + rest) / 1000);
             r->n_unfinished++;
         }
         if (!g->traced)

@@ -118,6 +118,8 @@ void conn_calls(struct conn *c, bool calls)
         return;
     c->calls = calls;
     e->n_calling += calls ? 1 : SIZE_MAX;
+    if (room_taken(e) + 1 < COX_HTTP_CONNECTIONS_MAX)
+        return;
     if (!calls && room_taken(e) > COX_HTTP_CONNECTIONS_MAX) {
         struct conn *gives_way = room_first(e, c);
         if (gives_way)

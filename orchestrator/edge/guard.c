@@ -112,11 +112,12 @@ void guard_put_cors(const struct cox_edge *e, const struct edge_head *h, struct 
     cox_buf_printf(headers, "Access-Control-Allow-Origin: %.*s\r\n", (int)origin.len,
                    (const char *)origin.data);
     if (cox_slice_is(h->method, "OPTIONS"))
-        cox_buf_append_str(headers,
-                           "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE\r\n"
-                           "Access-Control-Allow-Headers: Content-Type, Content-Encoding, Idempotency-Key, "
-                           "Last-Event-ID, Authorization, Cox-Tenant\r\nAccess-Control-Max-Age: 600\r\n");
+        cox_buf_append_str(
+            headers, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE\r\n"
+                     "Access-Control-Allow-Headers: Content-Type, Content-Encoding, Idempotency-Key, "
+                     "Last-Event-ID, Authorization, Cox-Tenant, X-Session-Id, X-Request-Id, Traceparent, "
+                     "X-Cox-Priority\r\nAccess-Control-Max-Age: 600\r\n");
     else
-        cox_buf_append_str(headers,
-                           "Access-Control-Expose-Headers: Retry-After, Allow, WWW-Authenticate\r\n");
+        cox_buf_append_str(
+            headers, "Access-Control-Expose-Headers: Retry-After, Allow, WWW-Authenticate, X-Request-Id\r\n");
 }

@@ -14,6 +14,7 @@
     ((size_t)64 << 10) /* of a stream whose reader is slow: then its endpoint is not read */
 #define ID_LEN_MAX 128u
 #define SESSION_LEN_MAX 255u
+#define ATTEMPT_OVER "the attempt that this key is of is over"
 
 /* A call and the request that it is made for. Outlives the request when that goes first, until the router has
  * told the end. */
@@ -150,9 +151,14 @@ static void answer_router_error(struct openai *o, const struct router_error *e)
 
 static void end_stream(struct openai *o, const struct router_error *e)
 {
+    static const struct router_error over = { .type = "invalid_request_error",
+                                              .api_code = "attempt_over",
+                                              .message = ATTEMPT_OVER };
     struct conn *c = o->exchange->conn;
     struct cox_buf text = { 0 };
 
+    if (o->fenced)
+        e = &over;
     if (e && !e->told) {
         cox_buf_append_str(&text, "data: ");
         chat_put_error(&text, e->message, e->type ? e->type : "server_error", e->param, e->api_code);
@@ -168,12 +174,13 @@ static void answer_whole(struct exchange *x)
     conn_answer(x->conn, &(struct answer){ .status = x->status,
                                            .type = x->type.len > 0 ? cox_buf_cstr(&x->type) : NULL,
                                            .headers = cox_buf_cstr(&x->headers),
-                                           .body = cox_buf_slice(&x->message) });
+                                           .body = cox_buf_slice(&x->message),
+                                           .plain = true });
 }
 
 static void answer_fenced(struct exchange *x)
 {
-    answer_refusal(x->conn, 401, "ATTEMPT_OVER", NULL, "the attempt that this key is of is over");
+    answer_refusal(x->conn, 401, "ATTEMPT_OVER", NULL, ATTEMPT_OVER);
 }
 
 static void on_end(void *user, enum router_end end, const struct router_error *error,

@@ -32,7 +32,7 @@ stop_worker w0
 stop_coxd
 rm -rf "$scenario_dir/data"
 
-start_coxd --http-host coxswain.example --cors-origin https://ok.example
+start_coxd --http-host coxswain.example --cors-origin https://ok.example --model told=http://127.0.0.1:9/v1
 start_worker w1 --slots 4
 # Debian's Python has Debian's python3-protobuf, whichever comes first in PATH.
 python=python3

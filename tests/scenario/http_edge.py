@@ -252,6 +252,11 @@ def test_routes():
     route("GET", "/api/v1/stats/history", same("/api/v1/stats/history?metric=cox_steps_finished_total&since=2026-01-01T00:00:00Z&step=10s"),
           ("/api/v1/stats/history?metric=cox_steps_finished_total&step=ten", None, None, *invalid),
           lambda a: isinstance(a.json["series"], list))
+    route("GET", "/api/v1/models", same("/api/v1/models"), ("/api/v1/models?x=1", None, None, *invalid),
+          lambda a: [m["name"] for m in a.json["models"]] == ["told"])
+    route("GET", "/api/v1/models/{name}", same("/api/v1/models/told"), ("/api/v1/models/none", None, None, *missing),
+          lambda a: a.json["model"]["name"] == "told")
+    route("GET", "/api/v1/usage", same("/api/v1/usage"), ("/api/v1/usage?x=1", None, None, *invalid))
     route("GET", "/healthz", same("/healthz"), ("/healthz", b"x", None, *invalid), lambda a: a.body == b"ok\n")
     route("GET", "/readyz", same("/readyz"), ("/readyz", b"x", None, *invalid), lambda a: a.body == b"ok\n")
     route("GET", "/metrics", same("/metrics"), ("/metrics", b"x", None, *invalid),

@@ -20,12 +20,15 @@
 
 #define CONTEXT "dev"
 #define KILL_AFTER_MS 15000
+#define NOWHERE "http://127.0.0.1:9/v1"
 
 const struct cli_option cli_dev_options[] = {
     { "grpc", 0, "HOST:PORT", "where the orchestrator listens (default: a free port of 127.0.0.1)" },
     { "http", 0, "HOST:PORT", "where its HTTP interface listens (default: a free port of 127.0.0.1)" },
     { "slots", 0, "N", "steps at once (default: the number of cores)" },
     { "model", 0, "NAME=URL", "a model server, up to /v1 (default: a simulated one, as \"default\")" },
+    { "record", 0, "FILE", "write model calls there with their answers, a JSON object a line" },
+    { "replay", 0, "FILE", "answer model calls from such a file: what is not in it fails" },
     { "once", 0, "COMMAND", "run this with sh once all is up, then end with its exit code" },
     { "no-context", 0, NULL, "leave the configuration file alone" },
     { 0 },
@@ -38,9 +41,14 @@ const char cli_dev_help[] =
     "until\nit ends. Ctrl-C ends all; the data stays for the next time. Without --model "
     "the model \"default\" is a simulated\none, cox-modelsim: it "
     "answers with pseudo-words. The dashboard will join here.\n\n"
+    "With --replay no model is asked: a call gets the answer that was recorded for the same request. One "
+    "that "
+    "was not\nrecorded fails, and names the message that differs from the nearest that was.\n\n"
     "Examples:\n"
     "  cox init hello && cox dev hello\n"
     "  cox dev hello --once 'cox task run hello/task.yaml'\n"
+    "  cox dev hello --record calls.jsonl --once 'cox task run hello/task.yaml'\n"
+    "  cox dev hello --replay calls.jsonl --once 'cox task run hello/task.yaml'\n"
     "  cox dev hello --model default=http://127.0.0.1:8000/v1\n";
 
 struct dev {
@@ -215,7 +223,7 @@ static enum cli_exit start_model(struct dev *d)
     struct cox_buf text = { 0 };
     enum cli_exit code = CLI_OK;
 
-    if (!cli_has(d->cli, "model") && strchr(path, '/')) {
+    if (!cli_has(d->cli, "model") && !cli_has(d->cli, "replay") && strchr(path, '/')) {
         forget_ready(d, "model.ready");
         child_start(&d->model, "model", "\033[33m", argv, true);
         code = await_ready(d, "model.ready", &text);
@@ -227,30 +235,81 @@ static enum cli_exit start_model(struct dev *d)
     return code;
 }
 
+/* The models of a recording, where nobody is: they are not asked. False: it cannot be read. */
+static bool recorded_models(const char *path, struct cox_buf *ret)
+{
+    FILE *f = fopen(path, "re");
+    char *line = NULL;
+    size_t cap = 0;
+
+    if (!f)
+        return false;
+    cox_buf_append_str(ret, "default=" NOWHERE);
+    for (ssize_t len; (len = getline(&line, &cap, f)) > 0;) {
+        char *name = member_of(cox_slice(line, (size_t)len), "model");
+        char *entry = name ? cox_asprintf("%s=" NOWHERE, name) : NULL;
+
+        if (entry && !strstr(cox_buf_cstr(ret), entry))
+            cox_buf_printf(ret, ",%s", entry);
+        cox_free(entry);
+        cox_free(name);
+    }
+    free(line);
+    fclose(f);
+    return true;
+}
+
+/* What coxd is told of models: their names and places, and a recording. */
+static enum cli_exit put_models(const struct dev *d, const char **argv, size_t *n, struct cox_buf *models)
+{
+    const char *replay = cli_get(d->cli, "replay"), *record = cli_get(d->cli, "record");
+
+    if (replay && record) {
+        cli_error("--record and --replay: expected one of the two");
+        return CLI_USAGE;
+    }
+    if (cli_has(d->cli, "model"))
+        cox_buf_append_str(models, cli_get(d->cli, "model"));
+    else if (d->simulated)
+        cox_buf_printf(models, "default=%s", d->simulated);
+    else if (replay && !recorded_models(replay, models)) {
+        cli_error("%s: %s", replay, strerror(errno));
+        return CLI_USAGE;
+    }
+    if (models->len > 0) {
+        argv[(*n)++] = "--model";
+        argv[(*n)++] = cox_buf_cstr(models);
+    }
+    if (replay || record) {
+        argv[(*n)++] = replay ? "--model-replay" : "--model-record";
+        argv[(*n)++] = replay ? replay : record;
+    }
+    return CLI_OK;
+}
+
 static enum cli_exit start_coxd(struct dev *d)
 {
     char *path = cli_beside("coxd"), *ready = cox_asprintf("%s/coxd.ready", d->data);
     char *data = cox_asprintf("%s/data", d->data);
-    char *model = d->simulated ? cox_asprintf("default=%s", d->simulated) : NULL;
-    const char *named = model ? model : cli_get(d->cli, "model");
-    const char *argv[] = { path,
-                           "--data-dir",
-                           data,
-                           "--grpc",
-                           option(d, "grpc", "127.0.0.1:0"),
-                           "--http",
-                           option(d, "http", "127.0.0.1:0"),
-                           "--ready-file",
-                           ready,
-                           named ? "--model" : NULL,
-                           named,
-                           NULL };
+    const char *argv[16] = { path,
+                             "--data-dir",
+                             data,
+                             "--grpc",
+                             option(d, "grpc", "127.0.0.1:0"),
+                             "--http",
+                             option(d, "http", "127.0.0.1:0"),
+                             "--ready-file",
+                             ready };
+    struct cox_buf models = { 0 };
+    size_t n = 9;
+    enum cli_exit code = put_models(d, argv, &n, &models);
     struct cox_buf text = { 0 };
 
     forget_ready(d, "coxd.ready");
-    child_start(&d->coxd, "coxd", "\033[35m", argv, true);
-    enum cli_exit code = await_ready(d, "coxd.ready", &text);
-
+    if (!code) {
+        child_start(&d->coxd, "coxd", "\033[35m", argv, true);
+        code = await_ready(d, "coxd.ready", &text);
+    }
     if (!code) {
         d->grpc = member_of(cox_buf_slice(&text), "grpc");
         d->http = member_of(cox_buf_slice(&text), "http");
@@ -263,7 +322,7 @@ static enum cli_exit start_coxd(struct dev *d)
     cox_free(path);
     cox_free(ready);
     cox_free(data);
-    cox_free(model);
+    cox_buf_fini(&models);
     return code;
 }
 
@@ -306,7 +365,9 @@ static void tell(const struct dev *d)
     if (d->http)
         cli_note(d->cli, "  HTTP          http://%s", d->http);
     cli_note(d->cli, "  worker        dev, with the programs of %s/tools", arg);
-    if (d->simulated)
+    if (cli_has(d->cli, "replay"))
+        cli_note(d->cli, "  model         none: calls are answered from %s", cli_get(d->cli, "replay"));
+    else if (d->simulated)
         cli_note(d->cli, "  model         default, SIMULATED at %s: it answers with pseudo-words",
                  d->simulated);
     else if (cli_has(d->cli, "model"))

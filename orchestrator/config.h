@@ -19,6 +19,7 @@ struct coxd_config {
     const char *tls_ca; /* NULL: nobody has to show a certificate */
     enum placement_policy model_policy;
     int64_t model_first_token_ms;
+    const char *model_record, *model_replay; /* files; NULL: not */
     const char *models; /* "NAME=URL,URL,NAME=URL"; NULL: none. coxd_models_read reads it, and the file's */
     const char *ready_file; /* NULL: none */
     const char *token_file; /* NULL: none */

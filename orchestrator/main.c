@@ -48,6 +48,7 @@ struct coxd {
     struct cox_api *api;
     struct cox_tls *tls; /* NULL: plaintext */
     struct cox_edge *edge;
+    struct tape *tape; /* of model calls; NULL: none */
     struct cox_rpc_server *server;
     struct cox_rpc_service *services;
     bool paused;
@@ -493,6 +494,25 @@ static enum cox_err start_tls(struct coxd *c)
     return err;
 }
 
+static enum cox_err start_tape(struct coxd *c)
+{
+    struct cox_buf error = { 0 };
+    enum cox_err err = COX_OK;
+
+    if (c->config.model_record && c->config.model_replay) {
+        err = COX_ERR_INVALID;
+        cox_buf_append_str(&error, "model-record and model-replay: expected one of the two");
+    } else if (c->config.model_record) {
+        err = tape_record(c->config.model_record, &c->tape, &error);
+    } else if (c->config.model_replay) {
+        err = tape_replay(c->config.model_replay, &c->tape, &error);
+    }
+    if (err)
+        cox_log(COX_LOG_ERROR, "cannot record or replay model calls", "why", cox_buf_cstr(&error), NULL);
+    cox_buf_fini(&error);
+    return err;
+}
+
 /* Before recovery, so that probes hear that it is under way. */
 static enum cox_err start_edge(struct coxd *c)
 {
@@ -509,6 +529,7 @@ static enum cox_err start_edge(struct coxd *c)
         .admits = admits,
         .model_policy = c->config.model_policy,
         .first_token_ms = c->config.model_first_token_ms,
+        .tape = c->tape,
         .ready = is_ready,
         .attempt = find_attempt,
         .user = c,
@@ -619,8 +640,8 @@ static int run(struct coxd *c)
     c->fleet = cox_fleet_create();
     c->api = cox_api_create();
     signals_start(c);
-    if (start_access(c) || start_tls(c) || start_edge(c) || apply_models(c) || start_driver(c) ||
-        start_server(c))
+    if (start_access(c) || start_tls(c) || start_tape(c) || start_edge(c) || apply_models(c) ||
+        start_driver(c) || start_server(c))
         goto out;
     char *grpc = address(c->config.grpc, cox_rpc_server_port(c->server));
     char *http = cox_edge_port(c->edge) ? address(c->config.http, cox_edge_port(c->edge)) : cox_strdup("");
@@ -643,6 +664,7 @@ out:
     cox_rpc_server_destroy(c->server);
     cox_api_set_router(c->api, NULL, NULL);
     cox_edge_destroy(c->edge);
+    tape_close(c->tape);
     cox_tls_destroy(c->tls);
     cox_driver_destroy(c->driver);
     cox_api_destroy(c->api);

@@ -252,6 +252,7 @@ static void start_router(struct cox_edge *e)
     e->router =
         router_create(&(struct router_config){ .base = e->base,
                                                .policy = e->config.model_policy,
+                                               .tape = e->config.tape,
                                                .seed = (uint64_t)cox_clock_mono_ns(),
                                                .timeouts = { .first_ms = e->config.first_token_ms } });
     e->attempts = attempts_create(&(struct attempts_config){ e->base, on_spend, e });

@@ -58,6 +58,7 @@ struct cox_edge_config {
                                           struct cox_slice tenant, const char *service, const char *method,
                                           char ret_tenant[64]);
     enum placement_policy model_policy;
+    struct tape *tape;      /* of model calls, outlives the edge; NULL: none */
     int64_t first_token_ms; /* the least that a model's first token may take; 0: the router's */
 };
 

@@ -185,6 +185,9 @@ void books_close(struct router_call *c)
         add_books(tenant_of(c->router, c->who.tenant), b);
     if (c->program)
         add_books(&c->program->books, b);
+    if (c->records && c->end == ROUTER_ANSWERED && c->reply.status == 200)
+        tape_put(c->router->config.tape, c->api, cox_slice_str(c->model->name), cox_buf_slice(&c->body),
+                 cox_buf_slice(&c->reply.type), cox_buf_slice(&c->copy));
     if (c->keeps && c->end == ROUTER_ANSWERED && c->reply.status == 200) {
         const struct router_head head = { .is_stream = c->reply.is_stream,
                                           .content_type = cox_buf_slice(&c->reply.type),

@@ -647,6 +647,41 @@ static bool answer_from_kept(struct router_call *c, const struct router_request 
     return true;
 }
 
+/* With a tape that is played back, all answers come from it: what it has not is refused. */
+static bool answer_from_tape(struct router_call *c)
+{
+    static const char events[] = "text/event-stream";
+    struct tape *t = c->router->config.tape;
+    struct cox_buf why = { 0 };
+    struct tape_answer answer;
+
+    c->records = t && !tape_is_replay(t);
+    if (!t || c->records)
+        return false;
+    bool found = tape_find(t, c->api, cox_buf_slice(&c->body), &answer, &why);
+
+    if (found) {
+        c->replays = true;
+        c->books.from_cache = true;
+        c->reply.status = 200;
+        c->reply.is_stream =
+            answer.type.len >= strlen(events) && memcmp(answer.type.data, events, strlen(events)) == 0;
+        cox_buf_append_slice(&c->reply.type, answer.type);
+        cox_buf_append_slice(&c->reply.body, answer.response);
+    } else {
+        set_error(c,
+                  &(struct router_error){ .http_status = 404,
+                                          .code = COX_CODE_MODEL_ERROR,
+                                          .type = "invalid_request_error",
+                                          .param = "messages",
+                                          .api_code = "not_recorded" },
+                  "%s", cox_buf_cstr(&why));
+    }
+    end_call(c, found ? ROUTER_ANSWERED : ROUTER_REFUSED);
+    cox_buf_fini(&why);
+    return true;
+}
+
 static bool has_room(struct router_call *c)
 {
     if (c->router->n_calls <= c->router->config.calls_max)
@@ -685,7 +720,7 @@ struct router_call *router_start(struct router *r, const struct router_request *
     }
     if (c->who.program.len > 0)
         c->program = programs_hold(&r->programs, &c->who);
-    if (answer_from_kept(c, q))
+    if (answer_from_tape(c) || answer_from_kept(c, q))
         return c;
     router_earn_retry(r);
     hash_prompt(c);

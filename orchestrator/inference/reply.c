@@ -66,7 +66,7 @@ static void pass(struct router_call *c, struct cox_slice bytes)
         if (c->state == CALL_OVER && !c->replays)
             return;
     }
-    if (c->keeps)
+    if (c->keeps || c->records)
         cox_buf_append_slice(&c->copy, bytes);
     if (bytes.len > 0)
         c->sink->on_data(c->user, bytes);

@@ -16,6 +16,7 @@
 #include "catalogue.h"
 #include "chat.h"
 #include "placement.h"
+#include "tape.h"
 
 #include "cox/types.h"
 
@@ -29,6 +30,7 @@ struct router_config {
     int64_t scrape_ms;                 /* as health_config */
     size_t cache_len_max;              /* answers kept for identical idempotent calls; 0: 64 MiB */
     uint32_t calls_max;                /* admitted at once; 0: 20,000 */
+    struct tape *tape;                 /* answers are recorded there, or come from it alone. NULL: neither */
     struct upstream_timeouts timeouts; /* zeros: defaults; first_ms is the least, beyond it what is predicted
                                           counts */
 };

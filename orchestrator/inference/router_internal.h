@@ -171,7 +171,8 @@ struct router_call {
     struct endpoint *suspect; /* has answered 500: its fault, or the request's */
     int64_t started_ns, queued_ns, sent_ns, first_ns;
     uint8_t key[32];
-    bool keeps; /* its answer may be kept */
+    bool keeps;   /* its answer may be kept */
+    bool records; /* and is to be recorded */
     struct cox_buf copy;
     struct router_books books;
     enum router_end end;

@@ -140,4 +140,17 @@ check_match "and says so" BUDGET_EXHAUSTED "$scenario_dir/err"
 
 stop_coxd TERM
 check "coxd ends in order" test $? = 0
+
+# ---- recorded, and played back ---------------------------------------------------------------------------
+
+mkdir "$scenario_dir/project"
+dev() { timeout 60 "$COX_BUILD/cox" dev "$scenario_dir/project" --no-context --once "cox task run -q '$scenario_dir/hello.json'" "$@"; }
+check_exit "cox dev has a model, though a simulated one" 0 dev --record "$scenario_dir/calls"
+check_match "and says that it is" SIMULATED "$scenario_dir/err"
+cp "$scenario_dir/out" "$scenario_dir/recorded"
+check_exit "what was recorded is played back without any model" 0 dev --replay "$scenario_dir/calls"
+check "and the same comes out" cmp "$scenario_dir/recorded" "$scenario_dir/out"
+sed -i 's/Tell me something/Tell me anything/' "$scenario_dir/hello.json"
+check_exit "a call that was not recorded fails" 1 dev --replay "$scenario_dir/calls"
+check_match "and names the message" 'messages\[0\] differs: recorded is .*something.*asked .*anything' "$scenario_dir/err"
 finish

@@ -59,6 +59,7 @@ ask faults "$admin" '{"endpoint": 0, "reset": true}'
 
 # ---- watching --------------------------------------------------------------------------------------------
 
+ask faults "$admin" '{"slow": 20}' # until all of them read
 id=$(submit story "Tell me a long story." 250)
 cox task logs -f "$id" say >"$scenario_dir/one" 2>&1 &
 one=$!
@@ -68,7 +69,9 @@ await 30 test -s "$scenario_dir/one"
 cox task logs -f "$id" say >"$scenario_dir/three" 2>&1 &
 three=$!
 await 30 test -s "$scenario_dir/three"
+await 30 grep -q "^event: token" "$scenario_dir/events"
 check "the text is there before the answer is" test "$(cox task get "$id" -o json | python3 -c "import json,sys; print(json.load(sys.stdin)[\"status\"])")" = RUNNING
+ask faults "$admin" '{"reset": true}'
 wait "$one" "$two" "$three"
 output "$id" >"$scenario_dir/whole"
 ask text "$scenario_dir/events" say >"$scenario_dir/two"

@@ -5,10 +5,8 @@
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 
-#define INDEX_BLOCKS_MAX 4194304u /* over all endpoints: about 300 MB at the very most */
+#define INDEX_BLOCKS_MAX 2097152u /* over all endpoints: about 200 MB at the very most */
 #define INDEX_BLOCKS_MIN 256u
-#define BLOCK_TOKENS                                                                                         \
-    64u /* of PLACEMENT_BLOCK_LEN bytes of English and code; the index may hold a third more */
 #define CACHED_SLACK_TOKENS 256u
 #define RETRY_MIN_MS 250
 #define RETRY_MAX_MS 60000
@@ -147,6 +145,7 @@ uint32_t placement_pool_add(struct placement *p)
     q->id = id;
     q->p = p;
     q->mean_output = OUTPUT_DEFAULT;
+    q->block_tokens_16 = 16 * BLOCK_TOKENS_DEFAULT;
     cox_list_init(&q->ready);
     cox_list_init(&q->freed);
     cox_list_init(&q->arrivals);
@@ -165,13 +164,17 @@ void placement_pool_remove(struct placement *p, uint32_t pool)
 
 /* ---- endpoints ---- */
 
-static void index_resize(struct place *x, uint32_t n_all)
+/* As many blocks as its cache holds, by what a block turns out to be in tokens, and a part more: what is
+ * believed in vain costs a detour, what is not known costs a prefill. */
+static void index_resize(struct place *x)
 {
-    uint64_t blocks = x->kv_tokens / BLOCK_TOKENS;
+    uint32_t n_all = x->pool->p->n_places;
+    uint64_t blocks = muldiv(x->kv_tokens, 16, x->pool->block_tokens_16);
     uint64_t share = INDEX_BLOCKS_MAX / (n_all > 0 ? n_all : 1);
 
-    blocks += blocks / 3;
+    blocks += blocks / 8;
     share = share > INDEX_BLOCKS_MIN ? share : INDEX_BLOCKS_MIN;
+    x->index_is_short = share < blocks;
     index_limit(&x->tree, (uint32_t)(blocks < share ? blocks : share));
 }
 
@@ -210,7 +213,7 @@ uint32_t placement_endpoint_add(struct placement *p, uint32_t pool, const struct
     }
     x->at = q->n_places;
     q->places[q->n_places++] = x;
-    index_resize(x, p->n_places);
+    index_resize(x);
     place_room(x);
     pool_wake(q);
     return id;
@@ -222,7 +225,7 @@ void placement_endpoint_limit(struct placement *p, uint32_t endpoint, const stru
 
     x->limits = *limits;
     learn_credit(x);
-    index_resize(x, p->n_places);
+    index_resize(x);
     place_room(x);
     pool_wake(x->pool);
 }
@@ -288,7 +291,7 @@ void placement_endpoint_signals(struct placement *p, uint32_t endpoint, int64_t 
         x->signals.kv_tokens = kv_before;
     if (x->signals.kv_tokens != kv_before && x->limits.kv_tokens == 0) {
         learn_credit(x);
-        index_resize(x, p->n_places);
+        index_resize(x);
         place_room(x);
         pool_wake(x->pool);
     }
@@ -474,7 +477,7 @@ void placement_withdraw(struct placement *p, struct placement_call *call)
 static void prefilled(struct place *x, struct placement_call *c)
 {
     x->written_tokens += c->miss_tokens;
-    if (c->n_blocks > 0)
+    if (c->n_blocks > 0 && !x->removed)
         index_put(&x->tree, c->blocks, c->n_blocks);
 }
 
@@ -555,8 +558,10 @@ void placement_done(struct placement *p, int64_t now_ns, struct placement_call *
     if (outcome->answered && call->state == CALL_SENT)
         prefilled(x, call);
     x->written_tokens += outcome->output_tokens;
-    if (!x->removed && outcome->answered)
+    if (!x->removed && outcome->answered) {
+        index_resize(x);
         correct(x, call, outcome);
+    }
     if (!COX_PLANTED("credit-not-refunded") || outcome->answered)
         x->charged -= call->charged_tokens;
     x->in_flight--;

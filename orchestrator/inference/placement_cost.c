@@ -5,10 +5,10 @@
 
 #define KV_PRESSURE_NS 1500000000ULL
 #define SIGNALS_FRESH_NS (2 * NS_PER_S)
-#define STAY_PERMILLE                                                                                        \
-    600u /* of its home's cost another has to fall below, for a call that has more there                     \
-          */
-#define STAY_COLD_PERMILLE 900u /* the same when nothing is lost by going */
+/* Of its home's cost, what another has to fall below: for a call that has more at home, and for one that
+ * loses nothing by going. */
+#define STAY_PERMILLE 300u
+#define STAY_COLD_PERMILLE 900u
 #define DRAWS 2u
 #define AVOID_WAIT_NS (5 * NS_PER_S) /* for an endpoint that has not failed the call yet */
 #define CANDIDATES_MAX (1u + 2u + DRAWS + 2u)
@@ -73,10 +73,10 @@ void place_hit(const struct place *x, const struct placement_call *c, uint32_t *
     uint64_t tokens = c->n_blocks > 0 ? muldiv(c->input_tokens, blocks, c->n_blocks) : 0;
     const struct placement_program *g = c->of_program;
 
-    if (g != NULL && blocks == 0 && program_home(g) == x) {
+    if (g != NULL && (blocks == 0 || x->index_is_short) && program_home(g) == x) {
         uint64_t since = x->written_tokens - g->home_written;
         uint64_t there = since + g->context_tokens <= x->kv_tokens ? g->context_tokens : 0;
-        tokens = there < c->input_tokens ? there : c->input_tokens;
+        tokens = there > tokens ? there : tokens;
     }
     if (tokens >= c->input_tokens)
         tokens = c->input_tokens > 0 ? c->input_tokens - 1 : 0;

@@ -43,9 +43,14 @@ static uint64_t without(uint64_t word, uint32_t owner)
     return kept;
 }
 
+static struct cox_map64 *part(struct cox_map64 *parts, uint64_t key)
+{
+    return &parts[key >> 56];
+}
+
 static uint64_t holders_get(const struct index_shared *s, uint64_t hash)
 {
-    return (uintptr_t)cox_map64_get(&s->holders, hash);
+    return (uintptr_t)cox_map64_get(&s->holders[hash >> 56], hash);
 }
 
 static void holders_add(struct index_shared *s, uint64_t hash, uint32_t owner)
@@ -53,7 +58,7 @@ static void holders_add(struct index_shared *s, uint64_t hash, uint32_t owner)
     uint64_t rest = without(holders_get(s, hash), owner) & ~TAKEN;
     uint64_t word = TAKEN | ((rest << FIELD_BITS) & ((1ULL << (FIELDS * FIELD_BITS)) - 1)) | (owner + 1u);
 
-    cox_map64_set(&s->holders, hash, (void *)(uintptr_t)word);
+    cox_map64_set(part(s->holders, hash), hash, (void *)(uintptr_t)word);
 }
 
 static void holders_drop(struct index_shared *s, uint64_t hash, uint32_t owner)
@@ -63,9 +68,9 @@ static void holders_drop(struct index_shared *s, uint64_t hash, uint32_t owner)
     if (word == 0 || rest == word)
         return;
     if (rest == TAKEN)
-        cox_map64_remove(&s->holders, hash);
+        cox_map64_remove(part(s->holders, hash), hash);
     else
-        cox_map64_set(&s->holders, hash, (void *)(uintptr_t)rest);
+        cox_map64_set(part(s->holders, hash), hash, (void *)(uintptr_t)rest);
 }
 
 /* ---- where a block is ---- */
@@ -75,11 +80,32 @@ static uint64_t at_key(const struct index_tree *t, uint64_t hash)
     return hash ^ ((uint64_t)(t->owner + 1u) * 0x9e3779b97f4a7c15ULL);
 }
 
+static struct index_node *at_get(const struct index_tree *t, uint64_t hash)
+{
+    uint64_t key = at_key(t, hash);
+
+    return cox_map64_get(part(t->shared->at, key), key);
+}
+
+static void at_set(struct index_tree *t, uint64_t hash, struct index_node *x)
+{
+    uint64_t key = at_key(t, hash);
+
+    cox_map64_set(part(t->shared->at, key), key, x);
+}
+
+static void at_remove(struct index_tree *t, uint64_t hash)
+{
+    uint64_t key = at_key(t, hash);
+
+    cox_map64_remove(part(t->shared->at, key), key);
+}
+
 /* The node that holds block `depth` of a prompt, or NULL. Two blocks whose keys are equal by chance are told
  * apart here. */
 static struct index_node *node_at(const struct index_tree *t, uint64_t hash, uint32_t depth)
 {
-    struct index_node *x = cox_map64_get(&t->shared->at, at_key(t, hash));
+    struct index_node *x = at_get(t, hash);
 
     if (x == NULL || x->tree != t || depth < x->start || depth - x->start >= x->n ||
         x->hashes[depth - x->start] != hash)
@@ -90,7 +116,7 @@ static struct index_node *node_at(const struct index_tree *t, uint64_t hash, uin
 static void blocks_set(struct index_node *x, uint32_t from)
 {
     for (uint32_t i = from; i < x->n; i++)
-        cox_map64_set(&x->tree->shared->at, at_key(x->tree, x->hashes[i]), x);
+        at_set(x->tree, x->hashes[i], x);
 }
 
 static void blocks_drop(struct index_node *x, uint32_t keep)
@@ -98,8 +124,8 @@ static void blocks_drop(struct index_node *x, uint32_t keep)
     struct index_tree *t = x->tree;
 
     for (uint32_t i = keep; i < x->n; i++) {
-        if (cox_map64_get(&t->shared->at, at_key(t, x->hashes[i])) == x)
-            cox_map64_remove(&t->shared->at, at_key(t, x->hashes[i]));
+        if (at_get(t, x->hashes[i]) == x)
+            at_remove(t, x->hashes[i]);
         holders_drop(t->shared, x->hashes[i], t->owner);
     }
     t->n_blocks -= x->n - keep;
@@ -215,8 +241,19 @@ static void evict(struct index_tree *t)
 
 void index_shared_fini(struct index_shared *s)
 {
-    cox_map64_fini(&s->at);
-    cox_map64_fini(&s->holders);
+    for (uint32_t i = 0; i < INDEX_PARTS; i++) {
+        cox_map64_fini(&s->at[i]);
+        cox_map64_fini(&s->holders[i]);
+    }
+}
+
+uint64_t index_shared_len(const struct index_shared *s)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < INDEX_PARTS; i++)
+        n += s->at[i].len + s->holders[i].len;
+    return n;
 }
 
 void index_tree_init(struct index_tree *t, struct index_shared *shared, uint32_t owner, uint32_t max_blocks)

@@ -6,7 +6,7 @@
  * is a binary search. A table shared by a pool names, for each block, up to three endpoints that have it.
  *
  * Cost: index_hit O(log n) look-ups in the prompt's blocks; index_put the same, and O(1) for each block that
- * is new; memory about 70 bytes for each block and endpoint. Pure. Thread: one.
+ * is new; memory about 95 bytes for each block and endpoint. Pure. Thread: one.
  */
 #ifndef COX_ORCHESTRATOR_INFERENCE_PLACEMENT_INDEX_H
 #define COX_ORCHESTRATOR_INFERENCE_PLACEMENT_INDEX_H
@@ -17,11 +17,13 @@
 
 #define INDEX_OWNERS_MAX 1048574u /* endpoint ids fit 20 bits */
 
-struct index_shared {         /* zero-initialised */
-    struct cox_map64 at;      /* block and endpoint -> node */
-    struct cox_map64 holders; /* block -> up to three endpoints, the latest first */
+#define INDEX_PARTS 256u                   /* maps grow one by one, so that none takes long */
+struct index_shared {                      /* zero-initialised */
+    struct cox_map64 at[INDEX_PARTS];      /* block and endpoint -> node */
+    struct cox_map64 holders[INDEX_PARTS]; /* block -> up to three endpoints, the latest first */
 };
 void index_shared_fini(struct index_shared *s);
+uint64_t index_shared_len(const struct index_shared *s); /* entries of both */
 
 struct index_tree { /* index_tree_init */
     struct index_shared *shared;

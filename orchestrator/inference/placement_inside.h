@@ -16,7 +16,8 @@
 #define TENANTS_MAX 16384u   /* likewise */
 #define SCAN_MAX 64u         /* pools of up to so many are looked at whole */
 #define KV_TOKENS_DEFAULT 262144u
-#define PREFILL_DEFAULT 8000u /* tokens a second: an 8 B model on one GPU of 2023 */
+#define BLOCK_TOKENS_DEFAULT 64u /* of PLACEMENT_BLOCK_LEN bytes of English or code */
+#define PREFILL_DEFAULT 8000u    /* tokens a second: an 8 B model on one GPU of 2023 */
 #define DECODE_DEFAULT 2000u
 #define OUTPUT_DEFAULT 256u
 
@@ -63,6 +64,7 @@ struct place {
     uint32_t trust_permille; /* what part of a predicted hit turns out to be one */
 
     struct index_tree tree;
+    bool index_is_short;     /* it may hold less than the cache */
     uint64_t written_tokens; /* into its cache, ever: tells how much has been pushed out since a moment */
 
     struct cox_heap parked; /* calls that wait for it, in order */
@@ -138,6 +140,7 @@ struct placement_pool {
     uint64_t cold_turn;
 
     uint32_t mean_output, mean_input;
+    uint64_t block_tokens_16; /* sixteenths of a token in a block of a prompt */
     uint64_t call_ns;
     int64_t window_ns; /* of the rate at which credit comes back while calls wait */
     uint64_t window_tokens, rate;

@@ -8,6 +8,7 @@
 #define PREFILL_SUM_MAX 200000u     /* tokens: what is older fades */
 #define CREDIT_CUT_EACH_NS NS_PER_S /* a cut has to show before the next */
 #define CREDIT_CALLS_MIN 2u
+#define BLOCKS_SEEN_MIN 8u /* shorter prompts end within a block */
 
 static uint64_t mean(uint64_t old, uint64_t new, uint64_t part)
 {
@@ -193,4 +194,8 @@ void learn_done(struct place *x, struct placement_call *c, int64_t now_ns,
         q->mean_output = (uint32_t)mean(q->mean_output, outcome->output_tokens, 16);
     uint64_t input = outcome->input_tokens > 0 ? outcome->input_tokens : c->input_tokens;
     q->mean_input = (uint32_t)mean(q->mean_input, input, 16);
+    if (outcome->input_tokens > 0 && c->n_blocks >= BLOCKS_SEEN_MIN && c->n_blocks < PLACEMENT_BLOCKS_MAX)
+        q->block_tokens_16 = mean(q->block_tokens_16, muldiv(input, 16, c->n_blocks), 16);
+    if (q->block_tokens_16 < 16)
+        q->block_tokens_16 = 16;
 }

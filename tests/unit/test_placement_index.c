@@ -145,7 +145,7 @@ static void agrees_with_an_array(void **state)
         }
         for (uint32_t o = 0; o < OWNERS; o++)
             index_tree_fini(&trees[o]);
-        check_seeded(shared.at.len == 0 && shared.holders.len == 0, seed);
+        check_seeded(index_shared_len(&shared) == 0, seed);
         index_shared_fini(&shared);
     }
 }

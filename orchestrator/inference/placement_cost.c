@@ -12,7 +12,7 @@
 #define DRAWS 2u
 #define AVOID_WAIT_NS (5 * NS_PER_S) /* for an endpoint that has not failed the call yet */
 #define CANDIDATES_MAX (1u + 2u + DRAWS + 2u)
-#define HOLD_MAX_NS (120 * NS_PER_S)
+#define HOLD_MAX_NS (45 * NS_PER_S) /* less than the minute that the router lets a call wait */
 
 uint64_t call_tokens(const struct placement_call *c)
 {

@@ -229,7 +229,7 @@ void ledger_charge(struct cox_engine *e, struct attempt *a, const struct cox_in_
 void ledger_late(struct cox_engine *e, const struct cox_in_result *in)
 {
     struct cox_task *t = cox_map64_get(&e->tasks, in->ref.task);
-    if (t == NULL)
+    if (t == NULL || cox_task_status_final(t->root->status))
         return; /* it has ended: its books are closed */
     uint32_t known = unknown_find(t->root->ledger, in->ref.token);
     if (known == UINT32_MAX)
@@ -363,7 +363,7 @@ void ledger_spend(struct cox_engine *e, const struct cox_in_spend *in)
     const struct attempt *a = attempt_find(e, in->ref, &why);
     struct cox_task *t = cox_map64_get(&e->tasks, in->ref.task);
     bool over = a == NULL || a->cancelling;
-    if (t != NULL && !usage_is_none(&in->usage)) {
+    if (t != NULL && !cox_task_status_final(t->root->status) && !usage_is_none(&in->usage)) {
         struct record r = usage_record(e, t, in->ref.token);
         r.u.usage.usage = a != NULL ? bounded(&in->usage) : wasted(&in->usage);
         emit(e, &r);

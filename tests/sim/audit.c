@@ -353,6 +353,8 @@ static void ended(struct sim *s, struct audit_task *t, const struct record *r)
     const struct record_ended *en = &r->u.ended;
     struct audit_step *st = &t->steps[r->step];
     leaves_worker(s, t, r, en->token);
+    if (cox_slice_is(audit_class(t, r->step).handler, "model"))
+        audit_call_ended(s, t, r);
     if (en->status == COX_ATTEMPT_SUCCEEDED || (en->status == COX_ATTEMPT_FAILED))
         audit_was_said(s, (struct cox_ref){ r->task, r->step, en->token }, en);
     if ((en->status == COX_ATTEMPT_SUCCEEDED) != (en->next == NEXT_DONE))
@@ -514,6 +516,9 @@ static void record(struct sim *s, const struct record *r)
     case RECORD_SCHEDULE_APPLIED:
     case RECORD_SCHEDULE_DELETED:
         break;
+    case RECORD_USAGE:
+        audit_usage(s, r);
+        break;
     case RECORD_SCHEDULE_RAN:
         s->n.scheduled += r->u.ran.made != 0;
         break;
@@ -634,7 +639,9 @@ static void assign_leaves(struct sim *s, const struct cox_act_assign *a)
     struct cox_image_class cls = audit_class(t, a->ref.step);
     if (audit_worker(s, step->worker)->host != st->host)
         fail(s, "%s goes to %s, and another worker is on record", ref_text(a->ref), st->host->id);
-    if (!cox_slice_eq(cls.handler, a->handler) || cls.handler.data[4] - '0' > (int)st->host->n_handlers)
+    bool model = cox_slice_is(cls.handler, "model"); /* every host plays the router */
+    if (!cox_slice_eq(cls.handler, a->handler) ||
+        (!model && cls.handler.data[4] - '0' > (int)st->host->n_handlers))
         fail(s, "%s goes to %s, which has no such handler", ref_text(a->ref), st->host->id);
 }
 
@@ -666,6 +673,7 @@ void audit_action(struct sim *s, const struct cox_action *a)
 
 void audit_fini(struct sim *s)
 {
+    audit_charges_fini(s);
     struct audit *a = &s->audit;
     size_t it = 0;
     struct cox_slice key;

@@ -27,6 +27,10 @@ struct audit_task *audit_task_new(struct sim *s, cox_task_id id, struct job *job
 /* A task is accepted under the job's key: it is free. */
 void audit_key(struct sim *s, const struct job *j);
 
+void audit_usage(struct sim *s, const struct record *r);
+void audit_call_ended(struct sim *s, const struct audit_task *t, const struct record *r);
+void audit_charges_fini(struct sim *s);
+
 /* ---- scenes (audit_scene.c) ---- */
 void scene_frame_opened(struct sim *s, const struct record *r);
 void scene_forked(struct sim *s, const struct record *r);

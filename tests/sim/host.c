@@ -42,6 +42,18 @@ static void say_items(struct sim *s, const struct body *b, struct cox_agent_item
     r->items = items;
 }
 
+static void say_usage(const struct body *b, struct cox_agent_usage *ret)
+{
+    struct cox_usage u = sim_usage(b->ref.token);
+    *ret = (struct cox_agent_usage){ .model_calls = u.model_calls,
+                                     .input_tokens = u.input_tokens,
+                                     .output_tokens = u.output_tokens,
+                                     .cached_input_tokens = u.cached_tokens,
+                                     .wasted_tokens = u.wasted_tokens,
+                                     .cost_micros = u.cost_micros };
+    memcpy(ret->currency, u.currency, sizeof u.currency);
+}
+
 static void body_ends(struct sim *s, struct event *ev)
 {
     struct body *b = COX_CONTAINER_OF(ev, struct body, end);
@@ -69,6 +81,8 @@ static void body_ends(struct sim *s, struct event *ev)
         r->has_exit_code = true;
         r->exit_code = b->killed ? 143 : 1;
     }
+    if (b->calls_model)
+        say_usage(b, &r->usage);
     struct cox_agent_item_result *items = cox_calloc(b->n_items + 1, sizeof items[0]);
     if (!b->killed) {
         r->output = text_slice(b->outcome.output);
@@ -90,6 +104,20 @@ static json_t *load(struct sim *s, struct cox_slice json, struct cox_ref ref)
     return o;
 }
 
+/* What `model` hands to its worker is a request; what its body is to do stands in there. */
+static json_t *load_spec(struct sim *s, struct body *b, const struct cox_agent_assign *as)
+{
+    json_t *spec = load(s, as->spec_json, b->ref);
+    b->calls_model = cox_slice_is(as->handler, "model");
+    if (!b->calls_model)
+        return spec;
+    json_t *inner = json_incref(json_object_get(json_object_get(spec, "request"), "sim"));
+    json_decref(spec);
+    if (inner == NULL)
+        fail(s, "the spec of %s is no request", ref_text(b->ref));
+    return inner;
+}
+
 static void start_items(struct sim *s, struct body *b, const struct cox_agent_assign *as)
 {
     b->items = cox_calloc(as->n_items, sizeof b->items[0]);
@@ -107,7 +135,7 @@ static void start_items(struct sim *s, struct body *b, const struct cox_agent_as
 
 static void start_one(struct sim *s, struct body *b, const struct cox_agent_assign *as)
 {
-    json_t *spec = load(s, as->spec_json, b->ref);
+    json_t *spec = load_spec(s, b, as);
     json_t *again = as->continuation_json.len > 0 ? load(s, as->continuation_json, b->ref) : NULL;
     if (again != NULL && !asked_came_back(spec, again))
         fail(s, "%s is called again with other steps than it asked for", ref_text(b->ref));

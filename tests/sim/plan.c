@@ -60,6 +60,17 @@ static void draw_call(struct plan_call *c, struct cox_rng *rng)
     c->backoff_max_ms = c->backoff_ms * (1 + below(rng, 8));
 }
 
+/* Decided without a draw: what older seeds drew stays as it was. */
+static void may_call_model(struct plan_call *c)
+{
+    uint64_t h = cox_hash64(c->id, strlen(c->id)) ^ (c->ms * 2654435761ULL + c->backoff_ms);
+    if (cox_hash64(&h, sizeof h) % 8 != 0)
+        return;
+    c->model = true;
+    c->zone = -1;
+    c->cpu_milli = c->memory_mib = 0;
+}
+
 static void add_ref(struct plan_call *c, struct cox_rng *rng, uint32_t step)
 {
     if (c->n_refs == sizeof c->refs / sizeof c->refs[0])
@@ -113,6 +124,7 @@ static void draw_step(struct plan *p, struct cox_rng *rng, enum shape shape, uin
     snprintf(st->name, sizeof st->name, "s%u", i);
     draw_call(&st->call, rng);
     snprintf(st->call.id, sizeof st->call.id, "%s/%s", p->name, st->name);
+    may_call_model(&st->call);
     draw_edges(p, rng, shape, i);
     if (i > 0 && one_in(rng, 5)) {
         st->cond = (enum cond)below(rng, COND_NR);
@@ -126,6 +138,7 @@ static void draw_step(struct plan *p, struct cox_rng *rng, enum shape shape, uin
     draw_call(&st->fallback, rng);
     st->fallback.reads_error = one_in(rng, 2);
     snprintf(st->fallback.id, sizeof st->fallback.id, "%s/%s/fallback", p->name, st->name);
+    may_call_model(&st->fallback);
     for (uint32_t k = 0; k < st->call.n_refs; k++)
         if (one_in(rng, 2))
             add_ref(&st->fallback, rng, st->call.refs[k].step);
@@ -211,12 +224,23 @@ static json_t *call_input(const struct plan *p, const struct plan_call *c)
     return with;
 }
 
-static void put_call(json_t *o, const struct plan *p, const struct plan_call *c)
+static void put_what(json_t *o, const struct plan *p, const struct plan_call *c)
 {
     char text[32];
+    if (c->model) {
+        json_object_set_new(o, "model",
+                            json_pack("{s:s,s:{s:o}}", "input", "x", "extra", "sim", call_input(p, c)));
+        return;
+    }
     snprintf(text, sizeof text, "sim@%u", c->handler + 1);
     json_object_set_new(o, "uses", json_string(text));
     json_object_set_new(o, "with", call_input(p, c));
+}
+
+static void put_call(json_t *o, const struct plan *p, const struct plan_call *c)
+{
+    char text[32];
+    put_what(o, p, c);
     put_requires(o, c);
     json_t *res = json_object();
     if (c->cpu_milli > 0) {

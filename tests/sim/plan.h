@@ -46,6 +46,7 @@ struct plan_call {
     bool reads_error; /* fallbacks only */
     uint32_t n_refs;
     struct plan_ref refs[3];
+    bool model;       /* a model step; its worker is any host */
     uint32_t handler; /* 0 .. HANDLERS - 1 */
     int zone;         /* -1: any, else required; +ZONES: must differ */
     uint32_t cpu_milli, memory_mib;

@@ -28,7 +28,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
     static const struct cox_slice zone = { (const uint8_t *)"zone", 4 };
     struct host *h = st->host;
     char value[16], names[HANDLERS][16], boot[24];
-    struct cox_slice handlers[HANDLERS], versions[HANDLERS];
+    struct cox_slice handlers[HANDLERS + 1] = { 0 }, versions[HANDLERS + 1] = { 0 };
     snprintf(value, sizeof value, "z%u", h->zone);
     snprintf(boot, sizeof boot, "boot-%u", st->boot);
     for (uint32_t i = 0; i < h->n_handlers; i++) {
@@ -36,6 +36,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
         handlers[i] = cox_slice_str(names[i]);
         versions[i] = cox_slice_str(host_version(s, h, handlers[i]));
     }
+    handlers[h->n_handlers] = cox_slice_str("model");
     struct cox_label label = { zone, cox_slice_str(value) };
     struct cox_input in = { .kind = COX_IN_ATTACH };
     st->session = ++s->coxd.last_session;
@@ -54,7 +55,7 @@ static void hello(struct sim *s, struct stream *st, const struct item *it)
                                           .n_labels = 1,
                                           .handlers = handlers,
                                           .versions = versions,
-                                          .n_handlers = h->n_handlers };
+                                          .n_handlers = h->n_handlers + 1 };
     if (it->number == SHARD_UID && s->opt.plant != PLANT_NO_HOLDS) {
         in.u.attach.holds = it->holds;
         in.u.attach.n_holds = it->n_holds;
@@ -139,6 +140,13 @@ static void result(struct sim *s, struct stream *st, const struct item *it)
                                           .exit_code = r->exit_code,
                                           .cpu_us = r->cpu_us,
                                           .run_us = r->run_us };
+    in.u.result.usage = (struct cox_usage){ .model_calls = r->usage.model_calls,
+                                            .input_tokens = r->usage.input_tokens,
+                                            .output_tokens = r->usage.output_tokens,
+                                            .cached_tokens = r->usage.cached_input_tokens,
+                                            .wasted_tokens = r->usage.wasted_tokens,
+                                            .cost_micros = r->usage.cost_micros };
+    memcpy(in.u.result.usage.currency, r->usage.currency, sizeof r->usage.currency);
     trace(s, "coxd: %s says %s %s", st->host->id, ref_text(it->ref), cox_attempt_status_text(r->status));
     if (r->output.len > 0)
         in.u.result.output =

@@ -296,7 +296,7 @@ struct body {
     uint32_t slot;
     struct cox_ref ref;
     int64_t started_ns;
-    bool killed;
+    bool killed, calls_model;
     struct outcome outcome; /* of a batch: its end is that of the last item */
     struct outcome *items;  /* of a batch */
     uint32_t *indexes;
@@ -528,6 +528,7 @@ struct audit_task {
     bool stopping, late;                       /* late: stopped by its deadline */
     bool finished, archived, key_expired, deleted;
     enum cox_task_status status;
+    uint64_t n_calls, tokens, cost_micros; /* of a root: of model calls, in the log */
 };
 struct audit {
     uint64_t seq, epoch;
@@ -539,6 +540,7 @@ struct audit {
     struct cox_buf names;    /* struct host * by worker ref */
     struct cox_mapb results; /* by ref: what workers said */
     uint64_t n_ended, n_lost;
+    struct cox_map64 charges; /* by token: audit_usage.c */
 };
 void audit_batch(struct sim *s, const struct batch *b);    /* it is durable */
 void audit_watch(struct sim *s, struct cox_slice records); /* it was just decided */
@@ -546,6 +548,8 @@ void audit_result(struct sim *s, struct cox_ref ref, const struct cox_agent_resu
 void audit_action(struct sim *s, const struct cox_action *a); /* it leaves */
 void audit_fini(struct sim *s);
 struct audit_task *audit_task(const struct sim *s, cox_task_id id);
+void verify_usage(struct sim *s, const struct audit_task *at, const struct cox_task *t);
+struct cox_usage sim_usage(struct cox_token token); /* what the call of this attempt uses */
 void verify_all(struct sim *s);
 void verify_root(struct sim *s, const struct audit_task *root); /* it is about to be deleted */
 json_t *verify_value(struct sim *s, const struct audit_task *at,
@@ -581,7 +585,7 @@ uint64_t shorten(struct options *o, const char *invariant, uint64_t events, uint
 /* clang-format off */
 #define COUNTS_TABLE(X)                                                                                      \
     X(tasks) X(attempts) X(events) X(steps) X(turns) X(batches) X(messages) X(lost_messages) X(crashes)      \
-    X(breaks) X(deaths) X(adopted) X(duplicates) X(evaluations) X(checkpoints) X(hash_checks) X(compiles)     \
+    X(breaks) X(deaths) X(adopted) X(duplicates) X(calls) X(evaluations) X(checkpoints) X(hash_checks) X(compiles)     \
     X(composes) X(fetches) X(loads) X(frames) X(waits) X(signals) X(continuations) X(maps) X(batches_given)   \
     X(pauses) X(sleeps) X(retries) X(forks) X(scheduled) X(reboots) X(reordered)
 /* clang-format on */

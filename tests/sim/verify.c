@@ -402,6 +402,8 @@ static void verify_archived(struct sim *s, const struct audit_task *at)
         fail(s, "%s (%llu) is not in the archive", at->job->plan.name, (unsigned long long)at->id);
     if (cox_task_thaw(cox_buf_slice(&row->bytes), &t) != COX_OK)
         fail(s, "%s cannot be read from the archive", at->job->plan.name);
+    if (at->parent == NULL)
+        verify_usage(s, at, t);
     if (at->parent == NULL && at->job->plan.scene != NULL)
         verify_scene(s, at, t);
     else if (at->parent == NULL)

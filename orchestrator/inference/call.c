@@ -11,6 +11,7 @@
 
 #define BACKOFF_MS 50 /* the second try waits up to this, the third twice as long */
 #define BACKOFF_MS_MAX 2000
+#define GROUP_LEN_MAX 255u
 #define SLOW_MS 1000 /* 429 without Retry-After */
 
 /* ---- ends ---- */
@@ -718,6 +719,8 @@ struct router_call *router_start(struct router *r, const struct router_request *
         end_call(c, ROUTER_REFUSED);
         return c;
     }
+    if (c->who.outside && c->who.program.len == 0 && c->request.group.len <= GROUP_LEN_MAX)
+        c->who.program = c->request.group; /* it is in the body, which stays */
     if (c->who.program.len > 0)
         c->program = programs_hold(&r->programs, &c->who);
     if (answer_from_tape(c) || answer_from_kept(c, q))

@@ -52,6 +52,8 @@ enum member {
     M_MAX_COMPLETION_TOKENS,
     M_N,
     M_TOOLS,
+    M_CACHE_KEY,
+    M_USER,
     M_PROMPT, /* by the API: messages, prompt, input */
     M_NR
 };
@@ -205,6 +207,20 @@ static bool take_tools(struct request *q)
     return true;
 }
 
+/* As it stands between the quotes: it only has to be the same each time. The key is of fewer calls than the
+ * user, so it is what counts. */
+static bool take_group(struct request *q, enum member m)
+{
+    enum cox_json_kind kind = cox_json_scan_kind(&q->scan);
+    struct cox_slice raw;
+
+    if (!cox_json_scan_value(&q->scan, &raw))
+        return false;
+    if (kind == COX_JSON_STRING && raw.len > 2 && (m == M_CACHE_KEY || q->q->group.len == 0))
+        q->q->group = cox_slice(raw.data + 1, raw.len - 2);
+    return true;
+}
+
 static bool take_member(struct request *q, enum member m, uint64_t counts[M_NR])
 {
     switch (m) {
@@ -220,6 +236,9 @@ static bool take_member(struct request *q, enum member m, uint64_t counts[M_NR])
         return take_count(q, &counts[m]);
     case M_TOOLS:
         return take_tools(q);
+    case M_CACHE_KEY:
+    case M_USER:
+        return take_group(q, m);
     case M_PROMPT:
         return q->q->api == CHAT_COMPLETIONS ? take_messages(q) : take_prompt(q);
     case M_NR:
@@ -284,7 +303,7 @@ enum cox_err chat_request_read(struct chat_reader *r, enum chat_api api, struct 
         .scan = cox_json_scan(body),
         .error = error,
         .names = { "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "tools",
-                   prompt_name(api) },
+                   "prompt_cache_key", "user", prompt_name(api) },
     };
     bool ok;
 

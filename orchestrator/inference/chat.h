@@ -27,6 +27,7 @@ struct chat_request {
     uint64_t max_tokens;                  /* max_completion_tokens or max_tokens; 0: none */
     uint32_t n_choices;                   /* `n`; 1 */
     bool has_tools;
+    struct cox_slice group; /* prompt_cache_key, or user: raw, between the quotes; empty: neither */
     /* The prompt in the order of engines: tools first, then each message (or prompt, or input). Spans of the
      * body. parts is the reader's memory and good until its next use. */
     const struct cox_slice *parts;

@@ -405,6 +405,41 @@ static void test_a_model_that_goes_leaves_its_calls(void **state)
     done(w, &sent);
 }
 
+static void test_a_body_can_say_what_belongs_together(void **state)
+{
+    static const char *const says[] = { "", ",\"user\":\"u\"", ",\"prompt_cache_key\":\"k\",\"user\":\"u\"",
+                                        ",\"user\":\"u\",\"prompt_cache_key\":\"k\"" };
+    struct world *w = one(good, 1);
+    struct router_who who = {
+        .tenant = cox_slice_str("t"), .outside = true, .band = PLACEMENT_BAND_NORMAL, .deadline_ns = INT64_MAX
+    };
+    struct heard h = { 0 };
+    struct router_stats *s = NULL;
+    char body[256];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(says); i++) {
+        snprintf(body, sizeof(body),
+                 "{\"model\":\"m\"%s,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", says[i]);
+        ask_as(w, &h, body, &who);
+        AWAIT(w, h.over);
+        assert_int_equal(h.end, ROUTER_ANSWERED);
+        heard_fini(&h);
+    }
+    do {
+        router_stats_free(s);
+        event_base_loop(w->base, EVLOOP_ONCE);
+        s = router_stats(w->router);
+    } while (s->n_programs < 2 || s->programs[0].n_calls < 2);
+    assert_int_equal(s->n_programs, 2);
+    assert_string_equal(s->programs[0].program, "k");
+    assert_string_equal(s->programs[1].program, "u");
+    assert_int_equal(s->programs[1].n_calls, 1);
+    assert_true(s->programs[1].outside);
+    router_stats_free(s);
+    world_end(w);
+}
+
 static void test_numbers(void **state)
 {
     struct world *w = one(good, 1);
@@ -452,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_answers_are_given_again),
         cmocka_unit_test(test_never_more_than_the_endpoint_takes),
         cmocka_unit_test(test_a_model_that_goes_leaves_its_calls),
+        cmocka_unit_test(test_a_body_can_say_what_belongs_together),
         cmocka_unit_test(test_numbers),
     };
 

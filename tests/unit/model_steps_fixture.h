@@ -23,7 +23,7 @@ struct router_call {
     struct router_who who;
     const struct router_sink *sink;
     void *user;
-    bool cancelled;
+    bool cancelled, over;
 };
 
 static struct {
@@ -119,6 +119,7 @@ static const struct router_books books = { .input_tokens = 100,
 
 static void finish(size_t i, enum router_end how, const struct router_error *error)
 {
+    r.calls[i].over = true;
     r.calls[i].sink->on_end(r.calls[i].user, how, error, &books);
 }
 
@@ -379,6 +380,9 @@ static void begin(void)
 static void end(void)
 {
     steps_destroy(e.steps);
+    for (size_t i = 0; i < r.n_calls; i++)
+        if (!r.calls[i].over) /* as router_destroy does */
+            finish(i, ROUTER_CANCELLED, NULL);
     event_base_free(e.base);
     for (size_t i = 0; i < r.n_calls; i++) {
         cox_buf_fini(&r.calls[i].body);

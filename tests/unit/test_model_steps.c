@@ -2,6 +2,8 @@
  * asked, whatever becomes of the call. */
 #include "model_steps_fixture.h"
 
+#include <unistd.h>
+
 /* ---------------------------------------------------------------- stories */
 
 static void test_an_answer_is_the_output(void **state)
@@ -443,5 +445,6 @@ int main(void)
         cmocka_unit_test(test_calls_outlive_the_end),
     };
 
+    alarm(60); /* what is waited for and never comes fails the test, too */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 
-#define INDEX_BLOCKS_MAX 2097152u /* over all endpoints: about 200 MB at the very most */
+#define INDEX_BLOCKS_MAX 2097152u /* over all endpoints, or INDEX_BLOCKS_MIN each: about 110 bytes each */
 #define INDEX_BLOCKS_MIN 256u
 #define CACHED_SLACK_TOKENS 256u
 #define RETRY_MIN_MS 250

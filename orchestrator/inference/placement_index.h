@@ -6,7 +6,7 @@
  * is a binary search. A table shared by a pool names, for each block, up to three endpoints that have it.
  *
  * Cost: index_hit O(log n) look-ups in the prompt's blocks; index_put the same, and O(1) for each block that
- * is new; memory about 95 bytes for each block and endpoint. Pure. Thread: one.
+ * is new; memory about 110 bytes for each block and endpoint. Pure. Thread: one.
  */
 #ifndef COX_ORCHESTRATOR_INFERENCE_PLACEMENT_INDEX_H
 #define COX_ORCHESTRATOR_INFERENCE_PLACEMENT_INDEX_H

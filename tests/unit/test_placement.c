@@ -43,6 +43,7 @@ struct world {
     struct call_model calls[CALLS];
     uint32_t n_waiting;
     enum placement_policy policy;
+    uint64_t digest; /* of every decision */
 };
 
 static uint64_t below(struct world *w, uint64_t n)
@@ -139,6 +140,7 @@ static void dispatch(struct world *w)
         check_seeded(v.charged_tokens <= v.credit_tokens, w->seed);
         m->life = SENT;
         w->n_waiting--;
+        w->digest = w->digest * 1000003 + (uint64_t)(m - w->calls) * 1000 + c->endpoint + c->hit_tokens;
         if (below(w, 8) == 0)
             return;
     }
@@ -273,7 +275,7 @@ static void drain(struct world *w)
     placement_pool_remove(w->p, w->pools[1]);
 }
 
-static void run(uint64_t seed, enum placement_policy policy)
+static uint64_t run(uint64_t seed, enum placement_policy policy)
 {
     struct world *w = COX_NEW(struct world);
     struct placement_config config = { .policy = policy, .seed = seed, .queue_max = 150 };
@@ -303,7 +305,9 @@ static void run(uint64_t seed, enum placement_policy policy)
     }
     drain(w);
     placement_destroy(w->p);
+    uint64_t digest = w->digest;
     cox_free(w);
+    return digest;
 }
 
 static void every_call_ends_and_the_books_come_back_to_nothing(void **state)
@@ -318,10 +322,22 @@ static void every_call_ends_and_the_books_come_back_to_nothing(void **state)
     }
 }
 
+static void the_same_words_get_the_same_decisions(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        for (int policy = 0; policy < PLACEMENT_POLICY_NR; policy++)
+            check_seeded(run(seed, (enum placement_policy)policy) == run(seed, (enum placement_policy)policy),
+                         seed);
+    }
+    assert_int_not_equal(run(1, PLACEMENT_PROGRAM), run(2, PLACEMENT_PROGRAM));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_call_ends_and_the_books_come_back_to_nothing),
+        cmocka_unit_test(the_same_words_get_the_same_decisions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

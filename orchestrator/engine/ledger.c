@@ -215,13 +215,18 @@ void ledger_release(struct attempt *a)
 
 void ledger_charge(struct cox_engine *e, struct attempt *a, const struct cox_in_result *in, bool counts)
 {
+    if (in != NULL ? usage_is_none(&in->usage) : a->reserved == 0) { /* most attempts call no model */
+        ledger_release(a);
+        return;
+    }
     struct record r = usage_record(e, a->task, a->token);
-    if (in != NULL)
-        r.u.usage.usage =
-            counts || COX_PLANTED("waste-counts-as-use") ? bounded(&in->usage) : wasted(&in->usage);
+    if (in == NULL)
+        r.u.usage.guessed = a->reserved;
+    else if (counts || COX_PLANTED("waste-counts-as-use"))
+        r.u.usage.usage = bounded(&in->usage);
     else
-        r.u.usage.guessed = COX_PLANTED("unknown-costs-nothing") ? 0 : a->reserved;
-    if (!usage_is_none(&r.u.usage.usage) || r.u.usage.guessed > 0)
+        r.u.usage.usage = wasted(&in->usage);
+    if (in != NULL || !COX_PLANTED("unknown-costs-nothing"))
         emit(e, &r);
     ledger_release(a);
 }

@@ -46,6 +46,7 @@ struct place {
 
     uint32_t in_flight;
     uint64_t kv_tokens, credit, charged;
+    bool kv_is_known; /* else kv_tokens is a guess that grows with the credit */
     uint64_t pending_prefill, n_prefilling;
     uint64_t decode_pending, decoding; /* tokens still to come; calls */
     int64_t busy_until_ns;             /* of its prefill, when first tokens are not told */

@@ -49,7 +49,7 @@ uint64_t keep_berth(const struct place *x)
 
     if (place_free_tokens(x) == 0)
         return 0;
-    return used == 0 ? UINT64_MAX : used < most ? most - used : 0;
+    return used == 0 || !x->kv_is_known ? UINT64_MAX : used < most ? most - used : 0;
 }
 
 void keep_back(struct placement_program *g, int64_t now_ns)

@@ -8,7 +8,8 @@
 #define PREFILL_SUM_MAX 200000u     /* tokens: what is older fades */
 #define CREDIT_CUT_EACH_NS NS_PER_S /* a cut has to show before the next */
 #define CREDIT_CALLS_MIN 2u
-#define BLOCKS_SEEN_MIN 8u /* shorter prompts end within a block */
+#define CREDIT_MAX (1ULL << 31) /* where nobody says how large the cache is */
+#define BLOCKS_SEEN_MIN 8u      /* shorter prompts end within a block */
 
 static uint64_t mean(uint64_t old, uint64_t new, uint64_t part)
 {
@@ -19,7 +20,8 @@ static uint64_t mean(uint64_t old, uint64_t new, uint64_t part)
 void learn_credit(struct place *x)
 {
     x->kv_tokens = x->limits.kv_tokens > 0 ? x->limits.kv_tokens : x->signals.kv_tokens;
-    if (x->kv_tokens == 0)
+    x->kv_is_known = x->kv_tokens > 0;
+    if (!x->kv_is_known)
         x->kv_tokens = KV_TOKENS_DEFAULT;
     x->credit = x->kv_tokens;
 }
@@ -43,12 +45,14 @@ void learn_init(struct place *x)
 static void credit_to(struct place *x, uint64_t credit)
 {
     uint64_t least = CREDIT_CALLS_MIN * (x->pool->mean_input + (uint64_t)x->pool->mean_output);
-    uint64_t most = x->kv_tokens + x->kv_tokens / 5;
+    uint64_t most = x->kv_is_known ? x->kv_tokens + x->kv_tokens / 5 : CREDIT_MAX;
 
     least = least < most ? least : most;
     x->credit = credit < least ? least : credit > most ? most : credit;
     if (x->credit == 0)
         x->credit = 1;
+    if (!x->kv_is_known && x->credit > x->kv_tokens)
+        x->kv_tokens = x->credit;
 }
 
 static bool crowded(const struct place *x, int64_t now_ns, uint64_t first_ns, uint64_t expected_ns)

@@ -427,6 +427,43 @@ static void new_programs_wait_for_a_place_in_the_working_set(void **state)
     }
 }
 
+/* Of a cache whose size nobody says nothing is kept from anybody, and its credit grows with use. */
+static void an_unknown_cache_is_no_bound(void **state)
+{
+    (void)state;
+    struct scene s = scene_of(PLACEMENT_PROGRAM);
+    struct placement_call calls[64];
+    struct placement_endpoint_view before, after;
+    uint32_t id = add(&s, 0, 0);
+
+    placement_endpoint_view(s.p, id, &before);
+    for (int round = 0; round < 30; round++) {
+        uint32_t n = 0;
+        for (int i = 0; i < 64; i++) {
+            calls[i] = call(&s, 1 + (uint64_t)(round * 64 + i));
+            calls[i].input_tokens = 20000;
+            submit(&s, &calls[i]);
+        }
+        for (struct placement_call *c = next(&s); c != NULL; c = next(&s), n++)
+            s.now_ns += S / 1000;
+        assert_true(n >= 10);
+        for (int i = 0; i < 64; i++) {
+            struct placement_outcome o = { true, 20000, -1, 100 };
+            if (calls[i].dispatched_ns == 0) {
+                placement_withdraw(s.p, &calls[i]);
+                continue;
+            }
+            s.now_ns += S / 100;
+            placement_first_token(s.p, s.now_ns, &calls[i]);
+            placement_done(s.p, s.now_ns, &calls[i], &o);
+            placement_expect(s.p, s.now_ns, calls[i].program, S);
+        }
+    }
+    placement_endpoint_view(s.p, id, &after);
+    assert_true(after.credit_tokens > 2 * before.credit_tokens);
+    placement_destroy(s.p);
+}
+
 static void siblings_share_what_they_have_in_common(void **state)
 {
     (void)state;
@@ -496,6 +533,7 @@ int main(void)
         cmocka_unit_test(a_home_that_forgot_is_none),
         cmocka_unit_test(what_is_cached_corrects_what_is_believed),
         cmocka_unit_test(new_programs_wait_for_a_place_in_the_working_set),
+        cmocka_unit_test(an_unknown_cache_is_no_bound),
         cmocka_unit_test(siblings_share_what_they_have_in_common),
         cmocka_unit_test(a_call_goes_where_it_has_not_failed),
     };

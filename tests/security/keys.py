@@ -346,6 +346,29 @@ def call_model(metadata):
         return [e.code, json.load(e)["error"]["code"]]
 
 
+def attach_says(*messages):
+    """What ends a stream on which a worker says all this."""
+    attach = CHANNEL.stream_stream("/coxswain.v1.WorkerService/Attach", workers.AttachRequest.SerializeToString,
+                                   workers.AttachResponse.FromString)
+    try:
+        for _ in attach(iter(messages), metadata=AS_WORKER, timeout=LIMIT_S):
+            pass
+        return "nothing"
+    except grpc.RpcError as e:
+        return [e.code().name, e.details()]
+
+
+def play_the_router(ref):
+    """What only the orchestrator's own router may say."""
+    def hello(name, handler):
+        return workers.AttachRequest(hello=workers.Hello(worker_id=name, boot_id=os.urandom(8).hex(), slots=1, handlers=[handler]))
+    spend = workers.AttachRequest(spends=[workers.Spend(ref=ref)])
+    report("a worker cannot offer models", ["INVALID_ARGUMENT", "hello.handlers: \"model\" is offered by the orchestrator's router alone"],
+           attach_says(hello("fake-d", "model")))
+    report("a worker cannot spend for an attempt", ["INVALID_ARGUMENT", "spends: are the orchestrator's router's to report"],
+           attach_says(hello("fake-d", "run"), spend))
+
+
 def attack_by_workers():
     mine, of_beta = store(b"alpha's own " * 9), store(b"beta's secret " * 10, "beta")
     tasks = {who: submit({"s": {"run": {"argv": ["true"]}, "requires": f"name == fake-{who}"}}, who) for who in ("alpha", "beta")}
@@ -376,6 +399,7 @@ def attack_by_workers():
     report("nor does an attempt of one tenant open the space of another", ["ABORTED"] * 2,
            [read(of_beta, a.said(tenant="beta")), write(os.urandom(9), a.said(tenant="beta"))])
     report("nor is what lies there found in its own", "NOT_FOUND", read(of_beta, a.said()))
+    play_the_router(a.attempt.ref)
     a.report()
     report("an attempt that has ended calls no model", [401, "invalid_api_key"], call_model(a.said()))
     report("an attempt that has ended opens nothing", ["ABORTED"] * 2, [read(mine, a.said()), write(os.urandom(9), a.said())])

@@ -66,6 +66,7 @@ static void pass(struct router_call *c, struct cox_slice bytes)
         if (c->state == CALL_OVER && !c->replays)
             return;
     }
+    c->keeps = c->keeps && c->copy.len + bytes.len <= STORED_LEN_MAX;
     if (c->keeps || c->records)
         cox_buf_append_slice(&c->copy, bytes);
     if (bytes.len > 0)

@@ -28,6 +28,7 @@
 #define ROUTER_ANSWER_LEN_MAX ((size_t)64 << 20) /* of an answer that is no stream */
 #define ROUTER_ERROR_LEN_MAX ((size_t)1 << 20)   /* of an answer that is an error */
 #define ROUTER_HELD_LEN_MAX ((size_t)1 << 20)    /* of a stream before its first content */
+#define STORED_LEN_MAX ((size_t)4 << 20)         /* of an answer that is kept */
 #define ROUTER_HEADERS_MAX 8u
 
 /* ---- programs.c: what calls belong together ---- */

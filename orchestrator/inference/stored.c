@@ -8,8 +8,6 @@
 #include <openssl/evp.h>
 #include <string.h>
 
-#define KEPT_LEN_MAX ((size_t)4 << 20) /* of one */
-
 void stored_init(struct stored *k, size_t len_max)
 {
     *k = (struct stored){ .len_max = len_max };
@@ -84,7 +82,7 @@ void stored_put(struct stored *k, const uint8_t key[32], int64_t now_ns, const s
 
     if (old)
         forget(k, old);
-    if (bytes.len > KEPT_LEN_MAX || bytes.len > k->len_max / 4)
+    if (bytes.len > STORED_LEN_MAX || bytes.len > k->len_max / 4)
         return;
     struct stored_answer *a = COX_NEW(struct stored_answer);
 

@@ -423,9 +423,9 @@ static void world_fini(struct world *w)
     }
     for (uint32_t i = 0; i < w->config->n_endpoints; i++)
         engine_destroy(w->engines[i]);
+    cox_heap_fini(&w->events); /* it lets go of programs' events, so it goes before them */
     COX_LIST_FOR_EACH (it, &w->programs)
         cox_free(COX_CONTAINER_OF(it, struct program, link));
-    cox_heap_fini(&w->events);
     oracle_destroy(w->oracle);
     cox_free(w->engines);
     cox_free(w->places);

@@ -3,7 +3,7 @@
 # charged twice, nobody has more than it takes; who leaves frees a server at once; a reload drops nothing. What the servers
 # (cox-modelsim) saw is told by themselves. COX_SEED repeats a run.
 . "$(dirname "$0")/lib.sh"
-need_programs coxd cox-modelsim python3 curl
+need_programs coxd cox cox-worker cox-modelsim python3 curl
 here=$scenario_root/tests/scenario
 in_flight_max=6
 ulimit -n "$(ulimit -Hn)"
@@ -76,6 +76,37 @@ reaches_the_third() { ask && [ "$(calls_of 2)" -gt "$before" ]; }
 check "new calls go to the new server" await 30 reaches_the_third
 wait "$hold_pid"
 results "$scenario_dir/hold.out"
+
+# ---- an attempt that is not current any more: its worker has stopped, and holds the connection of its call ----
+
+cat >"$scenario_dir/stream.yaml" <<'YAML'
+api_version: v1
+name: stream
+steps:
+  s:
+    run:
+      argv:
+        - python3
+        - -c
+        - |
+          import json, os, urllib.request
+          body = {"model": "small", "stream": True, "max_tokens": 100000, "ignore_eos": True, "messages": [{"role": "user", "content": "x"}]}
+          headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
+          for line in urllib.request.urlopen(urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", json.dumps(body).encode(), headers)):
+              pass
+YAML
+start_worker w1 --slots 1
+in_flight() { [ "$(curl -s "$sim/sim/state" | python3 -c 'import json,sys; print(json.load(sys.stdin)["in_flight"])')" = "$1" ]; }
+stream=$(cox task submit "$scenario_dir/stream.yaml" -o name)
+check "a step's process calls a model" await 60 in_flight 1
+kill -STOP "${worker_pids[w1]}"
+check "its call ends when its worker is given up, though that holds the connection" await 60 in_flight 0
+kill -CONT "${worker_pids[w1]}"
+check "the step is run again, and calls again" await 60 in_flight 1
+cox task cancel "$stream" >/dev/null 2>&1
+check "and ends with its task" await 60 in_flight 0
+cox task get "$stream" -o json >"$scenario_dir/task.json"
+check_match "what was given up is the task's waste" '"wasted_tokens": *"?[1-9]' "$scenario_dir/task.json"
 stop_coxd TERM
 check_equal "coxd stops in order" 0 $?
 finish

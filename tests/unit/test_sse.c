@@ -38,7 +38,8 @@ static void feed(struct sse *s, struct heard *h, const char *bytes, size_t len)
     /* A copy of its own, so that a sanitizer sees a read beside it. */
     uint8_t *copy = cox_alloc(len);
 
-    memcpy(copy, bytes, len);
+    if (len > 0)
+        memcpy(copy, bytes, len);
     h->piece = cox_slice(copy, len);
     assert_int_equal(sse_feed(s, h->piece, on_event, h), COX_OK);
     h->fed += len;

@@ -476,6 +476,7 @@ static bool find_attempt(void *user, const struct cox_edge_claim *claim, struct 
     ret->priority = hint.priority;
     ret->critical_path_ms = hint.critical_path_ms;
     ret->deadline_ms = hint.deadline_ms;
+    ret->spent = hint.spent && !COX_PLANTED("process-calls-beyond-budget");
     return true;
 }
 

@@ -329,7 +329,7 @@ struct cox_call_hint {
     uint64_t deadline_ms;      /* from now; 0: none */
     uint64_t tokens_left;      /* of the budget; 0: no such budget */
     uint32_t siblings;         /* steps that those after it wait for as well */
-    bool idempotent;
+    bool idempotent, spent;    /* spent: the budget has nothing left for model calls */
 };
 struct cox_act_item {
     uint32_t index;

@@ -31,6 +31,7 @@ struct cox_edge_attempt {
     char program[COX_TASK_ID_TEXT_MAX]; /* the task that users know */
     int32_t priority;
     uint64_t critical_path_ms, deadline_ms; /* from now; 0: not known, none */
+    bool spent;                             /* its task's budget has nothing left for model calls */
 };
 
 /* Borrowed for the call, except `loop` and `user`. */

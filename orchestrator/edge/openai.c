@@ -328,7 +328,9 @@ static void on_claim_closed(void *user, const struct cox_rpc_error *status)
     struct openai *o = x->openai;
 
     x->call = NULL;
-    if (status->status == COX_RPC_OK && o->of_attempt) {
+    bool spent = o->of_attempt && o->task.spent;
+
+    if (status->status == COX_RPC_OK && o->of_attempt && !spent) {
         start_call(x);
         attempts_begin(o->edge->attempts, &o->attempt, o->claim.ref, on_fenced, o);
         return;
@@ -337,6 +339,9 @@ static void on_claim_closed(void *user, const struct cox_rpc_error *status)
     cox_free(o);
     if (status->status != COX_RPC_OK)
         answer_error(x->conn, status);
+    else if (spent)
+        answer_refusal(x->conn, 429, "BUDGET_EXHAUSTED", NULL,
+                       "the task's budget has nothing left for model calls");
     else
         answer_fenced(x);
 }

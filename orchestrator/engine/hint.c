@@ -135,6 +135,7 @@ void hint_call(const struct cox_engine *e, const struct attempt *a, struct cox_c
                                    .critical_path_ms = after(a->task, a->step_index),
                                    .deadline_ms = deadline_ms(e, a->task),
                                    .tokens_left = ledger_tokens_left(a->task),
+                                   .spent = ledger_spent(a->task),
                                    .siblings = siblings(a),
                                    .idempotent = doc.idempotent };
 }

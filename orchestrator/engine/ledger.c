@@ -306,6 +306,18 @@ static const char *refuses_call(struct cox_engine *e, const struct cox_task *t)
     return NULL;
 }
 
+bool ledger_spent(const struct cox_task *t)
+{
+    for (; t != NULL; t = t->parent) {
+        const uint64_t *budget = t->doc.budget;
+        uint64_t cost = t->ledger != NULL ? t->ledger->usage.cost_micros : 0;
+        if (t->own_image &&
+            (tokens_used(t->ledger) >= budget[COX_BUDGET_TOKENS] || cost >= budget[COX_BUDGET_COST]))
+            return true;
+    }
+    return false;
+}
+
 uint64_t ledger_tokens_left(const struct cox_task *t)
 {
     uint64_t left = COX_BUDGET_NONE;
@@ -375,6 +387,7 @@ void ledger_spend(struct cox_engine *e, const struct cox_in_spend *in)
         changed(e, t->root, COX_IMAGE_NONE);
         over = over || refuses_call(e, t) != NULL;
     }
+    over = over || (t != NULL && ledger_spent(t)); /* also by others, while this one's calls go on */
     if (!over || COX_PLANTED("spends-for-ever"))
         return;
     struct cox_action *out = act(e, COX_ACT_FENCED);

@@ -62,6 +62,8 @@ const char *ledger_refuses(struct cox_engine *e, struct cox_task *t, const struc
 const char *ledger_refuses_steps(struct cox_engine *e, const struct cox_task *t);
 /* No model call may begin, but only for what others have reserved: as they end, one may. */
 bool ledger_may_free(const struct cox_task *t);
+/* Model calls have used up a budget that the task draws on; what is reserved may yet be given back. */
+bool ledger_spent(const struct cox_task *t);
 uint64_t ledger_tokens_left(const struct cox_task *t); /* 0: no such budget; else at least 1 */
 void ledger_cpu_used(struct cox_task *t, uint64_t cpu_us);
 void ledger_frame_opened(struct cox_engine *e, struct cox_task *frame);

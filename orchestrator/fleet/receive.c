@@ -525,7 +525,8 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
     r->exit_code = m->exit_code ? m->exit_code->value : 0;
     r->cpu_us = m->cpu_us;
     r->run_us = m->run_us;
-    r->usage = read_usage(m->usage);
+    if (s->inner) /* a worker makes no model calls of its own, and charges nobody */
+        r->usage = read_usage(m->usage);
     r->output = inline_value(&m->output_json);
     r->artifacts = inline_value(&m->artifacts_json);
     r->continuation = inline_value(&m->continue_json);

@@ -146,6 +146,7 @@ void attempts_begin(struct attempts *a, struct attempt_call *c, struct cox_ref r
     *c = (struct attempt_call){ .attempt = find_or_add(a, ref), .on_fenced = on_fenced, .user = user };
     cox_list_init(&c->node);
     cox_list_push_back(&c->attempt->calls, &c->node);
+    c->attempt->fenced = false; /* the engine has just let it in: it is to hear of this call's end, too */
     if (!event_pending(a->look, EV_TIMEOUT, NULL))
         event_add(a->look, &tv);
 }

@@ -98,6 +98,7 @@ static void take_pool(struct router_call *c, struct model *m)
     c->model = m;
     c->pool = m->owner_data;
     c->pool->n_calls++;
+    c->n_slowed = 0;
     c->n_model_tries = 0;
 }
 
@@ -177,6 +178,18 @@ static void arm_queued(struct router_call *c, int64_t now_ns)
     router_set_timer(c, least(c->who.deadline_ns, now_ns < closed_ns ? closed_ns : late_ns));
 }
 
+#define CONTEXT_TOKENS_MAX 131072u /* where the model does not say how much it takes */
+
+/* An image is bytes, and few tokens. What is taken for more than an endpoint has room for would wait until
+ * one is empty, and all others behind it. */
+static uint32_t placed_tokens(const struct router_call *c)
+{
+    uint64_t most = c->model->context_tokens > 0 ? c->model->context_tokens : CONTEXT_TOKENS_MAX;
+    uint32_t tokens = books_estimate_input(c);
+
+    return tokens < most ? tokens : (uint32_t)most;
+}
+
 /* Into placement's queue; a call that cannot wait ends, or goes on with the next model. */
 static void queue(struct router_call *c)
 {
@@ -194,7 +207,7 @@ static void queue(struct router_call *c)
         .program = c->program ? c->program->number : 0,
         .blocks = c->blocks,
         .n_blocks = c->placed.n_blocks,
-        .input_tokens = books_estimate_input(c),
+        .input_tokens = placed_tokens(c),
         .output_tokens = c->request.max_tokens < 256 ? (uint32_t)c->request.max_tokens : 0,
         .deadline_ns = c->who.deadline_ns,
         .critical_path_ns = c->who.critical_path_ms * ROUTER_NS_PER_MS,
@@ -402,6 +415,12 @@ static int64_t backoff_ms(struct router_call *c)
     return 1 + (int64_t)cox_rng_below(&c->router->rng, (uint64_t)least(ms, BACKOFF_MS_MAX));
 }
 
+/* Of the model's endpoints, beside the one that this call was sent to, which may be closed by now. */
+static bool others_are_open(const struct router_call *c)
+{
+    return c->pool->n_open > (c->endpoint->owner_data != NULL);
+}
+
 static void slowed_down(struct router_call *c)
 {
     int64_t ms = c->reply.slow_ms >= 0 ? c->reply.slow_ms : SLOW_MS;
@@ -411,9 +430,10 @@ static void slowed_down(struct router_call *c)
                                         .retry_ms = ms,
                                         .type = "rate_limit_error",
                                         .api_code = "rate_limit_exceeded" };
-    bool others = c->pool->n_open > 1;
 
     health_tell(c->router->health, c->endpoint, HEALTH_SLOW_DOWN, ms);
+    bool others = others_are_open(c);
+
     set_error(c, &error, "the model %s answered %d: %s", c->model->name, c->reply.status, c->reply.said);
     avoid(c, c->endpoint);
     release(c, false);
@@ -452,9 +472,11 @@ static void failed(struct router_call *c, enum upstream_end end, const char *why
                   c->reply.said[0] ? c->reply.said : why);
     if (!unseen && !refused)
         books_waste(c, false);
+    bool others = others_are_open(c);
+
     avoid(c, c->endpoint);
     release(c, false);
-    if (unseen && c->pool->n_open > 1 && ++c->n_slowed <= ROUTER_SLOWED_MAX) {
+    if (unseen && others && ++c->n_slowed <= ROUTER_SLOWED_MAX) {
         c->n_model_tries--; /* nothing of it was seen, and somebody else is there */
         try_again(c, 0);
     } else if (c->n_model_tries < ROUTER_TRIES_MAX && router_may_retry(c->router)) {

@@ -308,13 +308,16 @@ struct catalogue *router_catalogue(struct router *r)
 
 /* ---- words about programs ---- */
 
+#define RETURN_MS_MAX (24 * 3600 * 1000LL)
+
 void router_expect(struct router *r, struct cox_slice tenant, struct cox_slice program, int64_t return_ms)
 {
     const struct program *p = programs_find(&r->programs, tenant, program);
-    int64_t now_ns = cox_clock_mono_ns();
 
+    if (return_ms > RETURN_MS_MAX)
+        return_ms = RETURN_MS_MAX;
     if (p)
-        placement_expect(r->placement, now_ns, p->number, now_ns + return_ms * ROUTER_NS_PER_MS);
+        placement_expect(r->placement, cox_clock_mono_ns(), p->number, return_ms * ROUTER_NS_PER_MS);
 }
 
 void router_program_end(struct router *r, struct cox_slice tenant, struct cox_slice program)

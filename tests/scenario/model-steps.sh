@@ -141,6 +141,25 @@ E2
 check_exit "a task that has used its tokens up begins no call more" 1 cox task run "$scenario_dir/budget.json"
 check_match "and says so" BUDGET_EXHAUSTED "$scenario_dir/err"
 
+start_worker w1
+cat >"$scenario_dir/spend.py" <<'E2'
+import json, os, urllib.error, urllib.request
+codes = []
+for _ in range(2):
+    request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions",
+                                     json.dumps({"model": "default", "max_tokens": 40, "messages": [{"role": "user", "content": "Say something."}]}).encode(),
+                                     {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]})
+    try:
+        codes.append(urllib.request.urlopen(request).status)
+    except urllib.error.HTTPError as error:
+        codes.append(error.code)
+print(codes)
+E2
+printf '{"api_version": "v1", "name": "spend", "budget": {"tokens": 30}, "steps": {"go": {"run": {"argv": ["/usr/bin/python3", "%s"]}}}, "outputs": {"codes": "${{ steps.go.output.stdout }}"}}' \
+    "$scenario_dir/spend.py" >"$scenario_dir/spend.json"
+check_exit "a step's process may call models" 0 cox task run "$scenario_dir/spend.json"
+check_match "until its task has used its tokens up" '\[200, 429\]' "$scenario_dir/out"
+
 stop_coxd TERM
 check "coxd ends in order" test $? = 0
 

@@ -376,6 +376,37 @@ static void metrics_are_read_again_and_again(void **state)
     end(&w);
 }
 
+static int n_ticks;
+
+static void on_tick(evutil_socket_t fd, short what, void *user)
+{
+    struct world *w = user;
+
+    (void)fd;
+    (void)what;
+    now += MS;
+    health_tell(w->health, &w->endpoints[0], HEALTH_GOOD, 0);
+    if (call_to("http://0/metrics") || ++n_ticks == 3000)
+        event_base_loopbreak(w->base);
+}
+
+static void calls_that_end_do_not_put_off_what_is_due(void **state)
+{
+    const struct timeval ms = { 0, 1000 };
+    struct world w;
+
+    (void)state;
+    begin(&w, 1, 0);
+    struct event *tick = event_new(w.base, -1, EV_PERSIST, on_tick, &w);
+    n_ticks = 0;
+    event_add(tick, &ms);
+    event_base_dispatch(w.base);
+    event_free(tick);
+    answer("http://0/metrics", UPSTREAM_OK, 200, "vllm:num_requests_running 3\n");
+    check_said(&w, "0=3/-1 ");
+    end(&w);
+}
+
 static void who_has_nothing_to_say_is_asked_seldom(void **state)
 {
     struct world w;
@@ -428,6 +459,7 @@ int main(void)
         cmocka_unit_test(an_endpoint_goes_out_and_comes_back),
         cmocka_unit_test(a_share_goes_out_for_calls_and_never_the_last),
         cmocka_unit_test(metrics_are_read_again_and_again),
+        cmocka_unit_test(calls_that_end_do_not_put_off_what_is_due),
         cmocka_unit_test(who_has_nothing_to_say_is_asked_seldom),
         cmocka_unit_test(one_without_a_connection_is_out_before_calls_find_out),
     };

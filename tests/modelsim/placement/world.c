@@ -204,7 +204,7 @@ static void agent_next(struct program *g)
     g->context += output + result;
     g->gaps_ns += gap_ns;
     if (w->config->expects)
-        placement_expect(w->placement, w->now_ns, g->id, w->now_ns + (int64_t)(expected_ms * 1e6));
+        placement_expect(w->placement, w->now_ns, g->id, (int64_t)(expected_ms * 1e6));
     schedule(w, &g->event, w->now_ns + gap_ns);
 }
 

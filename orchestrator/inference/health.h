@@ -9,7 +9,7 @@
  * same request too) does not count.
  *
  * Every endpoint is scraped every 200 ms, a tenth more or less, or seldomer where there are so many that all
- * together would be more than 2,500 a second; one that has nothing to say, up to once a minute. Signals that
+ * together would be more than 1,000 a second; one that has nothing to say, up to once a minute. Signals that
  * are older than 2 s, or three scrapes, become "not said". Thread: the loop's.
  */
 #ifndef COX_ORCHESTRATOR_INFERENCE_HEALTH_H

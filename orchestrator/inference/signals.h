@@ -9,7 +9,7 @@
  * trtllm_kv_cache_utilization
  *
  * A server with several engines has a line for each: requests and tokens are added up, use is their mean.
- * Cost: about 25 us for the 1,000 lines of a busy vLLM. */
+ * Cost: about 11 us for the 1,000 lines, 114 KB, of a busy vLLM. */
 #ifndef COX_ORCHESTRATOR_INFERENCE_SIGNALS_H
 #define COX_ORCHESTRATOR_INFERENCE_SIGNALS_H
 

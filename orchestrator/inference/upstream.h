@@ -68,6 +68,7 @@ struct upstream_request {
     const char *const *headers; /* "x-request-id: 7" ..., copied */
     size_t n_headers;
     struct upstream_timeouts timeouts;
+    bool once; /* its connection is not kept: there are more servers than connections to keep */
     const struct upstream_events *events;
     void *user;
 };

@@ -55,6 +55,15 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_s
     return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
+/* "http://10.0.0.7:8000/..." or "http://[::1]/...". */
+static bool is_address(const char *url)
+{
+    const char *host = strstr(url, "://");
+    size_t len = host ? strspn(host + 3, "0123456789.") : 0;
+
+    return host && (host[3] == '[' || (len > 0 && (host[3 + len] == ':' || host[3 + len] == '/')));
+}
+
 void upstream_call_init(struct upstream_call *c, const struct upstream_target *t)
 {
     CURL *easy = c->easy;
@@ -74,6 +83,9 @@ void upstream_call_init(struct upstream_call *c, const struct upstream_target *t
     curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
     curl_easy_setopt(easy, CURLOPT_SEEKDATA, c);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    if (is_address(
+            t->url)) /* there is nothing to resolve again; else curl looks through all hosts for old ones */
+        curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else a cancelled call waits for a name server */
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)BUFFER_LEN);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -156,6 +168,7 @@ static void set_body(struct upstream_call *c, const struct upstream_request *q)
 
 void upstream_call_ask(struct upstream_call *c, const struct upstream_request *q)
 {
+    curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, q->once ? 1L : 0L);
     set_headers(c, q);
     set_body(c, q);
 }

@@ -79,6 +79,15 @@ static void reuses_connections(void **state)
         asked_fini(&a);
     }
     assert_int_equal(w->n_connections, 1);
+    for (unsigned i = 0; i < 3; i++) { /* the first takes the one that there is, and ends it */
+        struct asked a = { 0 };
+
+        ask_with(w, &a, (struct upstream_request){ .method = "GET", .once = true });
+        wait_end(&a);
+        assert_int_equal(a.end, UPSTREAM_OK);
+        assert_int_equal(w->n_connections, i == 0 ? 1 : i + 1);
+        asked_fini(&a);
+    }
     end(w);
 }
 

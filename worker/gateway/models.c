@@ -1,12 +1,12 @@
 #include "models.h"
 
+#include "../curl_loop.h"
 #include "../token.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
 #include "cox/base/plant.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +28,7 @@ struct aim {
 
 struct models {
     struct models_config config;
-    CURLM *multi;
-    struct event *timer;
+    struct curl_loop loop;
     pthread_mutex_t mutex; /* of `aim` and `authorization` */
     struct aim aim;
     char *authorization; /* "Bearer TOKEN"; NULL: none */
@@ -52,62 +51,6 @@ struct model_call {
     char *authorization; /* that it was sent with */
     char error[CURL_ERROR_SIZE];
 };
-
-/* ---------------------------------------------------------------- curl's sockets and timer */
-
-static void check_done(struct models *m);
-
-static void on_socket_event(evutil_socket_t fd, short what, void *arg)
-{
-    struct models *m = arg;
-    int flags = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
-    int running;
-
-    curl_multi_socket_action(m->multi, fd, flags, &running);
-    check_done(m);
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *socket_user)
-{
-    struct models *m = user;
-    struct event *event = socket_user;
-    short events = EV_PERSIST;
-
-    (void)easy;
-    if (event)
-        event_free(event);
-    event = NULL;
-    if (what != CURL_POLL_REMOVE) {
-        events |= what & CURL_POLL_IN ? EV_READ : 0;
-        events |= what & CURL_POLL_OUT ? EV_WRITE : 0;
-        event = event_new(m->config.base, fd, events, on_socket_event, m);
-        event_add(event, NULL);
-    }
-    curl_multi_assign(m->multi, fd, event);
-    return 0;
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-    struct models *m = arg;
-    int running;
-
-    (void)fd, (void)what;
-    curl_multi_socket_action(m->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    check_done(m);
-}
-
-static int on_timeout_wanted(CURLM *multi, long ms, void *user)
-{
-    struct models *m = user;
-
-    (void)multi;
-    if (ms < 0)
-        event_del(m->timer);
-    else
-        event_add(m->timer, &(struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 });
-    return 0;
-}
 
 /* ---------------------------------------------------------------- the answer */
 
@@ -371,7 +314,7 @@ struct model_call *models_start(struct models *m, const struct model_request *q,
     explicit_bzero(session, strlen(session));
     cox_free(session);
     cox_free(url);
-    curl_multi_add_handle(m->multi, c->easy);
+    curl_multi_add_handle(m->loop.multi, c->easy);
     return c;
 }
 
@@ -379,7 +322,7 @@ struct model_call *models_start(struct models *m, const struct model_request *q,
 
 static void call_free(struct model_call *c)
 {
-    curl_multi_remove_handle(c->models->multi, c->easy);
+    curl_multi_remove_handle(c->models->loop.multi, c->easy);
     curl_easy_cleanup(c->easy);
     for (struct curl_slist *h = c->headers; h; h = h->next)
         explicit_bzero(h->data, strlen(h->data));
@@ -412,20 +355,9 @@ static void end(struct model_call *c, CURLcode r)
     call_free(c);
 }
 
-static void check_done(struct models *m)
+static void on_done(void *owner, CURLcode result)
 {
-    CURLMsg *message;
-    int n;
-
-    while ((message = curl_multi_info_read(m->multi, &n)) != NULL) {
-        struct model_call *c = NULL;
-        CURLcode r = message->data.result;
-
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &c);
-        end(c, r);
-    }
+    end(owner, result);
 }
 
 /* ---------------------------------------------------------------- where */
@@ -505,17 +437,10 @@ struct models *models_create(const struct models_config *config)
 {
     struct models *m = COX_NEW(struct models);
 
-    curl_global_init(CURL_GLOBAL_DEFAULT);
     m->config = *config;
     pthread_mutex_init(&m->mutex, NULL);
-    m->multi = curl_multi_init();
-    m->timer = evtimer_new(config->base, on_timer, m);
-    COX_ASSERT(m->multi && m->timer);
-    curl_multi_setopt(m->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(m->multi, CURLMOPT_SOCKETDATA, m);
-    curl_multi_setopt(m->multi, CURLMOPT_TIMERFUNCTION, on_timeout_wanted);
-    curl_multi_setopt(m->multi, CURLMOPT_TIMERDATA, m);
-    curl_multi_setopt(m->multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
+    curl_loop_init(&m->loop, config->base, on_done);
+    curl_multi_setopt(m->loop.multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
     return m;
 }
 
@@ -523,12 +448,10 @@ void models_destroy(struct models *m)
 {
     if (!m)
         return;
-    curl_multi_cleanup(m->multi);
-    event_free(m->timer);
+    curl_loop_fini(&m->loop);
     pthread_mutex_destroy(&m->mutex);
     cox_free(m->aim.url);
     cox_free(m->aim.session);
     cox_free(m->authorization);
     cox_free(m);
-    curl_global_cleanup();
 }

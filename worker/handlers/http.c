@@ -1,12 +1,12 @@
 #include "http.h"
 
+#include "../curl_loop.h"
 #include "../wiped.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 #include "cox/json.h"
 
-#include <curl/curl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -15,8 +15,7 @@
 
 struct http {
     struct handler_host *host;
-    CURLM *multi;
-    struct event *timer;
+    struct curl_loop loop;
     struct reach reach;
 };
 
@@ -41,65 +40,6 @@ struct http_call {
 static struct http_call *call_of(struct call *call)
 {
     return COX_CONTAINER_OF(call, struct http_call, call);
-}
-
-/* ---------------------------------------------------------------- curl's sockets and timer */
-
-static void check_done(struct http *http);
-
-static void on_socket_event(evutil_socket_t fd, short what, void *arg)
-{
-    struct http *http = arg;
-    int running;
-
-    curl_multi_socket_action(
-        http->multi, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0),
-        &running);
-    check_done(http);
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *socket_user)
-{
-    struct http *http = user;
-    struct event *event = socket_user;
-    short events = EV_PERSIST;
-
-    (void)easy;
-    if (event)
-        event_free(event);
-    event = NULL;
-    if (what != CURL_POLL_REMOVE) {
-        events |= what & CURL_POLL_IN ? EV_READ : 0;
-        events |= what & CURL_POLL_OUT ? EV_WRITE : 0;
-        event = event_new(http->host->base, fd, events, on_socket_event, http);
-        event_add(event, NULL);
-    }
-    curl_multi_assign(http->multi, fd, event);
-    return 0;
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-    struct http *http = arg;
-    int running;
-
-    (void)fd;
-    (void)what;
-    curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    check_done(http);
-}
-
-static int on_timeout_wanted(CURLM *multi, long ms, void *user)
-{
-    struct http *http = user;
-    const struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-    (void)multi;
-    if (ms < 0)
-        event_del(http->timer);
-    else
-        event_add(http->timer, &tv);
-    return 0;
 }
 
 /* ---------------------------------------------------------------- the response */
@@ -259,26 +199,18 @@ static void drop_easy(struct http_call *c)
 {
     if (!c->easy)
         return;
-    curl_multi_remove_handle(c->http->multi, c->easy);
+    curl_multi_remove_handle(c->http->loop.multi, c->easy);
     curl_easy_cleanup(c->easy);
     c->easy = NULL;
 }
 
-static void check_done(struct http *http)
+static void on_transfer_done(void *owner, CURLcode result)
 {
-    CURLMsg *message;
-    int n;
+    struct http_call *c = owner;
 
-    while ((message = curl_multi_info_read(http->multi, &n)) != NULL) {
-        struct http_call *c = NULL;
-
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &c);
-        judge(c, message->data.result);
-        drop_easy(c);
-        event_active(c->timer, EV_TIMEOUT, 0); /* told from the loop: it may start another request */
-    }
+    judge(c, result);
+    drop_easy(c);
+    event_active(c->timer, EV_TIMEOUT, 0); /* told from the loop: it may start another request */
 }
 
 static void on_call_timer(evutil_socket_t fd, short what, void *arg)
@@ -527,7 +459,7 @@ struct call *http_call(struct http *http, const struct call_args *args,
         return &c->call;
     }
     set_options(c);
-    curl_multi_add_handle(http->multi, c->easy);
+    curl_multi_add_handle(http->loop.multi, c->easy);
     return &c->call;
 }
 
@@ -537,16 +469,9 @@ struct http *http_create(struct handler_host *host, const struct reach *reach)
 {
     struct http *http = COX_NEW(struct http);
 
-    curl_global_init(CURL_GLOBAL_DEFAULT);
     http->host = host;
     http->reach = *reach;
-    http->multi = curl_multi_init();
-    COX_ASSERT(http->multi);
-    http->timer = evtimer_new(host->base, on_timer, http);
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timeout_wanted);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+    curl_loop_init(&http->loop, host->base, on_transfer_done);
     return http;
 }
 
@@ -554,8 +479,6 @@ void http_destroy(struct http *http)
 {
     if (!http)
         return;
-    curl_multi_cleanup(http->multi);
-    event_free(http->timer);
+    curl_loop_fini(&http->loop);
     cox_free(http);
-    curl_global_cleanup();
 }

@@ -17,8 +17,9 @@ static const char *const api_paths[] = { "/chat/completions", "/completions", "/
 struct entry {
     struct model m;
     struct catalogue *catalogue;
-    struct model_text text; /* its name is the model's own */
-    bool fresh;             /* by the configuration that is being applied */
+    struct model_text text;         /* its name is the model's own */
+    bool fresh;                     /* by the configuration that is being applied */
+    struct cox_mapb endpoint_names; /* -> struct endpoint, of those in `m` */
     struct discovery_source *source;
     struct endpoint_text *found;
     size_t n_found;
@@ -73,16 +74,20 @@ static bool same_text(const char *a, const char *b)
 }
 
 /* Unlike any other of the model: names are labels of its metrics. */
-static char *name_of(const struct model *m, const struct endpoint_text *text)
+static char *name_of(const struct entry *en, const struct endpoint_text *text)
 {
     struct cox_buf name = { 0 };
-    bool taken = false;
+    size_t len, n = 1;
 
     endpoint_url_put_name(&name, text->url);
-    COX_LIST_FOR_EACH (it, &m->endpoints)
-        taken = taken || strcmp(COX_CONTAINER_OF(it, struct endpoint, node)->name, cox_buf_cstr(&name)) == 0;
-    if (taken) /* the same URL, or http and https of one port */
-        cox_buf_printf(&name, "#%s", text->upstream_model ? text->upstream_model : m->name);
+    if (cox_mapb_get(&en->endpoint_names,
+                     cox_buf_slice(&name))) /* the same URL, or http and https of a port */
+        cox_buf_printf(&name, "#%s", text->upstream_model ? text->upstream_model : en->m.name);
+    len = name.len;
+    while (cox_mapb_get(&en->endpoint_names, cox_buf_slice(&name))) {
+        name.len = len;
+        cox_buf_printf(&name, "#%zu", ++n);
+    }
     char *ret = cox_strdup(cox_buf_cstr(&name));
 
     cox_buf_fini(&name);
@@ -119,7 +124,8 @@ static void add_endpoint(struct catalogue *c, struct model *m, const struct endp
     model_ref(m);
     e->url = cox_strdup(text->url);
     e->upstream_model = text->upstream_model ? cox_strdup(text->upstream_model) : NULL;
-    e->name = name_of(m, text);
+    e->name = name_of(entry_of(m), text);
+    (void)cox_mapb_set(&entry_of(m)->endpoint_names, cox_slice_str(e->name), e);
     for (size_t i = 0; i < N_TARGETS; i++)
         e->targets[i].url = cox_asprintf("%s%s", text->url, api_paths[i]);
     (void)endpoint_set(e, text);
@@ -132,6 +138,7 @@ static void drop_endpoint(struct catalogue *c, struct endpoint *e)
 {
     e->gone = true;
     cox_list_remove(&e->node);
+    (void)cox_mapb_remove(&entry_of(e->model)->endpoint_names, cox_slice_str(e->name));
     e->model->n_endpoints--;
     c->events.on_endpoint(c->user, e, false);
     endpoint_unref(e);
@@ -223,6 +230,7 @@ void model_unref(struct model *m)
         return;
     model_text_fini(&en->text);
     endpoints_free(en->found, en->n_found);
+    cox_mapb_fini(&en->endpoint_names);
     cox_free(m->name);
     cox_free(en);
 }
@@ -337,62 +345,61 @@ void catalogue_destroy(struct catalogue *c)
     cox_free(c);
 }
 
+/* Of those that are in the configuration. */
 static void put_names(struct catalogue *c)
 {
     cox_mapb_fini(&c->names);
     COX_LIST_FOR_EACH (it, &c->models) {
         struct entry *en = entry_of(COX_CONTAINER_OF(it, struct model, node));
 
+        if (!en->fresh)
+            continue;
         (void)cox_mapb_set(&c->names, cox_slice_str(en->m.name), en);
         for (size_t i = 0; i < en->m.n_aliases; i++)
             (void)cox_mapb_set(&c->names, cox_slice_str(en->m.aliases[i]), en);
     }
 }
 
-/* Forgets the models that `text` lacks; *ret gets the others by their names. First of all: what they had may
- * be another model's now. */
-static void keep(struct catalogue *c, const struct catalogue_text *text, struct cox_mapb *ret)
+static void drop_stale(struct catalogue *c)
 {
+    COX_LIST_FOR_EACH (it, &c->models) {
+        struct entry *en = entry_of(COX_CONTAINER_OF(it, struct model, node));
+
+        if (!en->fresh)
+            drop_entry(en);
+    }
+}
+
+/* What goes, goes last, when all names mean what they mean from now on: calls of a model that is no more look
+ * for its fallbacks. */
+void catalogue_apply(struct catalogue *c, struct catalogue_text *text)
+{
+    struct cox_mapb before = { 0 };
+
     COX_LIST_FOR_EACH (it, &c->models) {
         struct entry *en = entry_of(COX_CONTAINER_OF(it, struct model, node));
 
         en->fresh = false;
-        (void)cox_mapb_set(ret, cox_slice_str(en->m.name), en);
+        (void)cox_mapb_set(&before, cox_slice_str(en->m.name), en);
     }
     for (size_t i = 0; i < text->n_models; i++) {
-        struct entry *en = cox_mapb_get(ret, cox_slice_str(text->models[i].name));
-
-        if (en)
-            en->fresh = true;
-    }
-    cox_mapb_fini(&c->names);
-    COX_LIST_FOR_EACH (it, &c->models) {
-        struct entry *en = entry_of(COX_CONTAINER_OF(it, struct model, node));
-
-        if (!en->fresh) {
-            (void)cox_mapb_remove(ret, cox_slice_str(en->m.name));
-            drop_entry(en);
-        }
-    }
-}
-
-void catalogue_apply(struct catalogue *c, struct catalogue_text *text)
-{
-    struct cox_mapb kept = { 0 };
-
-    keep(c, text, &kept);
-    for (size_t i = 0; i < text->n_models; i++) {
-        struct entry *en = cox_mapb_get(&kept, cox_slice_str(text->models[i].name));
+        struct entry *en = cox_mapb_get(&before, cox_slice_str(text->models[i].name));
         bool is_new = en == NULL;
 
         if (is_new)
             en = add_entry(c, text->models[i].name);
+        en->fresh = true;
         cox_list_remove(&en->m.node); /* in the order of the configuration */
         cox_list_push_back(&c->models, &en->m.node);
         set_model(en, &text->models[i], is_new);
     }
+    if (COX_PLANTED("reload-forgets-fallbacks")) {
+        cox_mapb_fini(&c->names);
+        drop_stale(c);
+    }
     put_names(c);
-    cox_mapb_fini(&kept);
+    drop_stale(c);
+    cox_mapb_fini(&before);
     catalogue_text_free(text);
 }
 

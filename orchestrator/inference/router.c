@@ -43,11 +43,13 @@ static void on_model(void *user, struct model *m, bool added)
     } else if (!added && pool) {
         m->owner_data = NULL;
         pool->model = NULL;
+        pool->n_calls++; /* the last of its calls to go on would free it */
         COX_LIST_FOR_EACH (it, &r->calls) {
             struct router_call *c = COX_CONTAINER_OF(it, struct router_call, node);
             if (c->pool == pool)
                 call_strand(c);
         }
+        pool->n_calls--;
         router_free_pool_if_over(r, pool);
     }
 }

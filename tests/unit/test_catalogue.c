@@ -145,7 +145,7 @@ static void a_reload_keeps_what_is_the_same(void **state)
     assert_ptr_equal(catalogue_next(w.catalogue, catalogue_next(w.catalogue, NULL)), a);
 
     apply(&w, "[{\"name\":\"b\",\"endpoints\":[\"http://h:1\"],\"context_tokens\":7}]");
-    check_said(&w, "-a@h:1 -a@h:3 -a +b ");
+    check_said(&w, "+b -a@h:1 -a@h:3 -a ");
     assert_null(catalogue_find(w.catalogue, cox_slice_str("a")));
     assert_null(catalogue_find(w.catalogue, cox_slice_str("x")));
     assert_int_equal(catalogue_find(w.catalogue, cox_slice_str("b"))->context_tokens, 7);
@@ -161,7 +161,7 @@ static void an_alias_becomes_a_model(void **state)
     apply(&w, "[{\"name\":\"a\",\"aliases\":[\"b\"],\"endpoints\":[\"http://h:1\"]}]");
     check_said(&w, "+a +a@h:1 ");
     apply(&w, "[{\"name\":\"b\",\"aliases\":[\"a\"],\"endpoints\":[\"http://h:1\"]}]");
-    check_said(&w, "-a@h:1 -a +b +b@h:1 ");
+    check_said(&w, "+b +b@h:1 -a@h:1 -a ");
     assert_string_equal(catalogue_find(w.catalogue, cox_slice_str("a"))->name, "b");
     apply(&w, "[]");
     check_said(&w, "-b@h:1 -b ");
@@ -199,6 +199,12 @@ static void one_url_with_two_names_has_two_labels(void **state)
     apply(&w, "[{\"name\":\"a\",\"endpoints\":[\"http://h:1\",{\"url\":\"http://"
               "h:1\",\"upstream_model\":\"lora\"}]}]");
     check_said(&w, "+a +a@h:1 +a@h:1#lora ");
+    apply(&w, "[{\"name\":\"a\",\"endpoints\":[\"http://h:1\",\"https://h:1\",{\"url\":\"http://"
+              "h:1\",\"upstream_model\":\"a\"}]}]");
+    check_said(&w, "-a@h:1#lora +a@h:1#a +a@h:1#a#2 ");
+    apply(&w, "[{\"name\":\"a\",\"endpoints\":[\"http://h:1\"]}]");
+    apply(&w, "[{\"name\":\"a\",\"endpoints\":[\"https://h:1\"]}]");
+    check_said(&w, "-a@h:1 +a@h:1 ");
     end(&w);
 }
 

@@ -45,6 +45,8 @@ void breaker_good(struct breaker *b, int64_t now_ns)
 {
     b->in_row = 0;
     count(b, now_ns, true);
+    if (b->room > 0 && now_ns >= b->slow_until_ns && ++b->room > BREAKER_ROOM_MAX)
+        b->room = 0;
     if (b->gate != PLACEMENT_HALF_OPEN)
         return; /* a closed one's calls from before say nothing of now */
     b->gate = PLACEMENT_OPEN;
@@ -94,6 +96,12 @@ void breaker_slow(struct breaker *b, int64_t now_ns, int64_t ms)
     until_ns = now_ns + ms * NS_PER_MS;
     if (until_ns > b->slow_until_ns)
         b->slow_until_ns = until_ns;
+    b->room = 1;
+}
+
+uint32_t breaker_room(const struct breaker *b)
+{
+    return COX_PLANTED("pause-then-all") ? 0 : b->room;
 }
 
 bool breaker_wants_probe(const struct breaker *b, int64_t now_ns)

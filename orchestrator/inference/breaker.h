@@ -6,7 +6,11 @@
  *                                                       ^----------------bad--------------/    \--bad-->
  * closed
  *
- * The hold is 5 s, and twice as long each time up to 60 s; after a minute without a fault it is 5 s again. */
+ * The hold is 5 s, and twice as long each time up to 60 s; after a minute without a fault it is 5 s again.
+ *
+ * An endpoint that asks for a pause gets nothing until that is over; then one call more than it has still,
+ * and with each that ends well another one more: twice as many each time they come round. After 64 it takes
+ * as many as it did before. */
 #ifndef COX_ORCHESTRATOR_INFERENCE_BREAKER_H
 #define COX_ORCHESTRATOR_INFERENCE_BREAKER_H
 
@@ -18,6 +22,7 @@
 #define BREAKER_HOLD_MS 5000
 #define BREAKER_HOLD_MAX_MS 60000
 #define BREAKER_SLOW_MAX_MS 60000
+#define BREAKER_ROOM_MAX 64u
 
 struct breaker { /* zero-initialised: open */
     enum placement_gate gate;
@@ -25,6 +30,7 @@ struct breaker { /* zero-initialised: open */
     bool for_calls;        /* it is out for how its calls went */
     int64_t until_ns;      /* of a closed one: when to probe */
     int64_t slow_until_ns; /* it asked for a pause: nothing is wrong with it */
+    uint32_t room;         /* after that: calls more than it had when the pause was over; 0: any number */
     int64_t hold_ms, recovered_ns;
     uint32_t in_row;
     struct {
@@ -43,6 +49,9 @@ void breaker_slow(struct breaker *b, int64_t now_ns, int64_t ms); /* 0: it did n
 /* Of a closed one whose hold is over: after a good probe it is half-open, after a bad one held longer. */
 bool breaker_wants_probe(const struct breaker *b, int64_t now_ns);
 void breaker_probed(struct breaker *b, int64_t now_ns, bool good);
+
+/* Calls that it may be given beyond those that it has when a pause is over; 0: any number. */
+uint32_t breaker_room(const struct breaker *b);
 
 enum placement_gate breaker_gate(const struct breaker *b, int64_t now_ns);
 int64_t breaker_wake_ns(const struct breaker *b,

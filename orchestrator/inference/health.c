@@ -36,6 +36,8 @@ struct endpoint_health {
     struct cox_heap_node due;
     struct breaker breaker;
     enum placement_gate told; /* the gate that is known outside */
+    uint32_t told_room;       /* likewise */
+    bool paused;              /* it has been closed for a pause, and what it has room for is to be told */
     uint64_t n_calls, n_failures;
 
     char *metrics_url, *health_url;
@@ -143,11 +145,26 @@ static void reschedule(struct endpoint_health *eh)
 
 /* ---- the gate ---- */
 
+static void tell_room(struct endpoint_health *eh, int64_t now_ns)
+{
+    uint32_t room = breaker_room(&eh->breaker);
+    struct health *h = eh->health;
+
+    if (now_ns < eh->breaker.slow_until_ns || (room == eh->told_room && !eh->paused))
+        return;
+    eh->told_room = room;
+    if (h->config.on_room)
+        h->config.on_room(h->config.user, eh->e, room, eh->paused);
+    eh->paused = false;
+}
+
 static void tell_gate(struct endpoint_health *eh, int64_t now_ns, bool forget)
 {
     enum placement_gate gate = breaker_gate(&eh->breaker, now_ns);
     struct health *h = eh->health;
 
+    eh->paused = eh->paused || now_ns < eh->breaker.slow_until_ns;
+    tell_room(eh, now_ns);
     if (gate == eh->told && !forget)
         return;
     eh->told = gate;

@@ -6,7 +6,8 @@
  * at a time. Never more than 30 % of a pool's endpoints are out for failures of calls at once, but always may
  * one; so are those to which no connection can be made, which scrapes notice, without that bound. The last
  * one stays in. What is no fault of the endpoint (4xx but 429 and 408; a 500 that other endpoints give to the
- * same request too) does not count.
+ * same request too) does not count. Who says 429 gets nothing for as long as it said, then one call, and more
+ * with each that ends well.
  *
  * Every endpoint is scraped every 200 ms, a tenth more or less, or seldomer where there are so many that all
  * together would be more than 1,000 a second; one that has nothing to say, up to once a minute. Signals that
@@ -26,6 +27,9 @@ struct health_config {
     /* Also from inside health_tell. */
     void (*on_signals)(void *user, struct endpoint *e, const struct placement_signals *signals);
     void (*on_gate)(void *user, struct endpoint *e, enum placement_gate gate, bool forget);
+    /* It asked for a pause, which is over: `room` calls more than it has now, or has had when this came last
+     * without having been closed between; 0: as many as it takes. */
+    void (*on_room)(void *user, struct endpoint *e, uint32_t room, bool from_now);
     void *user;
 };
 struct health *health_create(const struct health_config *config);

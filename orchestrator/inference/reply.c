@@ -1,6 +1,7 @@
 /* What an endpoint says, and what of it goes to the caller: bytes as they came, but for events that only we
  * asked for and tool calls without ids. Nothing is passed on before there is content, so that until then
  * another endpoint can be tried. */
+#include "retry_after.h"
 #include "router_internal.h"
 
 #include "cox/base/alloc.h"
@@ -12,7 +13,6 @@
 #include <strings.h>
 
 #define STREAM_TYPE "text/event-stream"
-#define SLOW_MS_MAX (3600 * 1000)
 
 /* ---- life ---- */
 
@@ -336,21 +336,6 @@ bool reply_is_context_length(const struct router_call *c)
 
 /* ---- from upstream ---- */
 
-static int64_t slow_ms_of(struct cox_slice text)
-{
-    char number[16] = "";
-    char *end;
-
-    if (text.len == 0)
-        return -1;
-    memcpy(number, text.data, text.len < sizeof(number) - 1 ? text.len : sizeof(number) - 1);
-    double s = strtod(number, &end);
-
-    if (end == number || !(s >= 0)) /* a date: about what servers mean by it */
-        return 1000;
-    return s * 1000 > SLOW_MS_MAX ? SLOW_MS_MAX : (int64_t)(s * 1000);
-}
-
 static void on_head(void *user, const struct upstream_head *head)
 {
     struct router_call *c = user;
@@ -358,7 +343,7 @@ static void on_head(void *user, const struct upstream_head *head)
 
     p->has_head = true;
     p->status = head->status;
-    p->slow_ms = slow_ms_of(head->retry_after);
+    p->slow_ms = retry_after_ms(head->retry_after, head->date, cox_clock_wall_ms());
     cox_buf_append_slice(&p->type, head->content_type);
     cox_buf_append_slice(&p->request_id, head->request_id);
     p->is_stream = head->status == 200 && head->content_type.len >= strlen(STREAM_TYPE) &&

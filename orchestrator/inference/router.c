@@ -77,14 +77,21 @@ static void count_open(struct endpoint *e, bool open)
     e->owner_data = open ? e : NULL;
 }
 
+static struct placement_limits limits_of(const struct endpoint *e)
+{
+    uint32_t most = e->max_in_flight, now = e->room > 0 ? e->had + e->room : 0;
+
+    return (struct placement_limits){ .in_flight_max = now > 0 && (most == 0 || now < most) ? now : most };
+}
+
 static void on_endpoint(void *user, struct endpoint *e, bool added)
 {
+    const struct placement_limits limits = limits_of(e);
     struct router *r = user;
     struct pool *pool = e->model->owner_data;
 
     if (added) {
-        e->place = placement_endpoint_add(r->placement, e->model->pool,
-                                          &(struct placement_limits){ .in_flight_max = e->max_in_flight });
+        e->place = placement_endpoint_add(r->placement, e->model->pool, &limits);
         remember_place(r, e);
         pool->n_endpoints++;
         count_open(e, true);
@@ -101,11 +108,24 @@ static void on_endpoint(void *user, struct endpoint *e, bool added)
 
 static void on_endpoint_changed(void *user, struct endpoint *e)
 {
+    const struct placement_limits limits = limits_of(e);
     struct router *r = user;
 
-    placement_endpoint_limit(r->placement, e->place,
-                             &(struct placement_limits){ .in_flight_max = e->max_in_flight });
+    placement_endpoint_limit(r->placement, e->place, &limits);
     router_turn_soon(r);
+}
+
+static void on_room(void *user, struct endpoint *e, uint32_t room, bool from_now)
+{
+    struct placement_endpoint_view view;
+    struct router *r = user;
+
+    if (from_now) {
+        placement_endpoint_view(r->placement, e->place, &view);
+        e->had = view.in_flight;
+    }
+    e->room = room;
+    on_endpoint_changed(r, e);
 }
 
 static void on_signals(void *user, struct endpoint *e, const struct placement_signals *signals)
@@ -268,6 +288,7 @@ struct router *router_create(const struct router_config *config)
                                                        .scrape_ms = config->scrape_ms,
                                                        .on_signals = on_signals,
                                                        .on_gate = on_gate,
+                                                       .on_room = on_room,
                                                        .user = r });
     r->catalogue = catalogue_create(r->base, &events, r);
     router_stats_refresh(r);

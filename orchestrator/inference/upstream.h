@@ -50,6 +50,7 @@ struct upstream_head {
     int status;
     struct cox_slice content_type;
     struct cox_slice retry_after; /* as it came; empty: none */
+    struct cox_slice date;        /* likewise: the server's clock */
     struct cox_slice request_id;  /* x-request-id of the server */
     struct cox_slice server;
 };

@@ -27,9 +27,10 @@ static bool header_value(struct cox_slice line, const char *name, struct cox_sli
 
 static void keep_header(struct upstream_call *c, struct cox_slice line)
 {
-    static const char *const names[] = { "content-type:", "retry-after:", "x-request-id:", "server:" };
+    static const char *const names[] = { "content-type:", "retry-after:", "x-request-id:", "server:",
+                                         "date:" };
     struct cox_slice *places[] = { &c->parsed.content_type, &c->parsed.retry_after, &c->parsed.request_id,
-                                   &c->parsed.server };
+                                   &c->parsed.server, &c->parsed.date };
     struct cox_slice value;
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -44,7 +45,7 @@ static void keep_header(struct upstream_call *c, struct cox_slice line)
 static void tell_head(struct upstream_call *c)
 {
     struct cox_slice *places[] = { &c->parsed.content_type, &c->parsed.retry_after, &c->parsed.request_id,
-                                   &c->parsed.server };
+                                   &c->parsed.server, &c->parsed.date };
     long status = 0;
 
     curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);

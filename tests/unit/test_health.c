@@ -119,6 +119,36 @@ static void a_pause_is_no_fault(void **state)
     assert_int_equal(breaker_wake_ns(&b, now), now + 60 * S);
 }
 
+/* After a pause: one, and as many more as have ended well, until nobody counts any more. */
+static void after_a_pause_calls_come_one_by_one(void **state)
+{
+    struct breaker b = { 0 };
+
+    (void)state;
+    now = 4500 * S;
+    assert_int_equal(breaker_room(&b), 0);
+    breaker_good(&b, now);
+    assert_int_equal(breaker_room(&b), 0);
+    breaker_slow(&b, now, 1000);
+    breaker_good(&b, now + S - 1); /* of before: says nothing of what it has room for later */
+    assert_int_equal(breaker_room(&b), 1);
+    now += S;
+    for (uint32_t room = 1; room <= BREAKER_ROOM_MAX; room++) {
+        assert_int_equal(breaker_room(&b), room);
+        assert_int_equal(breaker_gate(&b, now), PLACEMENT_OPEN);
+        assert_false(bad(&b)); /* is no reason for more */
+        assert_int_equal(breaker_room(&b), room);
+        breaker_good(&b, now);
+        now += 11 * S;
+    }
+    assert_int_equal(breaker_room(&b), 0);
+    breaker_slow(&b, now, 1000);
+    now += S;
+    breaker_good(&b, now);
+    breaker_slow(&b, now, 1000); /* it had not enough of it */
+    assert_int_equal(breaker_room(&b), 1);
+}
+
 /* Any history: never out for less than its hold, never tried by more than a probe before, never stuck. */
 static void any_history(void **state)
 {
@@ -233,6 +263,11 @@ static void on_gate(void *user, struct endpoint *e, enum placement_gate gate, bo
                    forget ? "forget" : "");
 }
 
+static void on_room(void *user, struct endpoint *e, uint32_t room, bool from_now)
+{
+    cox_buf_printf(&((struct world *)user)->said, "%s%s%u ", e->name, from_now ? "*" : "^", room);
+}
+
 static void on_signals(void *user, struct endpoint *e, const struct placement_signals *s)
 {
     cox_buf_printf(&((struct world *)user)->said, "%s=%d/%d ", e->name, s->running, s->waiting);
@@ -241,9 +276,12 @@ static void on_signals(void *user, struct endpoint *e, const struct placement_si
 static void begin(struct world *w, size_t n, int64_t scrape_ms)
 {
     *w = (struct world){ .base = event_base_new() };
-    const struct health_config config = {
-        .base = w->base, .scrape_ms = scrape_ms, .on_signals = on_signals, .on_gate = on_gate, .user = w
-    };
+    const struct health_config config = { .base = w->base,
+                                          .scrape_ms = scrape_ms,
+                                          .on_signals = on_signals,
+                                          .on_gate = on_gate,
+                                          .on_room = on_room,
+                                          .user = w };
 
     memset(calls, 0, sizeof(calls));
     now += 1000 * S;
@@ -322,7 +360,16 @@ static void an_endpoint_goes_out_and_comes_back(void **state)
     tell(&w, 1, HEALTH_SLOW_DOWN, 1);
     check_said(&w, "1- ");
     pass(&w, S);
-    check_said(&w, "1+ ");
+    check_said(&w, "1*1 1+ "); /* what it has room for comes first */
+    tell(&w, 1, HEALTH_GOOD, 2);
+    check_said(&w, "1^2 1^3 ");
+    tell(&w, 1, HEALTH_SLOW_DOWN, 1);
+    tell(&w, 1, HEALTH_GOOD, 1);
+    check_said(&w, "1- ");
+    pass(&w, S);
+    check_said(&w, "1*1 1+ ");
+    tell(&w, 1, HEALTH_GOOD, 64);
+    assert_non_null(strstr(cox_buf_cstr(&w.said), "1^64 1^0 "));
     end(&w);
 }
 
@@ -455,6 +502,7 @@ int main(void)
         cmocka_unit_test(half_of_twenty_in_ten_seconds_open_it),
         cmocka_unit_test(it_is_held_longer_each_time),
         cmocka_unit_test(a_pause_is_no_fault),
+        cmocka_unit_test(after_a_pause_calls_come_one_by_one),
         cmocka_unit_test(any_history),
         cmocka_unit_test(an_endpoint_goes_out_and_comes_back),
         cmocka_unit_test(a_share_goes_out_for_calls_and_never_the_last),

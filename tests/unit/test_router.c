@@ -216,6 +216,36 @@ static void test_slow_down_of_all_is_passed_on(void **state)
     done(w, &h);
 }
 
+static void test_after_a_pause_calls_come_one_by_one(void **state)
+{
+    static const struct line lines[] = {
+        { "HTTP/1.1 429 Busy\r\nRetry-After: 0.5\r\nContent-Length: 0\r\n\r\n", KEEP, 0 }, { NULL, KEEP, 5 }
+    };
+    struct world *w = one(lines, 2);
+    static struct heard calls[30];
+    struct server *s = &w->servers[0];
+
+    (void)state;
+    ask(w, &calls[0], ASK);
+    AWAIT(w, s->n_requests == 1);
+    AWAIT(w, s->n_open == 0);
+    for (int i = 0; i < 20; i++)
+        event_base_loop(w->base, EVLOOP_NONBLOCK); /* it is heard */
+    for (size_t i = 1; i < ARRAY_LEN(calls); i++)
+        ask(w, &calls[i], ASK);
+    assert_int_equal(s->n_requests, 1);
+    s->n_open_max = 0;
+    AWAIT(w, s->n_requests > 2);
+    assert_in_range(s->n_open_max, 1, 2);
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        AWAIT(w, calls[i].over);
+        assert_int_equal(calls[i].end, ROUTER_ANSWERED);
+        heard_fini(&calls[i]);
+    }
+    assert_in_range(s->n_open_max, 3, 16);
+    world_end(w);
+}
+
 static void test_same_500_everywhere_ends_it(void **state)
 {
     static const struct line bad[] = { { "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", KEEP, 0 } };
@@ -478,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_context_length_is_passed_on_once),
         cmocka_unit_test(test_slow_down_goes_elsewhere),
         cmocka_unit_test(test_slow_down_of_all_is_passed_on),
+        cmocka_unit_test(test_after_a_pause_calls_come_one_by_one),
         cmocka_unit_test(test_same_500_everywhere_ends_it),
         cmocka_unit_test(test_hung_endpoint_is_left),
         cmocka_unit_test(test_fallback_answers_for_a_model),

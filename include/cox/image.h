@@ -75,13 +75,16 @@ enum cox_step_kind {
     COX_KIND_WAIT,
     COX_KIND_APPROVAL,
     COX_KIND_MODEL,
+    COX_KIND_MCP,
+    COX_KIND_AGENT,
+    COX_KIND_PLAN,
     COX_KIND_NR
 };
 const char *cox_step_kind_text(enum cox_step_kind k); /* "run" */
 /* Run by a worker's slot. */
 static inline bool cox_step_kind_is_worker(enum cox_step_kind k)
 {
-    return k >= COX_KIND_RUN && k <= COX_KIND_JQ;
+    return (k >= COX_KIND_RUN && k <= COX_KIND_JQ) || k == COX_KIND_MCP;
 }
 /* Has attempts: a worker's, or calls that the router makes, which to the engine is a worker that offers
  * "model". The others wait without. */
@@ -112,11 +115,11 @@ struct cox_image_step {
     /* Inner steps: alternatives of a race, and the body of a map over a kind that no slot runs. They follow
      * their owner: indexes step + 1 .. step + n_inner belong to it, those of inner races included. They have
      * no `needs` (their owner has them) and do not begin by themselves: their owner opens them. Named after
-     * it: "first.0", "first.0.1"; a map's body is "scan[]", what is in it "scan[].0". Not found by name in
-     * expressions. */
+     * it: "first.0", "first.0.1"; a map's body is "scan[]", what is in it "scan[].0"; an agent's are
+     * "triage.model", "triage.approval", "triage.NAME" of a tool. Not found by name in expressions. */
     uint32_t owner;   /* COX_IMAGE_NONE: a step of the document's own */
     uint32_t n_inner; /* inner steps, of inner steps too */
-    bool is_body;     /* a map's body: instances of it are frames; it never runs in its owner's frame */
+    bool is_body; /* a map's or an agent's: instances of it are frames; it never runs in its owner's frame */
 
     uint32_t map;    /* map index, or COX_IMAGE_NONE. Of a leaf kind: `call` is run for each item. Of other
                         kinds: step + 1 is the body; `call` is COX_IMAGE_NONE */
@@ -155,6 +158,13 @@ uint32_t cox_image_dependant(const struct cox_image *img, uint32_t step, uint32_
 uint32_t cox_image_find_step(const struct cox_image *img, struct cox_slice name);
 
 /* ---- calls: one way to run a step (its own, or its fallback's) ---- */
+/* Inner steps of an agent, counted from its first; all are bodies, of which each call is an instance. */
+enum {
+    COX_TURN_MODEL, /* kind MODEL, its template the constant {}: what is said is the engine's to put together
+                     */
+    COX_TURN_APPROVAL, /* kind APPROVAL; prompt: args.prompt */
+    COX_TURN_TOOLS     /* and on: calls with `args`; of an MCP server its list, then its call */
+};
 enum cox_wait_kind { COX_WAIT_NONE, COX_WAIT_FOR, COX_WAIT_UNTIL, COX_WAIT_SIGNAL };
 enum cox_on_expire { COX_EXPIRE_FAIL, COX_EXPIRE_APPROVE, COX_EXPIRE_REJECT };
 struct cox_image_call {
@@ -163,13 +173,16 @@ struct cox_image_call {
     uint32_t class_index;         /* placement class within this image; COX_IMAGE_NONE unless a leaf kind */
     uint32_t spec_template;       /* leaf kinds: the handler's spec JSON. TASK: the inputs, an object.
                                      WAIT until: the time, a string (RFC 3339). APPROVAL: the prompt, a string.
+                                     AGENT, PLAN: the first call of the model, as MODEL has it
                                      RACE, WAIT for, WAIT signal: COX_IMAGE_NONE */
-    struct cox_slice ref;         /* TASK: "name@major". WAIT signal: its name. else empty */
+    struct cox_slice ref;         /* TASK: "name@major". WAIT signal: its name. AGENT, PLAN: what cox/turn.h
+                                     calls its config. else empty */
     int64_t wait_ms;              /* WAIT for: how long. APPROVAL: `expires`, 0: never */
     enum cox_on_expire on_expire; /* APPROVAL */
     uint32_t approvers;           /* APPROVAL: template, a constant list of strings; COX_IMAGE_NONE: anyone */
     uint32_t inner_first;  /* RACE: its alternatives are the inner steps inner_first .. inner_first + */
-    uint32_t inner_n;      /* inner_n - 1, and the inner steps of those: next = i + 1 + n_inner(i) */
+    uint32_t inner_n;      /* inner_n - 1, and the inner steps of those: next = i + 1 + n_inner(i).
+                              AGENT, PLAN: COX_TURN_MODEL, COX_TURN_APPROVAL, then its tools' */
     int64_t timeout_ms;    /* an attempt; 0: none */
     uint32_t max_attempts; /* >= 1 */
     int64_t initial_backoff_ms;

@@ -51,6 +51,16 @@
 #define COX_BLOB_LEN_MAX (1u << 30)
 #define COX_BLOB_CHUNK_LEN (64u << 10)
 
+/* agents */
+#define COX_TURNS_MAX 10000u             /* `max_turns` at most */
+#define COX_TURNS_DEFAULT 50u            /* of an agent that does not say */
+#define COX_TOOLS_MAX 512u               /* of an agent, those of its servers among them */
+#define COX_TURN_CALLS_MAX 128u          /* of one answer */
+#define COX_TURN_ARGS_LEN_MAX (1u << 20) /* arguments of one call */
+#define COX_TURN_PARALLEL_DEFAULT 8u     /* calls at once, unless the agent says otherwise */
+#define COX_TURN_REASKS_DEFAULT 2u       /* answers that are none, in a row, before it fails */
+#define COX_TURN_KEPT_LEN_MIN 256u       /* texts of agents beyond this are kept once, and referred to */
+
 /* wire */
 #define COX_MESSAGE_LEN_MAX (16u << 20) /* one gRPC message */
 #define COX_OUTBOX_LEN_MAX (32u << 20)  /* bytes queued to one peer before it is cut off */

@@ -34,8 +34,10 @@ enum cox_source_kind {
     COX_SOURCE_TASK,     /* a document of kind task (or none) */
     COX_SOURCE_TEMPLATE, /* kind template. Empty inputs_json checks it: inputs it requires may be missing */
     COX_SOURCE_SCHEDULE, /* kind schedule: the task it makes */
-    COX_SOURCE_STEPS     /* a bare object of steps, made by a program: `inputs` is inputs_json as it is; its
+    COX_SOURCE_STEPS,    /* a bare object of steps, made by a program: `inputs` is inputs_json as it is; its
                             outputs are {NAME: {"status", "output", "error"}}, made though steps failed */
+    COX_SOURCE_PLAN /* {"steps", "output"} that a model made: as STEPS, but for `output`, which its outputs
+                       are, and steps that fail, which fail it. `allow_json` says what may stand in it */
 };
 
 /* By the document's `kind`; TASK for what is no document, which compiling will say. O(document's top level).
@@ -49,6 +51,8 @@ struct cox_task_source {
     struct cox_slice inputs_json;   /* JSON object or empty: overrides defaults of `inputs` */
     const struct cox_label *labels; /* added to the document's; these win */
     size_t n_labels;
+    struct cox_slice allow_json; /* PLAN: {"uses": ["code_*"], "kinds"?, "max_steps", "max_depth"}; empty: the
+                                    defaults */
 };
 
 /* Compiles. On COX_OK `ret_image` holds the image (cox_image_open accepts it) and `v` is empty.

@@ -54,8 +54,9 @@ void cox_image_label(const struct cox_image *img, uint32_t i, struct cox_slice *
 
 const char *cox_step_kind_text(enum cox_step_kind k)
 {
-    static const char *const text[COX_KIND_NR] = { "",     "run",  "uses", "http",     "jq",
-                                                   "task", "race", "wait", "approval", "model" };
+    static const char *const text[COX_KIND_NR] = { "",     "run",   "uses", "http",     "jq",
+                                                   "task", "race",  "wait", "approval", "model",
+                                                   "mcp",  "agent", "plan" };
 
     COX_ASSERT(k < COX_KIND_NR);
     return text[k];

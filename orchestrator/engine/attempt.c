@@ -342,10 +342,22 @@ static void answer(struct cox_engine *e, uint32_t session, struct cox_ref ref, e
     a->u.attempt.answer = kind;
 }
 
+/* A token is no secret among workers: only who was given the attempt may say how it ended. */
+static bool may_report(const struct cox_engine *e, const struct attempt *a, uint32_t session)
+{
+    return session == a->worker->session_before || worker_by_session(e, session) == a->worker ||
+           COX_PLANTED("anybody-reports");
+}
+
 void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
 {
     enum cox_answer why;
     struct attempt *a = attempt_find(e, in->ref, &why);
+    if (a != NULL && !may_report(e, a, in->session)) {
+        e->stats.results_stale++;
+        answer(e, in->session, in->ref, COX_ANSWER_STALE);
+        return;
+    }
     if (a == NULL) {
         ledger_late(e, in);
         if (why != COX_ANSWER_DUPLICATE)

@@ -243,7 +243,7 @@ static int64_t next_wake(const struct cox_engine *e)
 {
     int64_t wake = INT64_MAX;
     const struct cox_heap_node *node = cox_heap_min(&e->timers);
-    if (!cox_list_empty(&e->linking))
+    if (!cox_list_empty(&e->linking) || placement_goes_on(e))
         return e->now.mono_ns;
     if (node != NULL)
         wake = (int64_t)node->key;

@@ -138,6 +138,7 @@ void worker_detach(struct cox_engine *e, struct worker *w)
     cox_map64_remove(&e->sessions, w->session);
     e->n_attached -= !w->inner;
     stats_slots(e, w, -1);
+    w->session_before = w->session;
     w->session = 0;
     if (!COX_PLANTED("credit-carried-over"))
         w->granted = w->taken = 0;

@@ -442,11 +442,13 @@ static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
     if (s->status == COX_STEP_WAITING) {
         map_dispatch(e, c, s, w);
     } else if (spent != NULL) {
+        e->n_unplaced++;
         step_refuse(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(spent));
         settle_all(e);
     } else if (step_spec(e, t, step, &spec)) {
         attempt_assign(e, t, step, w, c, spec);
     } else {
+        e->n_unplaced++;
         settle_all(e); /* refused: its dependants may be ready or skipped now */
     }
     if (c->base != NULL)
@@ -467,10 +469,22 @@ static struct class *pick_class(struct cox_engine *e, const struct worker *w)
     return NULL;
 }
 
+/* What is assigned is bounded by the room that workers have. What is refused is bounded by nothing: the next
+ * turn goes on with it. */
+static bool turn_is_over(const struct cox_engine *e)
+{
+    return e->n_unplaced >= COX_LINK_STEPS_PER_TURN && !COX_PLANTED("refuses-all-in-one-turn");
+}
+
+bool placement_goes_on(const struct cox_engine *e)
+{
+    return !cox_list_empty(&e->woken) || !cox_list_empty(&e->active);
+}
+
 static void serve_parked(struct cox_engine *e, struct worker *w)
 {
     struct class *c;
-    while (worker_available(w) && (c = pick_class(e, w)) != NULL) {
+    while (!turn_is_over(e) && worker_available(w) && (c = pick_class(e, w)) != NULL) {
         class_list(c, &e->parked); /* to its end: classes take turns */
         dispatch_to(e, c, w);
     }
@@ -478,12 +492,14 @@ static void serve_parked(struct cox_engine *e, struct worker *w)
 
 static void dispatch(struct cox_engine *e)
 {
-    while (!cox_list_empty(&e->woken)) {
+    while (!turn_is_over(e) && !cox_list_empty(&e->woken)) {
         struct worker *w = COX_CONTAINER_OF(e->woken.next, struct worker, in_woken);
         cox_list_remove(&w->in_woken);
         serve_parked(e, w);
+        if (turn_is_over(e) && worker_available(w) && cox_list_empty(&w->in_woken))
+            cox_list_push_front(&e->woken, &w->in_woken);
     }
-    while (!cox_list_empty(&e->active)) { /* classes take turns, a step each */
+    while (!turn_is_over(e) && !cox_list_empty(&e->active)) { /* classes take turns, a step each */
         struct class *c = COX_CONTAINER_OF(e->active.next, struct class, in_active);
         struct worker *w = pick_worker(e, c);
         class_list(c, w != NULL ? &e->active : c->n_eligible > 0 ? &e->parked : &e->homeless);
@@ -495,6 +511,7 @@ static void dispatch(struct cox_engine *e)
 /* What is dispatched may end at once, and leave its place at a gate to others. */
 void placement_dispatch(struct cox_engine *e)
 {
+    e->n_unplaced = 0;
     do {
         gates_run(e);
         dispatch(e);
@@ -522,7 +539,9 @@ void placement_fini(struct cox_engine *e)
 /* What waits could not have been placed. For tests. */
 void placement_check(const struct cox_engine *e)
 {
-    COX_ASSERT(cox_list_empty(&e->active) && cox_list_empty(&e->woken));
+    if (turn_is_over(e))
+        return;
+    COX_ASSERT(!placement_goes_on(e));
     COX_LIST_FOR_EACH (it, &e->parked)
         COX_ASSERT(pick_worker(e, COX_CONTAINER_OF(it, struct class, in_active)) == NULL);
     COX_LIST_FOR_EACH (it, &e->homeless)

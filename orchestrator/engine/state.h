@@ -369,7 +369,8 @@ struct worker {
     /* derived */
     char *boot_id; /* NULL: not attached since this engine began */
     char *version;
-    uint32_t session; /* 0: disconnected */
+    uint32_t session;        /* 0: disconnected */
+    uint32_t session_before; /* the last that was closed: what it brought may still be on its way to here */
     uint32_t slots;
     struct cox_resources resources, used;
     struct cox_label *labels; /* owned copies */
@@ -470,6 +471,7 @@ struct cox_engine {
     struct cox_list active;       /* may find a worker */
     struct cox_list parked;       /* fitting workers have no room */
     struct cox_list homeless;     /* no worker fits */
+    uint32_t n_unplaced;          /* in this turn: dispatched, and refused instead of assigned */
     struct cox_list idle_classes; /* used by no task, oldest first: the next task may want it */
     uint32_t n_idle_classes;
     struct cox_mapb variants_by_key;
@@ -737,6 +739,7 @@ void placement_worker_changed(struct cox_engine *e, struct worker *w); /* credit
 void placement_worker_classes(struct cox_engine *e, struct worker *w); /* labels or handlers are new */
 void placement_worker_gone(struct cox_engine *e, struct worker *w);
 void placement_dispatch(struct cox_engine *e);
+bool placement_goes_on(const struct cox_engine *e); /* there is more to dispatch than a turn may take */
 void resources_take(struct cox_resources *used, const struct cox_resources *r);
 void resources_give(struct cox_resources *used, const struct cox_resources *r);
 

@@ -161,6 +161,16 @@ static void print_step(const struct cox_engine *e, const struct cox_task *t, uin
     }
 }
 
+/* Nothing where no model was called: most logs are older than calls. */
+static void print_usage(const struct cox_usage *u)
+{
+    if (u->model_calls + u->wasted_tokens > 0)
+        printf(" calls=%" PRIu64 " tokens=%" PRIu64 "+%" PRIu64 " cached=%" PRIu64 " wasted=%" PRIu64
+               " cost=%" PRIu64 "%.8s",
+               u->model_calls, u->input_tokens, u->output_tokens, u->cached_tokens, u->wasted_tokens,
+               u->cost_micros, u->currency);
+}
+
 static void print_task(const char *where, const struct cox_engine *e, const struct cox_task *t)
 {
     struct cox_task_view v;
@@ -172,6 +182,7 @@ static void print_task(const char *where, const struct cox_engine *e, const stru
            cox_code_text(v.code), v.created_wall_ms, v.finished_wall_ms, v.cpu_us);
     print_text("message", v.message);
     print_payload(&v.outputs);
+    print_usage(&v.usage);
     printf("\n");
     for (uint32_t i = 0; i < v.image->n_steps; i++)
         print_step(e, t, i);

@@ -222,6 +222,34 @@ static void items_wait_for_what_others_of_them_have_reserved(void **state)
     trace_end(t);
 }
 
+/* A million items may have nothing left to run on: a turn fails a thousand of them. */
+static void items_without_budget_fail_some_a_turn(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    struct cox_map_view v;
+    router(t);
+    submit(t, WITH("\"tokens\":10",
+                   "\"a\":{" MODEL "},\"m\":{\"needs\":[\"a\"],\"map\":{\"over\":\"${{ steps.a.output }}\","
+                   "\"tolerate_failures\":\"100%\"},\"model\":{\"input\":\"${{ item }}\"}}"));
+    used(t, 10, 5, 0);
+    struct cox_buf list = { 0 };
+    cox_buf_append_str(&list, "[1");
+    for (int i = 0; i < 1999; i++)
+        cox_buf_append_str(&list, ",1");
+    cox_buf_append_str(&list, "]");
+    succeed(t, "router", "a", cox_buf_cstr(&list));
+    assert_true(cox_map_view(cox_engine_find(trace_engine(t), 1), 1, &v));
+    assert_int_equal(v.n_failed, COX_LINK_STEPS_PER_TURN);
+    assert_int_equal(wake_in_ms(t), 0);
+    after_ms(t, 1);
+    compose(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+    ignore(t);
+    cox_buf_fini(&list);
+    trace_end(t);
+}
+
 static void the_budget_of_cost(void **state)
 {
     (void)state;
@@ -367,6 +395,7 @@ int main(void)
         cmocka_unit_test(nothing_begins_with_nothing_left),
         cmocka_unit_test(what_is_under_way_counts),
         cmocka_unit_test(items_wait_for_what_others_of_them_have_reserved),
+        cmocka_unit_test(items_without_budget_fail_some_a_turn),
         cmocka_unit_test(the_budget_of_cost),
         cmocka_unit_test(the_budget_of_processors),
         cmocka_unit_test(the_budget_of_steps),

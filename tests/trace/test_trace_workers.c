@@ -370,6 +370,29 @@ static void a_result_is_accepted_once_and_every_report_is_answered(void **state)
     trace_end(t);
 }
 
+/* A token may be guessed, or seen: the right to report is the worker's that was given the attempt. */
+static void nobody_reports_for_another_worker(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "w1", 1);
+    attach_as(t, &(struct worker_spec){ .id = "w2", .slots = 1, .handlers = "lint@1" });
+    submit(t, DOC("\"a\":{" RUN "}"));
+    expect(t, "reply ok t0-000001", "assign a#1 to w1");
+    succeed(t, "w2", "a", "\"forged\"");
+    expect(t, "answer stale to w2");
+    crash(t);
+    attach_as(t, &(struct worker_spec){ .id = "w2", .slots = 1, .handlers = "lint@1" });
+    succeed(t, "w2", "a", "\"forged\"");
+    expect(t, "answer stale to w2");
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .holds = "a" });
+    attach_as(t, &(struct worker_spec){ .id = "w1", .slots = 1, .holds = "a" }); /* its newest stream */
+    ignore(t);
+    succeed(t, "w1", "a", "1");
+    expect(t, "a SUCCEEDED", "task SUCCEEDED {}", "answer accepted to w1");
+    trace_end(t);
+}
+
 static void a_result_of_before_the_crash_is_accepted_after_it(void **state)
 {
     (void)state;
@@ -500,6 +523,7 @@ int main(void)
         cmocka_unit_test(after_a_crash_what_the_hello_does_not_list_runs_again_uncharged),
         cmocka_unit_test(after_a_crash_a_worker_that_stays_away_is_lost_with_the_adoption_window),
         cmocka_unit_test(a_result_is_accepted_once_and_every_report_is_answered),
+        cmocka_unit_test(nobody_reports_for_another_worker),
         cmocka_unit_test(a_result_of_before_the_crash_is_accepted_after_it),
         cmocka_unit_test(a_prefetched_step_given_back_goes_on_without_a_trace),
         cmocka_unit_test(a_draining_worker_gets_nothing_new),

@@ -186,8 +186,10 @@ void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct 
         give_small(e, m, &g, n_max);
     if (g.n > 0)
         assign(e, m, c, w, &g);
-    if (g.refused)
+    if (g.refused) {
+        e->n_unplaced++;
         refuse(e, m, &g);
+    }
     cox_buf_fini(&g.error);
     map_go_on(e, m);
     settle_all(e);

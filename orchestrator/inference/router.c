@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#define CONNECTIONS_MAX 4096u
 #define CACHE_LEN_MAX ((size_t)64 << 20)
 #define TICK_US 250000
 /* A tenth of a retry a call; and, so that few calls can be tried again too, so many at first and a second. */
@@ -281,8 +280,7 @@ struct router *router_create(const struct router_config *config)
     event_add(r->tick, &tick);
     r->placement =
         placement_create(&(struct placement_config){ .policy = config->policy, .seed = config->seed });
-    r->upstream =
-        upstream_create(&(struct upstream_config){ .base = r->base, .connections_max = CONNECTIONS_MAX });
+    r->upstream = upstream_create(&(struct upstream_config){ .base = r->base });
     r->health = health_create(&(struct health_config){ .base = r->base,
                                                        .upstream = r->upstream,
                                                        .scrape_ms = config->scrape_ms,

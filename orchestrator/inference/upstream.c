@@ -12,8 +12,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
-#define CONNECTIONS_DEFAULT 4096u
+#define CONNECTIONS_DEFAULT 16384u
+#define SOCKETS_LEFT 1024u /* for all else that the process has open */
 #define LANE_CALLS_MAX 128u
 #define IDLE_HANDLES_MAX 512u              /* handles of no call that are kept, in all */
 #define CONNECT_MS_MAX (1000L * 3600 * 24) /* what "none" means to curl, which has a default for 0 */
@@ -110,27 +112,97 @@ static void watch_deadline(struct upstream_call *c)
 
 /* ---- handles ---------------------------------------------------------------------------------------- */
 
+static struct lane *add_lane(struct upstream *u);
+
+/* A lane that keeps a connection for one server more. */
+static struct lane *lane_for_server(struct upstream *u)
+{
+    while (u->lane_with_seat < u->n_lanes) {
+        struct lane *l = u->lanes[u->lane_with_seat];
+
+        if (l->n_servers < l->kept_max)
+            return l;
+        u->lane_with_seat++;
+    }
+    return add_lane(u);
+}
+
+static void free_server(struct upstream *u, struct upstream_server *s)
+{
+    if (s->lane && s->lane->n_servers-- == s->lane->kept_max)
+        u->lane_with_seat = 0;
+    cox_list_remove(&s->node);
+    cox_mapb_remove(&u->servers, cox_slice(s->key, s->key_len));
+    cox_free(s->key);
+    cox_free(s);
+}
+
+static struct upstream_server *add_server(struct upstream *u, const char *url, size_t len)
+{
+    struct upstream_server *s = COX_NEW(struct upstream_server);
+
+    if (u->servers.len >= u->connections_max && !cox_list_empty(&u->quiet))
+        free_server(u, COX_CONTAINER_OF(u->quiet.next, struct upstream_server, node));
+    s->key = cox_strndup(url, len);
+    s->key_len = len;
+    cox_list_init(&s->node);
+    if (u->servers.len < u->connections_max) {
+        s->lane = lane_for_server(u);
+        s->lane->n_servers++;
+    }
+    cox_mapb_set(&u->servers, cox_slice(s->key, len), s);
+    return s;
+}
+
+static struct upstream_server *server_of(struct upstream *u, const char *url)
+{
+    const char *host = strstr(url, "://");
+    size_t len = host ? (size_t)(host - url) + 3 + strcspn(host + 3, "/?#") : strlen(url);
+    struct upstream_server *s = cox_mapb_get(&u->servers, cox_slice(url, len));
+
+    if (!s)
+        s = add_server(u, url, len);
+    cox_list_remove(&s->node);
+    s->n_routes++;
+    return s;
+}
+
+static void leave_server(struct upstream *u, struct upstream_server *s)
+{
+    if (--s->n_routes > 0)
+        return;
+    if (s->lane)
+        cox_list_push_back(&u->quiet, &s->node);
+    else
+        free_server(u, s);
+}
+
 static void free_route(struct upstream *u, struct route *r)
 {
+    leave_server(u, r->server);
     cox_mapb_remove(&u->routes, cox_slice(r->key, r->key_len));
     cox_free(r->authorization);
     cox_free(r->key);
     cox_free(r);
 }
 
+static void leave_route(struct upstream_call *c)
+{
+    cox_list_remove(&c->of_route);
+    if (--c->route->n_calls == 0)
+        free_route(c->u, c->route);
+    c->route = NULL;
+}
+
 static void free_call(struct upstream_call *c)
 {
-    struct upstream *u = c->u;
-
     cox_list_remove(&c->node);
-    cox_list_remove(&c->of_route);
-    cox_heap_remove(&u->deadlines, &c->until);
+    leave_route(c);
+    cox_heap_remove(&c->u->deadlines, &c->until);
     curl_easy_cleanup(c->easy);
     cox_free(c->own_headers);
     cox_buf_fini(&c->whole);
     cox_buf_fini(&c->head);
-    if (--c->route->n_calls == 0)
-        free_route(u, c->route);
     cox_free(c);
 }
 
@@ -178,6 +250,7 @@ static struct route *route_of(struct upstream *u, const struct upstream_target *
     }
     r = COX_NEW(struct route);
     cox_list_init(&r->idle);
+    r->server = server_of(u, t->url);
     r->key_len = key.len;
     r->key = (char *)key.data;
     r->headers[n++].data = (char *)"Content-Type: application/json";
@@ -332,11 +405,11 @@ static int on_timer_wanted(CURLM *multi, long ms, void *user)
 }
 
 /* The connections of this one count against what may be kept open; the first lanes are the busiest. */
-static long connections_of(const struct upstream *u, size_t n)
+static uint32_t connections_of(const struct upstream *u, size_t n)
 {
     size_t before = n * LANE_CALLS_MAX, left = u->connections_max > before ? u->connections_max - before : 1;
 
-    return left < LANE_CALLS_MAX ? (long)left : (long)LANE_CALLS_MAX;
+    return left < LANE_CALLS_MAX ? (uint32_t)left : LANE_CALLS_MAX;
 }
 
 static struct lane *add_lane(struct upstream *u)
@@ -352,16 +425,21 @@ static struct lane *add_lane(struct upstream *u)
     curl_multi_setopt(l->multi, CURLMOPT_TIMERFUNCTION, on_timer_wanted);
     curl_multi_setopt(l->multi, CURLMOPT_TIMERDATA, l);
     curl_multi_setopt(l->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-    curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, connections_of(u, u->n_lanes));
+    l->kept_max = connections_of(u, u->n_lanes);
+    curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, (long)l->kept_max);
     u->lanes = cox_realloc(u->lanes, u->n_lanes + 1, sizeof(struct lane *));
     u->lanes[u->n_lanes++] = l;
     return l;
 }
 
-static struct lane *lane_with_room(struct upstream *u)
+/* Its own, unless that is full; who has needed others has connections there, and takes those up first. */
+static struct lane *lane_with_room(struct upstream *u, struct upstream_server *s)
 {
-    struct lane *room = NULL;
+    struct lane *own = s->lane, *room = NULL;
 
+    if (own && own->n_calls < (s->has_spread ? own->n_open : LANE_CALLS_MAX) &&
+        own->n_calls < LANE_CALLS_MAX && !COX_PLANTED("upstream-any-lane"))
+        return own;
     for (size_t i = 0; i < u->n_lanes; i++) {
         struct lane *l = u->lanes[i];
 
@@ -369,9 +447,11 @@ static struct lane *lane_with_room(struct upstream *u)
             continue;
         if (l->n_calls < l->n_open)
             return l;
-        room = room ? room : l;
+        room = room && l != own ? room : l;
     }
-    return room ? room : add_lane(u);
+    room = room ? room : add_lane(u);
+    s->has_spread = s->has_spread || room != own;
+    return room;
 }
 
 /* ---- what waits for curl to return ------------------------------------------------------------------ */
@@ -388,7 +468,7 @@ static void do_wanted(struct upstream_call *c)
     cox_list_push_back(&u->underway, &c->node);
     if (c->phase == PHASE_START) {
         c->phase = PHASE_RUNS;
-        c->lane = lane_with_room(u);
+        c->lane = lane_with_room(u, c->route->server);
         c->lane->n_calls++;
         COX_ASSERT(curl_multi_add_handle(c->lane->multi, c->easy) == CURLM_OK);
     }
@@ -464,28 +544,46 @@ static void on_expiry(evutil_socket_t fd, short what, void *user)
 
 /* ---- calls ------------------------------------------------------------------------------------------ */
 
-static struct upstream_call *get_call(struct upstream *u, const struct upstream_target *t)
+static struct upstream_call *make_call(struct upstream *u)
 {
-    struct route *r = route_of(u, t);
-    struct upstream_call *c;
+    struct upstream_call *c = COX_NEW(struct upstream_call);
 
-    if (!cox_list_empty(&r->idle)) {
-        c = COX_CONTAINER_OF(r->idle.next, struct upstream_call, of_route);
-        cox_list_remove(&c->of_route);
-        cox_list_remove(&c->node);
-        u->n_idle--;
-        return c;
-    }
-    c = COX_NEW(struct upstream_call);
     c->u = u;
-    c->route = r;
-    r->n_calls++;
     cox_list_init(&c->node);
     cox_list_init(&c->of_route);
     cox_heap_node_init(&c->until);
     c->easy = curl_easy_init();
     if (!c->easy)
         cox_out_of_memory();
+    return c;
+}
+
+/* A handle that has asked the same before; else, when enough are kept, the one that has not for the longest
+ * time. */
+static struct upstream_call *get_call(struct upstream *u, const struct upstream_target *t)
+{
+    struct route *r = route_of(u, t);
+    struct upstream_call *c;
+
+    if (!cox_list_empty(&r->idle) || u->n_idle >= IDLE_HANDLES_MAX) {
+        bool same = !cox_list_empty(&r->idle);
+
+        c = same ? COX_CONTAINER_OF(r->idle.next, struct upstream_call, of_route)
+                 : COX_CONTAINER_OF(u->all_idle.next, struct upstream_call, node);
+        cox_list_remove(&c->of_route);
+        cox_list_remove(&c->node);
+        u->n_idle--;
+        if (same)
+            return c;
+        r->n_calls++;
+        leave_route(c);
+        curl_easy_reset(c->easy);
+    } else {
+        c = make_call(u);
+        r->n_calls++;
+    }
+    c->route = r;
+    c->connect_ms = 0;
     upstream_call_init(c, t);
     return c;
 }
@@ -568,6 +666,17 @@ static void init_curl(void)
     COX_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
 }
 
+static uint32_t sockets_of_process(void)
+{
+    struct rlimit limit = { 0, 0 };
+
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur > UINT32_MAX)
+        return UINT32_MAX;
+    return limit.rlim_cur > 2 * SOCKETS_LEFT ? (uint32_t)limit.rlim_cur - SOCKETS_LEFT
+                                             : (uint32_t)limit.rlim_cur / 2;
+}
+
 struct upstream *upstream_create(const struct upstream_config *config)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -578,10 +687,12 @@ struct upstream *upstream_create(const struct upstream_config *config)
     u->expiry_armed = UINT64_MAX;
     u->soon = event_new(u->base, -1, 0, on_soon, u);
     u->expiry = evtimer_new(u->base, on_expiry, u);
+    cox_list_init(&u->quiet);
     cox_list_init(&u->all_idle);
     cox_list_init(&u->wanting);
     cox_list_init(&u->underway);
     u->connections_max = config->connections_max ? config->connections_max : CONNECTIONS_DEFAULT;
+    u->sockets_max = config->sockets_max ? config->sockets_max : sockets_of_process();
     u->sockets = upstream_sockets_create(u->base, on_socket_ready);
     return u;
 }
@@ -612,6 +723,8 @@ void upstream_destroy(struct upstream *u)
     free_all(&u->underway);
     free_all(&u->wanting);
     free_all(&u->all_idle);
+    while (!cox_list_empty(&u->quiet))
+        free_server(u, COX_CONTAINER_OF(u->quiet.next, struct upstream_server, node));
     for (size_t i = 0; i < u->n_lanes; i++)
         free_lane(u->lanes[i]);
     cox_free(u->lanes);
@@ -620,5 +733,6 @@ void upstream_destroy(struct upstream *u)
     event_free(u->expiry);
     cox_heap_fini(&u->deadlines);
     cox_mapb_fini(&u->routes);
+    cox_mapb_fini(&u->servers);
     cox_free(u);
 }

@@ -18,7 +18,10 @@ struct upstream_call;
 
 struct upstream_config {
     struct event_base *base;
-    uint32_t connections_max; /* kept open though idle, in all */
+    uint32_t connections_max; /* kept open though idle, in all; 0: 16,384 */
+    /* None is kept while there are so many sockets, two for each call: its caller has one as well. 0: what
+     * the process may have, less 1,024. */
+    uint32_t sockets_max;
 };
 struct upstream *upstream_create(const struct upstream_config *config);
 void upstream_destroy(struct upstream *u); /* cancels what is under way, silently. NULL is allowed */
@@ -69,7 +72,6 @@ struct upstream_request {
     const char *const *headers; /* "x-request-id: 7" ..., copied */
     size_t n_headers;
     struct upstream_timeouts timeouts;
-    bool once; /* its connection is not kept: there are more servers than connections to keep */
     const struct upstream_events *events;
     void *user;
 };

@@ -15,14 +15,18 @@
 
 /* Some of the calls, with a multi handle of their own. curl looks at all connections to a server, in use or
  * not, when it wants one: with 9,000 of them that took ten times as long as all else, and so they are parted.
- * The first lane with a connection to spare is used, else the first with room. */
+ * It also looks at all connections when it has to give one up: so each server has a lane that keeps its
+ * connections, and no lane is that of more servers than it may keep connections. When it has no room, the
+ * first lane with a connection to spare is used, else the first with room. */
 struct lane {
     struct upstream *u;
     CURLM *multi;
     struct event *timer; /* curl's own */
     uint32_t n_calls;
     uint32_t n_open; /* sockets */
-    bool is_due;     /* curl wants to be called at once */
+    uint32_t n_servers;
+    uint32_t kept_max; /* connections */
+    bool is_due;       /* curl wants to be called at once */
 };
 
 struct upstream {
@@ -33,6 +37,9 @@ struct upstream {
     struct cox_heap deadlines;
     uint64_t expiry_armed;    /* the key that `expiry` stands for; UINT64_MAX: none */
     struct cox_mapb routes;   /* by what a target is */
+    struct cox_mapb servers;  /* by the beginning of its URL */
+    struct cox_list quiet;    /* servers without a handle, the longest so first */
+    size_t lane_with_seat;    /* no lane before this one can take another server */
     struct cox_list all_idle; /* calls without work, the longest idle first */
     struct cox_list wanting;  /* calls that something is to be done for, soon */
     struct cox_list underway; /* all others */
@@ -41,11 +48,22 @@ struct upstream {
     bool soon_runs;
     struct lane **lanes;
     size_t n_lanes;
-    uint32_t connections_max;
+    uint32_t connections_max, sockets_max;
+};
+
+/* Where connections lead to. Outlives its routes while there are not too many. */
+struct upstream_server {
+    struct cox_list node; /* of the quiet ones */
+    char *key;            /* "http://10.0.0.7:8000" */
+    size_t key_len;
+    struct lane *lane; /* where its connections are kept; NULL: there are too many servers */
+    uint32_t n_routes;
+    bool has_spread; /* its lane was full once, and others have connections to it */
 };
 
 /* Calls to the same target: what they share. Lives as long as one of its handles. */
 struct route {
+    struct upstream_server *server;
     char *key; /* url, bearer and ca_file, NUL behind each */
     size_t key_len;
     struct cox_list idle;

@@ -168,7 +168,10 @@ static void set_body(struct upstream_call *c, const struct upstream_request *q)
 
 void upstream_call_ask(struct upstream_call *c, const struct upstream_request *q)
 {
-    curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, q->once ? 1L : 0L);
+    struct upstream *u = c->u;
+    bool once = upstream_sockets_n_open(u->sockets) + u->n_busy >= u->sockets_max;
+
+    curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, once ? 1L : 0L);
     set_headers(c, q);
     set_body(c, q);
 }

@@ -22,6 +22,7 @@ struct upstream_sockets {
     struct socket *by_fd;
     size_t cap;
     struct served *served;
+    uint32_t n_open;
 };
 
 /* A multi, as its callbacks know it. */
@@ -114,15 +115,24 @@ int upstream_sockets_open(struct upstream_sockets *s, int family, int type, int 
     forget(k);
     k->n_open = n_open;
     ++*n_open;
+    s->n_open++;
     return fd;
+}
+
+uint32_t upstream_sockets_n_open(const struct upstream_sockets *s)
+{
+    return s->n_open;
 }
 
 int upstream_sockets_close(void *sockets, int fd)
 {
-    struct socket *k = socket_of(sockets, fd);
+    struct upstream_sockets *s = sockets;
+    struct socket *k = socket_of(s, fd);
 
-    if (k->n_open)
+    if (k->n_open) {
         --*k->n_open;
+        s->n_open--;
+    }
     forget(k);
     return close(fd);
 }

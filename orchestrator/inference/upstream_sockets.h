@@ -17,6 +17,7 @@ void upstream_sockets_serve(struct upstream_sockets *s, void *multi, void *lane)
 /* A socket for an easy handle of any of them, counted in *n_open until it is closed; -1: errno says why not.
  */
 int upstream_sockets_open(struct upstream_sockets *s, int family, int type, int protocol, uint32_t *n_open);
+uint32_t upstream_sockets_n_open(const struct upstream_sockets *s);
 int upstream_sockets_close(void *sockets, int fd); /* for CURLOPT_CLOSESOCKETFUNCTION */
 
 #endif

@@ -79,14 +79,73 @@ static void reuses_connections(void **state)
         asked_fini(&a);
     }
     assert_int_equal(w->n_connections, 1);
-    for (unsigned i = 0; i < 3; i++) { /* the first takes the one that there is, and ends it */
+    end(w);
+}
+
+static void keeps_none_while_sockets_are_few(void **state)
+{
+    struct world *w = begin(say);
+
+    (void)state;
+    w->say = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    upstream_destroy(w->u);
+    w->u = upstream_create(&(struct upstream_config){ .base = w->base, .sockets_max = 1 });
+    for (unsigned i = 0; i < 3; i++) {
         struct asked a = { 0 };
 
-        ask_with(w, &a, (struct upstream_request){ .method = "GET", .once = true });
+        ask_with(w, &a, (struct upstream_request){ .method = "GET" });
         wait_end(&a);
         assert_int_equal(a.end, UPSTREAM_OK);
-        assert_int_equal(w->n_connections, i == 0 ? 1 : i + 1);
+        assert_int_equal(w->n_connections, i + 1);
         asked_fini(&a);
+    }
+    end(w);
+}
+
+#define MANY_SERVERS 300
+
+static void ask_all(struct world *w, struct upstream_target *targets, unsigned at_once)
+{
+    static struct asked all[MANY_SERVERS];
+
+    memset(all, 0, sizeof(all));
+    for (unsigned i = 0; i < MANY_SERVERS; i++) {
+        ask_with(w, &all[i], (struct upstream_request){ .method = "GET", .target = &targets[i] });
+        if (i % at_once == at_once - 1)
+            wait_end(&all[i]);
+    }
+    for (unsigned i = 0; i < MANY_SERVERS; i++) {
+        wait_end(&all[i]);
+        assert_int_equal(all[i].end, UPSTREAM_OK);
+        asked_fini(&all[i]);
+    }
+}
+
+static void keeps_a_connection_to_each_of_many_servers(void **state)
+{
+    struct world *w = begin(say);
+    static struct upstream_target targets[MANY_SERVERS];
+    static struct evconnlistener *listeners[MANY_SERVERS];
+
+    (void)state;
+    w->say = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    for (unsigned i = 0; i < MANY_SERVERS; i++) {
+        if (i > 0) {
+            listeners[i] = w->listener;
+            listen_at(w, AF_INET);
+        }
+        targets[i] = (struct upstream_target){ .url = cox_asprintf("%s/metrics", w->url) };
+    }
+    ask_all(w, targets, 1);
+    ask_all(w, targets, MANY_SERVERS); /* all at once */
+    ask_all(w, targets, 7);
+    ask_all(w, targets, 1);
+    assert_int_equal(w->n_connections, MANY_SERVERS);
+    assert_int_equal(w->n_requests, 4 * MANY_SERVERS);
+    for (unsigned i = 0; i < MANY_SERVERS; i++) {
+        if (i > 0)
+            evconnlistener_free(listeners[i]);
+        cox_free((char *)(uintptr_t)targets[i].url);
     }
     end(w);
 }
@@ -323,6 +382,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(asks_and_hears),
         cmocka_unit_test(reuses_connections),
+        cmocka_unit_test(keeps_none_while_sockets_are_few),
+        cmocka_unit_test(keeps_a_connection_to_each_of_many_servers),
         cmocka_unit_test(sends_bodies_of_any_size),
         cmocka_unit_test(speaks_to_ipv6),
         cmocka_unit_test(knows_ends_from_ends),

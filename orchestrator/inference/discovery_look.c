@@ -140,6 +140,14 @@ static enum cox_err look_host(const char *name, struct found *f, struct cox_buf 
     return code ? COX_ERR_UNAVAILABLE : COX_OK;
 }
 
+/* A name server may say any bytes; a slash would make a path of the port. */
+static bool is_host(const char *target)
+{
+    size_t len = strspn(target, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+
+    return len > 0 && target[len] == '\0' && strcmp(target, ".") != 0; /* which means: decidedly none */
+}
+
 static void read_record(struct found *f, const ns_msg *message, const ns_rr *record)
 {
     char target[NS_MAXDNAME];
@@ -149,7 +157,7 @@ static void read_record(struct found *f, const ns_msg *message, const ns_rr *rec
         return;
     if (ns_name_uncompress(ns_msg_base(*message), ns_msg_end(*message), data + 6, target, sizeof(target)) < 0)
         return;
-    if (target[0] && strcmp(target, ".") != 0) /* which means: decidedly none */
+    if (is_host(target))
         add(f, target, false, (unsigned)data[4] << 8 | data[5]);
 }
 

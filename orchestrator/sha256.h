@@ -6,11 +6,6 @@
 
 struct cox_hash cox_sha256(struct cox_slice bytes);
 
-/* "sha256:" and 64 hex digits. */
-#define COX_HASH_TEXT_MAX 72
-void cox_hash_format(const struct cox_hash *h, char text[COX_HASH_TEXT_MAX]);
-bool cox_hash_parse(struct cox_slice text, struct cox_hash *ret); /* nothing but that */
-
 /* Of several pieces; each is preceded by its length, so that no two lists of pieces hash alike. */
 struct cox_sha256;
 struct cox_sha256 *cox_sha256_create(void);

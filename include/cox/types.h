@@ -119,5 +119,9 @@ struct cox_resources {
 struct cox_hash {
     uint8_t b[32];
 };
+/* "sha256:" and 64 hex digits. */
+#define COX_HASH_TEXT_MAX 72
+void cox_hash_format(const struct cox_hash *h, char text[COX_HASH_TEXT_MAX]);
+bool cox_hash_parse(struct cox_slice text, struct cox_hash *ret); /* nothing but that */
 
 #endif

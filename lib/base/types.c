@@ -132,3 +132,41 @@ const char *cox_attempt_status_text(enum cox_attempt_status s)
 {
     return (unsigned)s < COX_ATTEMPT_STATUS_NR ? attempt_texts[s] : "";
 }
+
+void cox_hash_format(const struct cox_hash *h, char text[COX_HASH_TEXT_MAX])
+{
+    static const char hex[] = "0123456789abcdef";
+    char *p = text + 7;
+
+    memcpy(text, "sha256:", 7);
+    for (size_t i = 0; i < sizeof(h->b); i++) {
+        *p++ = hex[h->b[i] >> 4];
+        *p++ = hex[h->b[i] & 15];
+    }
+    *p = '\0';
+}
+
+static int nibble(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool cox_hash_parse(struct cox_slice text, struct cox_hash *ret)
+{
+    static const char prefix[] = "sha256:";
+    size_t at = sizeof(prefix) - 1;
+    struct cox_hash h;
+
+    if (text.len != at + 2 * sizeof(h.b) || memcmp(text.data, prefix, at) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof(h.b); i++, at += 2) {
+        int high = nibble(text.data[at]), low = nibble(text.data[at + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        h.b[i] = (uint8_t)(high << 4 | low);
+    }
+    *ret = h;
+    return true;
+}

@@ -9,6 +9,7 @@
 
 #include "cox/attach.h"
 #include "cox/base/alloc.h"
+#include "cox/engine/batch.h"
 #include "cox/json.h"
 
 #include <string.h>
@@ -282,6 +283,47 @@ static void choose(struct logs *l, const struct cox_engine *e, const struct cox_
         no_more(l, newest);
 }
 
+/* The model call of an item; false: none is under way. */
+static bool find_item(const struct cox_engine *e, cox_task_id frame, uint32_t index, uint64_t item,
+                      struct cox_attempt_view *ret)
+{
+    struct cox_batch_view batch;
+    const void *it = NULL;
+    struct cox_ref ref;
+
+    while (e && cox_engine_next_attempt(e, cox_slice_str(COX_ATTACH_ROUTER_ID), &it, &ref)) {
+        if (ref.task != frame || ref.step != index || !cox_engine_attempt_batch(e, ref, &batch) ||
+            item < batch.first || item - batch.first >= batch.n)
+            continue;
+        *ret = (struct cox_attempt_view){ .ref = ref, .number = batch.number };
+        return true;
+    }
+    return false;
+}
+
+/* Of an item only what is being written is there: its output is in the step's. */
+static void choose_item(struct logs *l, const struct cox_engine *e, const struct cox_task *frame,
+                        uint32_t index, uint64_t item, const struct cox_step_view *step)
+{
+    struct cox_attempt_view attempt;
+    struct cox_task_view t;
+
+    cox_task_view(frame, &t);
+    if (find_item(e, t.id, index, item, &attempt) && (!l->wanted || l->wanted == attempt.number)) {
+        l->attempt = attempt.number;
+        l->by_model = true;
+        relay(l, &attempt);
+    } else if (l->relayed) {
+        end(l);
+    } else if (!l->follow || cox_step_status_final(step->status)) {
+        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_LOG",
+                     "\"%s\" is an item of a map, of which no log is kept but while a model writes it: the "
+                     "step before the [ has its output and errors",
+                     l->step_name);
+        free_if_over(l);
+    }
+}
+
 static void look(struct logs *l, const struct cox_engine *e, const struct cox_task *t)
 {
     struct cox_step_view step;
@@ -290,19 +332,17 @@ static void look(struct logs *l, const struct cox_engine *e, const struct cox_ta
     uint64_t item;
     const struct cox_task *frame = cox_engine_find_step(e, t, cox_slice_str(l->step_name), &index, &item);
 
-    if (!frame || item != UINT64_MAX) {
+    if (!frame) {
         cox_task_id_format(l->task, id);
-        cox_op_failf(
-            &l->op, COX_RPC_NOT_FOUND, "NO_STEP",
-            frame ? "task %s: \"%s\" is an item of a map, of which no log is kept: the step before the [ "
-                    "has its output and errors"
-                  : "task %s has no step \"%s\"",
-            id, l->step_name);
+        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id, l->step_name);
         free_if_over(l);
         return;
     }
     cox_step_view(e, frame, index, &step);
-    choose(l, e, frame, index, &step);
+    if (item != UINT64_MAX)
+        choose_item(l, e, frame, index, item, &step);
+    else
+        choose(l, e, frame, index, &step);
 }
 
 static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)

@@ -7,7 +7,9 @@
 
 #include "cox/attach.h"
 #include "cox/base/alloc.h"
+#include "cox/engine/batch.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define SLOW_LEN ((size_t)512 << 10) /* not yet read: half of what the stream of changes bears */
@@ -105,35 +107,85 @@ static void put_address(struct cox_buf *out, const struct cox_task *frame, uint3
     cox_step_address(out, frame, step);
 }
 
-void cox_watch_texts_step(struct cox_watch_texts *ws, const struct cox_engine *e,
-                          const struct cox_task *frame, uint32_t step)
+/* `item`: of a map; UINT64_MAX: the step itself. */
+static void add(struct cox_watch_texts *ws, const struct cox_engine *e, const struct cox_task *frame,
+                struct cox_ref ref, uint32_t number, uint64_t item)
 {
-    struct cox_step_view v;
-    struct cox_attempt_view attempt;
     struct cox_slice tenant;
+    uint32_t session = cox_engine_attempt_session(e, ref, &tenant);
 
-    if (!ws->wanted || ws->n >= COX_WATCH_TEXTS_MAX)
-        return;
-    cox_step_view(e, frame, step, &v);
-    if (v.status != COX_STEP_RUNNING || v.n_attempts == 0)
-        return;
-    cox_attempt_view(e, frame, step, v.n_attempts - 1, &attempt);
-    uint32_t session = cox_engine_attempt_session(e, attempt.ref, &tenant);
-
-    if (session == 0 || !cox_slice_is(attempt.worker_id, COX_ATTACH_ROUTER_ID) || has(ws, attempt.ref))
+    if (session == 0 || has(ws, ref))
         return;
     struct text *x = COX_NEW(struct text);
 
     x->all = ws;
-    x->attempt = attempt.number;
-    x->reader.ref = attempt.ref;
+    x->attempt = number;
+    x->reader.ref = ref;
     x->reader.on_chunk = on_chunk;
     cox_list_init(&x->reader.node);
     cox_list_init(&x->node);
     cox_list_push_back(&ws->texts, &x->node);
     ws->n++;
-    put_address(&x->step, frame, step);
+    put_address(&x->step, frame, ref.step);
+    if (item != UINT64_MAX)
+        cox_buf_printf(&x->step, "[%" PRIu64 "]", item);
     begin(x, session);
+}
+
+/* Of a call of the router. */
+static void add_attempt(struct cox_watch_texts *ws, const struct cox_engine *e, const struct cox_task *frame,
+                        struct cox_ref ref)
+{
+    struct cox_step_view v;
+    struct cox_attempt_view attempt;
+    struct cox_batch_view batch;
+
+    if (cox_engine_attempt_batch(e, ref, &batch)) {
+        add(ws, e, frame, ref, batch.number, batch.first);
+        return;
+    }
+    cox_step_view(e, frame, ref.step, &v);
+    if (v.n_attempts == 0)
+        return;
+    cox_attempt_view(e, frame, ref.step, v.n_attempts - 1, &attempt);
+    add(ws, e, frame, ref, attempt.number, UINT64_MAX);
+}
+
+static bool is_mapped(const struct cox_task *frame, uint32_t step)
+{
+    struct cox_task_view v;
+    struct cox_image_step doc;
+
+    cox_task_view(frame, &v);
+    cox_image_step(v.image, step, &doc);
+    return doc.map != COX_IMAGE_NONE;
+}
+
+void cox_watch_texts_step(struct cox_watch_texts *ws, const struct cox_engine *e,
+                          const struct cox_task *frame, uint32_t step)
+{
+    struct cox_step_view v;
+    struct cox_attempt_view attempt;
+    struct cox_task_view t;
+    const void *it = NULL;
+    struct cox_ref ref;
+
+    if (!ws->wanted || ws->n >= COX_WATCH_TEXTS_MAX)
+        return;
+    cox_step_view(e, frame, step, &v);
+    if (cox_step_status_final(v.status))
+        return;
+    if (v.status == COX_STEP_RUNNING && v.n_attempts > 0) {
+        cox_attempt_view(e, frame, step, v.n_attempts - 1, &attempt);
+        if (cox_slice_is(attempt.worker_id, COX_ATTACH_ROUTER_ID))
+            add(ws, e, frame, attempt.ref, attempt.number, UINT64_MAX);
+    } else if (is_mapped(frame, step)) {
+        cox_task_view(frame, &t);
+        while (ws->n < COX_WATCH_TEXTS_MAX &&
+               cox_engine_next_attempt(e, cox_slice_str(COX_ATTACH_ROUTER_ID), &it, &ref))
+            if (ref.task == t.id && ref.step == step)
+                add_attempt(ws, e, frame, ref);
+    }
 }
 
 void cox_watch_texts_task(struct cox_watch_texts *ws, const struct cox_engine *e, cox_task_id root)
@@ -141,7 +193,8 @@ void cox_watch_texts_task(struct cox_watch_texts *ws, const struct cox_engine *e
     const void *it = NULL;
     struct cox_ref ref;
 
-    while (ws->wanted && cox_engine_next_attempt(e, cox_slice_str(COX_ATTACH_ROUTER_ID), &it, &ref)) {
+    while (ws->wanted && ws->n < COX_WATCH_TEXTS_MAX &&
+           cox_engine_next_attempt(e, cox_slice_str(COX_ATTACH_ROUTER_ID), &it, &ref)) {
         const struct cox_task *frame = cox_engine_find(e, ref.task);
         struct cox_task_view v;
 
@@ -149,7 +202,7 @@ void cox_watch_texts_task(struct cox_watch_texts *ws, const struct cox_engine *e
             continue;
         cox_task_view(frame, &v);
         if (v.root == root)
-            cox_watch_texts_step(ws, e, frame, ref.step);
+            add_attempt(ws, e, frame, ref);
     }
 }
 

@@ -132,12 +132,18 @@ struct call *call_start(struct cox_edge *e, const char *path, const struct cox_r
     return c;
 }
 
-struct call *call_start_inside(struct cox_edge *e, const char *path, const struct call_events *events,
-                               void *user)
+struct call *call_start_inside(struct cox_edge *e, const char *path, struct cox_slice tenant,
+                               const struct call_events *events, void *user)
 {
     struct call *c = call_create(e, events, user);
 
     c->path = cox_strdup(path);
+    if (tenant.len > 0) {
+        c->metadata = cox_calloc(1, sizeof(*c->metadata));
+        c->metadata[c->n_metadata++] =
+            (struct cox_rpc_metadata){ cox_strdup("cox-tenant"),
+                                       cox_strndup((const char *)tenant.data, tenant.len) };
+    }
     c->peer = cox_strdup(COX_RPC_PEER_INSIDE);
     c->inside = true;
     tell(c, ITEM_START, cox_slice(NULL, 0));

@@ -97,10 +97,10 @@ typedef void call_ask(struct cox_edge *e, struct cox_slice question, struct cox_
 struct call *call_start(struct cox_edge *e, const char *path, const struct cox_rpc_metadata *metadata,
                         size_t n_metadata, const char *peer, struct cox_tls_certificate *certificate,
                         const struct call_events *events, void *user);
-/* As coxd itself: let in by cox_access_admit whatever it calls, and with the outbox of a worker, for its
- * messages may be large. */
-struct call *call_start_inside(struct cox_edge *e, const char *path, const struct call_events *events,
-                               void *user);
+/* As coxd itself, for a tenant (empty: the default one): let in by cox_access_admit whatever it calls, and
+ * with the outbox of a worker, for its messages may be large. */
+struct call *call_start_inside(struct cox_edge *e, const char *path, struct cox_slice tenant,
+                               const struct call_events *events, void *user);
 /* Instead of a method: `ask` runs on the engine's thread and is given the question, which is copied; what it
  * wrote comes as the one message, and the status is OK or UNAVAILABLE. */
 struct call *call_start_ask(struct cox_edge *e, call_ask *ask, struct cox_slice question,

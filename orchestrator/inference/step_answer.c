@@ -13,6 +13,11 @@ static size_t kept_len(const struct step_answer *a)
     return len;
 }
 
+size_t step_answer_len(const struct step_answer *a)
+{
+    return kept_len(a) + a->whole.len;
+}
+
 void step_answer_fini(struct step_answer *a)
 {
     for (uint32_t i = 0; i < a->n_tools; i++) {

@@ -33,6 +33,8 @@ void step_answer_begin(struct step_answer *a, bool is_stream);
 /* Errors: COX_ERR_FULL, it is longer than STEP_ANSWER_LEN_MAX; COX_ERR_INVALID, it is no such answer: `error`
  * says why. What had come until then stays. */
 COX_MUST_CHECK enum cox_err step_answer_feed(struct step_answer *a, struct cox_slice piece);
+/* Bytes that it holds. O(tools). */
+size_t step_answer_len(const struct step_answer *a);
 /* Nothing more comes. Errors: COX_ERR_INVALID, as above. */
 COX_MUST_CHECK enum cox_err step_answer_end(struct step_answer *a);
 

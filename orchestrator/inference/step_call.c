@@ -16,9 +16,7 @@
 
 /* ---- how it ended ---- */
 
-static void fail(struct step_call *c, enum cox_code code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void fail(struct step_call *c, enum cox_code code, const char *fmt, ...)
+void step_call_fail(struct step_call *c, enum cox_code code, const char *fmt, ...)
 {
     char text[COX_ERROR_MESSAGE_LEN_MAX];
     va_list args;
@@ -35,8 +33,7 @@ static void fail(struct step_call *c, enum cox_code code, const char *fmt, ...)
     cox_buf_append_str(&c->message, text);
 }
 
-/* The call is over, or never began. */
-static void end(struct step_call *c)
+void step_call_end(struct step_call *c)
 {
     c->call = NULL;
     cox_list_remove(&c->node);
@@ -103,7 +100,7 @@ static bool check_schema(struct step_call *c)
     if (c->schema.len == 0 || COX_PLANTED("answer-unchecked"))
         return true;
     if (cox_json_check(text, &at) != COX_OK) {
-        fail(
+        step_call_fail(
             c, COX_CODE_OUTPUT_INVALID, "the model's answer is not JSON: expected %s at line %u, column %u%s",
             at.expected, at.line, at.column,
             cox_slice_is(cox_buf_slice(&c->answer.finish_reason), "length") ? "; it was cut off at max_tokens"
@@ -113,8 +110,8 @@ static bool check_schema(struct step_call *c)
     bool ok = cox_schema_match(c->schema, text, &why) == COX_OK;
 
     if (!ok)
-        fail(c, COX_CODE_OUTPUT_INVALID, "the model's answer does not fit output_schema: %s",
-             cox_buf_cstr(&why));
+        step_call_fail(c, COX_CODE_OUTPUT_INVALID, "the model's answer does not fit output_schema: %s",
+                       cox_buf_cstr(&why));
     cox_buf_fini(&why);
     return ok;
 }
@@ -169,7 +166,7 @@ static void fail_by_status(struct step_call *c)
     struct cox_buf said = { 0 };
 
     step_answer_put_refusal(&said, cox_buf_slice(&c->refusal));
-    fail(c, code_of(c), "the model server answered %d: %s", c->http_status, cox_buf_cstr(&said));
+    step_call_fail(c, code_of(c), "the model server answered %d: %s", c->http_status, cox_buf_cstr(&said));
     cox_buf_fini(&said);
 }
 
@@ -182,25 +179,29 @@ static void fail_by_router(struct step_call *c, enum router_end how, const struc
                                          [ROUTER_CANCELLED] = "cancelled while it ran" };
 
     if (how == ROUTER_CANCELLED)
-        fail(c, COX_CODE_CANCELLED, "%s", texts[how]);
+        step_call_fail(c, COX_CODE_CANCELLED, "%s", texts[how]);
     else
-        fail(c, error && error->code != COX_CODE_NONE ? error->code : COX_CODE_UNAVAILABLE, "%s",
-             error && error->message ? error->message : texts[how]);
+        step_call_fail(c, error && error->code != COX_CODE_NONE ? error->code : COX_CODE_UNAVAILABLE, "%s",
+                       error && error->message ? error->message : texts[how]);
 }
 
 static void judge(struct step_call *c, enum router_end how, const struct router_error *error,
                   const struct router_books *books)
 {
     if (c->spoilt == COX_ERR_FULL) {
-        fail(c, COX_CODE_OUTPUT_TOO_LARGE, "the model's answer is longer than %u MiB",
-             (unsigned)(STEP_ANSWER_LEN_MAX >> 20));
+        step_call_fail(c, COX_CODE_OUTPUT_TOO_LARGE, "the model's answer is longer than %u MiB",
+                       (unsigned)(STEP_ANSWER_LEN_MAX >> 20));
+    } else if (c->spoilt == COX_ERR_UNAVAILABLE) {
+        step_call_fail(c, COX_CODE_UNAVAILABLE,
+                       "the answers of all model steps under way have more than %zu MiB",
+                       c->steps->config.held_len_max >> 20);
     } else if (how == ROUTER_ANSWERED && c->http_status / 100 != 2) {
         if (error && error->code != COX_CODE_NONE)
             fail_by_router(c, how, error);
         else
             fail_by_status(c);
     } else if (c->spoilt || (how == ROUTER_ANSWERED && step_answer_end(&c->answer) != COX_OK)) {
-        fail(c, COX_CODE_MODEL_ERROR, "%s", cox_buf_cstr(&c->answer.error));
+        step_call_fail(c, COX_CODE_MODEL_ERROR, "%s", cox_buf_cstr(&c->answer.error));
     } else if (how != ROUTER_ANSWERED) {
         fail_by_router(c, how, error);
     } else {
@@ -253,6 +254,8 @@ static void on_data(void *user, struct cox_slice piece)
         return;
     }
     c->spoilt = step_answer_feed(&c->answer, piece);
+    if (!c->spoilt && !step_values_hold(c, step_answer_len(&c->answer)))
+        c->spoilt = COX_ERR_UNAVAILABLE;
     if (c->spoilt) {
         cox_list_remove(&c->node);
         cox_list_push_back(&c->steps->spoilt, &c->node);
@@ -273,9 +276,13 @@ static void on_end(void *user, enum router_end how, const struct router_error *e
         step_call_destroy(c);
         return;
     }
+    c->call = NULL;
     add_books(&c->usage, books);
     judge(c, how, error, books);
-    end(c);
+    if (c->status == COX_ATTEMPT_SUCCEEDED)
+        step_values_keep(c);
+    else
+        step_call_end(c);
 }
 
 static const struct router_sink sink = { .on_head = on_head, .on_data = on_data, .on_end = on_end };
@@ -323,7 +330,12 @@ static int64_t sooner(int64_t a_ns, int64_t now_ns, uint64_t ms)
     return b_ns < a_ns ? b_ns : a_ns;
 }
 
-static struct router_who who_of(const struct step_call *c, struct cox_slice spec)
+static struct cox_slice spec_of(const struct step_call *c)
+{
+    return c->assign->n_items > 0 ? c->assign->items[0].spec_json : c->assign->spec_json;
+}
+
+static struct router_who who_of(const struct step_call *c)
 {
     const struct cox_agent_assign *as = c->assign;
     int64_t now_ns = cox_clock_mono_ns();
@@ -335,34 +347,40 @@ static struct router_who who_of(const struct step_call *c, struct cox_slice spec
         .band = band_of(as->hint.priority),
         .deadline_ns = deadline_ns,
         .critical_path_ms = as->hint.critical_path_ms > INT64_MAX ? 0 : (int64_t)as->hint.critical_path_ms,
-        .cache_ms = int_member(spec, "cache_ms"),
+        .cache_ms = int_member(spec_of(c), "cache_ms"),
         .idempotent = as->hint.idempotent,
     };
 }
 
-static void ask(struct step_call *c, struct cox_slice spec)
+void step_call_ask(struct step_call *c, struct cox_slice request)
 {
     struct cox_buf body = { 0 };
-    struct cox_slice request;
 
-    if (cox_json_kind(spec) == COX_JSON_ARRAY) {
-        fail(c, COX_CODE_DENIED, "a model step cannot use secrets: workers alone know them");
-        end(c);
-        return;
-    }
-    if (!cox_json_member(spec, "request", &request) || cox_json_kind(request) != COX_JSON_OBJECT) {
-        fail(c, COX_CODE_INPUT_INVALID, "the spec of a model step has no request");
-        end(c);
-        return;
-    }
-    (void)cox_json_member(spec, "output_schema", &c->schema);
     put_body(&body, request);
     c->steps->n_calls++;
     c->call = router_start(
         c->steps->config.router,
         &(struct router_request){
-            .api = CHAT_COMPLETIONS, .body = &body, .who = who_of(c, spec), .sink = &sink, .user = c });
+            .api = CHAT_COMPLETIONS, .body = &body, .who = who_of(c), .sink = &sink, .user = c });
     cox_buf_fini(&body);
+}
+
+static void begin(struct step_call *c)
+{
+    struct cox_slice spec = spec_of(c);
+
+    if (cox_json_kind(spec) == COX_JSON_ARRAY) {
+        step_call_fail(c, COX_CODE_DENIED, "a model step cannot use secrets: workers alone know them");
+        step_call_end(c);
+        return;
+    }
+    if (!cox_json_member(spec, "request", &c->request) || cox_json_kind(c->request) != COX_JSON_OBJECT) {
+        step_call_fail(c, COX_CODE_INPUT_INVALID, "the spec of a model step has no request");
+        step_call_end(c);
+        return;
+    }
+    (void)cox_json_member(spec, "output_schema", &c->schema);
+    step_values_fetch(c);
 }
 
 /* ---- the attempt ---- */
@@ -379,6 +397,8 @@ static struct cox_agent_result item_result(struct step_call *c, const struct cox
     return (struct cox_agent_result){ .status = COX_ATTEMPT_SUCCEEDED,
                                       .items = &c->item,
                                       .n_items = 1,
+                                      .blobs = result->blobs,
+                                      .n_blobs = result->n_blobs,
                                       .usage = result->usage,
                                       .run_us = result->run_us };
 }
@@ -390,6 +410,8 @@ struct cox_agent_result step_call_result(struct step_call *c)
         .code = c->code,
         .message = cox_buf_slice(&c->message),
         .output = cox_buf_slice(&c->output),
+        .blobs = &c->kept,
+        .n_blobs = c->is_kept,
         .usage = c->usage,
         .run_us = (uint64_t)(cox_clock_mono_ns() - c->started_ns) / 1000,
     };
@@ -407,7 +429,7 @@ struct step_call *step_call_start(struct steps *s, uint32_t slot, const struct c
     c->started_ns = cox_clock_mono_ns();
     cox_list_init(&c->node);
     cox_list_init(&c->chatty);
-    ask(c, assign->n_items > 0 ? assign->items[0].spec_json : assign->spec_json);
+    begin(c);
     return c;
 }
 
@@ -415,10 +437,15 @@ void step_call_kill(struct step_call *c)
 {
     if (c->call && !COX_PLANTED("cancelled-goes-on"))
         router_cancel(c->call);
+    if (step_values_stop(c)) {
+        step_call_fail(c, COX_CODE_CANCELLED, "cancelled while its values were exchanged");
+        step_call_end(c);
+    }
 }
 
 void step_call_abandon(struct step_call *c)
 {
+    step_values_fini(c);
     c->steps = NULL;
     cox_list_remove(&c->node);
     cox_list_remove(&c->chatty);
@@ -432,6 +459,8 @@ void step_call_destroy(struct step_call *c)
 {
     cox_list_remove(&c->node);
     cox_list_remove(&c->chatty);
+    if (c->steps)
+        step_values_fini(c);
     step_answer_fini(&c->answer);
     cox_buf_fini(&c->model);
     cox_buf_fini(&c->refusal);

@@ -447,6 +447,8 @@ struct steps *steps_create(const struct steps_config *config)
     s->config = *config;
     if (s->config.slots == 0)
         s->config.slots = STEPS_SLOTS;
+    if (s->config.held_len_max == 0)
+        s->config.held_len_max = STEPS_HELD_LEN_MAX;
     make_boot_id(s->boot_id);
     s->agent = cox_agent_create(&(struct cox_agent_config){ .slots = s->config.slots,
                                                             .n_addresses = 1,
@@ -475,6 +477,7 @@ void steps_destroy(struct steps *s)
 {
     if (!s)
         return;
+    s->ending = true;
     for (uint32_t i = 0; i < s->config.slots; i++)
         if (s->slots[i])
             step_call_abandon(s->slots[i]);

@@ -7,6 +7,9 @@
  *
  *     {"content", "tool_calls", "finish_reason", "model", "usage"}
  *
+ * What is too large for a message is exchanged with the orchestrator's blobs: outputs, and values that a
+ * request refers to (step_input.h).
+ *
  * Thread: one, the edge's. Nothing of the port is called from inside steps_create, _on_message, _on_closed
  * or _on_read; what they cause happens in the loop's next turn.
  */
@@ -19,20 +22,40 @@
 #include "cox/attach.h"
 
 #define STEPS_SLOTS 4096u
+#define STEPS_HELD_LEN_MAX                                                                                   \
+    ((size_t)256 << 20) /* of answers being put together, and values being exchanged                         \
+                         */
 
 struct steps;
+
+/* Of a call of a service: from the loop, not from inside a function of the port. */
+struct steps_call; /* the port's */
+struct steps_call_events {
+    void (*on_message)(void *user, struct cox_slice packed);
+    void (*on_read)(void *user, size_t len); /* so much of what was sent has been taken; NULL: not told */
+    /* Once and last, and the call is gone. NONE: it ended well; else `why` is for people. */
+    void (*on_closed)(void *user, enum cox_code code, const char *why);
+};
 
 /* The stream to the engine: one at a time. */
 struct steps_port {
     void (*open)(void *user);
     void (*send)(void *user, struct cox_slice packed); /* AttachRequest; copied */
     void (*close)(void *user);                         /* steps_on_closed still comes */
+
+    /* Calls of other services, for a tenant. */
+    struct steps_call *(*call)(void *user, const char *path, struct cox_slice tenant,
+                               const struct steps_call_events *events, void *events_user);
+    void (*call_send)(struct steps_call *c, struct cox_slice packed); /* copied */
+    void (*call_half_close)(struct steps_call *c);
+    void (*call_drop)(struct steps_call *c); /* cancels; nothing more is told. It is gone */
 };
 
 struct steps_config {
     struct event_base *base;
     struct router *router;
     uint32_t slots;      /* 0: STEPS_SLOTS */
+    size_t held_len_max; /* 0: STEPS_HELD_LEN_MAX; the first 64 KiB of each call do not count */
     const char *version; /* outlives this */
     const struct steps_port *port;
     void *port_user;

@@ -3,6 +3,8 @@
 #define COX_ORCHESTRATOR_INFERENCE_STEPS_INTERNAL_H
 
 #include "step_answer.h"
+#include "step_blob.h"
+#include "step_input.h"
 #include "steps.h"
 
 #include "cox/base/map.h"
@@ -21,6 +23,17 @@ struct step_call {
     struct cox_buf model, refusal;
     struct cox_slice schema;
     enum cox_err spoilt; /* what came is of no use: it is being cancelled */
+
+    /* large values */
+    size_t held_len; /* ours of steps->held_len */
+    struct cox_slice request;
+    struct step_input input;      /* that it refers to */
+    struct step_fetch *fetches;   /* STEP_FETCHES_MAX; NULL: none is needed */
+    uint32_t next_ref, n_fetches; /* of input.refs, to be fetched; those under way */
+    size_t fetched_len;
+    struct step_blob *keeping; /* the output is being stored; NULL: it is not */
+    struct cox_hash kept;
+    bool is_kept;
 
     /* its text, for who watches */
     bool log_wanted, log_anew;
@@ -52,6 +65,8 @@ struct steps {
     struct cox_mapb programs;     /* task id -> struct step_program */
     struct cox_list program_list; /* least recently used first */
     uint64_t n_calls;
+    size_t held_len; /* of all calls; see steps_config.held_len_max */
+    bool ending;     /* nothing of the port is to be called any more */
 };
 
 void steps_stir(struct steps *s); /* something has happened: a turn is due */
@@ -60,6 +75,28 @@ struct step_call *step_call_start(struct steps *s, uint32_t slot, const struct c
 void step_call_kill(struct step_call *c);
 void step_call_destroy(struct step_call *c); /* whose call is over */
 void step_call_abandon(struct step_call *c); /* it is cancelled, and freed when it has ended */
+
+/* ---- within an attempt: step_call.c ---- */
+
+/* How it ends, unless it is told otherwise. */
+void step_call_fail(struct step_call *c, enum cox_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void step_call_end(struct step_call *c); /* the call is over, or never began */
+void step_call_ask(struct step_call *c, struct cox_slice request);
+
+/* ---- step_values.c: what is too large for a message ---- */
+
+/* Asks with the request, once it has in it what it refers to; or fails. */
+void step_values_fetch(struct step_call *c);
+/* Ends with the output, once it is stored if it is too large for a result; or fails. */
+void step_values_keep(struct step_call *c);
+/* It holds so many bytes now. False: all calls together hold too many, and it has got more. */
+bool step_values_hold(struct step_call *c, size_t len);
+bool step_values_stop(struct step_call *c); /* false: nothing was being fetched or stored */
+void step_values_fini(struct step_call *c);
+
+/* ---- */
+
 /* What is told of one in steps->ended; borrowed. */
 struct cox_agent_result step_call_result(struct step_call *c);
 

@@ -9,7 +9,10 @@
 
 #include "cox/base/alloc.h"
 #include "cox/base/units.h"
+#include "cox/limits.h"
 #include "cox/wire.h"
+
+#include "coxswain/v1/blob_service.pb-c.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -100,7 +103,7 @@ static void data(size_t i, const char *text)
     r.calls[i].sink->on_data(r.calls[i].user, cox_slice_str(text));
 }
 
-static void say(size_t i, const char *text)
+static inline void say(size_t i, const char *text)
 {
     char event[512];
 
@@ -141,7 +144,7 @@ static struct {
     uint64_t granted, next;
     int status;
     bool has_error;
-    struct cox_buf output, code, message, log;
+    struct cox_buf output, code, message, log, blob;
     size_t n_items;
     int item_status;
     Coxswain__V1__Usage usage, spent;
@@ -158,6 +161,9 @@ static void take_result(const Coxswain__V1__Result *m)
     cox_buf_clear(&e.output);
     cox_buf_clear(&e.code);
     cox_buf_clear(&e.message);
+    cox_buf_clear(&e.blob);
+    for (size_t i = 0; i < m->n_blobs; i++)
+        cox_buf_append_str(&e.blob, m->blobs[i]);
     cox_buf_append(&e.output, m->output_json.data, m->output_json.len);
     e.has_error = m->error != NULL;
     e.n_items = m->n_items;
@@ -348,7 +354,7 @@ static void assign(uint64_t counter, const char *spec)
     assign_as(counter, spec, 0, "");
 }
 
-static void want_log(uint64_t counter, bool wanted)
+static inline void want_log(uint64_t counter, bool wanted)
 {
     Coxswain__V1__AttachResponse m = COXSWAIN__V1__ATTACH_RESPONSE__INIT;
     Coxswain__V1__LogWanted w = COXSWAIN__V1__LOG_WANTED__INIT, *all[] = { &w };
@@ -360,26 +366,155 @@ static void want_log(uint64_t counter, bool wanted)
     tell(&m);
 }
 
+/* ---- calls of other services ---- */
+
+struct steps_call {
+    struct cox_buf path, tenant, received; /* of PutBlob: the bytes */
+    Coxswain__V1__PutBlobRequest put;      /* its first message */
+    struct cox_buf hash;                   /* that it names */
+    size_t sent_len, read_len;             /* of the messages */
+    const struct steps_call_events *events;
+    void *user;
+    bool half_closed, dropped, over;
+};
+
+static struct {
+    struct steps_call calls[CALLS_MAX];
+    size_t n_calls;
+} b;
+
+static struct steps_call *port_call(void *user, const char *path, struct cox_slice tenant,
+                                    const struct steps_call_events *events, void *events_user)
+{
+    assert_true(b.n_calls < CALLS_MAX);
+    struct steps_call *c = &b.calls[b.n_calls++];
+
+    (void)user;
+    cox_buf_append_str(&c->path, path);
+    cox_buf_append_slice(&c->tenant, tenant);
+    c->events = events;
+    c->user = events_user;
+    return c;
+}
+
+static void port_call_send(struct steps_call *c, struct cox_slice packed)
+{
+    assert_false(c->half_closed || c->dropped || c->over);
+    c->sent_len += packed.len;
+    if (strstr(cox_buf_cstr(&c->path), "/PutBlob")) {
+        Coxswain__V1__PutBlobRequest *m =
+            coxswain__v1__put_blob_request__unpack(&cox_wire_allocator, packed.len, packed.data);
+
+        assert_true(m && m->data.len <= COX_BLOB_CHUNK_LEN);
+        assert_int_equal(*m->hash != 0, c->received.len == 0);
+        if (*m->hash)
+            c->put.size = m->size;
+        cox_buf_append_str(&c->hash, m->hash);
+        cox_buf_append(&c->received, m->data.data, m->data.len);
+        coxswain__v1__put_blob_request__free_unpacked(m, &cox_wire_allocator);
+    } else {
+        Coxswain__V1__GetBlobRequest *m =
+            coxswain__v1__get_blob_request__unpack(&cox_wire_allocator, packed.len, packed.data);
+
+        assert_non_null(m);
+        cox_buf_append_str(&c->hash, m->hash);
+        coxswain__v1__get_blob_request__free_unpacked(m, &cox_wire_allocator);
+    }
+}
+
+static void port_call_half_close(struct steps_call *c)
+{
+    c->half_closed = true;
+}
+
+static void port_call_drop(struct steps_call *c)
+{
+    assert_false(c->dropped || c->over);
+    c->dropped = true;
+}
+
+/* Takes what is sent until there is no more. */
+static inline void read_all(struct steps_call *c)
+{
+    while (!c->half_closed) {
+        size_t n = c->sent_len - c->read_len;
+
+        assert_true(n > 0 && n <= (2u << 20)); /* it waits for what is under way */
+        c->read_len += n;
+        c->events->on_read(c->user, n);
+    }
+}
+
+static inline void close_call(struct steps_call *c, enum cox_code code, const char *why)
+{
+    c->over = true;
+    c->events->on_closed(c->user, code, why);
+}
+
+static inline void answer_put(struct steps_call *c)
+{
+    c->events->on_message(c->user, cox_slice(NULL, 0)); /* a PutBlobResponse that says nothing */
+    close_call(c, COX_CODE_NONE, "");
+}
+
+/* In two pieces. */
+static inline void answer_get(struct steps_call *c, const char *bytes)
+{
+    size_t len = strlen(bytes), from = 0;
+
+    for (size_t to = len / 2; from < len; from = to, to = len) {
+        Coxswain__V1__GetBlobResponse m = COXSWAIN__V1__GET_BLOB_RESPONSE__INIT;
+        struct cox_buf packed = { 0 };
+
+        m.data = (ProtobufCBinaryData){ to - from, (uint8_t *)(uintptr_t)bytes + from };
+        coxswain__v1__get_blob_response__pack(
+            &m, cox_buf_extend(&packed, coxswain__v1__get_blob_response__get_packed_size(&m)));
+        c->events->on_message(c->user, cox_buf_slice(&packed));
+        cox_buf_fini(&packed);
+        if (c->dropped)
+            return;
+    }
+    close_call(c, COX_CODE_NONE, "");
+}
+
 #define SPEC "{\"request\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}}"
 
-static void begin(void)
+static void begin_with(size_t held_len_max)
 {
-    static const struct steps_port port = { port_open, port_send, port_close };
+    static const struct steps_port port = { port_open,     port_send,      port_close,
+                                            port_call,     port_call_send, port_call_half_close,
+                                            port_call_drop };
 
     memset(&e, 0, sizeof(e));
     memset(&r, 0, sizeof(r));
+    memset(&b, 0, sizeof(b));
     e.answers = true;
     e.base = event_base_new();
-    e.steps = steps_create(&(struct steps_config){
-        .base = e.base, .slots = 8, .version = "0", .port = &port, .attempts = (struct attempts *)&spend });
+    e.steps = steps_create(&(struct steps_config){ .base = e.base,
+                                                   .slots = 8,
+                                                   .held_len_max = held_len_max,
+                                                   .version = "0",
+                                                   .port = &port,
+                                                   .attempts = (struct attempts *)&spend });
     UNTIL(e.n_hellos == 1);
     welcome();
     UNTIL(e.granted == 8);
 }
 
+static void begin(void)
+{
+    begin_with(0);
+}
+
 static void end(void)
 {
     steps_destroy(e.steps);
+    for (size_t i = 0; i < b.n_calls; i++) {
+        cox_buf_fini(&b.calls[i].path);
+        cox_buf_fini(&b.calls[i].tenant);
+        cox_buf_fini(&b.calls[i].received);
+        cox_buf_fini(&b.calls[i].hash);
+    }
     for (size_t i = 0; i < r.n_calls; i++)
         if (!r.calls[i].over) /* as router_destroy does */
             finish(i, ROUTER_CANCELLED, NULL);
@@ -395,6 +530,7 @@ static void end(void)
     cox_buf_fini(&e.code);
     cox_buf_fini(&e.message);
     cox_buf_fini(&e.log);
+    cox_buf_fini(&e.blob);
     cox_buf_fini(&owed);
 }
 

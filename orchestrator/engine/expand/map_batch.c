@@ -4,6 +4,8 @@
 #include "expand.h"
 #include "map.h"
 
+#include "cox/engine/batch.h"
+
 #include <string.h>
 
 #define BATCH_LEN_MAX ((size_t)1 << 20) /* of specs: a batch ends with the item that passes it */
@@ -129,6 +131,17 @@ static uint32_t attempt_number(struct map_page *p, uint32_t item)
 {
     const struct map_again *g = cox_map64_get(&p->again, item);
     return g == NULL ? 1 : 1u + g->n_tries + g->n_losses;
+}
+
+bool cox_engine_attempt_batch(const struct cox_engine *e, struct cox_ref ref, struct cox_batch_view *ret)
+{
+    enum cox_answer why;
+    const struct attempt *a = attempt_find(e, ref, &why);
+
+    if (a == NULL || a->items_of == NULL)
+        return false;
+    *ret = (struct cox_batch_view){ a->first, a->n, attempt_number(a->items_of, a->first) };
+    return true;
 }
 
 static void assign(struct cox_engine *e, struct map *m, struct class *c, struct worker *w,

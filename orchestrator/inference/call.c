@@ -1,4 +1,4 @@
-/* A call on its way: read, queued, sent, tried again, ended. */
+/* A call on its way: read, queued, ended. What an endpoint makes of it is in try.c. */
 #include "router_internal.h"
 
 #include "cox/base/alloc.h"
@@ -9,15 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BACKOFF_MS 50 /* the second try waits up to this, the third twice as long */
-#define BACKOFF_MS_MAX 2000
 #define GROUP_LEN_MAX 255u
-#define SLOW_MS 1000 /* 429 without Retry-After */
 
 /* ---- ends ---- */
 
-/* On its way no more; its end is told in the loop's next turn. */
-static void end_call(struct router_call *c, enum router_end end)
+void call_end(struct router_call *c, enum router_end end)
 {
     c->end = end;
     c->state = CALL_OVER;
@@ -27,9 +23,7 @@ static void end_call(struct router_call *c, enum router_end end)
     router_turn_soon(c->router);
 }
 
-static void set_error(struct router_call *c, const struct router_error *error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void set_error(struct router_call *c, const struct router_error *error, const char *format, ...)
+void call_set_error(struct router_call *c, const struct router_error *error, const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -102,8 +96,7 @@ static void take_pool(struct router_call *c, struct model *m)
     c->n_model_tries = 0;
 }
 
-/* The next of the chain that there is. */
-static bool next_model(struct router_call *c)
+bool call_next_model(struct router_call *c)
 {
     while (c->next_fallback < c->asked->n_fallbacks) {
         struct model *m =
@@ -121,8 +114,6 @@ static bool next_model(struct router_call *c)
 
 /* ---- the queue ---- */
 
-static void queue(struct router_call *c);
-
 static void fail_for_room(struct router_call *c, enum cox_err err, int64_t retry_ms)
 {
     const struct router_error full = { .http_status = 429,
@@ -138,36 +129,31 @@ static void fail_for_room(struct router_call *c, enum cox_err err, int64_t retry
                                        .type = "server_error",
                                        .api_code = "no_endpoint" };
 
-    if (next_model(c)) {
-        queue(c);
+    if (call_next_model(c)) {
+        call_queue(c);
         return;
     }
     if (err == COX_ERR_FULL)
-        set_error(c, &full, "too many calls wait for the model %s", c->model->name);
+        call_set_error(c, &full, "too many calls wait for the model %s", c->model->name);
     else
-        set_error(c, &none, "no endpoint of the model %s can be used now", c->model->name);
-    end_call(c, c->n_tries > 0 ? ROUTER_FAILED : ROUTER_REFUSED);
+        call_set_error(c, &none, "no endpoint of the model %s can be used now", c->model->name);
+    call_end(c, c->n_tries > 0 ? ROUTER_FAILED : ROUTER_REFUSED);
 }
 
 static void fail_gone(struct router_call *c)
 {
-    if (next_model(c)) {
-        queue(c);
+    if (call_next_model(c)) {
+        call_queue(c);
         return;
     }
-    set_error(c,
-              &(struct router_error){ .http_status = 404,
-                                      .code = COX_CODE_INPUT_INVALID,
-                                      .type = "invalid_request_error",
-                                      .param = "model",
-                                      .api_code = "model_not_found" },
-              "the model %s has been taken out of service", c->asked->name);
-    end_call(c, ROUTER_REFUSED);
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
+    call_set_error(c,
+                   &(struct router_error){ .http_status = 404,
+                                           .code = COX_CODE_INPUT_INVALID,
+                                           .type = "invalid_request_error",
+                                           .param = "model",
+                                           .api_code = "model_not_found" },
+                   "the model %s has been taken out of service", c->asked->name);
+    call_end(c, ROUTER_REFUSED);
 }
 
 static void arm_queued(struct router_call *c, int64_t now_ns)
@@ -175,7 +161,7 @@ static void arm_queued(struct router_call *c, int64_t now_ns)
     int64_t late_ns = c->queued_ns + ROUTER_WAIT_MS * ROUTER_NS_PER_MS;
     int64_t closed_ns = c->queued_ns + ROUTER_WAIT_CLOSED_MS * ROUTER_NS_PER_MS;
 
-    router_set_timer(c, least(c->who.deadline_ns, now_ns < closed_ns ? closed_ns : late_ns));
+    router_set_timer(c, router_sooner(c->who.deadline_ns, now_ns < closed_ns ? closed_ns : late_ns));
 }
 
 #define CONTEXT_TOKENS_MAX 131072u /* where the model does not say how much it takes */
@@ -190,8 +176,7 @@ static uint32_t placed_tokens(const struct router_call *c)
     return tokens < most ? tokens : (uint32_t)most;
 }
 
-/* Into placement's queue; a call that cannot wait ends, or goes on with the next model. */
-static void queue(struct router_call *c)
+void call_queue(struct router_call *c)
 {
     struct router *r = c->router;
     int64_t now_ns = cox_clock_mono_ns(), retry_ms = 0;
@@ -235,298 +220,16 @@ void call_strand(struct router_call *c)
         fail_gone(c);
 }
 
-/* ---- a try ---- */
-
-static void put_headers(struct router_call *c, const char *ret[ROUTER_HEADERS_MAX + 1], char id[160])
-{
-    for (size_t i = 0; i < c->n_headers; i++)
-        ret[i] = c->headers[i];
-    snprintf(id, 160, "x-request-id: %s", c->request_id);
-    ret[c->n_headers] = id;
-}
-
-/* The name that the endpoint knows; NULL: the one that the client said. */
-static const char *upstream_name(const struct router_call *c)
-{
-    if (c->endpoint->upstream_model)
-        return c->endpoint->upstream_model;
-    return cox_slice_is(c->request.model, c->model->name) ? NULL : c->model->name;
-}
-
-void call_dispatch(struct router_call *c)
-{
-    struct router *r = c->router;
-    const char *headers[ROUTER_HEADERS_MAX + 1];
-    char id[160];
-    struct upstream_timeouts timeouts = r->config.timeouts;
-
-    c->state = CALL_SENT;
-    c->sent_ns = cox_clock_mono_ns();
-    c->endpoint = r->by_place[c->placed.endpoint];
-    endpoint_ref(c->endpoint);
-    c->pool->in_flight++;
-    c->n_tries++;
-    c->n_model_tries++;
-    c->books.tries++;
-    reply_reset(&c->reply);
-    router_set_timer(c, c->who.deadline_ns);
-    cox_buf_clear(&c->rewritten);
-    c->asked_usage = c->request.stream && !c->request.include_usage && c->api != CHAT_EMBEDDINGS;
-    size_t n = chat_request_rewrite(&c->request, cox_buf_slice(&c->body), upstream_name(c), c->asked_usage,
-                                    &c->rewritten, c->pieces);
-
-    put_headers(c, headers, id);
-    timeouts.first_ms = books_first_ms(c);
-    c->upstream =
-        upstream_start(r->upstream, &(struct upstream_request){ .target = &c->endpoint->targets[c->api],
-                                                                .method = "POST",
-                                                                .body = c->pieces,
-                                                                .n_body = n,
-                                                                .headers = headers,
-                                                                .n_headers = c->n_headers + 1,
-                                                                .timeouts = timeouts,
-                                                                .events = &reply_events,
-                                                                .user = c });
-    if (c->paused)
-        upstream_pause(c->upstream, true);
-}
-
-/* The endpoint's share of the call is over, however it ended. Its credit is free again. */
-static void release(struct router_call *c, bool answered)
-{
-    const struct chat_usage *usage = &c->reply.usage;
-    const struct placement_outcome outcome = {
-        .answered = answered || c->reply.begun,
-        .input_tokens = (uint32_t)(usage->has ? usage->input_tokens : 0),
-        .cached_tokens = usage->has ? usage->cached_tokens : -1,
-        .output_tokens = (uint32_t)(usage->has ? usage->output_tokens : c->reply.n_pieces),
-    };
-
-    placement_done(c->router->placement, cox_clock_mono_ns(), &c->placed, &outcome);
-    c->pool->in_flight--;
-    endpoint_unref(c->endpoint);
-    c->endpoint = NULL;
-}
-
-static void avoid(struct router_call *c, const struct endpoint *e)
-{
-    struct placement_call *p = &c->placed;
-
-    p->avoid[p->n_avoid < 4 ? p->n_avoid++ : c->n_tries % 4] = e->place;
-}
-
-/* ---- what comes after a try ---- */
-
-/* The endpoint is not to blame when others answer the same request with a 500 too. */
-static void tell_health_of_500(struct router_call *c)
-{
-    struct health *h = c->router->health;
-
-    if (!c->suspect) {
-        endpoint_ref(c->endpoint);
-        c->suspect = c->endpoint;
-        return;
-    }
-    if (c->suspect == c->endpoint) {
-        health_tell(h, c->endpoint, HEALTH_BAD, 0);
-        return;
-    }
-    endpoint_unref(c->suspect);
-    c->suspect = NULL;
-    c->n_model_tries = ROUTER_TRIES_MAX;
-}
-
-static void clear_suspect(struct router_call *c)
-{
-    if (!c->suspect)
-        return;
-    if (c->suspect != c->endpoint)
-        health_tell(c->router->health, c->suspect, HEALTH_BAD, 0);
-    endpoint_unref(c->suspect);
-    c->suspect = NULL;
-}
-
-static void answered(struct router_call *c)
-{
-    health_tell(c->router->health, c->endpoint, HEALTH_GOOD, 0);
-    clear_suspect(c);
-    books_charge(c);
-    if (!c->reply.is_stream)
-        reply_pass_whole(c);
-    if (c->state == CALL_OVER)
-        return; /* cancelled by who was told */
-    release(c, true);
-    end_call(c, ROUTER_ANSWERED);
-}
-
-/* 4xx: the request is to blame. As the endpoint says it. */
-static void refused_by_endpoint(struct router_call *c)
-{
-    bool context = reply_is_context_length(c);
-    const struct router_error error = { .http_status = c->reply.status,
-                                        .code = context ? COX_CODE_CONTEXT_LENGTH : COX_CODE_MODEL_ERROR,
-                                        .type = "invalid_request_error",
-                                        .api_code = context ? "context_length_exceeded" : NULL };
-
-    set_error(c, &error, "the model %s answered %d: %s", c->model->name, c->reply.status, c->reply.said);
-    health_tell(c->router->health, c->endpoint, HEALTH_GOOD, 0);
-    reply_pass_whole(c);
-    if (c->state == CALL_OVER)
-        return;
-    release(c, false);
-    end_call(c, ROUTER_ANSWERED);
-}
-
-static void broken(struct router_call *c, const char *why)
-{
-    const struct router_error error = { .http_status = 502,
-                                        .code = COX_CODE_UNAVAILABLE,
-                                        .retryable = true,
-                                        .type = "server_error",
-                                        .api_code = "stream_broken",
-                                        .told = c->reply.failed };
-
-    set_error(c, &error, "the endpoint %s of the model %s broke off: %s", c->endpoint->name, c->model->name,
-              c->reply.said[0] ? c->reply.said : why);
-    health_tell(c->router->health, c->endpoint, HEALTH_BAD, 0);
-    books_waste(c, true);
-    release(c, true);
-    end_call(c, ROUTER_BROKEN);
-}
-
-static void try_again(struct router_call *c, int64_t after_ms)
-{
-    c->pool->stats.n_retries++;
-    if (after_ms <= 0) {
-        queue(c);
-        return;
-    }
-    int64_t at_ns = cox_clock_mono_ns() + after_ms * ROUTER_NS_PER_MS;
-
-    c->state = CALL_BACKOFF;
-    router_set_timer(c, least(at_ns, c->who.deadline_ns));
-}
-
-/* Full jitter: whoever failed together is not to come back together. */
-static int64_t backoff_ms(struct router_call *c)
-{
-    int64_t ms = (int64_t)BACKOFF_MS << (c->n_model_tries > 6 ? 6 : c->n_model_tries);
-
-    return 1 + (int64_t)cox_rng_below(&c->router->rng, (uint64_t)least(ms, BACKOFF_MS_MAX));
-}
-
-/* Of the model's endpoints, beside the one that this call was sent to, which may be closed by now. */
-static bool others_are_open(const struct router_call *c)
-{
-    return c->pool->n_open > (c->endpoint->owner_data != NULL);
-}
-
-static void slowed_down(struct router_call *c)
-{
-    int64_t ms = c->reply.slow_ms >= 0 ? c->reply.slow_ms : SLOW_MS;
-    const struct router_error error = { .http_status = c->reply.status,
-                                        .code = COX_CODE_RESOURCE_EXHAUSTED,
-                                        .retryable = true,
-                                        .retry_ms = ms,
-                                        .type = "rate_limit_error",
-                                        .api_code = "rate_limit_exceeded" };
-
-    health_tell(c->router->health, c->endpoint, HEALTH_SLOW_DOWN, ms);
-    bool others = others_are_open(c);
-
-    set_error(c, &error, "the model %s answered %d: %s", c->model->name, c->reply.status, c->reply.said);
-    avoid(c, c->endpoint);
-    release(c, false);
-    c->n_model_tries--; /* nothing was tried: it said that it has no room */
-    if (++c->n_slowed <= ROUTER_SLOWED_MAX && (others || ms <= ROUTER_SLOW_DOWN_MS_MAX)) {
-        try_again(c, others ? 0 : ms);
-        return;
-    }
-    if (next_model(c))
-        queue(c);
-    else
-        end_call(c, ROUTER_FAILED);
-}
-
-static void failed(struct router_call *c, enum upstream_end end, const char *why)
-{
-    bool refused = c->reply.status >= 400 && end == UPSTREAM_OK;
-    bool unseen = end == UPSTREAM_CONNECT || end == UPSTREAM_CONNECT_TIMEOUT;
-    bool late =
-        end == UPSTREAM_FIRST_TIMEOUT || end == UPSTREAM_STALL_TIMEOUT || end == UPSTREAM_TOTAL_TIMEOUT;
-    const struct router_error error = { .http_status = late ? 504 : 502,
-                                        .code = refused ? COX_CODE_MODEL_ERROR : COX_CODE_UNAVAILABLE,
-                                        .retryable = true,
-                                        .type = "server_error",
-                                        .api_code = late ? "upstream_timeout" : "upstream_error" };
-
-    if (refused && c->reply.status == 500)
-        tell_health_of_500(c);
-    else
-        health_tell(c->router->health, c->endpoint, HEALTH_BAD, 0);
-    if (refused)
-        set_error(c, &error, "the endpoint %s of the model %s answered %d: %s", c->endpoint->name,
-                  c->model->name, c->reply.status, c->reply.said);
-    else
-        set_error(c, &error, "the endpoint %s of the model %s failed: %s", c->endpoint->name, c->model->name,
-                  c->reply.said[0] ? c->reply.said : why);
-    if (!unseen && !refused)
-        books_waste(c, false);
-    bool others = others_are_open(c);
-
-    avoid(c, c->endpoint);
-    release(c, false);
-    if (unseen && others && ++c->n_slowed <= ROUTER_SLOWED_MAX) {
-        c->n_model_tries--; /* nothing of it was seen, and somebody else is there */
-        try_again(c, 0);
-    } else if (c->n_model_tries < ROUTER_TRIES_MAX && router_may_retry(c->router)) {
-        try_again(c, backoff_ms(c));
-    } else if (next_model(c)) {
-        queue(c);
-    } else {
-        end_call(c, ROUTER_FAILED);
-    }
-}
-
-void call_try_ended(struct router_call *c, enum upstream_end end, const char *message)
-{
-    struct reply *p = &c->reply;
-    const char *why = message && message[0] ? message : upstream_end_text(end);
-    bool whole = end == UPSTREAM_OK && !p->too_long;
-
-    c->upstream = NULL;
-    if (whole && !p->is_stream)
-        reply_read_whole(c);
-    if (p->begun && !p->failed && !p->garbage && p->finished)
-        answered(c);
-    else if (p->begun && !COX_PLANTED("retry-after-content"))
-        broken(c, p->garbage  ? "it said what cannot be read"
-                  : p->failed ? "an error"
-                  : whole     ? "no end"
-                              : why);
-    else if (!whole)
-        failed(c, end == UPSTREAM_OK ? UPSTREAM_PROTOCOL : end, p->too_long ? "its answer is too long" : why);
-    else if (p->status == 429 || (p->status == 503 && p->slow_ms >= 0))
-        slowed_down(c);
-    else if (p->status >= 400 && p->status < 500 && p->status != 408 && p->status != 401 && p->status != 403)
-        refused_by_endpoint(c);
-    else if (p->status >= 200 && p->status < 300 && !p->is_stream && !p->garbage)
-        answered(c);
-    else
-        failed(c, end, p->garbage ? "its answer cannot be read" : "its answer ended before it began");
-    router_pump(c->router);
-}
-
 /* ---- time ---- */
 
 static void fail_late(struct router_call *c)
 {
-    set_error(c,
-              &(struct router_error){ .http_status = 504,
-                                      .code = COX_CODE_TIMEOUT,
-                                      .type = "server_error",
-                                      .api_code = "deadline_exceeded" },
-              "the call's time was over before the model %s had answered", c->model->name);
+    call_set_error(c,
+                   &(struct router_error){ .http_status = 504,
+                                           .code = COX_CODE_TIMEOUT,
+                                           .type = "server_error",
+                                           .api_code = "deadline_exceeded" },
+                   "the call's time was over before the model %s had answered", c->model->name);
 }
 
 void call_on_time(struct router_call *c, int64_t now_ns)
@@ -534,22 +237,22 @@ void call_on_time(struct router_call *c, int64_t now_ns)
     bool late = now_ns >= c->who.deadline_ns;
 
     if (c->state == CALL_BACKOFF && !late) {
-        queue(c);
+        call_queue(c);
     } else if (c->state == CALL_BACKOFF) {
         fail_late(c);
-        end_call(c, ROUTER_FAILED);
+        call_end(c, ROUTER_FAILED);
     } else if (c->state == CALL_SENT && late) {
         upstream_cancel(c->upstream);
         c->upstream = NULL;
         fail_late(c);
         books_waste(c, c->reply.begun);
         bool begun = c->reply.begun;
-        release(c, false);
-        end_call(c, begun ? ROUTER_BROKEN : ROUTER_FAILED);
+        call_release(c, false);
+        call_end(c, begun ? ROUTER_BROKEN : ROUTER_FAILED);
     } else if (c->state == CALL_QUEUED && late) {
         placement_withdraw(c->router->placement, &c->placed);
         fail_late(c);
-        end_call(c, ROUTER_FAILED);
+        call_end(c, ROUTER_FAILED);
     } else if (c->state == CALL_QUEUED) {
         bool closed = c->pool->n_open == 0;
         if (!closed && now_ns < c->queued_ns + ROUTER_WAIT_MS * ROUTER_NS_PER_MS) {
@@ -600,12 +303,12 @@ static bool read_request(struct router_call *c)
     c->model_said = cox_strndup((const char *)c->request.model.data, c->request.model.len);
     c->request.model = cox_slice_str(c->model_said); /* it may have been the reader's */
     if (err)
-        set_error(c,
-                  &(struct router_error){ .http_status = 400,
-                                          .code = COX_CODE_INPUT_INVALID,
-                                          .type = "invalid_request_error",
-                                          .param = param },
-                  "%s", cox_buf_cstr(&why));
+        call_set_error(c,
+                       &(struct router_error){ .http_status = 400,
+                                               .code = COX_CODE_INPUT_INVALID,
+                                               .type = "invalid_request_error",
+                                               .param = param },
+                       "%s", cox_buf_cstr(&why));
     cox_buf_fini(&why);
     return !err;
 }
@@ -620,15 +323,15 @@ static bool find_model(struct router_call *c)
         take_pool(c, m);
         return true;
     }
-    set_error(c,
-              &(struct router_error){ .http_status = 404,
-                                      .code = COX_CODE_INPUT_INVALID,
-                                      .type = "invalid_request_error",
-                                      .param = "model",
-                                      .api_code = "model_not_found" },
-              "the model %.*s does not exist; GET /v1/models lists those that do",
-              (int)(c->request.model.len < 200 ? c->request.model.len : 200),
-              (const char *)c->request.model.data);
+    call_set_error(c,
+                   &(struct router_error){ .http_status = 404,
+                                           .code = COX_CODE_INPUT_INVALID,
+                                           .type = "invalid_request_error",
+                                           .param = "model",
+                                           .api_code = "model_not_found" },
+                   "the model %.*s does not exist; GET /v1/models lists those that do",
+                   (int)(c->request.model.len < 200 ? c->request.model.len : 200),
+                   (const char *)c->request.model.data);
     return false;
 }
 
@@ -666,7 +369,7 @@ static bool answer_from_kept(struct router_call *c, const struct router_request 
     c->reply.is_stream = stored->is_stream;
     cox_buf_append_str(&c->reply.type, stored->type);
     cox_buf_append_slice(&c->reply.body, cox_buf_slice(&stored->bytes));
-    end_call(c, ROUTER_ANSWERED);
+    call_end(c, ROUTER_ANSWERED);
     return true;
 }
 
@@ -692,15 +395,15 @@ static bool answer_from_tape(struct router_call *c)
         cox_buf_append_slice(&c->reply.type, answer.type);
         cox_buf_append_slice(&c->reply.body, answer.response);
     } else {
-        set_error(c,
-                  &(struct router_error){ .http_status = 404,
-                                          .code = COX_CODE_MODEL_ERROR,
-                                          .type = "invalid_request_error",
-                                          .param = "messages",
-                                          .api_code = "not_recorded" },
-                  "%s", cox_buf_cstr(&why));
+        call_set_error(c,
+                       &(struct router_error){ .http_status = 404,
+                                               .code = COX_CODE_MODEL_ERROR,
+                                               .type = "invalid_request_error",
+                                               .param = "messages",
+                                               .api_code = "not_recorded" },
+                       "%s", cox_buf_cstr(&why));
     }
-    end_call(c, found ? ROUTER_ANSWERED : ROUTER_REFUSED);
+    call_end(c, found ? ROUTER_ANSWERED : ROUTER_REFUSED);
     cox_buf_fini(&why);
     return true;
 }
@@ -709,14 +412,14 @@ static bool has_room(struct router_call *c)
 {
     if (c->router->n_calls <= c->router->config.calls_max)
         return true;
-    set_error(c,
-              &(struct router_error){ .http_status = 429,
-                                      .code = COX_CODE_RESOURCE_EXHAUSTED,
-                                      .retryable = true,
-                                      .retry_ms = 1000,
-                                      .type = "rate_limit_error",
-                                      .api_code = "too_many_calls" },
-              "too many calls of models are under way");
+    call_set_error(c,
+                   &(struct router_error){ .http_status = 429,
+                                           .code = COX_CODE_RESOURCE_EXHAUSTED,
+                                           .retryable = true,
+                                           .retry_ms = 1000,
+                                           .type = "rate_limit_error",
+                                           .api_code = "too_many_calls" },
+                   "too many calls of models are under way");
     return false;
 }
 
@@ -738,7 +441,7 @@ struct router_call *router_start(struct router *r, const struct router_request *
     r->n_calls++;
     keep_who(c, q);
     if (!has_room(c) || !read_request(c) || !find_model(c)) {
-        end_call(c, ROUTER_REFUSED);
+        call_end(c, ROUTER_REFUSED);
         return c;
     }
     if (c->who.outside && c->who.program.len == 0 && c->request.group.len <= GROUP_LEN_MAX)
@@ -750,7 +453,7 @@ struct router_call *router_start(struct router *r, const struct router_request *
     router_earn_retry(r);
     hash_prompt(c);
     c->request.parts = NULL;
-    queue(c);
+    call_queue(c);
     router_pump(r);
     return c;
 }
@@ -766,10 +469,10 @@ void router_cancel(struct router_call *c)
             upstream_cancel(c->upstream);
         c->upstream = NULL;
         books_waste(c, c->reply.begun);
-        release(c, false);
+        call_release(c, false);
     }
     c->error = (struct router_error){ 0 };
-    end_call(c, ROUTER_CANCELLED);
+    call_end(c, ROUTER_CANCELLED);
 }
 
 void router_pause(struct router_call *c, bool pause)

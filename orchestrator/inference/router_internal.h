@@ -223,13 +223,31 @@ bool router_may_retry(struct router *r);
 void router_earn_retry(struct router *r); /* a call has been let in */
 void router_free_pool_if_over(struct router *r, struct pool *pool);
 
+static inline int64_t router_sooner(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
 /* ---- call.c ---- */
 
+/* On its way no more; its end is told in the loop's next turn. */
+void call_end(struct router_call *c, enum router_end end);
+void call_set_error(struct router_call *c, const struct router_error *error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The next of the chain of fallbacks that there is; false: it is at its end. */
+bool call_next_model(struct router_call *c);
+/* Into placement's queue; a call that cannot wait ends, or goes on with the next model. */
+void call_queue(struct router_call *c);
 void call_on_time(struct router_call *c, int64_t now_ns);
-void call_dispatch(struct router_call *c);
 /* Its pool has no endpoint any more, or its model is gone. */
 void call_strand(struct router_call *c);
 void call_tell_end(struct router_call *c); /* frees it */
+
+/* ---- try.c ---- */
+
+void call_dispatch(struct router_call *c);
+/* The endpoint's share of the call is over, however it ended. Its credit is free again. */
+void call_release(struct router_call *c, bool answered);
 /* How the try under way ended; what comes next is decided here. */
 void call_try_ended(struct router_call *c, enum upstream_end end, const char *message);
 

@@ -13,6 +13,8 @@
 #define WHOLE_MS_MIN 60000     /* of answers that come at once, at their end */
 #define OUTPUT_TOKENS_MAX 4096 /* that a call may take when it does not say */
 #define WEIGHT 0.1             /* of the newest, in what is learned */
+#define BYTES_PER_TOKEN_MAX 16 /* of text: prose has four, and its JSON a few more */
+#define TOKENS_PER_MEDIA_MAX 100000
 
 const double router_ttft_bounds_s[ROUTER_TTFT_BUCKETS - 1] = { 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
                                                                2,     4,    8,     15,   30,  60,   120 };
@@ -22,9 +24,14 @@ static void learn(double *mean, double value)
     *mean = *mean > 0 ? *mean + WEIGHT * (value - *mean) : value;
 }
 
+static double text_tokens(const struct router_call *c)
+{
+    return (double)(c->request.prompt_len - c->request.media_len) / c->pool->bytes_per_token;
+}
+
 uint32_t books_estimate_input(const struct router_call *c)
 {
-    double tokens = (double)c->request.prompt_len / c->pool->bytes_per_token;
+    double tokens = text_tokens(c) + c->request.n_media * c->pool->tokens_per_media;
 
     return tokens < 1 ? 1 : tokens > 100e6 ? 100000000 : (uint32_t)tokens;
 }
@@ -81,14 +88,30 @@ static uint64_t output_so_far(const struct router_call *c)
     return p->usage.has && p->usage.output_tokens > p->n_pieces ? p->usage.output_tokens : p->n_pieces;
 }
 
+static double within(double value, double least, double most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* Text teaches what text takes, and what it does not explain is the images'. */
+static void learn_tokens(struct router_call *c, double input)
+{
+    const struct chat_request *q = &c->request;
+
+    if (input <= 16 || q->prompt_len <= 64)
+        return;
+    if (q->n_media == 0)
+        learn(&c->pool->bytes_per_token, within((double)q->prompt_len / input, 1, BYTES_PER_TOKEN_MAX));
+    else
+        learn(&c->pool->tokens_per_media,
+              within((input - text_tokens(c)) / q->n_media, 1, TOKENS_PER_MEDIA_MAX));
+}
+
 static void learn_of(struct router_call *c, uint64_t input, uint64_t output)
 {
     int64_t from_ns = c->reply.is_stream ? c->first_ns : c->sent_ns;
 
-    if (input > 16 && c->request.prompt_len > 64)
-        learn(&c->pool->bytes_per_token, (double)c->request.prompt_len / (double)input);
-    if (c->pool->bytes_per_token < 1)
-        c->pool->bytes_per_token = 1;
+    learn_tokens(c, (double)input);
     if (output > 8)
         learn(&c->pool->ns_per_output_token, (double)(cox_clock_mono_ns() - from_ns) / (double)output);
 }
@@ -125,7 +148,7 @@ void books_waste(struct router_call *c, bool begun)
     uint64_t input = usage->has ? usage->input_tokens : books_estimate_input(c);
     uint64_t output = begun ? output_so_far(c) : 0;
 
-    if (c->reply.status >= 400)
+    if (c->reply.status >= 400 && !c->reply.failed)
         return;
     c->books.wasted_tokens += COX_PLANTED("lost-tries-for-nothing") ? 0 : input + output;
     add_cost(c, input, 0, output);

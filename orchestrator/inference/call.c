@@ -241,14 +241,15 @@ void call_on_time(struct router_call *c, int64_t now_ns)
     } else if (c->state == CALL_BACKOFF) {
         fail_late(c);
         call_end(c, ROUTER_FAILED);
-    } else if (c->state == CALL_SENT && late) {
+    } else if (c->state == CALL_SENT && !late) { /* [DONE], and no end */
         upstream_cancel(c->upstream);
-        c->upstream = NULL;
-        fail_late(c);
-        books_waste(c, c->reply.begun);
-        bool begun = c->reply.begun;
-        call_release(c, false);
-        call_end(c, begun ? ROUTER_BROKEN : ROUTER_FAILED);
+        call_try_ended(c, UPSTREAM_OK, NULL);
+    } else if (c->state == CALL_SENT) {
+        bool begun = c->reply.begun, all = call_drop_try(c);
+
+        if (!all)
+            fail_late(c);
+        call_end(c, all ? ROUTER_ANSWERED : begun ? ROUTER_BROKEN : ROUTER_FAILED);
     } else if (c->state == CALL_QUEUED && late) {
         placement_withdraw(c->router->placement, &c->placed);
         fail_late(c);
@@ -464,13 +465,8 @@ void router_cancel(struct router_call *c)
         return;
     if (c->state == CALL_QUEUED)
         placement_withdraw(c->router->placement, &c->placed);
-    if (c->state == CALL_SENT) {
-        if (c->upstream)
-            upstream_cancel(c->upstream);
-        c->upstream = NULL;
-        books_waste(c, c->reply.begun);
-        call_release(c, false);
-    }
+    if (c->state == CALL_SENT)
+        (void)call_drop_try(c);
     c->error = (struct router_error){ 0 };
     call_end(c, ROUTER_CANCELLED);
 }

@@ -35,8 +35,9 @@ struct endpoint {
     uint32_t max_in_flight;
     struct upstream_target targets[4]; /* by enum chat_api, and /models */
     char *bearer, *ca_file;
-    uint32_t place;     /* its id in placement */
-    uint32_t room, had; /* router.c's: after a pause, `room` calls more than it had then; 0: any */
+    uint32_t place;       /* its id in placement */
+    uint32_t room, had;   /* router.c's: after a pause, `room` calls more than it had then; 0: any */
+    bool no_usage_option; /* the router's: it refuses stream_options */
     struct endpoint_health *health; /* health.c's */
     void *owner_data;
 };

@@ -88,6 +88,57 @@ static void add_part(struct request *q, struct cox_slice part)
     q->q->prompt_len += part.len;
 }
 
+static bool is_media(struct cox_slice key)
+{
+    static const char *const names[] = { "image_url", "input_audio", "file", "video_url", "audio_url" };
+    enum { N = sizeof(names) / sizeof(names[0]) };
+
+    return which(key, names, N) < N;
+}
+
+/* A part of a message's content. */
+static bool take_content_part(struct request *q)
+{
+    const uint8_t *start = q->scan.p;
+    struct cox_slice key;
+    bool media = false;
+
+    if (!cox_json_scan_open(&q->scan))
+        return cox_json_scan_value(&q->scan, NULL);
+    while (cox_json_scan_next(&q->scan, &key)) {
+        media = media || is_media(key);
+        if (!cox_json_scan_value(&q->scan, NULL))
+            return false;
+    }
+    if (media) {
+        q->q->n_media++;
+        q->q->media_len += (uint64_t)(q->scan.p - start);
+    }
+    return !q->scan.expected;
+}
+
+static bool take_message(struct request *q, struct cox_slice *ret)
+{
+    const uint8_t *start = q->scan.p;
+    struct cox_slice key;
+
+    (void)cox_json_scan_open(&q->scan);
+    while (cox_json_scan_next(&q->scan, &key)) {
+        bool parts = cox_json_scan_kind(&q->scan) == COX_JSON_ARRAY && is(key, "content");
+
+        if (!parts && !cox_json_scan_value(&q->scan, NULL))
+            return false;
+        if (!parts)
+            continue;
+        (void)cox_json_scan_open(&q->scan);
+        while (cox_json_scan_next(&q->scan, &key))
+            if (!take_content_part(q))
+                return false;
+    }
+    *ret = cox_slice(start, (size_t)(q->scan.p - start));
+    return !q->scan.expected;
+}
+
 static bool take_messages(struct request *q)
 {
     struct cox_slice key, message;
@@ -97,7 +148,7 @@ static bool take_messages(struct request *q)
     while (cox_json_scan_next(&q->scan, &key)) {
         if (cox_json_scan_kind(&q->scan) != COX_JSON_OBJECT)
             return refuse(q, M_PROMPT, "objects only");
-        if (!cox_json_scan_value(&q->scan, &message))
+        if (!take_message(q, &message))
             return false;
         if (q->q->n_parts == CHAT_PARTS_MAX)
             return refuse(q, M_PROMPT, "at most 65536 messages");
@@ -271,6 +322,9 @@ static bool take_members(struct request *q)
         counts[M_MAX_COMPLETION_TOKENS] ? counts[M_MAX_COMPLETION_TOKENS] : counts[M_MAX_TOKENS];
     if (counts[M_N] > 0)
         q->q->n_choices = counts[M_N] < UINT32_MAX ? (uint32_t)counts[M_N] : UINT32_MAX;
+    if (q->q->api == CHAT_TEXT_COMPLETIONS && q->q->n_parts > 1)
+        q->q->n_choices =
+            q->q->n_choices < UINT32_MAX / q->q->n_parts ? q->q->n_choices * q->q->n_parts : UINT32_MAX;
     if (q->scan.expected || !cox_json_scan_end(&q->scan))
         return false;
     return (seen & 1u << M_PROMPT) != 0 || refuse(q, M_PROMPT, "it: it is required");

@@ -25,7 +25,7 @@ struct chat_request {
     bool include_usage;                   /* stream_options.include_usage */
     struct cox_slice stream_options_span; /* empty: none came */
     uint64_t max_tokens;                  /* max_completion_tokens or max_tokens; 0: none */
-    uint32_t n_choices;                   /* `n`; 1 */
+    uint32_t n_choices;                   /* that the answer will have: `n`, for each prompt */
     bool has_tools;
     struct cox_slice group; /* prompt_cache_key, or user: raw, between the quotes; empty: neither */
     /* The prompt in the order of engines: tools first, then each message (or prompt, or input). Spans of the
@@ -33,7 +33,10 @@ struct chat_request {
     const struct cox_slice *parts;
     uint32_t n_parts;
     uint64_t prompt_len; /* bytes of parts */
-    size_t insert_at;    /* behind the opening brace: where a member may be put */
+    /* Parts of messages that are images, sound, video or files: bytes that say little of their tokens. */
+    uint64_t media_len; /* of prompt_len */
+    uint32_t n_media;
+    size_t insert_at; /* behind the opening brace: where a member may be put */
 };
 struct chat_reader { /* reusable memory; zero-initialised */
     struct cox_slice *parts;
@@ -70,14 +73,31 @@ enum chat_finish {
     CHAT_FINISH_OTHER
 };
 
+/* Which choices are over. Those beyond the most that OpenAI allows are only counted. */
+#define CHAT_CHOICES_TOLD 128u
+struct chat_finished {
+    uint64_t set[CHAT_CHOICES_TOLD / 64];
+    uint32_t n_beyond;
+};
+void chat_finished_add(struct chat_finished *to, const struct chat_finished *more);
+uint32_t chat_finished_count(const struct chat_finished *f);
+
 /* One response or one event of a stream. */
 struct chat_answer {
     struct chat_usage usage;
     bool has_choices; /* choices is there and not empty: content has begun */
     bool has_content; /* some of it is text, a tool call or reasoning */
     enum chat_finish finish;
+    struct chat_finished finished;
     bool is_error; /* {"error": ...}, also in the middle of a stream */
-    struct cox_slice error_message, error_type, error_code; /* raw, between the quotes; empty: none */
+    bool gave_up;  /* it has no error, but a finish_reason which says that the server has stopped it */
+    /* Raw, between the quotes; empty: none. The message of who gave up is its finish_reason. */
+    struct cox_slice error_message, error_type, error_code;
+    /* What its status would have been, by its code, type and status; 500 where they do not say. 0: no error.
+     */
+    int error_status;
+    bool error_is_any; /* 400, in the words that vLLM and SGLang use within streams for faults of their own
+                          too */
     struct cox_slice text; /* of the choice 0: content, delta.content or text, unescaped; in the bytes read,
                             * or in the reader's memory until its next use */
     bool ids_missing;      /* a tool call begins without an id: chat_answer_mend puts one in */

@@ -12,13 +12,17 @@ struct answer {
     struct cox_slice text; /* raw, of the first choice */
     /* Whatever stands at the top: vLLM once said its errors so, and TGI still says their type. */
     struct cox_slice message, type, code, object, error_type;
-    bool any; /* choices or data are there */
+    struct cox_slice status; /* Google's word for an error */
+    bool any;                /* choices or data are there */
 };
 
 /* A choice as its members come: which it is may be said last. */
 struct choice {
     int64_t index;
     struct cox_slice text;
+    enum chat_finish finish;
+    struct cox_slice finish_raw;
+    bool gave_up;
 };
 
 static bool is(struct cox_slice raw, const char *name)
@@ -147,9 +151,32 @@ static void take_timings(struct answer *x)
 
 /* ---- choices ---------------------------------------------------------------------------------------- */
 
+void chat_finished_add(struct chat_finished *to, const struct chat_finished *more)
+{
+    for (size_t i = 0; i < CHAT_CHOICES_TOLD / 64; i++)
+        to->set[i] |= more->set[i];
+    to->n_beyond += more->n_beyond;
+}
+
+uint32_t chat_finished_count(const struct chat_finished *f)
+{
+    uint32_t n = f->n_beyond;
+
+    for (size_t i = 0; i < CHAT_CHOICES_TOLD / 64; i++)
+        n += (uint32_t)__builtin_popcountll(f->set[i]);
+    return n;
+}
+
+/* The server has given up: SGLang and vLLM when they abort what runs, DeepSeek when it has no room for it. */
+static bool gives_up(struct cox_slice raw)
+{
+    return is(raw, "abort") || is(raw, "error") || is(raw, "insufficient_system_resource");
+}
+
+/* Not all say null while a choice goes on: some say "". */
 static enum chat_finish finish_of(struct cox_slice raw)
 {
-    if (raw.len == 0 || raw.data[0] != '"')
+    if (!is_text(raw))
         return CHAT_FINISH_NONE;
     if (is(raw, "stop") || is(raw, "eos_token") || is(raw, "stop_sequence"))
         return CHAT_FINISH_STOP;
@@ -222,10 +249,26 @@ static void take_message(struct answer *x, struct choice *c)
     }
 }
 
+static void take_finish(struct answer *x, const struct choice *c)
+{
+    struct chat_answer *a = x->a;
+
+    if (c->finish == CHAT_FINISH_NONE)
+        return;
+    a->finish = a->finish == CHAT_FINISH_NONE ? c->finish : a->finish;
+    if (c->gave_up) {
+        a->gave_up = true;
+        a->error_message = cox_json_inner(c->finish_raw);
+    }
+    if (c->index >= 0 && c->index < (int64_t)CHAT_CHOICES_TOLD)
+        a->finished.set[c->index / 64] |= UINT64_C(1) << c->index % 64;
+    else
+        a->finished.n_beyond++;
+}
+
 static void take_choice(struct answer *x, int64_t position)
 {
     struct choice c = { .index = position };
-    enum chat_finish finish;
     struct cox_slice key, value;
 
     if (cox_json_scan_kind(&x->scan) != COX_JSON_OBJECT || !cox_json_scan_open(&x->scan)) {
@@ -245,10 +288,12 @@ static void take_choice(struct answer *x, int64_t position)
             c.text = value;
             x->a->has_content = x->a->has_content || is_text(value);
         } else if (is(key, "finish_reason")) {
-            finish = finish_of(value);
-            x->a->finish = x->a->finish == CHAT_FINISH_NONE ? finish : x->a->finish;
+            c.finish = finish_of(value);
+            c.finish_raw = value;
+            c.gave_up = gives_up(value);
         }
     }
+    take_finish(x, &c);
     if (c.index == 0 && is_text(c.text))
         x->text = c.text;
 }
@@ -276,6 +321,75 @@ static void take_choices(struct answer *x, bool embeddings)
 
 /* ---- errors and the whole --------------------------------------------------------------------------- */
 
+/* What errors are called by OpenAI, vLLM, SGLang (the names of openai-python's exceptions), llama.cpp, TGI,
+ * Anthropic and Google, and the status that goes with it. */
+static const struct {
+    const char *name;
+    int status;
+} names[] = {
+    { "invalid_request_error", 400 },
+    { "BadRequestError", 400 },
+    { "context_length_exceeded", 400 },
+    { "exceed_context_size_error", 400 },
+    { "INVALID_ARGUMENT", 400 },
+    { "FAILED_PRECONDITION", 400 },
+    { "invalid_api_key", 401 },
+    { "authentication_error", 401 },
+    { "AuthenticationError", 401 },
+    { "UNAUTHENTICATED", 401 },
+    { "permission_error", 403 },
+    { "PermissionDeniedError", 403 },
+    { "PERMISSION_DENIED", 403 },
+    { "model_not_found", 404 },
+    { "not_found_error", 404 },
+    { "NotFoundError", 404 },
+    { "NOT_FOUND", 404 },
+    { "request_too_large", 413 },
+    { "UnprocessableEntityError", 422 },
+    { "validation", 422 },
+    { "rate_limit_exceeded", 429 },
+    { "insufficient_quota", 429 },
+    { "rate_limit_error", 429 },
+    { "RateLimitError", 429 },
+    { "RESOURCE_EXHAUSTED", 429 },
+    { "overloaded", 429 },
+    { "overloaded_error", 503 },
+    { "unavailable_error", 503 },
+    { "ServiceUnavailableError", 503 },
+    { "UNAVAILABLE", 503 },
+    { "GatewayTimeout", 504 },
+    { "timeout_error", 504 },
+    { "DEADLINE_EXCEEDED", 504 },
+};
+
+static int status_of_name(struct cox_slice name)
+{
+    for (size_t i = 0; name.len > 0 && i < sizeof(names) / sizeof(names[0]); i++)
+        if (cox_slice_is(name, names[i].name))
+            return names[i].status;
+    return 0;
+}
+
+static int status_of_number(struct cox_slice number)
+{
+    int64_t n;
+
+    return cox_json_int(number, &n) && n >= 400 && n <= 599 ? (int)n : 0;
+}
+
+/* A number says it best, then the name of what exactly is wrong. */
+static int error_status_of(const struct chat_answer *a, struct cox_slice status)
+{
+    const int said[] = { status_of_number(a->error_code), status_of_number(status),
+                         status_of_name(a->error_code), status_of_name(a->error_type),
+                         status_of_name(status) };
+
+    for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++)
+        if (said[i] > 0)
+            return said[i];
+    return 500;
+}
+
 static void take_error(struct answer *x)
 {
     enum cox_json_kind kind = cox_json_scan_kind(&x->scan);
@@ -298,6 +412,8 @@ static void take_error(struct answer *x)
             x->a->error_type = bare(value);
         else if (is(key, "code"))
             x->a->error_code = bare(value);
+        else if (is(key, "status"))
+            x->status = bare(value);
     }
 }
 
@@ -340,6 +456,12 @@ static void settle(struct answer *x)
         a->error_code = x->code;
     } else if (a->is_error && a->error_type.len == 0) {
         a->error_type = x->error_type;
+    }
+    if (a->is_error) {
+        a->error_status = error_status_of(a, x->status);
+        a->error_is_any = a->error_status == 400 && cox_slice_is(a->error_type, "BadRequestError");
+    } else if (a->gave_up) { /* in error_message, which reason it gave */
+        a->error_status = 503;
     }
     if (x->text.len > 0) {
         a->text = cox_json_inner(x->text);

@@ -215,13 +215,13 @@ void health_tell(struct health *h, struct endpoint *e, enum health_word word, in
     enum placement_gate before = eh->breaker.gate;
 
     eh->n_calls++;
-    eh->n_failures += word == HEALTH_BAD;
+    eh->n_failures += word == HEALTH_BAD || word == HEALTH_DENIED;
     if (word == HEALTH_GOOD)
         breaker_good(&eh->breaker, now_ns);
     else if (word == HEALTH_SLOW_DOWN)
         breaker_slow(&eh->breaker, now_ns, retry_after_ms);
-    else if (breaker_bad(&eh->breaker, now_ns, &why))
-        take_out(eh, now_ns, why, true);
+    else if (breaker_bad(&eh->breaker, now_ns, &why) || word == HEALTH_DENIED)
+        take_out(eh, now_ns, word == HEALTH_DENIED ? "it refuses the key" : why, true);
     if (before == PLACEMENT_HALF_OPEN && eh->breaker.gate == PLACEMENT_OPEN)
         cox_log(COX_LOG_INFO, "an endpoint is back", "model", e->model->name, "endpoint", e->name, NULL);
     tell_gate(eh, now_ns, false);

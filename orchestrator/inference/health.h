@@ -41,6 +41,8 @@ void health_remove(struct health *h, struct endpoint *e);
 enum health_word {
     HEALTH_GOOD,
     HEALTH_BAD,
+    HEALTH_DENIED, /* 401: it refuses our key, and would each time. Out at once, though still not the last one
+                    */
     HEALTH_SLOW_DOWN /* 429, 503 with Retry-After: not its breaker's */
 };
 void health_tell(struct health *h, struct endpoint *e, enum health_word word, int64_t retry_after_ms);

@@ -7,6 +7,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 #include "cox/base/units.h"
+#include "cox/json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,39 @@ static void take_event(struct router_call *c, size_t end, const struct cox_buf *
     p->event_from = end;
 }
 
+/* An error behind a status of 200. Nobody has been told of that yet while there was no content. */
+static void take_error(struct router_call *c, const struct chat_answer *a, struct cox_slice json)
+{
+    struct reply *p = &c->reply;
+
+    p->failed = true;
+    p->failed_any = a->error_is_any;
+    p->error_status = a->error_status;
+    p->error_told = a->is_error;
+    note_error(p, a);
+    if (p->begun)
+        return;
+    p->status = a->error_status;
+    p->is_stream = false;
+    cox_buf_clear(&p->type);
+    cox_buf_append_str(&p->type, "application/json");
+    if (json.data == p->body.data)
+        return; /* it was no stream */
+    cox_buf_clear(&p->body);
+    cox_buf_append_slice(&p->body, json);
+}
+
+static void count_finished(struct router_call *c, const struct chat_answer *a)
+{
+    struct reply *p = &c->reply;
+
+    if (a->finish == CHAT_FINISH_NONE)
+        return;
+    chat_finished_add(&p->choices, &a->finished);
+    p->finished =
+        chat_finished_count(&p->choices) >= c->request.n_choices || COX_PLANTED("one-choice-is-all");
+}
+
 static bool on_event(void *user, struct cox_slice data, size_t end)
 {
     struct router_call *c = user;
@@ -175,24 +209,28 @@ static bool on_event(void *user, struct cox_slice data, size_t end)
     struct cox_buf instead = { 0 };
     bool replaced = false;
 
+    data = cox_json_trim(data);
+    if (data.len == 0) { /* some keep connections awake so */
+        take_event(c, end, NULL);
+        return c->state != CALL_OVER;
+    }
     if (cox_slice_is(data, "[DONE]")) {
         p->done = p->finished = true;
         take_event(c, end, NULL);
-        return c->state != CALL_OVER;
+        return false; /* what comes behind it is nothing of the answer */
     }
     if (chat_answer_read(&c->router->reader, c->api, data, &a) != COX_OK) {
         p->garbage = true;
         return false;
     }
     note_usage(p, &a);
-    if (a.is_error) {
-        p->failed = true;
-        note_error(p, &a);
+    if (a.error_status > 0) {
+        take_error(c, &a, data);
         if (!p->begun)
             return false;
     }
     p->n_pieces += a.has_content;
-    p->finished |= a.finish != CHAT_FINISH_NONE;
+    count_finished(c, &a);
     if (!p->begun && (a.has_content || a.finish != CHAT_FINISH_NONE))
         begin(c);
     if (p->begun)
@@ -210,19 +248,32 @@ static bool on_event(void *user, struct cox_slice data, size_t end)
     return c->state != CALL_OVER;
 }
 
+static bool are_comments(struct cox_slice lines)
+{
+    const uint8_t *p = lines.data, *end = lines.data + lines.len;
+
+    for (; p < end; p++) { /* line by line; the last one has to be whole */
+        if (*p != ':' && *p != '\n' && *p != '\r')
+            return false;
+        p = *p == ':' ? memchr(p, '\n', (size_t)(end - p)) : p;
+        if (!p)
+            return false;
+    }
+    return true;
+}
+
 /* What is left of the piece begins an event, or is a comment between two, which keeps clients awake. */
 static void hold_rest(struct router_call *c)
 {
     struct reply *p = &c->reply;
     struct cox_slice rest = cox_slice(p->piece.data + p->event_from, p->piece.len - p->event_from);
 
-    if (rest.len == 0)
-        return;
-    if (p->begun && p->held.len == 0 && rest.data[0] == ':' && rest.data[rest.len - 1] == '\n')
+    if (p->begun && p->held.len == 0 && rest.len > 0 && are_comments(rest))
         pass(c, rest);
     else
         cox_buf_append_slice(&p->held, rest);
-    if (p->held.len > ROUTER_HELD_LEN_MAX && !p->begun)
+    /* The events in it have their own bound; lines without data, and events without content, have none. */
+    if (p->held.len > (p->begun ? SSE_EVENT_LEN_MAX : ROUTER_HELD_LEN_MAX))
         p->too_long = true;
 }
 
@@ -230,6 +281,8 @@ static void feed(struct router_call *c, struct cox_slice piece)
 {
     struct reply *p = &c->reply;
 
+    if (p->done)
+        return;
     p->piece = piece;
     p->event_from = p->run_from = p->run_to = 0;
     if (sse_feed(&p->sse, piece, on_event, c) != COX_OK)
@@ -237,8 +290,15 @@ static void feed(struct router_call *c, struct cox_slice piece)
     if (c->state == CALL_OVER)
         return;
     pass_run(c);
-    if (c->state != CALL_OVER && !p->garbage && !(p->failed && !p->begun))
+    if (c->state == CALL_OVER || p->garbage || (p->failed && !p->begun))
+        return;
+    if (!p->done) {
         hold_rest(c);
+        return;
+    }
+    router_set_timer(
+        c, router_sooner(c->who.deadline_ns, cox_clock_mono_ns() + ROUTER_DONE_MS * ROUTER_NS_PER_MS));
+    router_turn_soon(c->router);
 }
 
 /* ---- what is no stream ---- */
@@ -252,12 +312,12 @@ void reply_read_whole(struct router_call *c)
         p->garbage = true;
         a.error_message = cox_buf_slice(&p->body); /* a proxy's page, perhaps */
     }
-    if (p->status >= 400 || a.is_error)
+    if (p->status >= 400)
         note_error(p, &a);
     if (p->status >= 400 || p->garbage)
         return;
-    if (a.is_error)
-        p->garbage = true; /* an error with status 200 */
+    if (a.error_status > 0)
+        take_error(c, &a, cox_buf_slice(&p->body));
     note_usage(p, &a);
     p->n_pieces = a.text.len / 4;
 }
@@ -271,7 +331,9 @@ void reply_pass_whole(struct router_call *c)
 
     if (!c->replays && p->status < 300) {
         int64_t now_ns = cox_clock_mono_ns();
-        placement_first_token(c->router->placement, now_ns, &c->placed);
+        /* Only what generates nothing has taken no longer than its prompt. */
+        if (c->api == CHAT_EMBEDDINGS || COX_PLANTED("decode-counts-as-prefill"))
+            placement_first_token(c->router->placement, now_ns, &c->placed);
         books_first_token(c, now_ns);
     }
     if (p->status < 300 && chat_answer_read(&c->router->reader, c->api, bytes, &a) == COX_OK) {
@@ -325,12 +387,14 @@ static bool says(const char *text, const char *words)
 bool reply_is_context_length(const struct router_call *c)
 {
     const struct reply *p = &c->reply;
+    int status = p->failed ? p->error_status : p->status;
 
-    if (p->status != 400 && p->status != 413 && p->status != 422)
+    if (status != 400 && status != 413 && status != 422)
         return false;
     return says(p->said_code, "context_length") || says(p->said, "maximum context length") ||
            says(p->said, "context length") || says(p->said, "longer than the model") ||
-           says(p->said, "exceeds the available context size") ||
+           says(p->said, "maximum model length") || says(p->said, "exceeds the available context size") ||
+           says(p->said, "prompt is too long") || says(p->said, "input token count") ||
            says(p->said, "inputs tokens + max_new_tokens") || says(p->said, "`inputs` must have less than");
 }
 
@@ -375,7 +439,10 @@ static void on_data(void *user, struct cox_slice piece)
     if (c->state == CALL_OVER || !(p->garbage || p->too_long || (p->failed && !p->begun)))
         return;
     upstream_cancel(c->upstream);
-    call_try_ended(c, UPSTREAM_PROTOCOL, "its answer cannot be read");
+    if (p->failed && !p->begun)
+        call_try_ended(c, UPSTREAM_OK, NULL);
+    else
+        call_try_ended(c, UPSTREAM_PROTOCOL, "its answer cannot be read");
 }
 
 static void on_end(void *user, enum upstream_end end, const char *message)

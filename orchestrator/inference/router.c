@@ -37,6 +37,7 @@ static void on_model(void *user, struct model *m, bool added)
         pool->model = m;
         pool->id = m->pool = placement_pool_add(r->placement);
         pool->bytes_per_token = 4;
+        pool->tokens_per_media = 1000;
         pool->ns_per_output_token = 30e6;
         m->owner_data = pool;
     } else if (!added && pool) {

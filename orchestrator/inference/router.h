@@ -48,7 +48,6 @@ struct router_who {
     int64_t deadline_ns;      /* monotonic; INT64_MAX: none */
     int64_t critical_path_ms; /* of the task's graph behind this call; 0: unknown */
     int64_t cache_ms;         /* an answer so old will do; 0: none */
-    bool idempotent;
 };
 
 /* ---- a call ---- */

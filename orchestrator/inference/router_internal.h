@@ -28,6 +28,7 @@
 #define ROUTER_ANSWER_LEN_MAX ((size_t)64 << 20) /* of an answer that is no stream */
 #define ROUTER_ERROR_LEN_MAX ((size_t)1 << 20)   /* of an answer that is an error */
 #define ROUTER_HELD_LEN_MAX ((size_t)1 << 20)    /* of a stream before its first content */
+#define ROUTER_DONE_MS 1000                      /* for a stream to end behind its [DONE] */
 #define STORED_LEN_MAX ((size_t)4 << 20)         /* of an answer that is kept */
 #define ROUTER_HEADERS_MAX 8u
 
@@ -93,8 +94,10 @@ struct pool {
     uint32_t n_calls; /* that placement knows of */
     uint32_t n_endpoints, n_open;
     uint32_t in_flight;
+    int64_t denied_said_ns; /* when the log last said that a key is refused */
     /* Learned of its calls. */
-    double bytes_per_token;
+    double bytes_per_token; /* of text */
+    double tokens_per_media;
     double ns_per_output_token; /* of one call */
     double ttft_ns;             /* of streams; and how far off it is */
     double ttft_off_ns;
@@ -115,12 +118,17 @@ struct reply { /* of the try under way */
     int status;
     bool is_stream;
     bool has_head;
-    bool begun;    /* content has been seen: no other try after this */
-    bool finished; /* a finish_reason or [DONE] */
-    bool done;     /* [DONE] */
-    bool garbage;  /* it said what cannot be read */
-    bool failed;   /* an error in the middle of a stream */
+    bool begun;      /* content has been seen: no other try after this */
+    bool finished;   /* all choices have a finish_reason, or [DONE] */
+    bool done;       /* [DONE] */
+    bool garbage;    /* it said what cannot be read */
+    bool failed;     /* an error behind a status of 200; before content it is as if its status had been the
+                        error's */
+    bool failed_any; /* in words that do not tell the request's faults from the endpoint's */
     bool too_long;
+    bool error_told;  /* the caller has the event of the error */
+    int error_status; /* of an error after content: as chat_answer's */
+    struct chat_finished choices;
     int64_t slow_ms; /* Retry-After; -1: none */
     struct cox_buf type, request_id;
     struct sse sse;
@@ -157,6 +165,8 @@ struct router_call {
     char *model_said;
     struct chat_request request; /* of the body; without parts */
     bool asked_usage;            /* by us: the client does not expect to be told */
+    bool asks_nothing;           /* an endpoint has refused that: */
+    uint32_t asks_nothing_of;    /* its place */
     uint64_t *blocks;
     struct program *program;
     struct model *asked; /* the first, whose fallbacks count */
@@ -246,8 +256,10 @@ void call_tell_end(struct router_call *c); /* frees it */
 /* ---- try.c ---- */
 
 void call_dispatch(struct router_call *c);
-/* The endpoint's share of the call is over, however it ended. Its credit is free again. */
-void call_release(struct router_call *c, bool answered);
+/* The try under way is given up: its endpoint sees the connection close. True: all was said, and counts. */
+bool call_drop_try(struct router_call *c);
+/* How long the next try waits after so many, at least one. */
+int64_t call_backoff_ms(struct cox_rng *rng, uint32_t n_tries);
 /* How the try under way ended; what comes next is decided here. */
 void call_try_ended(struct router_call *c, enum upstream_end end, const char *message);
 

@@ -348,7 +348,6 @@ static struct router_who who_of(const struct step_call *c)
         .deadline_ns = deadline_ns,
         .critical_path_ms = as->hint.critical_path_ms > INT64_MAX ? 0 : (int64_t)as->hint.critical_path_ms,
         .cache_ms = int_member(spec_of(c), "cache_ms"),
-        .idempotent = as->hint.idempotent,
     };
 }
 

@@ -1,6 +1,7 @@
 /* One try of a call: sent to an endpoint, judged by what became of it, and what comes next. */
 #include "router_internal.h"
 
+#include "cox/base/log.h"
 #include "cox/base/plant.h"
 #include "cox/base/units.h"
 
@@ -10,6 +11,7 @@
 #define BACKOFF_MS 50 /* the second try waits up to this, the third twice as long */
 #define BACKOFF_MS_MAX 2000
 #define SLOW_MS 1000 /* 429 without Retry-After */
+#define DENIED_SAID_EACH_NS (10 * INT64_C(1000000000))
 
 /* ---- a try ---- */
 
@@ -47,7 +49,8 @@ void call_dispatch(struct router_call *c)
     reply_reset(&c->reply);
     router_set_timer(c, c->who.deadline_ns);
     cox_buf_clear(&c->rewritten);
-    c->asked_usage = c->request.stream && !c->request.include_usage && c->api != CHAT_EMBEDDINGS;
+    c->asked_usage = c->request.stream && !c->request.include_usage && c->api != CHAT_EMBEDDINGS &&
+                     !c->asks_nothing && !c->endpoint->no_usage_option;
     size_t n = chat_request_rewrite(&c->request, cox_buf_slice(&c->body), upstream_name(c), c->asked_usage,
                                     &c->rewritten, c->pieces);
 
@@ -67,7 +70,7 @@ void call_dispatch(struct router_call *c)
         upstream_pause(c->upstream, true);
 }
 
-void call_release(struct router_call *c, bool answered)
+static void release(struct router_call *c, bool answered)
 {
     const struct chat_usage *usage = &c->reply.usage;
     const struct placement_outcome outcome = {
@@ -92,23 +95,27 @@ static void avoid(struct router_call *c, const struct endpoint *e)
 
 /* ---- what comes after a try ---- */
 
-/* The endpoint is not to blame when others answer the same request with a 500 too. */
-static void tell_health_of_500(struct router_call *c)
+/* All that the caller waits for has been said, though the stream may have gone on. */
+static bool said_all(const struct reply *p)
 {
-    struct health *h = c->router->health;
+    return p->begun && p->finished && !p->failed && !p->garbage;
+}
 
+/* The endpoint is not to blame when others answer the same request with the same fault; true: so it is. */
+static bool suspect(struct router_call *c)
+{
     if (!c->suspect) {
         endpoint_ref(c->endpoint);
         c->suspect = c->endpoint;
-        return;
+        return false;
     }
     if (c->suspect == c->endpoint) {
-        health_tell(h, c->endpoint, HEALTH_BAD, 0);
-        return;
+        health_tell(c->router->health, c->endpoint, HEALTH_BAD, 0);
+        return false;
     }
     endpoint_unref(c->suspect);
     c->suspect = NULL;
-    c->n_model_tries = ROUTER_TRIES_MAX;
+    return true;
 }
 
 static void clear_suspect(struct router_call *c)
@@ -121,20 +128,42 @@ static void clear_suspect(struct router_call *c)
     c->suspect = NULL;
 }
 
-static void answered(struct router_call *c)
+static void count_answer(struct router_call *c)
 {
+    if (c->asks_nothing && c->endpoint->place == c->asks_nothing_of)
+        c->endpoint->no_usage_option = true;
     health_tell(c->router->health, c->endpoint, HEALTH_GOOD, 0);
     clear_suspect(c);
     books_charge(c);
+}
+
+static void answered(struct router_call *c)
+{
+    count_answer(c);
     if (!c->reply.is_stream)
         reply_pass_whole(c);
     if (c->state == CALL_OVER)
         return; /* cancelled by who was told */
-    call_release(c, true);
+    release(c, true);
     call_end(c, ROUTER_ANSWERED);
 }
 
-/* 4xx: the request is to blame. As the endpoint says it. */
+bool call_drop_try(struct router_call *c)
+{
+    bool all = said_all(&c->reply) && !COX_PLANTED("left-is-lost");
+
+    if (c->upstream)
+        upstream_cancel(c->upstream);
+    c->upstream = NULL;
+    if (all)
+        count_answer(c);
+    else
+        books_waste(c, c->reply.begun);
+    release(c, all);
+    return all;
+}
+
+/* The request is to blame. As the endpoint says it. */
 static void refused_by_endpoint(struct router_call *c)
 {
     bool context = reply_is_context_length(c);
@@ -148,24 +177,40 @@ static void refused_by_endpoint(struct router_call *c)
     reply_pass_whole(c);
     if (c->state == CALL_OVER)
         return;
-    call_release(c, false);
+    release(c, false);
     call_end(c, ROUTER_ANSWERED);
+}
+
+/* Of an error behind content: the endpoint's own faults are what it does not blame on the request. */
+static bool is_own_fault(const struct reply *p)
+{
+    int status = p->failed ? p->error_status : 500;
+
+    return status >= 500 || status == 401 || status == 403 || status == 408 || status == 429 || p->failed_any;
 }
 
 static void broken(struct router_call *c, const char *why)
 {
-    const struct router_error error = { .http_status = 502,
-                                        .code = COX_CODE_UNAVAILABLE,
-                                        .retryable = true,
-                                        .type = "server_error",
-                                        .api_code = "stream_broken",
-                                        .told = c->reply.failed };
+    const struct reply *p = &c->reply;
+    bool own =
+        (is_own_fault(p) && !reply_is_context_length(c)) || COX_PLANTED("errors-in-streams-are-endpoints");
+    bool secret = p->failed && (p->error_status == 401 || p->error_status == 403);
+    const struct router_error error = {
+        .http_status = own ? 502 : p->error_status,
+        .code = own                          ? COX_CODE_UNAVAILABLE
+                : reply_is_context_length(c) ? COX_CODE_CONTEXT_LENGTH
+                                             : COX_CODE_MODEL_ERROR,
+        .retryable = own,
+        .type = own ? "server_error" : "invalid_request_error",
+        .api_code = "stream_broken",
+        .told = p->error_told,
+    };
 
     call_set_error(c, &error, "the endpoint %s of the model %s broke off: %s", c->endpoint->name,
-                   c->model->name, c->reply.said[0] ? c->reply.said : why);
-    health_tell(c->router->health, c->endpoint, HEALTH_BAD, 0);
+                   c->model->name, p->said[0] && !secret ? p->said : why);
+    health_tell(c->router->health, c->endpoint, own ? HEALTH_BAD : HEALTH_GOOD, 0);
     books_waste(c, true);
-    call_release(c, true);
+    release(c, true);
     call_end(c, ROUTER_BROKEN);
 }
 
@@ -183,11 +228,11 @@ static void try_again(struct router_call *c, int64_t after_ms)
 }
 
 /* Full jitter: whoever failed together is not to come back together. */
-static int64_t backoff_ms(struct router_call *c)
+int64_t call_backoff_ms(struct cox_rng *rng, uint32_t n_tries)
 {
-    int64_t ms = (int64_t)BACKOFF_MS << (c->n_model_tries > 6 ? 6 : c->n_model_tries);
+    int64_t ms = (int64_t)BACKOFF_MS << (n_tries > 7 ? 6 : n_tries - 1);
 
-    return 1 + (int64_t)cox_rng_below(&c->router->rng, (uint64_t)router_sooner(ms, BACKOFF_MS_MAX));
+    return 1 + (int64_t)cox_rng_below(rng, (uint64_t)router_sooner(ms, BACKOFF_MS_MAX));
 }
 
 /* Of the model's endpoints, beside the one that this call was sent to, which may be closed by now. */
@@ -211,7 +256,7 @@ static void slowed_down(struct router_call *c)
 
     call_set_error(c, &error, "the model %s answered %d: %s", c->model->name, c->reply.status, c->reply.said);
     avoid(c, c->endpoint);
-    call_release(c, false);
+    release(c, false);
     c->n_model_tries--; /* nothing was tried: it said that it has no room */
     if (++c->n_slowed <= ROUTER_SLOWED_MAX && (others || ms <= ROUTER_SLOW_DOWN_MS_MAX)) {
         try_again(c, others ? 0 : ms);
@@ -223,44 +268,136 @@ static void slowed_down(struct router_call *c)
         call_end(c, ROUTER_FAILED);
 }
 
+/* 401 and 403: it is our key that it refuses, and nobody else's business what it says of it. A 403 may also
+ * be for what a request asks, so that it takes two endpoints' word, or more of them. */
+static void denied(struct router_call *c)
+{
+    const struct router_error error = { .http_status = 502,
+                                        .code = COX_CODE_UNAVAILABLE,
+                                        .retryable = true,
+                                        .type = "server_error",
+                                        .api_code = "upstream_denied" };
+    bool all = false, of_key = c->reply.status == 401;
+    int64_t now_ns = cox_clock_mono_ns();
+
+    if (of_key)
+        health_tell(c->router->health, c->endpoint, HEALTH_DENIED, 0);
+    bool others = others_are_open(c);
+
+    if (!of_key && (others || c->suspect))
+        all = suspect(c);
+    else if (!of_key)
+        health_tell(c->router->health, c->endpoint, HEALTH_BAD, 0);
+    if (now_ns >= c->pool->denied_said_ns + DENIED_SAID_EACH_NS || c->pool->denied_said_ns == 0) {
+        cox_log(COX_LOG_ERROR, "an endpoint refuses the key that it is called with", "model", c->model->name,
+                "endpoint", c->endpoint->name, "status", COX_LOG_NUM(c->reply.status), NULL);
+        c->pool->denied_said_ns = now_ns;
+    }
+    call_set_error(c, &error,
+                   "the model %s cannot be used: its endpoint %s refuses the key that it is configured with",
+                   c->model->name, c->endpoint->name);
+    avoid(c, c->endpoint);
+    release(c, false);
+    c->n_model_tries--;
+    if (others && !all && ++c->n_slowed <= ROUTER_SLOWED_MAX)
+        try_again(c, 0);
+    else if (call_next_model(c))
+        call_queue(c);
+    else
+        call_end(c, ROUTER_FAILED);
+}
+
+/* Some servers refuse what they do not know, and we ask for the usage of streams whose clients do not. */
+static bool refuses_our_option(const struct router_call *c)
+{
+    static const char name[] = "stream_options";
+    const struct reply *p = &c->reply;
+
+    return (p->status == 400 || p->status == 422) && c->asked_usage &&
+           c->request.stream_options_span.len == 0 && p->body.len > 0 &&
+           memmem(p->body.data, p->body.len, name, strlen(name)) != NULL;
+}
+
+static void go_without_option(struct router_call *c)
+{
+    c->asks_nothing = true;
+    c->asks_nothing_of = c->endpoint->place;
+    release(c, false);
+    c->n_model_tries--;
+    try_again(c, 0);
+}
+
 static void failed(struct router_call *c, enum upstream_end end, const char *why)
 {
-    bool refused = c->reply.status >= 400 && end == UPSTREAM_OK;
+    const struct reply *p = &c->reply;
+    bool refused = p->status >= 400 && end == UPSTREAM_OK;
     bool unseen = end == UPSTREAM_CONNECT || end == UPSTREAM_CONNECT_TIMEOUT;
     bool late =
         end == UPSTREAM_FIRST_TIMEOUT || end == UPSTREAM_STALL_TIMEOUT || end == UPSTREAM_TOTAL_TIMEOUT;
+    bool all = false;
     const struct router_error error = { .http_status = late ? 504 : 502,
                                         .code = refused ? COX_CODE_MODEL_ERROR : COX_CODE_UNAVAILABLE,
                                         .retryable = true,
                                         .type = "server_error",
                                         .api_code = late ? "upstream_timeout" : "upstream_error" };
 
-    if (refused && c->reply.status == 500)
-        tell_health_of_500(c);
+    if (refused && (p->status == 500 || p->failed_any))
+        all = suspect(c);
     else
         health_tell(c->router->health, c->endpoint, HEALTH_BAD, 0);
+    if (!unseen && (!refused || p->failed))
+        books_waste(c, false);
+    if (all && p->failed_any) {
+        refused_by_endpoint(c);
+        return;
+    }
     if (refused)
         call_set_error(c, &error, "the endpoint %s of the model %s answered %d: %s", c->endpoint->name,
-                       c->model->name, c->reply.status, c->reply.said);
+                       c->model->name, p->status, p->said);
     else
         call_set_error(c, &error, "the endpoint %s of the model %s failed: %s", c->endpoint->name,
-                       c->model->name, c->reply.said[0] ? c->reply.said : why);
-    if (!unseen && !refused)
-        books_waste(c, false);
+                       c->model->name, p->said[0] ? p->said : why);
     bool others = others_are_open(c);
 
     avoid(c, c->endpoint);
-    call_release(c, false);
+    release(c, false);
     if (unseen && others && ++c->n_slowed <= ROUTER_SLOWED_MAX) {
         c->n_model_tries--; /* nothing of it was seen, and somebody else is there */
         try_again(c, 0);
-    } else if (c->n_model_tries < ROUTER_TRIES_MAX && router_may_retry(c->router)) {
-        try_again(c, backoff_ms(c));
+    } else if (!all && c->n_model_tries < ROUTER_TRIES_MAX && router_may_retry(c->router)) {
+        try_again(c, call_backoff_ms(&c->router->rng, c->n_model_tries));
     } else if (call_next_model(c)) {
         call_queue(c);
     } else {
         call_end(c, ROUTER_FAILED);
     }
+}
+
+static bool is_refusal(const struct router_call *c)
+{
+    const struct reply *p = &c->reply;
+
+    return p->status >= 400 && p->status < 500 && p->status != 408 &&
+           (!p->failed_any || reply_is_context_length(c));
+}
+
+/* An answer, or a status, that is whole. */
+static void judge(struct router_call *c, const char *why)
+{
+    const struct reply *p = &c->reply;
+
+    if (p->status == 429 || (p->status == 503 && p->slow_ms >= 0))
+        slowed_down(c);
+    else if ((p->status == 401 || p->status == 403) && !COX_PLANTED("key-is-told"))
+        denied(c);
+    else if (refuses_our_option(c))
+        go_without_option(c);
+    else if (is_refusal(c))
+        refused_by_endpoint(c);
+    else if (p->status >= 200 && p->status < 300 && !p->is_stream && !p->garbage)
+        answered(c);
+    else
+        failed(c, UPSTREAM_OK, why);
 }
 
 void call_try_ended(struct router_call *c, enum upstream_end end, const char *message)
@@ -272,7 +409,7 @@ void call_try_ended(struct router_call *c, enum upstream_end end, const char *me
     c->upstream = NULL;
     if (whole && !p->is_stream)
         reply_read_whole(c);
-    if (p->begun && !p->failed && !p->garbage && p->finished)
+    if (said_all(p))
         answered(c);
     else if (p->begun && !COX_PLANTED("retry-after-content"))
         broken(c, p->garbage  ? "it said what cannot be read"
@@ -281,13 +418,7 @@ void call_try_ended(struct router_call *c, enum upstream_end end, const char *me
                               : why);
     else if (!whole)
         failed(c, end == UPSTREAM_OK ? UPSTREAM_PROTOCOL : end, p->too_long ? "its answer is too long" : why);
-    else if (p->status == 429 || (p->status == 503 && p->slow_ms >= 0))
-        slowed_down(c);
-    else if (p->status >= 400 && p->status < 500 && p->status != 408 && p->status != 401 && p->status != 403)
-        refused_by_endpoint(c);
-    else if (p->status >= 200 && p->status < 300 && !p->is_stream && !p->garbage)
-        answered(c);
     else
-        failed(c, end, p->garbage ? "its answer cannot be read" : "its answer ended before it began");
+        judge(c, p->garbage ? "its answer cannot be read" : "its answer ended before it began");
     router_pump(c->router);
 }

@@ -97,6 +97,54 @@ static void reads_prompts_and_inputs(void **state)
     fini(&r);
 }
 
+static void counts_the_choices_to_come(void **state)
+{
+    static const struct {
+        enum chat_api api;
+        const char *body;
+        uint32_t n;
+    } cases[] = {
+        { CHAT_COMPLETIONS, "{\"messages\":[{},{}],\"n\":3}", 3 },
+        { CHAT_TEXT_COMPLETIONS, "{\"prompt\":\"a\",\"n\":3}", 3 },
+        { CHAT_TEXT_COMPLETIONS, "{\"prompt\":[\"a\",\"b\"]}", 2 },
+        { CHAT_TEXT_COMPLETIONS, "{\"n\":3,\"prompt\":[[1],[2]]}", 6 },
+        { CHAT_TEXT_COMPLETIONS, "{\"prompt\":[1,2,3]}", 1 },
+        { CHAT_TEXT_COMPLETIONS, "{\"prompt\":[\"a\",\"b\"],\"n\":4294967295}", UINT32_MAX },
+    };
+    struct read r = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        read_as(&r, cases[i].api, cases[i].body);
+        assert_int_equal(r.err, COX_OK);
+        assert_int_equal(r.q.n_choices, cases[i].n);
+    }
+    fini(&r);
+}
+
+static void counts_images_apart(void **state)
+{
+    struct read r = { 0 };
+    static const char image[] = "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:,AAAA\"}}";
+    static const char sound[] = "{\"input_audio\":{\"data\":\"AAAA\"}}";
+    char body[400];
+
+    (void)state;
+    snprintf(body, sizeof(body),
+             "{\"messages\":[{\"content\":[{\"type\":\"text\",\"text\":\"image_url\"}, %s,\"x\",[1]]},"
+             "{\"content\":\"image_url\",\"image_url\":1},{\"content\":[%s,%s]}]}",
+             image, sound, image);
+    read_as(&r, CHAT_COMPLETIONS, body);
+    assert_int_equal(r.err, COX_OK);
+    assert_int_equal(r.q.n_parts, 3);
+    assert_slice(r.q.parts[1], "{\"content\":\"image_url\",\"image_url\":1}");
+    assert_int_equal(r.q.n_media, 3);
+    assert_int_equal(r.q.media_len, 2 * strlen(image) + strlen(sound));
+    read_as(&r, CHAT_COMPLETIONS, "{\"messages\":[{\"content\":[{\"image_url\":}]}]}");
+    assert_int_equal(r.err, COX_ERR_INVALID);
+    fini(&r);
+}
+
 static void many_messages_are_all_there(void **state)
 {
     struct read r = { 0 };
@@ -352,6 +400,70 @@ static void finds_errors_in_band(void **state)
     assert_false(a.is_error);
 }
 
+static void knows_whose_fault_an_error_is(void **state)
+{
+    static const struct {
+        const char *error;
+        int status;
+        bool is_any;
+    } cases[] = {
+        { "{\"type\":\"invalid_request_error\",\"code\":null}", 400, false },
+        { "{\"type\":\"invalid_request_error\",\"code\":\"invalid_api_key\"}", 401, false },
+        { "{\"type\":\"BadRequestError\",\"code\":400}", 400, true }, /* vLLM, SGLang */
+        { "{\"type\":\"BadRequestError\",\"code\":500}", 500, false },
+        { "{\"type\":\"InternalServerError\",\"code\":\"503\"}", 503, false },
+        { "{\"type\":\"exceed_context_size_error\"}", 400, false }, /* llama.cpp */
+        { "{\"status\":\"RESOURCE_EXHAUSTED\"}", 429, false },      /* Google */
+        { "{\"status\":404}", 404, false },
+        { "{\"type\":\"insufficient_quota\",\"code\":\"insufficient_quota\"}", 429, false },
+        { "{\"type\":\"something\",\"code\":7}", 500, false },
+        { "{\"code\":99999999999999999999}", 500, false },
+        { "\"text\"", 500, false },
+        { "{}", 500, false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *json = cox_asprintf("{\"error\":%s}", cases[i].error);
+        struct chat_answer a = answer(CHAT_COMPLETIONS, json);
+
+        assert_true(a.is_error);
+        if (a.error_status != cases[i].status || a.error_is_any != cases[i].is_any)
+            fail_msg("%s: %d", json, a.error_status);
+        cox_free(json);
+    }
+    struct chat_answer a =
+        answer(CHAT_COMPLETIONS, "{\"error\":\"busy\",\"error_type\":\"overloaded\"}"); /* TGI */
+    assert_int_equal(a.error_status, 429);
+    a = answer(CHAT_COMPLETIONS,
+               "{\"choices\":[{\"delta\":{},\"finish_reason\":\"insufficient_system_resource\"}]}");
+    assert_true(a.gave_up && !a.is_error); /* DeepSeek */
+    assert_int_equal(a.error_status, 503);
+    assert_slice(a.error_message, "insufficient_system_resource");
+    a = answer(CHAT_COMPLETIONS, "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}");
+    assert_int_equal(a.error_status, 0);
+}
+
+static void counts_choices_that_are_over(void **state)
+{
+    struct chat_finished f = { 0 };
+    struct chat_answer a;
+
+    (void)state;
+    a = answer(CHAT_COMPLETIONS, "{\"choices\":[{\"finish_reason\":\"stop\",\"index\":1},{\"index\":64,"
+                                 "\"finish_reason\":\"length\"},{\"index\":0,\"finish_reason\":\"\"},"
+                                 "{\"index\":3,\"finish_reason\":null}]}");
+    assert_int_equal(chat_finished_count(&a.finished), 2);
+    chat_finished_add(&f, &a.finished);
+    chat_finished_add(&f, &a.finished); /* said twice, over once */
+    assert_int_equal(chat_finished_count(&f), 2);
+    a = answer(CHAT_COMPLETIONS,
+               "{\"choices\":[{\"finish_reason\":\"stop\"},{\"index\":-1,\"finish_reason\":\"stop\"},"
+               "{\"index\":128,\"finish_reason\":\"stop\"}]}");
+    chat_finished_add(&f, &a.finished);
+    assert_int_equal(chat_finished_count(&f), 5);
+}
+
 static void what_is_no_object_is_no_answer(void **state)
 {
     static const char *const texts[] = {
@@ -478,6 +590,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_chat),
         cmocka_unit_test(reads_prompts_and_inputs),
+        cmocka_unit_test(counts_the_choices_to_come),
+        cmocka_unit_test(counts_images_apart),
         cmocka_unit_test(many_messages_are_all_there),
         cmocka_unit_test(refusals_name_the_member),
         cmocka_unit_test(is_too_deep),
@@ -486,6 +600,8 @@ int main(void)
         cmocka_unit_test(reads_pieces_of_streams),
         cmocka_unit_test(reads_usage_in_other_words),
         cmocka_unit_test(finds_errors_in_band),
+        cmocka_unit_test(knows_whose_fault_an_error_is),
+        cmocka_unit_test(counts_choices_that_are_over),
         cmocka_unit_test(what_is_no_object_is_no_answer),
         cmocka_unit_test(supplies_ids_that_agree),
         cmocka_unit_test(pieces_of_a_call_need_no_id),

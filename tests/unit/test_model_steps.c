@@ -19,7 +19,6 @@ static void test_an_answer_is_the_output(void **state)
     assert_string_equal(cox_buf_cstr(&r.calls[0].program), "t0-1");
     assert_int_equal(r.calls[0].who.band, PLACEMENT_BAND_HIGH);
     assert_int_equal(r.calls[0].who.critical_path_ms, 1234);
-    assert_true(r.calls[0].who.idempotent);
     assert_true(r.calls[0].who.deadline_ns <= cox_clock_mono_ns() + 60000000000);
     head(0, 200, true);
     say(0, "Hel");

@@ -6,7 +6,8 @@ what reached it. Modes:
   faults      each fault at one of the endpoints, under load; a line a check
   cancel N    N streams that are left at once; prints how long the last of them lived on at its server
   hold N S    N streams of S tokens; prints "begun" once all have begun, then a line a check
-  measure     waits of calls that healthy endpoints answered, without a fault and with each; a table, no check
+  measure N R times of N calls a side, R a second, that healthy endpoints answered: of two that are alone, and of two beside one
+              with each fault; a table, no check. Five endpoints a fault: models a0, b0, a1, ...
 """
 import asyncio
 import json
@@ -293,26 +294,102 @@ async def hold(n, tokens):
 
 # ---- measuring ----
 
+A_PAIR, N_BLOCKS = 5, 10 # endpoints: two of the base, and three of which the first is sick
+
+
 def quantile(values, q):
     values = sorted(values)
     return values[min(len(values) - 1, int(q * len(values)))] if values else float("nan")
 
 
-def measure():
-    """One after the other, each at a model of its own, and each beside the same without a fault at another model."""
-    print(f"{'one of the endpoints':34} {'calls':>6} {'p50 ms':>8} {'p99 ms':>8}   of calls that the others answered at the first try")
-    endpoints, base = state()["endpoints"], None
-    for i, name in enumerate(["is as the others", *EARLY, *LATE]):
-        sick = endpoints[i * N_ENDPOINTS]["url"].split("//")[1].split("/")[0]
-        set_faults(i * N_ENDPOINTS, **EARLY.get(name, LATE.get(name, {})))
-        calls = asyncio.run(load(600, 12, f"m{i}"))
-        set_faults(i * N_ENDPOINTS)
-        waits = [1000 * c.waited_s for c in calls if c.outcome == "answered" and c.tries <= 1 and not c.endpoint.startswith(sick)]
-        p99 = quantile(waits, 0.99)
-        base = base or p99
-        print(f"{name:34} {len(waits):6} {quantile(waits, 0.5):8.1f} {p99:8.1f}   {100 * (p99 / base - 1):+.0f} %, "
-              f"lost {sum(c.outcome == 'lost' for c in calls)}", flush=True)
-        idle()
+async def arrive(n, rate, model, gaps):
+    """n calls at moments that do not depend on how those before them went. Who hangs is not waited for: -> calls, tasks left."""
+    loop, calls = asyncio.get_running_loop(), [Call(gaps.random() < 0.5, model=model) for _ in range(n)]
+    tasks, at = [], loop.time()
+    for c in calls:
+        at += gaps.expovariate(rate)
+        await asyncio.sleep(max(0, at - loop.time()))
+        tasks.append(loop.create_task(c.whole()))
+    done, left = await asyncio.wait(tasks, timeout=1)
+    return calls, left
+
+
+async def pair(i, name, n_calls, rate):
+    """Blocks of both models in turn, the same moments for both, so that what else this host does befalls both. The first is warm-up."""
+    sides, left = {"a": [], "b": []}, set()
+    flapping = asyncio.create_task(flap(i * A_PAIR + 2)) if name == FLAPPING else None
+    for block in range(N_BLOCKS + 1):
+        for side in ("ab", "ba")[block % 2]:
+            calls, more = await arrive(n_calls // N_BLOCKS if block else 200, rate, f"{side}{i}", random.Random(f"{SEED} {i} {block}"))
+            left |= more
+            if block:
+                sides[side].append(calls)
+    if flapping:
+        flapping.cancel()
+    set_faults(i * A_PAIR + 2)
+    for task in left:
+        task.cancel()
+    return sides["a"], sides["b"]
+
+
+class Server:
+    """What the simulator says of calls that have ended, read page by page."""
+    after = 0
+
+    def times(self):
+        found = {}
+        while True:
+            page = json.loads(ask(f"{SIM}/sim/calls?after={self.after}"))
+            for r in page["calls"]:
+                if r["outcome"] == "answered":
+                    found[r["request_id"]] = (r["ended_ns"] - r["begun_ns"]) / 1e6
+            if page["next"] == self.after:
+                return found
+            self.after = page["next"]
+
+
+def p99(blocks, of):
+    return quantile([of(c) for calls in blocks for c in calls], 0.99)
+
+
+def change(a, b, of):
+    """Of the 99th percentile, percent; and between what it is in nine of ten draws of as many blocks."""
+    draws = []
+    for _ in range(100):
+        drawn = [RANDOM.choices(side, k=len(side)) for side in (a, b)]
+        draws.append(100 * (p99(drawn[1], of) / p99(drawn[0], of) - 1))
+    return 100 * (p99(b, of) / p99(a, of) - 1), quantile(draws, 0.05), quantile(draws, 0.95)
+
+
+def measure(n_calls, rate):
+    print(f"{n_calls} calls a side at {rate} a second, half of them streams of 12 tokens; ms. base | with a third endpoint, which ...\n"
+          f"{'':29} {'p50':>11} {'p99':>13} {'change (9 of 10 draws)':>26} {'p99 waited':>11} {'p99 at server':>13} {'p99 rest':>11}  "
+          f"{'sick':>5} {'again':>5} {'error':>5} {'open':>4}", flush=True)
+    server, endpoints = Server(), state()["endpoints"]
+    for i, name in enumerate(["is as the others", *NAMES]):
+        sick = endpoints[i * A_PAIR + 2]["url"].split("//")[1].split("/")[0]
+        set_faults(i * A_PAIR + 2, **EARLY.get(name, LATE.get(name, {})))
+        a, b = asyncio.run(pair(i, name, n_calls, rate))
+        took = server.times()
+        healthy = [[[c for c in calls if c.outcome == "answered" and c.tries <= 1 and c.id in took and not c.endpoint.startswith(sick)]
+                    for calls in side] for side in (a, b)]
+
+        def both(of, digits=1):
+            return "|".join(f"{p99(side, of):.{digits}f}" for side in healthy)
+
+        def total(c):
+            return 1000 * c.waited_s
+
+        def waited(c):
+            return int(c.head.get("x-cox-waited-us", 0)) / 1000
+
+        more, low, high = change(*healthy, total)
+        everyone = [c for calls in b for c in calls]
+        print(f"{name:29} {'|'.join(f'{quantile([total(c) for calls in side for c in calls], 0.5):.1f}' for side in healthy):>11} "
+              f"{both(total):>13} {more:+9.0f} % ({low:+.0f} to {high:+.0f}) {both(waited):>11} {both(lambda c: took[c.id]):>13} "
+              f"{both(lambda c: total(c) - waited(c) - took[c.id]):>11}  {sum(c.endpoint.startswith(sick) for c in everyone):5} "
+              f"{sum(c.tries > 1 for c in everyone):5} {sum(c.outcome == 'error' for c in everyone):5} "
+              f"{sum(c.outcome == 'lost' for c in everyone):4}", flush=True)
 
 
 print(f"    seed {SEED}", flush=True)
@@ -323,5 +400,5 @@ elif MODE == "cancel":
 elif MODE == "hold":
     asyncio.run(hold(int(sys.argv[4]), int(sys.argv[5])))
 else:
-    measure()
+    measure(int(sys.argv[4]), float(sys.argv[5]))
 sys.exit(1 if FAILED else 0)

@@ -1,6 +1,7 @@
 #include "tail.h"
 
 #include "cox/base/alloc.h"
+#include "cox/base/plant.h"
 
 #include <string.h>
 
@@ -104,7 +105,7 @@ void livelog_rewind(struct livelog *l)
 {
     l->unread = piece_of(l, l->pieces.next);
     l->unread_at = 0;
-    l->dropped = false;
+    l->dropped = l->was_read && !COX_PLANTED("log-again-unsaid");
 }
 
 bool livelog_peek(const struct livelog *l, enum livelog_stream *ret_stream, struct cox_slice *ret_data,
@@ -125,4 +126,5 @@ void livelog_advance(struct livelog *l)
     l->unread = piece_of(l, l->unread->link.next);
     l->unread_at = 0;
     l->dropped = false;
+    l->was_read = true;
 }

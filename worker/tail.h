@@ -34,16 +34,17 @@ struct livelog {
     size_t len_max;
     struct livelog_piece *unread; /* the reader's next piece; NULL: it has seen all */
     size_t unread_at;             /* and how much of it has been read */
-    bool dropped;                 /* pieces that the reader had not seen are gone */
+    bool dropped;                 /* pieces that the reader had not seen are gone, or come again */
+    bool was_read;                /* some of it */
 };
 void livelog_init(struct livelog *l, size_t len_max);
 void livelog_fini(struct livelog *l);
 void livelog_append(struct livelog *l, enum livelog_stream stream, struct cox_slice data);
-void livelog_rewind(struct livelog *l); /* the reader begins with the oldest piece that is kept */
+void livelog_rewind(struct livelog *l); /* the reader begins (again) with the oldest piece that is kept */
 
 /* What comes next for the reader; false: nothing yet. livelog_advance takes it.
  *   ret_data     borrowed until the next append
- *   ret_dropped  something before it is gone */
+ *   ret_dropped  something before it is gone, or it begins again */
 bool livelog_peek(const struct livelog *l, enum livelog_stream *ret_stream, struct cox_slice *ret_data,
                   bool *ret_dropped);
 void livelog_advance(struct livelog *l);

@@ -196,10 +196,11 @@ static void policy_start(struct cox_api *a, struct cox_rpc_call *call, const cha
 {
     struct cox_input in = { .kind = COX_IN_POLICY };
 
-    if (what == COX_POLICY_DRAIN && strcmp(id, COX_ATTACH_ROUTER_ID) == 0) {
+    if (strcmp(id, COX_ATTACH_ROUTER_ID) == 0) {
         cox_call_fail(
             call, COX_RPC_FAILED_PRECONDITION, "ROUTER",
-            "the router is a part of coxd and leaves with it; cordon it to begin no more model calls");
+            "the router is a part of coxd, and no host: to begin no more calls of a model, take it or "
+            "its endpoints out of coxd's models and send SIGHUP, or pause the tasks that call it");
         return;
     }
     struct policy *p = COX_NEW(struct policy);

@@ -49,7 +49,7 @@ struct cox_log_reader {
      * is unlinked before the last call. */
     void (*on_chunk)(struct cox_log_reader *r, const Coxswain__V1__LogChunk *chunk);
     uint32_t session; /* 0: not linked */
-    bool restarted;   /* the next piece starts anew */
+    bool waits;       /* for the log's beginning, which its worker was asked for */
 };
 
 #define COX_RELAY_LEN_MAX ((size_t)1 << 20)   /* kept of a log while it is read, for other readers */

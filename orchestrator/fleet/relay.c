@@ -24,7 +24,7 @@ struct relay {
     struct cox_list readers;
     struct cox_list pieces; /* all that came */
     size_t len;             /* of them, overhead included */
-    bool whole;             /* they are the log from its beginning */
+    bool whole;             /* they are all that its worker has */
     bool relaying;          /* readers are being told */
 };
 
@@ -70,11 +70,16 @@ static void relay_destroy(struct cox_fleet *f, struct relay *x)
     cox_free(x);
 }
 
+/* From a reset on comes the beginning again, or the oldest that its worker still has. */
 static void keep_piece(struct cox_fleet *f, struct relay *x, const Coxswain__V1__LogChunk *m)
 {
     size_t cost = sizeof(struct relay_piece) + m->data.len;
 
-    if (m->reset || x->len + cost > COX_RELAY_LEN_MAX || f->relayed_len + cost > COX_RELAYS_LEN_MAX)
+    if (m->reset) {
+        forget_pieces(f, x);
+        x->whole = !COX_PLANTED("relay-never-whole-again");
+    }
+    if (x->len + cost > COX_RELAY_LEN_MAX || f->relayed_len + cost > COX_RELAYS_LEN_MAX)
         forget_pieces(f, x);
     if (!x->whole || m->data.len == 0)
         return;
@@ -102,15 +107,15 @@ void cox_session_relay(struct cox_session *s, const Coxswain__V1__LogChunk *m)
     x->relaying = true;
     COX_LIST_FOR_EACH (it, &x->readers) {
         struct cox_log_reader *r = COX_CONTAINER_OF(it, struct cox_log_reader, node);
-        Coxswain__V1__LogChunk chunk = *m;
 
-        chunk.reset = chunk.reset || r->restarted;
-        r->restarted = false;
-        if (chunk.end) {
+        if (r->waits && !m->reset && !m->end)
+            continue; /* it was on its way before the worker heard that it is to begin anew */
+        r->waits = false;
+        if (m->end) {
             cox_list_remove(&r->node);
             r->session = 0;
         }
-        r->on_chunk(r, &chunk);
+        r->on_chunk(r, m);
     }
     x->relaying = false;
     if (m->end || cox_list_empty(&x->readers)) {
@@ -151,10 +156,9 @@ static void show_pieces(const struct relay *x, struct cox_log_reader *r)
     }
 }
 
+/* Its first piece will say `reset`, so that those who read it already forget what they have. */
 static void begin_anew(struct cox_session *s, struct relay *x)
 {
-    COX_LIST_FOR_EACH (it, &x->readers)
-        COX_CONTAINER_OF(it, struct cox_log_reader, node)->restarted = true;
     cox_session_want_log(s, &x->ref, false);
     cox_session_want_log(s, &x->ref, true);
 }
@@ -168,12 +172,14 @@ bool cox_fleet_log_start(struct cox_fleet *f, uint32_t session, struct cox_log_r
     struct relay *x = relay_find(s, r->ref);
     bool is_first = x == NULL;
 
-    if (is_first)
+    r->waits = false;
+    if (is_first) {
         x = relay_create(s, r->ref);
-    else if (!x->whole)
+    } else if (!x->whole) {
+        r->waits = true;
         begin_anew(s, x);
+    }
     r->session = session;
-    r->restarted = false;
     cox_list_push_back(&x->readers, &r->node);
     if (is_first)
         cox_session_want_log(s, &r->ref, true);

@@ -44,6 +44,8 @@ check "and its task was charged for that" ask usage "$scenario_dir/get.json" \
     "model_calls == 1 and input_tokens > 0 and 0 < output_tokens <= 30 and wasted_tokens == 0"
 check_equal "the router is no worker to people" 0 "$(cox worker list -o name | wc -l)"
 check_exit "nor to be drained" 2 cox worker drain router
+check_exit "nor to be cordoned" 2 cox worker cordon router
+check_match "but told what to do instead" 'SIGHUP, or pause' "$scenario_dir/err"
 "$COX_BUILD/cox-worker" --orchestrator "$COX_ADDRESS" --worker-id router --work-dir "$scenario_dir/w" --idle-exit 200ms \
     >"$scenario_dir/false.log" 2>&1 </dev/null
 check_match "and nobody attaches in its name" 'worker_id.*own' "$scenario_dir/false.log"

@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -349,9 +350,14 @@ static void test_slow_readers_hold_the_other_end(void **state)
         if (sent > (size_t)48 << 20)
             fail_msg("%zu bytes are held for a process that reads nothing", sent);
     }
+    size_t held = mallinfo2().uordblks + mallinfo2().hblkhd;
+
     while (heard < (size_t)67108864) {
         char piece[65536];
 
+        if (mallinfo2().uordblks + mallinfo2().hblkhd > held + ((size_t)4 << 20))
+            fail_msg("what the process has read is kept: %zu bytes",
+                     mallinfo2().uordblks + mallinfo2().hblkhd - held);
         turn(&b);
         n = sent < (size_t)67108864
                 ? send(up, block, 67108864 - sent < sizeof(block) ? 67108864 - sent : sizeof(block),
@@ -407,6 +413,65 @@ static void test_large_bodies_pass(void **state)
     close(up);
     free(body);
     free(heard);
+    cox_buf_fini(&answer);
+    end(&b);
+}
+
+/* The orchestrator closes a connection that was kept just as the next call comes by it. */
+static void test_a_closed_connection_costs_no_call(void **state)
+{
+    const size_t len = 600000; /* more than a socket takes at once */
+    char *body = malloc(len + 1), head[80];
+    struct cox_buf got = { 0 }, answer = { 0 };
+    struct bench b;
+    int fd, up, again;
+
+    (void)state;
+    begin(&b);
+    memset(body, 'y', len);
+    body[len] = 0;
+    fd = ask(&b, CALL, "Content-Length: 2\r\n\r\n{}");
+    up = take(&b);
+    hear(&b, up, &got, "{}");
+    say(up, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_true(hear(&b, fd, &answer, NULL));
+    close(fd);
+    cox_buf_clear(&got);
+    cox_buf_clear(&answer);
+    snprintf(head, sizeof(head), "Content-Length: %zu\r\n\r\n", len);
+    fd = ask(&b, CALL, head);
+    hear(&b, up, &got, "\r\n\r\n"); /* by the same connection */
+    for (size_t sent = 0; sent < len;) {
+        ssize_t n =
+            send(fd, body + sent, len - sent < 50000 ? len - sent : 50000, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        turn(&b);
+        sent += n > 0 ? (size_t)n : 0;
+        if (up >= 0 && sent > 300000) {
+            hear(&b, up, &got, "yyyyyyyy");
+            close(up);
+            up = -1;
+        }
+    }
+    again = take(&b);
+    cox_buf_clear(&got);
+    while (got.len < len || !memmem(got.data, got.len, "\r\n\r\n", 4) ||
+           got.len < len + (size_t)((uint8_t *)memmem(got.data, got.len, "\r\n\r\n", 4) - got.data) + 4) {
+        ssize_t n = recv(again, head, sizeof(head), MSG_DONTWAIT);
+
+        turn(&b);
+        assert_true(n > 0 || (n < 0 && errno == EAGAIN));
+        if (n > 0)
+            cox_buf_append(&got, head, (size_t)n);
+    }
+    assert_memory_equal((uint8_t *)memmem(got.data, got.len, "\r\n\r\n", 4) + 4, body, len);
+    say(again, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_true(hear(&b, fd, &answer, NULL));
+    assert_int_equal(status_of(&answer), 200);
+    close(fd);
+    close(again);
+    free(body);
+    cox_buf_fini(&got);
     cox_buf_fini(&answer);
     end(&b);
 }
@@ -564,6 +629,7 @@ int main(void)
         cmocka_unit_test(test_who_hangs_up_ends_the_call),
         cmocka_unit_test(test_slow_readers_hold_the_other_end),
         cmocka_unit_test(test_large_bodies_pass),
+        cmocka_unit_test(test_a_closed_connection_costs_no_call),
         cmocka_unit_test(test_other_paths_lead_nowhere),
         cmocka_unit_test(test_where_nobody_serves),
         cmocka_unit_test(test_no_token_in_plaintext),

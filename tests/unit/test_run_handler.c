@@ -584,6 +584,10 @@ static void test_a_log_keeps_its_end_and_says_so(void **state)
     assert_true(livelog_peek(&l, &stream, &data, &dropped) && dropped);
     livelog_advance(&l);
     assert_true(livelog_peek(&l, &stream, &data, &dropped) && !dropped);
+    livelog_rewind(&l); /* whoever is given it again is told so, once */
+    assert_true(livelog_peek(&l, &stream, &data, &dropped) && dropped);
+    livelog_advance(&l);
+    assert_true(livelog_peek(&l, &stream, &data, &dropped) && !dropped);
     livelog_fini(&l);
 }
 

@@ -18,6 +18,7 @@
 #define IDLE_S 20L                   /* and for how long: the other end closes them after some time */
 #define KEEPALIVE_S 15L              /* a peer that has vanished is noticed though nothing is to be sent */
 #define FEED_LEN ((size_t)256 << 10) /* of a body, taken from the process and not yet sent */
+#define AGAIN_LEN ((size_t)1 << 20)  /* of a body that is kept until there is an answer */
 #define FIELDS_LEN_MAX ((size_t)64 << 10)
 
 /* Where calls go; replaced as a whole. */
@@ -40,9 +41,10 @@ struct model_call {
     struct curl_slist *headers;
     const struct model_events *events;
     void *user;
-    struct cox_buf body; /* fed, not yet sent */
+    struct cox_buf body; /* fed; sent up to body_at */
     size_t body_at;
-    uint64_t left; /* of the body, not yet fed */
+    bool keeps_body; /* it may have to be sent again */
+    uint64_t left;   /* of the body, not yet fed */
     struct cox_buf fields;
     struct model_head head;
     bool has_head;
@@ -154,6 +156,14 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
 
 /* ---------------------------------------------------------------- the request */
 
+static void forget_sent(struct model_call *c)
+{
+    c->body.len -= c->body_at;
+    if (c->body.len > 0)
+        memmove(c->body.data, c->body.data + c->body_at, c->body.len);
+    c->body_at = 0;
+}
+
 static size_t on_read(char *to, size_t size, size_t n, void *user)
 {
     struct model_call *c = user;
@@ -169,12 +179,23 @@ static size_t on_read(char *to, size_t size, size_t n, void *user)
         memcpy(to, c->body.data + c->body_at, len);
     c->body_at += len;
     if (c->body_at == c->body.len) {
-        cox_buf_clear(&c->body);
-        c->body_at = 0;
+        if (!c->keeps_body)
+            forget_sent(c);
         if (c->left > 0)
             c->events->on_room(c->user);
     }
     return len;
+}
+
+/* The connection of an earlier call turned out to be closed: curl sends all of it again by another. */
+static int on_seek(void *user, curl_off_t offset, int origin)
+{
+    struct model_call *c = user;
+
+    if (!c->keeps_body || offset != 0 || origin != SEEK_SET || COX_PLANTED("gateway-body-once"))
+        return CURL_SEEKFUNC_FAIL;
+    c->body_at = 0;
+    return CURL_SEEKFUNC_OK;
 }
 
 static void unpause(struct model_call *c, int what)
@@ -189,6 +210,8 @@ bool models_feed(struct model_call *c, struct cox_slice piece)
 {
     if (piece.len > c->left)
         piece.len = (size_t)c->left;
+    if (!c->keeps_body && c->body_at > c->body.len / 2)
+        forget_sent(c);
     cox_buf_append_slice(&c->body, piece);
     c->left -= piece.len;
     unpause(c, CURLPAUSE_SEND);
@@ -286,6 +309,10 @@ static void set_up(struct model_call *c, const struct model_request *q, const ch
         curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->len);
         curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
         curl_easy_setopt(e, CURLOPT_READDATA, c);
+        curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
+        curl_easy_setopt(e, CURLOPT_SEEKDATA, c);
+        if (!c->keeps_body) /* a new connection is not closed meanwhile, and nothing has to be sent again */
+            curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
     }
     set_tls(c);
 }
@@ -301,6 +328,7 @@ struct model_call *models_start(struct models *m, const struct model_request *q,
     c->events = events;
     c->user = user;
     c->left = q->len;
+    c->keeps_body = q->len <= AGAIN_LEN;
     c->easy = curl_easy_init();
     COX_ASSERT(c->easy);
     pthread_mutex_lock(&m->mutex);

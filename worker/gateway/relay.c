@@ -70,6 +70,11 @@ static void mind_timer(struct connection *c)
 
 static void put(struct connection *c, struct cox_slice piece)
 {
+    if (c->sent > c->bytes.len / 2 && !COX_PLANTED("gateway-keeps-what-was-sent")) {
+        c->bytes.len -= c->sent;
+        memmove(c->bytes.data, c->bytes.data + c->sent, c->bytes.len);
+        c->sent = 0;
+    }
     cox_buf_append_slice(&c->bytes, piece);
     if (!event_pending(c->writable, EV_WRITE, NULL)) {
         event_add(c->writable, NULL);

@@ -67,6 +67,7 @@ void call_tell_end(struct router_call *c)
         model_unref(c->asked);
     if (c->suspect)
         endpoint_unref(c->suspect);
+    unknown_forget(c);
     for (size_t i = 0; i < c->n_headers; i++)
         cox_free(c->headers[i]);
     reply_fini(&c->reply);

@@ -5,7 +5,8 @@
  * s, twice as long each time, up to 60 s, first by a probe (GET /health, or /v1/models) and then by one call
  * at a time. Never more than 30 % of a pool's endpoints are out for failures of calls at once, but always may
  * one; so are those to which no connection can be made, which scrapes notice, without that bound. The last
- * one stays in. What is no fault of the endpoint (4xx but 429 and 408; a 500 that other endpoints give to the
+ * one stays in. What is no fault of the endpoint (4xx but 429 and 408, and but a 404 to what
+ * others serve; a 500 that other endpoints give to the
  * same request too) does not count. Who says 429 gets nothing for as long as it said, then one call, and more
  * with each that ends well.
  *

@@ -412,6 +412,8 @@ static void on_head(void *user, const struct upstream_head *head)
     cox_buf_append_slice(&p->request_id, head->request_id);
     p->is_stream = head->status == 200 && head->content_type.len >= strlen(STREAM_TYPE) &&
                    strncasecmp((const char *)head->content_type.data, STREAM_TYPE, strlen(STREAM_TYPE)) == 0;
+    if (head->status == 200 && c->n_unknown > 0)
+        unknown_prove(c);
 }
 
 static void take_whole(struct router_call *c, struct cox_slice piece)

@@ -22,6 +22,7 @@
 #define ROUTER_TRIES_MAX 3u /* of one model: the first and two more */
 #define ROUTER_SLOWED_MAX                                                                                    \
     8u /* tries that were answered 429 or 503 with Retry-After do not count up to this */
+#define ROUTER_UNKNOWN_MAX 4u                    /* endpoints that may say 404 before the caller hears it */
 #define ROUTER_WAIT_MS 60000                     /* for credit */
 #define ROUTER_WAIT_CLOSED_MS 10000              /* while no endpoint of the pool is open */
 #define ROUTER_SLOW_DOWN_MS_MAX 30000            /* a longer Retry-After is passed on */
@@ -179,7 +180,9 @@ struct router_call {
     struct cox_slice pieces[CHAT_PIECES_MAX];
     struct reply reply;
     uint32_t n_tries, n_model_tries, n_slowed;
-    struct endpoint *suspect; /* has answered 500: its fault, or the request's */
+    struct endpoint *suspect;                     /* has answered 500: its fault, or the request's */
+    struct endpoint *unknown[ROUTER_UNKNOWN_MAX]; /* have answered 404: likewise */
+    uint32_t n_unknown;
     int64_t started_ns, queued_ns, sent_ns, first_ns;
     uint8_t key[32];
     bool keeps;   /* its answer may be kept */
@@ -262,6 +265,14 @@ bool call_drop_try(struct router_call *c);
 int64_t call_backoff_ms(struct cox_rng *rng, uint32_t n_tries);
 /* How the try under way ended; what comes next is decided here. */
 void call_try_ended(struct router_call *c, enum upstream_end end, const char *message);
+
+/* ---- unknown.c: endpoints that do not know what they are asked for ---- */
+
+/* The one of this try; false: it has said so to this call before. */
+bool unknown_add(struct router_call *c);
+bool unknown_to_others(const struct router_call *c); /* nobody is left who might know */
+void unknown_prove(struct router_call *c);           /* the endpoint of this try serves it */
+void unknown_forget(struct router_call *c);
 
 /* ---- reply.c ---- */
 

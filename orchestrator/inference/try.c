@@ -163,6 +163,11 @@ bool call_drop_try(struct router_call *c)
     return all;
 }
 
+static bool is_unknown(const struct router_call *c)
+{
+    return c->reply.status == 404 || c->reply.status == 405;
+}
+
 /* The request is to blame. As the endpoint says it. */
 static void refused_by_endpoint(struct router_call *c)
 {
@@ -173,7 +178,8 @@ static void refused_by_endpoint(struct router_call *c)
                                         .api_code = context ? "context_length_exceeded" : NULL };
 
     call_set_error(c, &error, "the model %s answered %d: %s", c->model->name, c->reply.status, c->reply.said);
-    health_tell(c->router->health, c->endpoint, HEALTH_GOOD, 0);
+    if (!is_unknown(c))
+        health_tell(c->router->health, c->endpoint, HEALTH_GOOD, 0);
     reply_pass_whole(c);
     if (c->state == CALL_OVER)
         return;
@@ -373,6 +379,23 @@ static void failed(struct router_call *c, enum upstream_end end, const char *why
     }
 }
 
+/* Whoever else might know it is asked, at no cost: nothing was done. */
+static void not_known(struct router_call *c)
+{
+    bool is_new = unknown_add(c);
+
+    if (unknown_to_others(c) || c->n_slowed >= ROUTER_SLOWED_MAX) {
+        refused_by_endpoint(c);
+        return;
+    }
+    if (is_new)
+        avoid(c, c->endpoint);
+    release(c, false);
+    c->n_model_tries--;
+    c->n_slowed++;
+    try_again(c, is_new ? 0 : SLOW_MS); /* the others are full */
+}
+
 static bool is_refusal(const struct router_call *c)
 {
     const struct reply *p = &c->reply;
@@ -392,6 +415,8 @@ static void judge(struct router_call *c, const char *why)
         denied(c);
     else if (refuses_our_option(c))
         go_without_option(c);
+    else if (is_unknown(c) && !COX_PLANTED("unknown-is-passed-on"))
+        not_known(c);
     else if (is_refusal(c))
         refused_by_endpoint(c);
     else if (p->status >= 200 && p->status < 300 && !p->is_stream && !p->garbage)

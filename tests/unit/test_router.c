@@ -216,6 +216,61 @@ static void test_slow_down_of_all_is_passed_on(void **state)
     done(w, &h);
 }
 
+#define NOT_FOUND                                                                                            \
+    "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n"                 \
+    "{\"error\":{\"message\":\"no such model\",\"code\":404}}"
+
+/* It answers at once, and so seems to have all the room that there is: until five have found out. */
+static void test_one_that_knows_nothing_loses_its_calls(void **state)
+{
+    static const struct line unknown[] = { { NOT_FOUND, KEEP, 0 } };
+    static const struct line no_method[] = { { "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n",
+                                               KEEP, 0 } };
+    const struct line *first[] = { unknown, no_method };
+    struct router_who who = who_of("t");
+
+    (void)state;
+    who.program = cox_slice_str(""); /* with no home */
+    for (size_t k = 0; k < 2; k++) {
+        struct world *w = world_begin(NULL);
+        struct heard h = { 0 };
+
+        server_start(w, &w->servers[0], first[k], 1);
+        server_start(w, &w->servers[1], k ? good_stream : good, 1);
+        world_models(w, TWO);
+        for (int i = 0; i < 40; i++) {
+            ask_as(w, &h, k ? ASK_STREAM : ASK, &who);
+            AWAIT(w, h.over);
+            assert_int_equal(h.end, ROUTER_ANSWERED);
+            assert_int_equal(h.status, 200);
+            heard_fini(&h);
+        }
+        assert_int_equal(w->servers[0].n_requests, 5);
+        assert_int_equal(w->servers[1].n_requests, 40);
+        world_end(w);
+    }
+}
+
+static void test_what_nobody_knows_is_passed_on(void **state)
+{
+    static const struct line unknown[] = { { NOT_FOUND, KEEP, 0 } };
+    struct world *w = two(unknown, 1, NULL);
+    struct heard h = { 0 };
+
+    (void)state;
+    for (size_t i = 1; i <= 20; i++) { /* and nobody is blamed for it */
+        ask(w, &h, ASK);
+        AWAIT(w, h.over);
+        assert_int_equal(h.end, ROUTER_ANSWERED);
+        assert_int_equal(h.status, 404);
+        assert_non_null(strstr(cox_buf_cstr(&h.data), "no such model"));
+        assert_int_equal(w->servers[0].n_requests, i);
+        assert_int_equal(w->servers[1].n_requests, i);
+        heard_fini(&h);
+    }
+    world_end(w);
+}
+
 static void test_after_a_pause_calls_come_one_by_one(void **state)
 {
     static const struct line lines[] = {
@@ -508,6 +563,8 @@ int main(void)
         cmocka_unit_test(test_context_length_is_passed_on_once),
         cmocka_unit_test(test_slow_down_goes_elsewhere),
         cmocka_unit_test(test_slow_down_of_all_is_passed_on),
+        cmocka_unit_test(test_one_that_knows_nothing_loses_its_calls),
+        cmocka_unit_test(test_what_nobody_knows_is_passed_on),
         cmocka_unit_test(test_after_a_pause_calls_come_one_by_one),
         cmocka_unit_test(test_same_500_everywhere_ends_it),
         cmocka_unit_test(test_hung_endpoint_is_left),

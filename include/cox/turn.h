@@ -25,8 +25,8 @@
  *   {"say": "TEXT"}                     the answer is none: the model is told so, and asked again
  *   {"fail": {"code", "message"}}       the same, and it has been asked often enough
  *
- * Whatever the model says, a decision is bounded: COX_TURN_CALLS_MAX calls, each `args` valid JSON of at most
- * COX_TURN_ARGS_LEN_MAX bytes that fits the tool's schema, each text cut. Ids are those of the answer, which
+ * Whatever the model says, a decision is bounded: COX_TURN_CALLS_MAX calls, their `args` valid JSON that fits
+ * the tools' schemas, COX_TURN_ARGS_LEN_MAX bytes together. Ids are those of the answer, which
  * are unique within it.
  *
  * Thread: any. Cost: O(config + answer), and matching of schemas (cox/schema.h).

@@ -20,6 +20,7 @@ PARTS = {
     "lib/json": ["libc", *BASE, "cox/json.h", "cox/json/*", "jansson"],
     "lib/yaml": ["libc", *BASE, "cox/yaml.h", "cox/json.h", "yaml"],
     "lib/config": ["libc", *BASE, "cox/config.h", "cox/yaml.h", "cox/json.h"],
+    "lib/turn": [*PURE_LIBC, *BASE, "cox/schema.h", "cox/turn.h", "cox/json.h"],
     "lib/schema": [*PURE_LIBC, *BASE, "cox/schema.h", "cox/json.h"],
     "lib/wire": ["libc", *BASE, "cox/*", "protobuf-c", "proto", "jansson"],
     "lib/agent": ["libc", *BASE, "cox/agent.h", "cox/attach.h", "proto", "protobuf-c"],

@@ -34,6 +34,30 @@ int cox_slice_cmp(struct cox_slice a, struct cox_slice b)
     return (a.len > b.len) - (a.len < b.len);
 }
 
+/* Only the last star need be gone back to: what an earlier one took is as good as any. */
+bool cox_slice_like(struct cox_slice text, struct cox_slice pattern)
+{
+    size_t t = 0, p = 0, star = SIZE_MAX, taken = 0;
+
+    while (t < text.len) {
+        if (p < pattern.len && pattern.data[p] == '*') {
+            star = p++;
+            taken = t;
+        } else if (p < pattern.len && pattern.data[p] == text.data[t]) {
+            p++;
+            t++;
+        } else if (star != SIZE_MAX) {
+            p = star + 1;
+            t = ++taken;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.len && pattern.data[p] == '*')
+        p++;
+    return p == pattern.len;
+}
+
 void cox_buf_fini(struct cox_buf *b)
 {
     cox_free(b->data);

@@ -253,19 +253,19 @@ static void refuse_for_waiting(struct compiler *c, const struct place *at, json_
     }
 }
 
-static void compile_race(struct compiler *c, const struct place *at, const json_t *race, uint32_t inner_first,
-                         unsigned races, struct cox_image_call *call)
+static void compile_race(struct compiler *c, const struct place *at, const struct call_source *source,
+                         struct cox_image_call *call)
 {
     struct place here = place_key(at, "race");
-    size_t n = json_array_size(race);
+    size_t n = json_array_size(source->f[CALL_RACE]);
 
     if (n < 2 || n > COX_RACE_MAX)
         report_at(&c->report, &here, "found %zu alternative%s, expected 2 to %u", n, n == 1 ? "" : "s",
                   COX_RACE_MAX);
-    if (races >= COX_RACE_DEPTH_MAX)
+    if (source->depth.races >= COX_RACE_DEPTH_MAX)
         report_at(&c->report, &here, "found races more than %u deep in each other, expected at most %u",
                   COX_RACE_DEPTH_MAX, COX_RACE_DEPTH_MAX);
-    call->inner_first = inner_first;
+    call->inner_first = source->inner_first;
     call->inner_n = (uint32_t)n;
 }
 
@@ -288,15 +288,27 @@ static void compile_leaf(struct compiler *c, const struct place *at, const struc
     call->class_index = image_put_class(&c->image, spec_handler(f, call->kind), &res, wanted, n);
 }
 
-/* Defaults are of attempts on workers: a wait of a day is not to fail after ten minutes, nor a race to be run
- * again because all of its alternatives were. */
-uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
-                      enum cox_step_kind kind, uint32_t inner_first, unsigned races)
+static void put_policy(struct cox_image_call *call, const struct retry *policy)
 {
+    call->max_attempts = policy->max_attempts;
+    call->initial_backoff_ms = policy->initial_backoff_ms;
+    call->max_backoff_ms = policy->max_backoff_ms;
+    call->multiplier_milli = policy->multiplier_milli;
+    call->retry_on = policy->on;
+}
+
+/* Defaults are of attempts on workers: a wait of a day is not to fail after ten minutes, nor a race to be run
+ * again because all of its alternatives were. An agent's `retry` is of each call of its model. */
+uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope,
+                      const struct call_source *source)
+{
+    static const struct retry once = { .max_attempts = 1, .multiplier_milli = 1000 };
     struct place timeout = place_key(at, "timeout"), retry = place_key(at, "retry");
     struct place secrets = place_key(at, "secrets");
-    bool leaf = cox_step_kind_is_leaf(kind);
-    struct retry policy = leaf ? c->retry : (struct retry){ .max_attempts = 1, .multiplier_milli = 1000 };
+    enum cox_step_kind kind = source->kind;
+    json_t *const *f = source->f;
+    bool leaf = cox_step_kind_is_leaf(kind), turns = kind == COX_KIND_AGENT || kind == COX_KIND_PLAN;
+    struct retry policy = leaf || turns ? c->retry : once;
     struct cox_image_call call = {
         .kind = kind,
         .class_index = COX_IMAGE_NONE,
@@ -309,18 +321,16 @@ uint32_t compile_call(struct compiler *c, const struct place *at, const struct s
         field_duration(&c->report, &timeout, f[CALL_TIMEOUT], &call.timeout_ms);
     if (f[CALL_RETRY])
         compile_retry(c, &retry, f[CALL_RETRY], &policy);
-    call.max_attempts = policy.max_attempts;
-    call.initial_backoff_ms = policy.initial_backoff_ms;
-    call.max_backoff_ms = policy.max_backoff_ms;
-    call.multiplier_milli = policy.multiplier_milli;
-    call.retry_on = policy.on;
+    put_policy(&call, turns ? &once : &policy);
     compile_secrets(c, &secrets, f[CALL_SECRETS], kind);
     if (!cox_step_kind_is_worker(kind))
         refuse_for_waiting(c, at, f, kind);
     if (leaf)
         compile_leaf(c, at, scope, f, &call);
     else if (kind == COX_KIND_RACE)
-        compile_race(c, at, f[CALL_RACE], inner_first, races, &call);
+        compile_race(c, at, source, &call);
+    else if (turns)
+        compile_turns(c, at, scope, source, &policy, &call);
     else
         compile_waiting(c, at, scope, f, &call);
     return image_put_call(&c->image, &call);

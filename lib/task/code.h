@@ -67,7 +67,8 @@ enum operand {
     X(FROM_JSON, NONE, 1, 1)                                                                                 \
     X(ITEM, NONE, 0, 1) /* of the map that the evaluation belongs to */                                      \
     X(ITEM_INDEX, NONE, 0, 1)                                                                                \
-    X(RESULTS, NONE, 0, 0) /* appends {NAME: {"status", "output", "error"}} of all steps */
+    X(RESULTS, NONE, 0, 0) /* appends {NAME: {"status", "output", "error"}} of all steps */                  \
+    X(ARGS, NONE, 0, 1)    /* of the tool's call that the evaluation belongs to */
 
 #define CODE_ENUM(name, operand, takes, leaves) OP_##name,
 enum op { CODE_TABLE(CODE_ENUM) OP_NR };

@@ -354,7 +354,7 @@ static void compiler_fini(struct compiler *c)
     cox_free(c->input_types);
     json_decref(c->given);
     cox_free(c->plan);
-    cox_arena_fini(&c->names);
+    cox_arena_fini(&c->texts);
     cox_free(c->sorted);
     cox_free(c->needs_at);
     cox_free(c->needs.v);

@@ -1,7 +1,7 @@
 /* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there
- * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c, model.c and wait.c
- * (what it says, kind by kind), secrets.c (what it may read of what only workers know), template.c (JSON with
- * expressions inside), expr_parse.c (one expression), graph.c (edges). */
+ * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c, model.c wait.c,
+ * agent.c and tool.c (what it says, kind by kind), secrets.c (what it may read of what only workers know),
+ * template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c (edges). */
 #ifndef COX_TASK_COMPILE_H
 #define COX_TASK_COMPILE_H
 
@@ -50,11 +50,23 @@ struct secrets {
 
 /* A step of the image to be: the document's own, and inner steps behind their owners. */
 struct planned {
-    const char *name; /* the document's, or owned by compiler.names */
+    const char *name; /* the document's, or owned by compiler.texts */
     uint32_t owner;   /* COX_IMAGE_NONE: the document's own */
     uint32_t n_inner;
-    uint32_t fallback; /* the first alternative of a race that is the fallback */
+    uint32_t fallback; /* the first inner step of the fallback */
     bool is_body;
+    bool of_map; /* the body of one */
+
+    /* of an agent's bodies, once the agent's call is compiled */
+    enum cox_step_kind kind;
+    uint32_t call;
+    uint32_t extras;
+};
+
+/* How deep a call stands in others. */
+struct depth {
+    unsigned races;
+    unsigned agents;
 };
 
 struct compiler {
@@ -85,7 +97,7 @@ struct compiler {
     uint32_t n_steps;
     uint32_t plan_cap;
     uint32_t n_members;
-    struct cox_arena names; /* of inner steps */
+    struct cox_arena texts; /* names of inner steps, and what agents have for config */
     uint32_t *sorted;       /* [n_steps]: step indexes by name */
     uint32_t *needs_at;     /* [n_steps + 1] into needs */
     struct u32s needs;
@@ -103,6 +115,7 @@ struct scope {
     bool fallback;
     bool item;      /* `item` and `index` are known: in what a map runs */
     const char *as; /* another name of `item`, or NULL */
+    bool args;      /* `args` is known: in an agent's tools */
 };
 
 /* json.c */
@@ -149,14 +162,48 @@ enum {
     CALL_SECRETS,
     CALL_NR
 };
+#define CALL_FIELDS                                                                                          \
+    [CALL_RUN] = { "run", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"argv\": [\"true\"]}" },         \
+    [CALL_USES] = { "uses", WANT_STRING, FIELD_OPTIONAL, "a program such as \"lint@1\"" },                   \
+    [CALL_HTTP] = { "http", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"url\": \"https://...\"}" },   \
+    [CALL_JQ] = { "jq", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"program\": \".x\"}" },            \
+    [CALL_TASK] = { "task", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"ref\": \"build@1\"}" },       \
+    [CALL_RACE] = { "race", WANT_LIST, FIELD_OPTIONAL, "a list of two alternatives or more" },               \
+    [CALL_WAIT] = { "wait", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"for\": \"10m\"}" },           \
+    [CALL_APPROVAL] = { "approval", WANT_OBJECT, FIELD_OPTIONAL,                                             \
+                        "an object such as {\"prompt\": \"Apply?\"}" },                                      \
+    [CALL_MODEL] = { "model", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
+    [CALL_MCP] = { "mcp", WANT_ANY, FIELD_LATER, "" },                                                       \
+    [CALL_AGENT] = { "agent", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
+    [CALL_PLAN] = { "plan", WANT_OBJECT, FIELD_LATER, "an object such as {\"input\": \"...\"}" },            \
+    [CALL_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },                 \
+    [CALL_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },                                            \
+    [CALL_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },      \
+    [CALL_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },       \
+    [CALL_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL, "a string such as \"arch == amd64\"" },     \
+    [CALL_SECRETS] = { "secrets", WANT_OBJECT, FIELD_OPTIONAL,                                               \
+                       "names of secrets by KEY, read as secrets.KEY" }
+
 #define EXPECTED_LEAF "expected it beside `run`, `uses`, `http` or `jq`"
 #define EXPECTED_CALL "expected it beside `run`, `uses`, `http`, `jq` or `model`"
 void compile_step(struct compiler *c, const struct place *at, uint32_t index, json_t *step);
+/* The one kind of a call, from its fields; NONE after reporting. */
+enum cox_step_kind call_kind(struct compiler *c, const struct place *at, const json_t *call,
+                             json_t *const *f);
 
-/* call.c: one way to run a step, from the fields f[CALL_NR]. A race's alternatives are the inner steps from
- * `inner_first` on, `races` deep in other races. */
-uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
-                      enum cox_step_kind kind, uint32_t inner_first, unsigned races);
+/* call.c: one way to run a step, from the fields f[CALL_NR]. `owner` is the step that it is of, whose inner
+ * steps inner_first .. inner_end - 1 are what it opens. */
+struct call_source {
+    json_t *const *f;
+    enum cox_step_kind kind;
+    uint32_t owner;
+    uint32_t inner_first;
+    uint32_t inner_end;
+    struct depth depth;
+    const char *input; /* of an agent that is a tool: what it is asked unless it says so; else NULL */
+};
+uint32_t compile_call(struct compiler *c, const struct place *at, const struct scope *scope,
+                      const struct call_source *source);
 void compile_retry(struct compiler *c, const struct place *at, json_t *retry, struct retry *ret);
 
 /* spec.c: what the worker's handler gets, into the draft */
@@ -165,6 +212,7 @@ void put_spec(struct compiler *c, const struct place *at, const struct scope *sc
 struct cox_slice spec_handler(json_t *const *f, enum cox_step_kind kind);
 /* What a worker must have as "yes" to run it: the sandbox that it asks for. Empty: nothing. */
 struct cox_slice spec_sandbox_label(json_t *const *f, enum cox_step_kind kind);
+bool uses_of_bundle(struct cox_slice uses);
 /* "NAME@MAJOR", the number of 1 to 9 digits and no less than `least`. */
 bool versioned_ok(struct cox_slice s, unsigned least);
 bool path_ok(struct cox_slice s); /* relative, and no ".." in it */
@@ -184,7 +232,23 @@ const char *secrets_why_not(const struct compiler *c);
 /* The string at `at` is a list of pieces. */
 void secrets_place(struct compiler *c, const struct place *at);
 
-/* wait.c: kinds without a slot, into `call` */
+/* agent.c: `agent` and `plan`, into `call`; `retry` is of one call of the model. The bodies that they have
+ * are compiled with them, and remembered in the plan. */
+void compile_turns(struct compiler *c, const struct place *at, const struct scope *scope,
+                   const struct call_source *source, const struct retry *retry, struct cox_image_call *call);
+
+/* tool.c: an agent's tools */
+#define TOOL_PART_LEN 96u
+uint32_t tool_bodies(const json_t *tool); /* how many inner steps it is */
+/* A JSON Schema that cox/schema.h can use, or a violation. */
+void compile_schema(struct compiler *c, const struct place *at, const json_t *schema);
+/* What body `body` of tools[i] is called, behind the agent's name. */
+void tool_part(const json_t *tool, size_t i, uint32_t body, char ret[TOOL_PART_LEN]);
+/* Compiles the tools of the agent that `source` is, and appends the list of them that config has. */
+void compile_tools(struct compiler *c, const struct place *at, const struct scope *scope, json_t *tools,
+                   const json_t *approve, const struct call_source *source, struct cox_buf *config);
+
+/* wait.c: kinds without a slot and without inner steps, into `call` */
 void compile_waiting(struct compiler *c, const struct place *at, const struct scope *scope, json_t *const *f,
                      struct cox_image_call *call);
 
@@ -204,6 +268,8 @@ void compile_version(struct compiler *c, const struct place *at, const json_t *v
 void compile_schedule(struct compiler *c, const struct place *at, json_t *schedule);
 
 /* template.c */
+/* A text as what stands between quotes. */
+void draft_text(struct compiler *c, const struct scope *scope, const struct place *at, struct cox_slice s);
 enum emit { EMIT_VALUE, EMIT_ARG /* always a JSON string */ };
 void draft_begin(struct compiler *c);
 void draft_raw(struct compiler *c, const char *json);

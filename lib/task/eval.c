@@ -315,6 +315,8 @@ static struct value load(struct machine *m, struct code c)
         return value_bool(ev->env->success);
     case OP_ITEM:
         return foreign_value(ev, ev->env->item_json, "the item", &ev->checked_item);
+    case OP_ARGS:
+        return foreign_value(ev, ev->env->args_json, "the tool's arguments", &ev->checked_args);
     case OP_ITEM_INDEX:
         return ev->env->item_index <= INT64_MAX ? value_int((int64_t)ev->env->item_index) : value_null();
     default:

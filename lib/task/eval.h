@@ -43,6 +43,7 @@ struct eval {
     uint64_t cost;
     struct cox_slice checked; /* the step output that was last found to be JSON */
     struct cox_slice checked_item;
+    struct cox_slice checked_args;
 };
 
 /* Charges for walking over `bytes`; false once the evaluation has cost too much. */

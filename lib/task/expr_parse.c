@@ -319,17 +319,17 @@ static void parse_error_root(struct parser *p)
     put(p, OP_ERROR, 0, 0);
 }
 
-/* `item`, by this or the name that `as` gave it, and `index`: known in what a map runs. */
+/* `item`, by this or the name that `as` gave it, and `index`: known in what a map runs. `args`: in an agent's
+ * tools. */
 static bool parse_item_root(struct parser *p, struct cox_slice name)
 {
     const struct scope *scope = p->scope;
+    bool item = cox_slice_is(name, "item") || (scope->as && cox_slice_is(name, scope->as));
 
-    if (!scope->item)
-        return false;
-    if (cox_slice_is(name, "index")) {
+    if (scope->item && cox_slice_is(name, "index")) {
         put(p, OP_ITEM_INDEX, 0, 0);
-    } else if (cox_slice_is(name, "item") || (scope->as && cox_slice_is(name, scope->as))) {
-        put(p, OP_ITEM, 0, 0);
+    } else if ((scope->item && item) || (scope->args && cox_slice_is(name, "args"))) {
+        put(p, item ? OP_ITEM : OP_ARGS, 0, 0);
         p->select = SELECT_ROOT;
     } else {
         return false;

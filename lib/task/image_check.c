@@ -333,14 +333,52 @@ static bool links_ok(const struct cox_image *img)
 
 /* ---- inner steps ---- */
 
-/* What owns inner steps, from the outermost in. The deepest: races in a race in the body of a map. */
-#define OWNERS_MAX (COX_RACE_DEPTH_MAX + 4)
+/* What owns inner steps, from the outermost in. The deepest: agents in an agent in races in a race in the
+ * body of a map. */
+#define OWNERS_MAX (COX_RACE_DEPTH_MAX + COX_AGENT_DEPTH_MAX + 4)
 
 struct owners {
     uint32_t step[OWNERS_MAX];
     uint32_t end[OWNERS_MAX]; /* the last inner step of each */
     uint32_t n;
 };
+
+static bool call_is(const struct cox_image *img, uint32_t call, enum cox_step_kind kind)
+{
+    return call != COX_IMAGE_NONE && load_u32(record(img, AT_CALLS, call) + 12) == kind;
+}
+
+static bool call_has_turns(const struct cox_image *img, uint32_t call)
+{
+    return call_is(img, call, COX_KIND_AGENT) || call_is(img, call, COX_KIND_PLAN);
+}
+
+/* The bodies of an agent are inner steps of the step that runs it: its model, its approval, and its tools. */
+static bool turns_ok(const struct cox_image *img, uint32_t owner, uint32_t n_inner, uint32_t call)
+{
+    static const enum cox_step_kind kinds[] = {
+        [COX_TURN_MODEL] = COX_KIND_MODEL, [COX_TURN_APPROVAL] = COX_KIND_APPROVAL
+    };
+    struct cox_image_call turns;
+
+    if (!call_has_turns(img, call))
+        return true;
+    cox_image_call(img, call, &turns);
+    uint64_t at = turns.inner_first;
+
+    for (uint32_t i = 0; i < turns.inner_n; i++) {
+        struct cox_image_step inner;
+
+        if (at <= owner || at > (uint64_t)owner + n_inner)
+            return false;
+        cox_image_step(img, (uint32_t)at, &inner);
+        if (inner.owner != owner || !inner.is_body ||
+            (i < COX_TURN_TOOLS && !call_is(img, inner.call, kinds[i])))
+            return false;
+        at += 1 + (uint64_t)inner.n_inner;
+    }
+    return turns.inner_n >= COX_TURN_TOOLS;
+}
 
 /* Alternatives of a race are inner steps of the step that runs it, and of no other. */
 static bool race_ok(const struct cox_image *img, uint32_t owner, uint32_t n_inner, uint32_t call)
@@ -382,14 +420,17 @@ static bool body_ok(const struct cox_image *img, uint32_t i, const struct cox_im
 static bool inner_ok(const struct cox_image *img, uint32_t i, const struct cox_image_step *step)
 {
     struct cox_image_step owner;
+    bool of_map, of_agent;
 
     if (step->n_needs > 0 || step->n_dependants > 0 || step->call == COX_IMAGE_NONE ||
-        step->fallback != COX_IMAGE_NONE || step->condition != COX_IMAGE_NONE ||
-        step->map != COX_IMAGE_NONE || step->extras != COX_IMAGE_NONE)
+        step->fallback != COX_IMAGE_NONE || step->condition != COX_IMAGE_NONE || step->map != COX_IMAGE_NONE)
         return false;
     cox_image_step(img, step->owner, &owner);
-    return !step->is_body ||
-           (i == step->owner + 1 && owner.map != COX_IMAGE_NONE && owner.call == COX_IMAGE_NONE);
+    of_map = i == step->owner + 1 && owner.map != COX_IMAGE_NONE && owner.call == COX_IMAGE_NONE;
+    of_agent = call_has_turns(img, owner.call) || call_has_turns(img, owner.fallback);
+    if (step->extras != COX_IMAGE_NONE && !(step->is_body && of_agent))
+        return false;
+    return !step->is_body || of_map || of_agent;
 }
 
 /* Inner steps lie behind their owners, properly nested; the header's count of members is right. */
@@ -420,16 +461,11 @@ static bool inner_steps_ok(const struct cox_image *img)
             open.step[open.n] = i;
             open.end[open.n++] = i + step.n_inner;
         }
-        if (step.is_body)
+        if (step.is_body && i >= body_end)
             body_end = (uint64_t)i + step.n_inner + 1;
         n_members += i >= body_end;
     }
     return image_version(img) == VERSION_1 || n_members == header_u32(img, H_MEMBERS);
-}
-
-static bool call_is(const struct cox_image *img, uint32_t call, enum cox_step_kind kind)
-{
-    return call != COX_IMAGE_NONE && load_u32(record(img, AT_CALLS, call) + 12) == kind;
 }
 
 static bool owners_ok(const struct cox_image *img)
@@ -440,11 +476,13 @@ static bool owners_ok(const struct cox_image *img)
         struct cox_image_step step;
 
         if (call != COX_IMAGE_NONE && !call_is(img, call, COX_KIND_RACE) &&
-            !call_is(img, fallback, COX_KIND_RACE))
+            !call_is(img, fallback, COX_KIND_RACE) && !call_has_turns(img, call) &&
+            !call_has_turns(img, fallback))
             continue;
         cox_image_step(img, i, &step);
         if (!body_ok(img, i, &step) || !race_ok(img, i, step.n_inner, step.call) ||
-            !race_ok(img, i, step.n_inner, step.fallback))
+            !race_ok(img, i, step.n_inner, step.fallback) || !turns_ok(img, i, step.n_inner, step.call) ||
+            !turns_ok(img, i, step.n_inner, step.fallback))
             return false;
     }
     return true;
@@ -467,6 +505,15 @@ static uint32_t followed(const struct cox_image *img, uint32_t i)
                : COX_IMAGE_NONE;
 }
 
+/* What an agent's tools follow. */
+static bool owns(const struct cox_image *img, uint32_t owner, uint32_t i)
+{
+    struct cox_image_step step;
+
+    cox_image_step(img, i, &step);
+    return step.owner == owner;
+}
+
 /* Following comes to an end from every step: who asks where one runs may loop. Each step is walked over once:
  * walks[i] is the walk, from 1, that met step i. */
 static bool affinity_ok(const struct cox_image *img)
@@ -479,11 +526,14 @@ static bool affinity_ok(const struct cox_image *img)
     for (uint32_t i = 0; ok && i < img->n_steps; i++) {
         uint32_t step = i;
 
-        while (step < img->n_steps && walks[step] == 0) {
+        while (ok && step < img->n_steps && walks[step] == 0) {
+            uint32_t from = step;
+
             walks[step] = i + 1;
             step = followed(img, step);
+            ok = step == COX_IMAGE_NONE || own_step(img, step) || owns(img, step, from);
         }
-        ok = step == COX_IMAGE_NONE || (own_step(img, step) && walks[step] != i + 1);
+        ok = ok && (step == COX_IMAGE_NONE || walks[step] != i + 1);
     }
     cox_free(walks);
     return ok;

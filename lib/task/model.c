@@ -1,62 +1,17 @@
 /* What `model` says: the request for the router, in OpenAI's shape, and what becomes of the answer. */
-#include "compile.h"
+#include "model.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define MODEL_NAME_LEN_MAX 256u
-#define MESSAGES_EXPECTED "a list of messages, or one expression that comes to one"
 
-enum {
-    MODEL_MODEL,
-    MODEL_INPUT,
-    MODEL_MESSAGES,
-    MODEL_OUTPUT_SCHEMA,
-    MODEL_CACHE,
-    MODEL_EXTRA,
-    MODEL_SETTINGS, /* from here on, fields go into the request as they are */
-    MODEL_TOOLS = MODEL_SETTINGS,
-    MODEL_TOOL_CHOICE,
-    MODEL_PARALLEL,
-    MODEL_RESPONSE_FORMAT,
-    MODEL_MAX_TOKENS,
-    MODEL_MAX_COMPLETION,
-    MODEL_TEMPERATURE,
-    MODEL_TOP_P,
-    MODEL_STOP,
-    MODEL_SEED,
-    MODEL_PRESENCE,
-    MODEL_FREQUENCY,
-    MODEL_LOGPROBS,
-    MODEL_TOP_LOGPROBS,
-    MODEL_EFFORT,
-    MODEL_NR
-};
+enum { MODEL_CACHE = REQUEST_NR, MODEL_TOOLS, MODEL_NR };
 static const struct field model_fields[MODEL_NR] = {
-    [MODEL_MODEL] = { "model", WANT_STRING, FIELD_OPTIONAL, "the name of a model" },
-    [MODEL_INPUT] = { "input", WANT_STRING, FIELD_OPTIONAL, "a string, what the user says" },
-    [MODEL_MESSAGES] = { "messages", WANT_STRING | WANT_LIST, FIELD_OPTIONAL, MESSAGES_EXPECTED },
-    [MODEL_OUTPUT_SCHEMA] = { "output_schema", WANT_OBJECT, FIELD_OPTIONAL, "an object, a JSON Schema" },
+    REQUEST_FIELDS,
     [MODEL_CACHE] = { "cache", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_EXTRA] = { "extra", WANT_OBJECT, FIELD_OPTIONAL, "an object of further members of the request" },
     [MODEL_TOOLS] = { "tools", WANT_STRING | WANT_LIST, FIELD_OPTIONAL,
                       "a list of tools, or one expression that comes to one" },
-    [MODEL_TOOL_CHOICE] = { "tool_choice", WANT_STRING | WANT_OBJECT, FIELD_OPTIONAL,
-                            "\"auto\", \"none\", \"required\", or an object that names a tool" },
-    [MODEL_PARALLEL] = { "parallel_tool_calls", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
-    [MODEL_RESPONSE_FORMAT] = { "response_format", WANT_OBJECT, FIELD_OPTIONAL,
-                                "an object such as {\"type\": \"json_object\"}" },
-    [MODEL_MAX_TOKENS] = { "max_tokens", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_MAX_COMPLETION] = { "max_completion_tokens", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_TEMPERATURE] = { "temperature", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_TOP_P] = { "top_p", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_STOP] = { "stop", WANT_STRING | WANT_LIST, FIELD_OPTIONAL, "a string, or a list of strings" },
-    [MODEL_SEED] = { "seed", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_PRESENCE] = { "presence_penalty", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_FREQUENCY] = { "frequency_penalty", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_LOGPROBS] = { "logprobs", WANT_BOOL, FIELD_OPTIONAL, "true or false" },
-    [MODEL_TOP_LOGPROBS] = { "top_logprobs", WANT_ANY, FIELD_OPTIONAL, "" },
-    [MODEL_EFFORT] = { "reasoning_effort", WANT_STRING, FIELD_OPTIONAL, "a string such as \"low\"" },
 };
 
 /* Settings that are numbers, with the range that OpenAI's reference gives. */
@@ -66,14 +21,14 @@ static const struct {
     double min, max;
     const char *expected;
 } numbers[] = {
-    { MODEL_MAX_TOKENS, true, 1, 1e9, "an integer from 1 to 1000000000" },
-    { MODEL_MAX_COMPLETION, true, 1, 1e9, "an integer from 1 to 1000000000" },
-    { MODEL_TEMPERATURE, false, 0, 2, "a number from 0 to 2" },
-    { MODEL_TOP_P, false, 0, 1, "a number from 0 to 1" },
-    { MODEL_SEED, true, -9223372036854775808.0, 9223372036854775807.0, "an integer" },
-    { MODEL_PRESENCE, false, -2, 2, "a number from -2 to 2" },
-    { MODEL_FREQUENCY, false, -2, 2, "a number from -2 to 2" },
-    { MODEL_TOP_LOGPROBS, true, 0, 20, "an integer from 0 to 20" },
+    { REQUEST_MAX_TOKENS, true, 1, 1e9, "an integer from 1 to 1000000000" },
+    { REQUEST_MAX_COMPLETION, true, 1, 1e9, "an integer from 1 to 1000000000" },
+    { REQUEST_TEMPERATURE, false, 0, 2, "a number from 0 to 2" },
+    { REQUEST_TOP_P, false, 0, 1, "a number from 0 to 1" },
+    { REQUEST_SEED, true, -9223372036854775808.0, 9223372036854775807.0, "an integer" },
+    { REQUEST_PRESENCE, false, -2, 2, "a number from -2 to 2" },
+    { REQUEST_FREQUENCY, false, -2, 2, "a number from -2 to 2" },
+    { REQUEST_TOP_LOGPROBS, true, 0, 20, "an integer from 0 to 20" },
 };
 
 enum { MESSAGE_ROLE, MESSAGE_CONTENT, MESSAGE_NAME, MESSAGE_TOOL_CALLS, MESSAGE_TOOL_CALL_ID, MESSAGE_NR };
@@ -198,48 +153,84 @@ static void put_message(struct compiler *c, const struct scope *scope, const str
     draft_raw(c, "}");
 }
 
+/* What comes before the document's words: one system message. */
+static bool put_system(struct compiler *c, const struct scope *scope, const struct place *at,
+                       const struct request *request)
+{
+    struct place instructions = place_key(at, "instructions");
+    const json_t *own = request->instructions;
+
+    if (request->preface.len == 0 && !own)
+        return false;
+    draft_raw(c, "{\"role\":\"system\",\"content\":");
+    if (request->preface.len == 0) {
+        draft_value(c, scope, &instructions, own, EMIT_ARG);
+    } else {
+        draft_raw(c, "\"");
+        cox_json_escape(&c->draft.raw, request->preface);
+        if (own)
+            draft_text(c, scope, &instructions, json_slice(own));
+        draft_raw(c, "\"");
+    }
+    draft_raw(c, "}");
+    return true;
+}
+
+static void put_list(struct compiler *c, const struct scope *scope, const struct place *at, json_t *list,
+                     bool first)
+{
+    if (json_array_size(list) == 0)
+        report_at(&c->report, at, "found no message, expected one or more");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct place here = place_index(at, i);
+
+        if (!first)
+            draft_raw(c, ",");
+        put_message(c, scope, &here, json_array_get(list, i));
+        first = false;
+    }
+}
+
 static void put_messages(struct compiler *c, const struct scope *scope, const struct place *at,
-                         json_t *const f[MODEL_NR])
+                         json_t *const *f, const struct request *request)
 {
     struct place input = place_key(at, "input"), messages = place_key(at, "messages");
+    struct place instructions = place_key(at, "instructions");
+    json_t *list = f[REQUEST_MESSAGES];
 
-    if (!f[MODEL_INPUT] == !f[MODEL_MESSAGES]) {
+    if (!f[REQUEST_INPUT] == !list) {
         report_at(&c->report, at, "found %s, expected exactly one of `input` and `messages`",
-                  f[MODEL_INPUT] ? "`input` and `messages`" : "neither");
+                  list ? "`input` and `messages`" : "neither");
         return;
     }
+    if (list && request->instructions)
+        report_at(&c->report, &instructions,
+                  "found `messages` too; expected it among them, as a message of `role: system`");
+    if (json_is_string(list) && (!is_expr(list) || request->preface.len > 0))
+        report_found(&c->report, &messages, list,
+                     request->preface.len > 0 ? "a list of messages" : MESSAGES_EXPECTED);
     put_key(c, ",", "messages");
-    if (f[MODEL_INPUT]) {
-        draft_raw(c, "[{\"role\":\"user\",\"content\":");
-        draft_value(c, scope, &input, f[MODEL_INPUT], EMIT_ARG);
-        draft_raw(c, "}]");
+    if (json_is_string(list)) {
+        draft_value(c, scope, &messages, list, EMIT_VALUE);
         return;
     }
-    if (json_is_string(f[MODEL_MESSAGES])) {
-        if (!is_expr(f[MODEL_MESSAGES]))
-            report_found(&c->report, &messages, f[MODEL_MESSAGES], MESSAGES_EXPECTED);
-        draft_value(c, scope, &messages, f[MODEL_MESSAGES], EMIT_VALUE);
-        return;
-    }
-    if (json_array_size(f[MODEL_MESSAGES]) == 0)
-        report_at(&c->report, &messages, "found no message, expected one or more");
     draft_raw(c, "[");
-    for (size_t i = 0; i < json_array_size(f[MODEL_MESSAGES]); i++) {
-        struct place here = place_index(&messages, i);
+    bool first = !put_system(c, scope, at, request);
 
-        if (i > 0)
-            draft_raw(c, ",");
-        put_message(c, scope, &here, json_array_get(f[MODEL_MESSAGES], i));
+    if (list) {
+        put_list(c, scope, &messages, list, first);
+    } else {
+        draft_raw(c, first ? "{\"role\":\"user\",\"content\":" : ",{\"role\":\"user\",\"content\":");
+        draft_value(c, scope, &input, f[REQUEST_INPUT], EMIT_ARG);
+        draft_raw(c, "}");
     }
     draft_raw(c, "]");
 }
 
 /* ---- settings ---- */
 
-static bool tool_name_ok(const json_t *name)
+bool tool_name_ok(struct cox_slice s)
 {
-    struct cox_slice s = json_is_string(name) ? json_slice(name) : cox_slice(NULL, 0);
-
     for (size_t i = 0; i < s.len; i++) {
         uint8_t b = s.data[i], letter = b | 0x20;
 
@@ -255,6 +246,7 @@ static void check_tools(struct compiler *c, const struct place *at, const json_t
         report_found(&c->report, at, tools, model_fields[MODEL_TOOLS].expected);
     for (size_t i = 0; i < json_array_size(tools); i++) {
         const json_t *tool = json_array_get(tools, i), *type = json_object_get(tool, "type");
+        const json_t *own = json_object_get(json_object_get(tool, "function"), "name");
         struct place here = place_index(at, i), function = place_key(&here, "function");
         struct place name = place_key(&function, "name");
 
@@ -264,7 +256,7 @@ static void check_tools(struct compiler *c, const struct place *at, const json_t
             report_found(&c->report, &here, tool,
                          "an object such as {\"type\": \"function\", \"function\": {\"name\": \"...\"}}");
         else if (strcmp(json_string_value(type), "function") == 0 &&
-                 !tool_name_ok(json_object_get(json_object_get(tool, "function"), "name")))
+                 !(json_is_string(own) && tool_name_ok(json_slice(own))))
             report_at(&c->report, &name, "expected a name of a-z, A-Z, 0-9, _ and -, 1 to 64 long");
     }
 }
@@ -290,16 +282,14 @@ static void check_number(struct compiler *c, const struct place *at, const json_
 }
 
 static void put_settings(struct compiler *c, const struct scope *scope, const struct place *at,
-                         json_t *const f[MODEL_NR])
+                         json_t *const *f)
 {
-    for (int i = MODEL_SETTINGS; i < MODEL_NR; i++) {
+    for (int i = REQUEST_SETTINGS; i < REQUEST_NR; i++) {
         struct place here = place_key(at, model_fields[i].name);
 
         if (!f[i])
             continue;
-        if (i == MODEL_TOOLS)
-            check_tools(c, &here, f[i]);
-        if (i == MODEL_STOP)
+        if (i == REQUEST_STOP)
             check_stop(c, &here, f[i]);
         for (size_t k = 0; k < sizeof(numbers) / sizeof(numbers[0]); k++) {
             if (numbers[k].field == i)
@@ -312,7 +302,8 @@ static void put_settings(struct compiler *c, const struct scope *scope, const st
 
 /* What engines know beyond OpenAI. It cannot say a second time what has a field of its own, nor ask for an
  * answer of another shape. */
-static void put_extra(struct compiler *c, const struct scope *scope, const struct place *at, json_t *extra)
+static void put_extra(struct compiler *c, const struct scope *scope, const struct place *at, json_t *extra,
+                      const char *kind)
 {
     static const char *const shape[] = { "stream", "stream_options", "n" };
     const char *key;
@@ -324,7 +315,7 @@ static void put_extra(struct compiler *c, const struct scope *scope, const struc
 
         for (int i = 0; i < MODEL_NR; i++) {
             if (strcmp(key, model_fields[i].name) == 0)
-                report_at(&c->report, &here, "`%s` is a field of `model`; expected it there", key);
+                report_at(&c->report, &here, "`%s` is a field of `%s`; expected it there", key, kind);
         }
         for (size_t i = 0; i < sizeof(shape) / sizeof(shape[0]); i++) {
             if (strcmp(key, shape[i]) == 0)
@@ -367,32 +358,47 @@ static void put_cache(struct compiler *c, const struct place *at, const json_t *
     draft_raw(c, text);
 }
 
-void put_model(struct compiler *c, const struct scope *scope, const struct place *at, json_t *model)
+void put_request(struct compiler *c, const struct scope *scope, const struct place *at, json_t *const *f,
+                 const struct request *request)
 {
     struct place extra = place_key(at, "extra"), schema = place_key(at, "output_schema");
+    struct place tools = place_key(at, "tools");
+
+    put_name(c, scope, at, f[REQUEST_MODEL]);
+    put_messages(c, scope, at, f, request);
+    if (request->tools) {
+        check_tools(c, &tools, request->tools);
+        put_key(c, ",", "tools");
+        draft_value(c, scope, &tools, request->tools, EMIT_VALUE);
+    }
+    put_settings(c, scope, at, f);
+    if (request->schema) {
+        if (f[REQUEST_RESPONSE_FORMAT])
+            report_at(&c->report, &schema, "found `response_format` too, expected one of them");
+        draft_raw(c, ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"output\","
+                     "\"schema\":");
+        json_put(&c->draft.raw, request->schema);
+        draft_raw(c, "}}");
+    }
+    put_extra(c, scope, &extra, f[REQUEST_EXTRA], request->kind);
+    draft_raw(c, "}");
+}
+
+void put_model(struct compiler *c, const struct scope *scope, const struct place *at, json_t *model)
+{
     json_t *f[MODEL_NR];
 
     if (!fields_check(&c->report, at, model, "an object such as {\"input\": \"...\"}", model_fields, MODEL_NR,
                       f))
         return;
-    put_name(c, scope, at, f[MODEL_MODEL]);
-    put_messages(c, scope, at, f);
-    put_settings(c, scope, at, f);
-    if (f[MODEL_OUTPUT_SCHEMA]) {
-        if (f[MODEL_RESPONSE_FORMAT])
-            report_at(&c->report, &schema, "found `response_format` too, expected one of them");
-        draft_raw(c, ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"output\","
-                     "\"schema\":");
-        json_put(&c->draft.raw, f[MODEL_OUTPUT_SCHEMA]);
-        draft_raw(c, "}}");
-    }
-    put_extra(c, scope, &extra, f[MODEL_EXTRA]);
-    draft_raw(c, "}");
+    put_request(
+        c, scope, at, f,
+        &(struct request){ .kind = "model", .tools = f[MODEL_TOOLS], .schema = f[REQUEST_OUTPUT_SCHEMA] });
     if (f[MODEL_CACHE])
         put_cache(c, at, f[MODEL_CACHE]);
-    if (f[MODEL_OUTPUT_SCHEMA]) {
+    if (f[REQUEST_OUTPUT_SCHEMA]) {
         draft_raw(c, ",\"output_schema\":");
-        json_put(&c->draft.raw, f[MODEL_OUTPUT_SCHEMA]);
+        json_put(&c->draft.raw, f[REQUEST_OUTPUT_SCHEMA]);
     }
     draft_raw(c, "}");
 }

@@ -148,7 +148,7 @@ bool versioned_ok(struct cox_slice s, unsigned least)
     return true;
 }
 
-static bool of_bundle(struct cox_slice s)
+bool uses_of_bundle(struct cox_slice s)
 {
     return s.len > 1 && s.data[0] == '.' && s.data[1] == '/';
 }
@@ -173,7 +173,7 @@ static void check_program(struct compiler *c, const struct place *at, const json
 {
     struct cox_slice s = json_slice(uses);
 
-    if (!of_bundle(s)) {
+    if (!uses_of_bundle(s)) {
         if (!versioned_ok(s, 0))
             report_found(&c->report, at, uses, "a program and its major version such as \"lint@1\"");
     } else if (s.len == 2 || !path_ok(s)) {
@@ -187,7 +187,7 @@ static void check_program(struct compiler *c, const struct place *at, const json
 static void put_uses(struct compiler *c, const struct scope *scope, const struct place *at, json_t *const *f)
 {
     struct place uses = place_key(at, "uses"), with = place_key(at, "with");
-    bool bundle = of_bundle(json_slice(f[CALL_USES]));
+    bool bundle = uses_of_bundle(json_slice(f[CALL_USES]));
 
     check_program(c, &uses, f[CALL_USES]);
     if (bundle) {
@@ -352,5 +352,5 @@ struct cox_slice spec_handler(json_t *const *f, enum cox_step_kind kind)
 {
     if (kind != COX_KIND_USES)
         return cox_slice_str(cox_step_kind_text(kind));
-    return of_bundle(json_slice(f[CALL_USES])) ? cox_slice_str("bundle") : json_slice(f[CALL_USES]);
+    return uses_of_bundle(json_slice(f[CALL_USES])) ? cox_slice_str("bundle") : json_slice(f[CALL_USES]);
 }

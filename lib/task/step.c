@@ -5,28 +5,6 @@
 
 #define NAME_EXPECTED "a name of a-z, 0-9 and _, at most 63 long, no digit first"
 
-#define CALL_FIELDS                                                                                          \
-    [CALL_RUN] = { "run", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"argv\": [\"true\"]}" },         \
-    [CALL_USES] = { "uses", WANT_STRING, FIELD_OPTIONAL, "a program such as \"lint@1\"" },                   \
-    [CALL_HTTP] = { "http", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"url\": \"https://...\"}" },   \
-    [CALL_JQ] = { "jq", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"program\": \".x\"}" },            \
-    [CALL_TASK] = { "task", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"ref\": \"build@1\"}" },       \
-    [CALL_RACE] = { "race", WANT_LIST, FIELD_OPTIONAL, "a list of two alternatives or more" },               \
-    [CALL_WAIT] = { "wait", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"for\": \"10m\"}" },           \
-    [CALL_APPROVAL] = { "approval", WANT_OBJECT, FIELD_OPTIONAL,                                             \
-                        "an object such as {\"prompt\": \"Apply?\"}" },                                      \
-    [CALL_MODEL] = { "model", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
-    [CALL_MCP] = { "mcp", WANT_ANY, FIELD_LATER, "" },                                                       \
-    [CALL_AGENT] = { "agent", WANT_ANY, FIELD_LATER, "" },                                                   \
-    [CALL_PLAN] = { "plan", WANT_ANY, FIELD_LATER, "" },                                                     \
-    [CALL_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },                 \
-    [CALL_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },                                            \
-    [CALL_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },      \
-    [CALL_RESOURCES] = { "resources", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"cpu\": 1}" },       \
-    [CALL_REQUIRES] = { "requires", WANT_STRING, FIELD_OPTIONAL, "a string such as \"arch == amd64\"" },     \
-    [CALL_SECRETS] = { "secrets", WANT_OBJECT, FIELD_OPTIONAL,                                               \
-                       "names of secrets by KEY, read as secrets.KEY" }
-
 /* A fallback, or an alternative of a race: a call and nothing else. */
 static const struct field call_fields[CALL_NR] = { CALL_FIELDS };
 
@@ -68,9 +46,10 @@ static const struct field step_fields[STEP_NR] = {
 
 /* Kinds in the order of their fields. */
 static const uint8_t kind_of_field[CALL_KINDS] = {
-    [CALL_RUN] = COX_KIND_RUN,   [CALL_USES] = COX_KIND_USES,         [CALL_HTTP] = COX_KIND_HTTP,
-    [CALL_JQ] = COX_KIND_JQ,     [CALL_TASK] = COX_KIND_TASK,         [CALL_RACE] = COX_KIND_RACE,
-    [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL, [CALL_MODEL] = COX_KIND_MODEL,
+    [CALL_RUN] = COX_KIND_RUN,     [CALL_USES] = COX_KIND_USES,         [CALL_HTTP] = COX_KIND_HTTP,
+    [CALL_JQ] = COX_KIND_JQ,       [CALL_TASK] = COX_KIND_TASK,         [CALL_RACE] = COX_KIND_RACE,
+    [CALL_WAIT] = COX_KIND_WAIT,   [CALL_APPROVAL] = COX_KIND_APPROVAL, [CALL_MODEL] = COX_KIND_MODEL,
+    [CALL_AGENT] = COX_KIND_AGENT, [CALL_PLAN] = COX_KIND_PLAN,
 };
 
 /* Says what is wrong with the kinds of a call. Those of other versions count: `run` and `agent` are two. */
@@ -89,8 +68,8 @@ static void report_kinds(struct compiler *c, const struct place *at, const json_
     if (!first)
         report_at(
             &c->report, at,
-            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `model`, `task`, `race`, "
-            "`wait` and `approval`");
+            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `model`, `agent`, `plan`, "
+            "`task`, `race`, `wait` and `approval`");
     else if (second)
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
 }
@@ -112,9 +91,8 @@ static int one_kind(struct compiler *c, const struct place *at, const json_t *ca
     return CALL_KINDS;
 }
 
-/* The kind to compile, after all is checked that more than one field takes part in. */
-static enum cox_step_kind kind_of(struct compiler *c, const struct place *at, const json_t *call,
-                                  json_t *const *f)
+/* After all is checked that more than one field takes part in. */
+enum cox_step_kind call_kind(struct compiler *c, const struct place *at, const json_t *call, json_t *const *f)
 {
     int field = one_kind(c, at, call, f);
 
@@ -131,7 +109,7 @@ static enum cox_step_kind kind_of(struct compiler *c, const struct place *at, co
 /* ---- inner steps ---- */
 
 static void put_inner(struct compiler *c, uint32_t index, const struct cox_image_step *owner,
-                      enum cox_step_kind kind, uint32_t call)
+                      enum cox_step_kind kind, uint32_t call, uint32_t extras)
 {
     const struct planned *plan = &c->plan[index];
     const struct cox_image_step image = {
@@ -145,7 +123,7 @@ static void put_inner(struct compiler *c, uint32_t index, const struct cox_image
         .n_inner = plan->n_inner,
         .is_body = plan->is_body,
         .map = COX_IMAGE_NONE,
-        .extras = COX_IMAGE_NONE,
+        .extras = extras,
         .idempotent = owner->idempotent,
     };
 
@@ -153,47 +131,66 @@ static void put_inner(struct compiler *c, uint32_t index, const struct cox_image
         image_put_step(&c->image, &image);
 }
 
-/* The inner steps from `first` on: what the race in the call at `at` chooses from. Recurses as deep as races
- * may be in races; compile_call has refused others. */
+static void compile_inner(struct compiler *c, const struct place *at, const struct scope *scope,
+                          const struct call_source *source, const struct cox_image_step *owner);
+
+/* What the race in the call at `at` chooses from. Recurses as deep as races may be in races; compile_call has
+ * refused others. */
 static void compile_alternatives(struct compiler *c, const struct place *at, const struct scope *scope,
-                                 const json_t *race, const struct cox_image_step *owner, uint32_t first,
-                                 unsigned races)
+                                 const struct call_source *source, const struct cox_image_step *owner)
 {
     struct place list = place_key(at, "race");
+    const json_t *race = source->f[CALL_RACE];
+    uint32_t next = source->inner_first;
 
-    if (races >= COX_RACE_DEPTH_MAX || json_array_size(race) > COX_RACE_MAX)
+    if (source->depth.races >= COX_RACE_DEPTH_MAX || json_array_size(race) > COX_RACE_MAX)
         return;
     for (size_t i = 0; i < json_array_size(race); i++) {
         struct place here = place_index(&list, i);
         json_t *alternative = json_array_get(race, i), *f[CALL_NR];
-        uint32_t index = first, call;
+        struct call_source inner = { .f = f, .owner = next, .inner_first = next + 1, .depth = source->depth };
 
-        first += 1 + c->plan[index].n_inner;
+        inner.depth.races++;
+        inner.inner_end = next += 1 + c->plan[next].n_inner;
         if (!fields_check(&c->report, &here, alternative, "an object such as {\"uses\": \"lint@1\"}",
                           call_fields, CALL_NR, f))
             continue;
-        enum cox_step_kind kind = kind_of(c, &here, alternative, f);
-
-        if (kind == COX_KIND_NONE)
+        inner.kind = call_kind(c, &here, alternative, f);
+        if (inner.kind == COX_KIND_NONE)
             continue;
-        call = compile_call(c, &here, scope, f, kind, index + 1, races + 1);
-        put_inner(c, index, owner, kind, call);
-        if (kind == COX_KIND_RACE)
-            compile_alternatives(c, &here, scope, f[CALL_RACE], owner, index + 1, races + 1);
+        put_inner(c, inner.owner, owner, inner.kind, compile_call(c, &here, scope, &inner), COX_IMAGE_NONE);
+        compile_inner(c, &here, scope, &inner, owner);
     }
+}
+
+/* The inner steps of the call at `at`, behind it. Those of agents, and of agents that are their tools, are
+ * all bodies, and compiled. */
+static void compile_inner(struct compiler *c, const struct place *at, const struct scope *scope,
+                          const struct call_source *source, const struct cox_image_step *owner)
+{
+    if (source->kind == COX_KIND_RACE)
+        compile_alternatives(c, at, scope, source, owner);
+    if (source->kind != COX_KIND_AGENT && source->kind != COX_KIND_PLAN)
+        return;
+    for (uint32_t i = source->inner_first; i < source->inner_end && report_clean(&c->report); i++)
+        put_inner(c, i, owner, c->plan[i].kind, c->plan[i].call, c->plan[i].extras);
 }
 
 /* ---- a step ---- */
 
 static uint32_t compile_fallback(struct compiler *c, const struct place *at, const struct scope *scope,
-                                 json_t *fallback, json_t *f[CALL_NR])
+                                 json_t *fallback, json_t *f[CALL_NR], struct call_source *ret)
 {
+    const struct planned *plan = &c->plan[scope->step];
+
     if (!fields_check(&c->report, at, fallback, "an object", call_fields, CALL_NR, f))
         return COX_IMAGE_NONE;
-    enum cox_step_kind kind = kind_of(c, at, fallback, f);
-
-    return kind == COX_KIND_NONE ? COX_IMAGE_NONE
-                                 : compile_call(c, at, scope, f, kind, c->plan[scope->step].fallback, 0);
+    *ret = (struct call_source){ .f = f,
+                                 .kind = call_kind(c, at, fallback, f),
+                                 .owner = scope->step,
+                                 .inner_first = plan->fallback,
+                                 .inner_end = scope->step + plan->n_inner + 1 };
+    return ret->kind == COX_KIND_NONE ? COX_IMAGE_NONE : compile_call(c, at, scope, ret);
 }
 
 static void compile_needs(struct compiler *c, const struct place *at, const struct scope *scope,
@@ -210,27 +207,36 @@ static void compile_needs(struct compiler *c, const struct place *at, const stru
 struct step_source {
     json_t *f[STEP_NR];
     json_t *fallback[CALL_NR];
-    enum cox_step_kind kind;
+    struct call_source runs, fallback_runs;
     struct scope plain, call, fallback_scope;
 };
 
-static void compile_inner(struct compiler *c, const struct place *at, uint32_t index,
-                          const struct step_source *s, const struct cox_image_step *image)
+static void compile_all_inner(struct compiler *c, const struct place *at, uint32_t index,
+                              const struct step_source *s, const struct cox_image_step *image)
 {
     struct place fallback = place_key(at, "fallback");
-    uint32_t runs = index; /* the step that the kind's call belongs to */
 
     if (c->plan[index].n_inner == 0)
         return;
-    if (c->plan[index + 1].is_body)
-        runs = index + 1; /* planned before the map was looked at, which may have been refused */
-    if (image->map != COX_IMAGE_NONE && s->kind != COX_KIND_NONE && !cox_step_kind_is_leaf(s->kind))
-        put_inner(c, runs, image, s->kind, compile_call(c, at, &s->call, s->f, s->kind, runs + 1, 0));
-    if (s->kind == COX_KIND_RACE)
-        compile_alternatives(c, at, &s->call, s->f[CALL_RACE], image, runs + 1, 0);
-    if (s->fallback[CALL_RACE])
-        compile_alternatives(c, &fallback, &s->fallback_scope, s->fallback[CALL_RACE], image,
-                             c->plan[index].fallback, 0);
+    if (s->runs.owner != index && s->runs.kind != COX_KIND_NONE)
+        put_inner(c, s->runs.owner, image, s->runs.kind, compile_call(c, at, &s->call, &s->runs),
+                  COX_IMAGE_NONE);
+    compile_inner(c, at, &s->call, &s->runs, image);
+    compile_inner(c, &fallback, &s->fallback_scope, &s->fallback_runs, image);
+}
+
+/* What a step runs: itself, or what its map has for a body, planned before the map was looked at, which may
+ * have been refused. */
+static void find_runs(struct compiler *c, uint32_t index, struct step_source *s)
+{
+    bool of_map = c->plan[index].n_inner > 0 && c->plan[index + 1].of_map;
+    uint32_t owner = of_map ? index + 1 : index;
+
+    s->runs = (struct call_source){ .f = s->f,
+                                    .kind = s->runs.kind,
+                                    .owner = owner,
+                                    .inner_first = owner + 1,
+                                    .inner_end = c->plan[index].fallback };
 }
 
 static void compile_parts(struct compiler *c, const struct place *at, uint32_t index, struct step_source *s,
@@ -239,9 +245,9 @@ static void compile_parts(struct compiler *c, const struct place *at, uint32_t i
     struct place if_at = place_key(at, "if"), needs = place_key(at, "needs"), map = place_key(at, "map");
     struct place fallback = place_key(at, "fallback");
     const struct scope condition = { .step = index, .condition = true };
-    bool leaf = cox_step_kind_is_leaf(s->kind);
+    enum cox_step_kind kind = s->runs.kind;
     const struct extras_source extras = {
-        s->f[STEP_AFFINITY],   s->f[STEP_CONCURRENCY], s->f[STEP_RATE], s->f[STEP_ARTIFACTS], s->kind,
+        s->f[STEP_AFFINITY],   s->f[STEP_CONCURRENCY], s->f[STEP_RATE], s->f[STEP_ARTIFACTS], kind,
         s->f[STEP_MAP] != NULL
     };
 
@@ -250,16 +256,15 @@ static void compile_parts(struct compiler *c, const struct place *at, uint32_t i
     if (s->f[STEP_IF])
         image->condition = compile_condition(c, &condition, &if_at, s->f[STEP_IF]);
     if (s->f[STEP_MAP]) {
-        image->map = compile_map(c, &map, &s->plain, s->f[STEP_MAP], s->kind, &s->call.as);
+        image->map = compile_map(c, &map, &s->plain, s->f[STEP_MAP], kind, &s->call.as);
         s->call.item = true;
     }
-    if (s->kind != COX_KIND_NONE && (!s->f[STEP_MAP] || leaf))
-        image->call = compile_call(c, at, &s->call, s->f, s->kind, index + 1, 0);
+    if (kind != COX_KIND_NONE && s->runs.owner == index)
+        image->call = compile_call(c, at, &s->call, &s->runs);
     if (s->f[STEP_FALLBACK])
-        image->fallback =
-            compile_fallback(c, &fallback, &s->fallback_scope, s->f[STEP_FALLBACK], s->fallback);
-    if ((extras.affinity || extras.concurrency || extras.rate || extras.artifacts) &&
-        s->kind != COX_KIND_NONE)
+        image->fallback = compile_fallback(c, &fallback, &s->fallback_scope, s->f[STEP_FALLBACK], s->fallback,
+                                           &s->fallback_runs);
+    if ((extras.affinity || extras.concurrency || extras.rate || extras.artifacts) && kind != COX_KIND_NONE)
         image->extras = compile_extras(c, at, &s->plain, &extras);
 }
 
@@ -290,7 +295,8 @@ void compile_step(struct compiler *c, const struct place *at, uint32_t index, js
                   shown_len(name, 100), (const char *)name.data);
     if (!fields_check(&c->report, at, step, "an object, the step", step_fields, STEP_NR, s.f))
         return;
-    s.kind = image.kind = kind_of(c, at, step, s.f);
+    s.runs.kind = image.kind = call_kind(c, at, step, s.f);
+    find_runs(c, index, &s);
     if (s.f[STEP_PRIORITY] &&
         field_integer(&c->report, &priority_at, s.f[STEP_PRIORITY], -100, 100, &priority))
         image.priority = (int32_t)priority;
@@ -299,5 +305,5 @@ void compile_step(struct compiler *c, const struct place *at, uint32_t index, js
     compile_parts(c, at, index, &s, &image);
     if (report_clean(&c->report))
         image_put_step(&c->image, &image);
-    compile_inner(c, at, index, &s, &image);
+    compile_all_inner(c, at, index, &s, &image);
 }

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define INNER_NAME_LEN_MAX 255u
+#define OWNER_SHOWN_MAX 128 /* of an owner's name, in one that is too long */
+#define WHAT_LEN_MAX (TOOL_PART_LEN + 16u)
 
 /* ---- names ---- */
 
@@ -83,13 +85,22 @@ static uint32_t plan_add(struct compiler *c, const char *name, uint32_t owner)
     return c->n_steps++;
 }
 
+/* Named after its owner, and too long a name after its index: names are unique, whatever their length. */
 static uint32_t plan_inner(struct compiler *c, uint32_t owner, const char *what)
 {
-    char name[INNER_NAME_LEN_MAX + 1];
-    int len = snprintf(name, sizeof(name), "%.*s%s", shown_len(cox_slice_str(c->plan[owner].name), 200),
-                       c->plan[owner].name, what);
+    struct cox_slice up = cox_slice_str(c->plan[owner].name);
+    char index[16] = "";
 
-    return plan_add(c, cox_arena_dup(&c->names, name, (size_t)len), owner);
+    if (up.len + strlen(what) > INNER_NAME_LEN_MAX) {
+        snprintf(index, sizeof(index), "~%u", c->n_steps);
+        up.len = OWNER_SHOWN_MAX < up.len ? OWNER_SHOWN_MAX : up.len;
+    }
+    cox_buf_clear(&c->scratch);
+    cox_buf_append_slice(&c->scratch, up);
+    cox_buf_append_str(&c->scratch, index);
+    cox_buf_append_str(&c->scratch, what);
+    COX_ASSERT(c->scratch.len <= INNER_NAME_LEN_MAX);
+    return plan_add(c, cox_arena_dup(&c->texts, c->scratch.data, c->scratch.len), owner);
 }
 
 static void plan_end(struct compiler *c, uint32_t step)
@@ -97,53 +108,122 @@ static void plan_end(struct compiler *c, uint32_t step)
     c->plan[step].n_inner = c->n_steps - step - 1;
 }
 
-/* Alternatives of the race that `call`, run by the inner step or step `owner`, may be. As deep as races may
- * be in races: what is deeper is refused when it is compiled. */
-static void plan_race(struct compiler *c, uint32_t owner, const char *what, const json_t *call,
-                      unsigned races)
+static void plan_call(struct compiler *c, uint32_t owner, const char *what, const json_t *call,
+                      struct depth depth);
+
+static void plan_body(struct compiler *c, uint32_t owner, const char *what, const char *part)
 {
-    const json_t *race = json_object_get(call, "race");
+    char name[WHAT_LEN_MAX];
+
+    snprintf(name, sizeof(name), "%s.%s", what, part);
+    uint32_t body = plan_inner(c, owner, name);
+
+    c->plan[body].is_body = true;
+}
+
+static void plan_alternatives(struct compiler *c, uint32_t owner, const char *what, const json_t *race,
+                              struct depth depth)
+{
     size_t n = json_array_size(race);
 
-    if (races >= COX_RACE_DEPTH_MAX || n > COX_RACE_MAX)
+    if (depth.races++ >= COX_RACE_DEPTH_MAX || n > COX_RACE_MAX)
         return;
     for (size_t i = 0; i < n; i++) {
-        char name[40];
+        char name[WHAT_LEN_MAX];
 
         snprintf(name, sizeof(name), "%s.%zu", what, i);
         uint32_t inner = plan_inner(c, owner, name);
 
-        plan_race(c, inner, "", json_array_get(race, i), races + 1);
+        plan_call(c, inner, "", json_array_get(race, i), depth);
         plan_end(c, inner);
     }
 }
 
-static bool runs_without_slot(const json_t *step)
+/* An agent's bodies: those that every one has, then its tools'. */
+static void plan_agent(struct compiler *c, uint32_t owner, const char *what, const json_t *agent,
+                       struct depth depth)
 {
-    return json_object_get(step, "task") || json_object_get(step, "race") || json_object_get(step, "wait") ||
-           json_object_get(step, "approval");
+    const json_t *tools = json_object_get(agent, "tools");
+
+    if (depth.agents++ >= COX_AGENT_DEPTH_MAX)
+        return;
+    plan_body(c, owner, what, "model");
+    plan_body(c, owner, what, "approval");
+    for (size_t i = 0; i < json_array_size(tools) && i < COX_TOOLS_MAX; i++) {
+        const json_t *tool = json_array_get(tools, i), *agent_tool = json_object_get(tool, "agent");
+        char name[TOOL_PART_LEN];
+
+        for (uint32_t body = 0; body < tool_bodies(tool); body++) {
+            tool_part(tool, i, body, name);
+            plan_body(c, owner, what, name);
+        }
+        if (tool_bodies(tool) == 1 && json_is_object(agent_tool)) {
+            uint32_t body = c->n_steps - 1;
+
+            plan_agent(c, body, "", agent_tool, depth);
+            plan_end(c, body);
+        }
+    }
+}
+
+/* Inner steps of what `call` is, run by the step `owner`. As deep as they may be in each other: what is
+ * deeper is refused when it is compiled. */
+static void plan_call(struct compiler *c, uint32_t owner, const char *what, const json_t *call,
+                      struct depth depth)
+{
+    const json_t *agent = json_object_get(call, "agent");
+
+    plan_alternatives(c, owner, what, json_object_get(call, "race"), depth);
+    if (json_is_object(agent))
+        plan_agent(c, owner, what, agent, depth);
+    if (json_is_object(json_object_get(call, "plan"))) {
+        plan_body(c, owner, what, "model");
+        plan_body(c, owner, what, "approval");
+    }
+}
+
+static bool runs_without_attempts(const json_t *step)
+{
+    static const char *const kinds[] = { "task", "race", "wait", "approval", "agent", "plan" };
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (json_object_get(step, kinds[i]))
+            return true;
+    }
+    return false;
 }
 
 static void plan_step(struct compiler *c, const char *name, const json_t *step)
 {
+    const struct depth none = { 0 };
     uint32_t own = plan_add(c, name, COX_IMAGE_NONE);
     bool mapped = json_object_get(step, "map") != NULL;
 
-    c->n_members++;
-    if (mapped && runs_without_slot(step)) {
+    if (mapped && runs_without_attempts(step)) {
         uint32_t body = plan_inner(c, own, "[]");
 
-        c->plan[body].is_body = true;
-        plan_race(c, body, "", step, 0);
+        c->plan[body].is_body = c->plan[body].of_map = true;
+        plan_call(c, body, "", step, none);
         plan_end(c, body);
     } else if (!mapped) {
-        plan_race(c, own, "", step, 0);
-        c->n_members += c->n_steps - own - 1;
+        plan_call(c, own, "", step, none);
     }
     c->plan[own].fallback = c->n_steps;
-    plan_race(c, own, ".fallback", json_object_get(step, "fallback"), 0);
-    c->n_members += c->n_steps - c->plan[own].fallback;
+    plan_call(c, own, ".fallback", json_object_get(step, "fallback"), none);
     plan_end(c, own);
+}
+
+/* Steps that run in the task's own frame: all but bodies and what is in them. */
+static uint32_t count_members(const struct compiler *c)
+{
+    uint32_t n = 0, body_end = 0;
+
+    for (uint32_t i = 0; i < c->n_steps; i++) {
+        if (c->plan[i].is_body && i >= body_end)
+            body_end = i + c->plan[i].n_inner + 1;
+        n += i >= body_end;
+    }
+    return n;
 }
 
 static int compare_names(const void *a, const void *b, void *plan)
@@ -166,9 +246,10 @@ bool plan_steps(struct compiler *c)
     c->plan_cap = (uint32_t)n;
     c->plan = cox_calloc(n, sizeof(*c->plan));
     json_object_foreach(c->steps, name, step) plan_step(c, name, step);
+    c->n_members = count_members(c);
     if (c->n_steps > COX_TASK_STEPS_MAX) {
         report_at(&c->report, c->steps_at,
-                  "found %u steps, those in races and maps included, expected 1 to %u", c->n_steps,
+                  "found %u steps, those in races, maps and agents included, expected 1 to %u", c->n_steps,
                   COX_TASK_STEPS_MAX);
         return false;
     }

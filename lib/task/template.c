@@ -82,13 +82,11 @@ static const uint8_t *put_expr(struct compiler *c, const struct scope *scope, co
     return compile_expr(c, scope, at, cox_slice(p, (size_t)len)) ? p + len + CLOSE_LEN : NULL;
 }
 
-/* A string with an expression in it that is not all of it, or that becomes a string whatever its value. */
-static void put_text(struct compiler *c, const struct scope *scope, const struct place *at,
-                     struct cox_slice s, enum op emit)
+void draft_text(struct compiler *c, const struct scope *scope, const struct place *at, struct cox_slice s)
 {
+    enum op emit = template_is_expr(s) ? OP_EMIT_ARG : OP_EMIT_TEXT;
     const uint8_t *p = s.data, *end = s.data + s.len, *open;
 
-    draft_raw(c, "\"");
     while ((open = memmem(p, (size_t)(end - p), OPEN, OPEN_LEN))) {
         cox_json_escape(&c->draft.raw, cox_slice(p, (size_t)(open - p)));
         p = put_expr(c, scope, at, open + OPEN_LEN, end);
@@ -97,6 +95,14 @@ static void put_text(struct compiler *c, const struct scope *scope, const struct
         put_code(c, emit, (struct image_str){ 0 });
     }
     cox_json_escape(&c->draft.raw, cox_slice(p, (size_t)(end - p)));
+}
+
+/* A string with an expression in it that is not all of it, or that becomes a string whatever its value. */
+static void put_text(struct compiler *c, const struct scope *scope, const struct place *at,
+                     struct cox_slice s)
+{
+    draft_raw(c, "\"");
+    draft_text(c, scope, at, s);
     draft_raw(c, "\"");
 }
 
@@ -164,10 +170,8 @@ static void put_string(struct compiler *c, const struct scope *scope, const stru
         cox_json_quote(&c->draft.raw, s);
     else if (reads_secret(c, s))
         put_pieces(c, scope, at, s);
-    else if (!template_is_expr(s))
-        put_text(c, scope, at, s, OP_EMIT_TEXT);
-    else if (emit == EMIT_ARG)
-        put_text(c, scope, at, s, OP_EMIT_ARG);
+    else if (emit == EMIT_ARG || !template_is_expr(s))
+        put_text(c, scope, at, s);
     else if (put_expr(c, scope, at, s.data + OPEN_LEN, s.data + s.len))
         put_code(c, OP_EMIT_VALUE, (struct image_str){ 0 });
 }

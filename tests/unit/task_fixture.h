@@ -46,7 +46,9 @@ static inline void compile_source(struct compiled *c, const struct cox_task_sour
 static inline void compile_bytes(struct compiled *c, struct cox_slice document, const char *inputs)
 {
     struct cox_buf given = quoted(inputs ? inputs : "");
-    const struct cox_task_source source = { .document = document, .inputs_json = cox_buf_slice(&given) };
+    const struct cox_task_source source = { .document = document,
+                                            .inputs_json = cox_buf_slice(&given),
+                                            .agents = true };
 
     compile_source(c, &source);
     cox_buf_fini(&given);
@@ -116,6 +118,7 @@ struct world {
     const char *error_message;
     const char *item_json; /* NULL: none */
     uint64_t item_index;
+    const char *args_json; /* NULL: none */
 };
 
 static inline void world_step(void *user, uint32_t index, struct cox_eval_step *ret)
@@ -137,6 +140,7 @@ static inline struct cox_eval_env world_env(struct world *w)
         .error_message = cox_slice_str(w->error_message),
         .item_json = w->item_json ? cox_slice_str(w->item_json) : cox_slice(NULL, 0),
         .item_index = w->item_index,
+        .args_json = w->args_json ? cox_slice_str(w->args_json) : cox_slice(NULL, 0),
     };
 }
 

@@ -261,7 +261,7 @@ static void test_retry(void **state)
 
 static void test_kinds(void **state)
 {
-    static const char *const later[] = { "mcp", "agent", "plan" };
+    static const char *const later[] = { "mcp", "plan" };
 
     (void)state;
     refused(STEP("`needs`: []"), NULL, "steps.a", 1, "found no kind, expected exactly one");
@@ -275,7 +275,7 @@ static void test_kinds(void **state)
         refused(document, NULL, path, 1, "is not available in this version");
     }
     refused(STEP(RUN ", `fallback`: {`timeout`: `1s`}"), NULL, "steps.a.fallback", 1, "found no kind");
-    refused(STEP(RUN ", `fallback`: {`agent`: {}}"), NULL, "steps.a.fallback.agent", 1, "not available");
+    refused(STEP(RUN ", `fallback`: {`plan`: {}}"), NULL, "steps.a.fallback.plan", 1, "not available");
     refused(STEP(RUN ", `fallback`: {" RUN ", `needs`: []}"), NULL, "steps.a.fallback.needs", 1,
             "unknown field");
 }

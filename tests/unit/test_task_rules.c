@@ -391,13 +391,26 @@ static void test_rule_6_skipped_steps_are_null(void **state)
     compiled_fini(&c);
 }
 
-/* ---- rules 7, 8 ---- */
+/* ---- rules 7 (more of it in test_task_agent.c), 8 ---- */
 
-static void test_rule_7_agents_and_rule_8_plans_are_refused(void **state)
+static void test_rule_7_names_of_tools(void **state)
+{
+    struct compiled c;
+
+    (void)state;
+    must_compile(
+        &c, STEPS("`a`: {`agent`: {`input`: `x`, `tools`: [{`uses`: `w-x@1`}, {`name`: `W_2`, " RUN "}]}}"),
+        NULL);
+    compiled_fini(&c);
+    refused(STEPS("`a`: {`agent`: {`input`: `x`, `tools`: [{`uses`: `w@1`}, {`uses`: `w@2`}]}}"), NULL,
+            "steps.a.agent.tools[1].name", 1, "is called `w` too");
+    refused(STEPS("`a`: {`agent`: {`input`: `x`, `approve`: [`v`], `tools`: [{`uses`: `w@1`}]}}"), NULL,
+            "steps.a.agent.approve[0]", 1, "unknown tool `v`");
+}
+
+static void test_rule_8_plans_are_refused(void **state)
 {
     (void)state;
-    refused(STEPS("`a`: {`agent`: {`model`: `m`}}"), NULL, "steps.a.agent", 1,
-            "not available in this version");
     refused(STEPS("`a`: {`plan`: {`model`: `m`, `input`: `x`}}"), NULL, "steps.a.plan", 1,
             "not available in this version");
     refused(STEPS("`a`: {`race`: [{" RUN "}, {`plan`: {`model`: `m`, `input`: `x`}}]}"), NULL,
@@ -662,7 +675,8 @@ static void test_rule_13_limits(void **state)
         cox_buf_printf(&text, "%s\"s%u\": {\"race\": [{}, {}]}", i ? "," : "", i);
     cox_buf_append_str(&text, "}}");
     compile_bytes(&c, cox_buf_slice(&text), NULL);
-    expect_violation(&c, "150000 steps", "steps", 1, "found 150000 steps, those in races and maps included");
+    expect_violation(&c, "150000 steps", "steps", 1,
+                     "found 150000 steps, those in races, maps and agents included");
     compiled_fini(&c);
     cox_buf_fini(&text);
     refused(STEPS("`a`: {`race`: [{" RUN "}]}"), NULL, "steps.a.race", 1,
@@ -763,7 +777,8 @@ int main(void)
         cmocka_unit_test(test_rule_5_percentages),
         cmocka_unit_test(test_rule_5_map_over_every_kind),
         cmocka_unit_test(test_rule_6_skipped_steps_are_null),
-        cmocka_unit_test(test_rule_7_agents_and_rule_8_plans_are_refused),
+        cmocka_unit_test(test_rule_7_names_of_tools),
+        cmocka_unit_test(test_rule_8_plans_are_refused),
         cmocka_unit_test(test_rule_9_workspaces),
         cmocka_unit_test(test_rule_10_outputs_and_artifacts),
         cmocka_unit_test(test_rule_11_the_same_document_is_the_same_image),

@@ -26,6 +26,9 @@ bool cox_slice_eq(struct cox_slice a, struct cox_slice b);
 bool cox_slice_is(struct cox_slice a, const char *s);
 int cox_slice_cmp(struct cox_slice a, struct cox_slice b); /* memcmp order, shorter first */
 
+/* Is `text` what `pattern` says, in which `*` is any bytes, or none? O(text * pattern). */
+bool cox_slice_like(struct cox_slice text, struct cox_slice pattern);
+
 /* Owned, growable. Zero-initialised is a valid empty buffer. */
 struct cox_buf {
     uint8_t *data;

@@ -182,7 +182,8 @@ struct cox_image_call {
     uint32_t approvers;           /* APPROVAL: template, a constant list of strings; COX_IMAGE_NONE: anyone */
     uint32_t inner_first;  /* RACE: its alternatives are the inner steps inner_first .. inner_first + */
     uint32_t inner_n;      /* inner_n - 1, and the inner steps of those: next = i + 1 + n_inner(i).
-                              AGENT, PLAN: COX_TURN_MODEL, COX_TURN_APPROVAL, then its tools' */
+                              AGENT, PLAN: COX_TURN_MODEL, COX_TURN_APPROVAL, then its tools', all
+                              counted: a tool that is an agent has its own inner steps behind it */
     int64_t timeout_ms;    /* an attempt; 0: none */
     uint32_t max_attempts; /* >= 1 */
     int64_t initial_backoff_ms;

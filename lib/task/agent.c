@@ -171,8 +171,7 @@ void compile_turns(struct compiler *c, const struct place *at, const struct scop
         return;
     }
     call->inner_first = source->inner_first;
-    for (uint32_t i = source->inner_first; i < source->inner_end; i += 1 + c->plan[i].n_inner)
-        call->inner_n++;
+    call->inner_n = source->inner_end - source->inner_first;
     put_model_body(c, source->inner_first, retry);
     put_approval_body(c, &here, source->inner_first + 1);
     compile_agent(c, &here, scope, source, call, &config);

@@ -364,20 +364,20 @@ static bool turns_ok(const struct cox_image *img, uint32_t owner, uint32_t n_inn
     if (!call_has_turns(img, call))
         return true;
     cox_image_call(img, call, &turns);
-    uint64_t at = turns.inner_first;
+    uint64_t at = turns.inner_first, end = at + turns.inner_n;
 
-    for (uint32_t i = 0; i < turns.inner_n; i++) {
+    if (turns.inner_n < COX_TURN_TOOLS || at <= owner || end > (uint64_t)owner + n_inner + 1)
+        return false;
+    for (uint32_t i = 0; at < end; i++) {
         struct cox_image_step inner;
 
-        if (at <= owner || at > (uint64_t)owner + n_inner)
-            return false;
         cox_image_step(img, (uint32_t)at, &inner);
         if (inner.owner != owner || !inner.is_body ||
             (i < COX_TURN_TOOLS && !call_is(img, inner.call, kinds[i])))
             return false;
         at += 1 + (uint64_t)inner.n_inner;
     }
-    return turns.inner_n >= COX_TURN_TOOLS;
+    return at == end;
 }
 
 /* Alternatives of a race are inner steps of the step that runs it, and of no other. */

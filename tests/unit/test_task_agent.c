@@ -151,6 +151,9 @@ static void test_the_model_is_told_of_each_tool(void **state)
 /* Tools that have files have the agent's. An agent that is a tool is one of them, and so are its tools. */
 static void test_bodies_lie_behind_the_agent(void **state)
 {
+    struct cox_image_call call;
+    struct compiled c;
+
     (void)state;
     steps_are(AGENT("`input`: `x`"), "a:agent a.model:model* a.approval:approval*");
     steps_are(
@@ -162,6 +165,15 @@ static void test_bodies_lie_behind_the_agent(void **state)
     steps_are(TOOLS("{`name`: `e`, `agent`: {`tools`: [{`uses`: `w@1`}]}}, {`uses`: `w@1`}"),
               "a:agent a.model:model* a.approval:approval* a.e:agent*@a a.e.model:model* "
               "a.e.approval:approval* a.e.w:uses*@a.e a.w:uses*@a");
+    must_compile(&c, TOOLS("{`name`: `e`, `agent`: {`tools`: [{`uses`: `w@1`}]}}, {`uses`: `w@1`}"), NULL);
+    call = call_of(&c.image, 0);
+    assert_int_equal(call.inner_first, 1);
+    assert_int_equal(call.inner_n, 7); /* config's `step` of the last one is 6 */
+    assert_non_null(memmem(call.ref.data, call.ref.len, "\"step\":6", 8));
+    call = call_of(&c.image, step_named(&c.image, "a.e"));
+    assert_int_equal(call.inner_first, 4);
+    assert_int_equal(call.inner_n, 3);
+    compiled_fini(&c);
 }
 
 static void test_agents_stand_where_any_call_does(void **state)

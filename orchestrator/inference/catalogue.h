@@ -55,7 +55,8 @@ struct model {
     size_t n_fallbacks;
     struct cox_list endpoints;
     size_t n_endpoints;
-    uint32_t pool; /* its id in placement */
+    size_t n_out, n_out_for_calls; /* health.c's: of those */
+    uint32_t pool;                 /* its id in placement */
     void *owner_data;
 };
 

@@ -19,12 +19,13 @@
 #define SCRAPES_PER_S 2000u
 #define SCRAPES_PER_S_MAX 6000u
 #define SCRAPE_SELDOM_MS 1800
-#define SCRAPES_AT_ONCE 512u
+#define SCRAPES_AT_ONCE 2048u /* hosts that are silent keep a place for a second each */
 #define STALE_MS 2000
 #define AWAY_MS 1000 /* between scrapes of one that cannot be reached */
 #define SILENT_MIN_MS 1000
 #define SILENT_MAX_MS 60000 /* between scrapes of one that has nothing to say */
 #define TURN_MS 5           /* between turns: what is due together is done together */
+#define VISITS_A_TURN 64u   /* calls have their turn between them, though thousands are due at once */
 #define METRICS_LEN_MAX (8u << 20)
 #define OUT_PERCENT 30u
 
@@ -35,9 +36,10 @@ struct endpoint_health {
     struct endpoint *e;
     struct cox_heap_node due;
     struct breaker breaker;
-    enum placement_gate told; /* the gate that is known outside */
-    uint32_t told_room;       /* likewise */
-    bool paused;              /* it has been closed for a pause, and what it has room for is to be told */
+    enum placement_gate told;      /* the gate that is known outside */
+    uint32_t told_room;            /* likewise */
+    bool is_out, is_out_for_calls; /* as counted of its model */
+    bool paused; /* it has been closed for a pause, and what it has room for is to be told */
     uint64_t n_calls, n_failures;
 
     char *metrics_url, *health_url;
@@ -98,12 +100,18 @@ static bool scrapes(const struct health *h)
     return h->config.scrape_ms >= 0;
 }
 
+/* No server was found there, again and again. */
+static bool is_away(const struct endpoint_health *eh)
+{
+    return scrapes(eh->health) && eh->n_away >= BREAKER_ROW;
+}
+
 static int64_t due_ns(const struct endpoint_health *eh, int64_t now_ns)
 {
     int64_t due = breaker_wake_ns(&eh->breaker, now_ns), stale = eh->said_ns + stale_ns(eh->health);
 
-    if (eh->probe && !(now_ns < eh->breaker.slow_until_ns))
-        due = INT64_MAX; /* its end comes by itself */
+    if ((eh->probe || is_away(eh)) && !(now_ns < eh->breaker.slow_until_ns))
+        due = INT64_MAX; /* its end comes by itself; who is away is found by the next scrape */
     if (scrapes(eh->health) && !eh->scrape && eh->next_scrape_ns < due)
         due = eh->next_scrape_ns;
     return eh->scraped && stale < due ? stale : due;
@@ -148,6 +156,17 @@ static void reschedule(struct endpoint_health *eh)
 
 /* ---- the gate ---- */
 
+/* Among its model's that are out, or not. */
+static void count_out(struct endpoint_health *eh, bool out, bool for_calls)
+{
+    struct model *m = eh->e->model;
+
+    m->n_out += (size_t)out - (size_t)eh->is_out;
+    m->n_out_for_calls += (size_t)for_calls - (size_t)eh->is_out_for_calls;
+    eh->is_out = out;
+    eh->is_out_for_calls = for_calls;
+}
+
 static void tell_room(struct endpoint_health *eh, int64_t now_ns)
 {
     uint32_t room = breaker_room(&eh->breaker);
@@ -166,6 +185,9 @@ static void tell_gate(struct endpoint_health *eh, int64_t now_ns, bool forget)
     enum placement_gate gate = breaker_gate(&eh->breaker, now_ns);
     struct health *h = eh->health;
 
+    bool out = eh->breaker.gate == PLACEMENT_CLOSED;
+
+    count_out(eh, out, out && eh->breaker.for_calls);
     eh->paused = eh->paused || now_ns < eh->breaker.slow_until_ns;
     tell_room(eh, now_ns);
     if (gate == eh->told && !forget)
@@ -180,18 +202,11 @@ static void tell_gate(struct endpoint_health *eh, int64_t now_ns, bool forget)
 static bool may_go_out(const struct endpoint_health *eh, bool for_calls)
 {
     const struct model *m = eh->e->model;
-    size_t n_out = 0, n_out_for_calls = 0;
 
-    COX_LIST_FOR_EACH (it, &m->endpoints) {
-        const struct endpoint *e = COX_CONTAINER_OF(it, struct endpoint, node);
-        const struct breaker *b = e->health && e->health != eh ? &e->health->breaker : NULL;
-
-        n_out += b && b->gate == PLACEMENT_CLOSED;
-        n_out_for_calls += b && b->gate == PLACEMENT_CLOSED && b->for_calls;
-    }
-    if (n_out + 1 >= m->n_endpoints && !COX_PLANTED("breaker-last-one"))
+    if (m->n_out + 1 >= m->n_endpoints && !COX_PLANTED("breaker-last-one"))
         return false;
-    return !for_calls || n_out_for_calls == 0 || (n_out_for_calls + 1) * 100 <= OUT_PERCENT * m->n_endpoints;
+    return !for_calls || m->n_out_for_calls == 0 ||
+           (m->n_out_for_calls + 1) * 100 <= OUT_PERCENT * m->n_endpoints;
 }
 
 static void take_out(struct endpoint_health *eh, int64_t now_ns, const char *why, bool for_calls)
@@ -318,17 +333,24 @@ static void heard(struct endpoint_health *eh, const struct signals *said, int64_
         tell_gate(eh, now_ns, true);
 }
 
+static bool is_unseen(enum upstream_end end)
+{
+    return end == UPSTREAM_CONNECT || end == UPSTREAM_CONNECT_TIMEOUT;
+}
+
 static int64_t next_scrape_ms(struct endpoint_health *eh, enum upstream_end end, bool known)
 {
-    if (end == UPSTREAM_CONNECT && ++eh->n_away >= BREAKER_ROW)
-        return AWAY_MS > scrape_every_ms(eh->health) ? AWAY_MS : scrape_every_ms(eh->health);
+    int64_t every_ms = scrape_every_ms(eh->health);
+
+    if (is_unseen(end) && ++eh->n_away >= BREAKER_ROW)
+        return AWAY_MS > 3 * every_ms ? AWAY_MS : 3 * every_ms;
     if (end == UPSTREAM_OK && !known) {
         eh->silent_ms = eh->silent_ms ? eh->silent_ms * 2 : SILENT_MIN_MS;
         if (eh->silent_ms > SILENT_MAX_MS)
             eh->silent_ms = SILENT_MAX_MS;
-        return eh->silent_ms > scrape_every_ms(eh->health) ? eh->silent_ms : scrape_every_ms(eh->health);
+        return eh->silent_ms > every_ms ? eh->silent_ms : every_ms;
     }
-    return scrape_every_ms(eh->health);
+    return every_ms;
 }
 
 static void on_scrape_end(void *user, enum upstream_end end, const char *message)
@@ -345,7 +367,7 @@ static void on_scrape_end(void *user, enum upstream_end end, const char *message
         end == UPSTREAM_OK && eh->scrape_status == 200 && eh->read_len <= METRICS_LEN_MAX && *said.engine;
 
     eh->next_scrape_ns = now_ns + jittered_ns(eh->health, next_scrape_ms(eh, end, known));
-    if (end != UPSTREAM_CONNECT) {
+    if (!is_unseen(end)) {
         if (eh->n_away >= BREAKER_ROW && eh->breaker.gate == PLACEMENT_CLOSED && !eh->breaker.for_calls)
             eh->breaker.until_ns = now_ns; /* it is there again: ask it whether it serves */
         eh->n_away = 0;
@@ -380,7 +402,7 @@ static void visit(struct endpoint_health *eh, int64_t now_ns)
     struct health *h = eh->health;
 
     tell_gate(eh, now_ns, false);
-    if (!eh->probe && breaker_wants_probe(&eh->breaker, now_ns))
+    if (!eh->probe && !is_away(eh) && breaker_wants_probe(&eh->breaker, now_ns))
         start_probe(eh);
     if (scrapes(h) && !eh->scrape && now_ns >= eh->next_scrape_ns) {
         if (h->n_scraping < SCRAPES_AT_ONCE)
@@ -397,8 +419,10 @@ static void visit(struct endpoint_health *eh, int64_t now_ns)
 int64_t health_turn(struct health *h, int64_t now_ns)
 {
     struct cox_heap_node *first;
+    unsigned n = 0;
 
-    while ((first = cox_heap_min(&h->due)) && (int64_t)first->key <= now_ns) {
+    while ((first = cox_heap_min(&h->due)) && (int64_t)first->key <= now_ns &&
+           (n++ < VISITS_A_TURN || COX_PLANTED("health-all-at-once"))) {
         struct endpoint_health *eh = COX_CONTAINER_OF(first, struct endpoint_health, due);
 
         visit(eh, now_ns);
@@ -487,6 +511,7 @@ void health_remove(struct health *h, struct endpoint *e)
     if (eh->probe)
         upstream_cancel(eh->probe);
     cox_heap_remove(&h->due, &eh->due);
+    count_out(eh, false, false);
     e->health = NULL;
     h->n_endpoints--;
     cox_free(eh->metrics_url);

@@ -4,7 +4,7 @@
 
 #include "health.h"
 
-/* Does all that is due; returns when there is more, on the monotonic clock. */
+/* Does what is due, of thousands a part; returns when there is more, on the monotonic clock. */
 int64_t health_turn(struct health *h, int64_t now_ns);
 
 #endif

@@ -2,7 +2,8 @@
  * processes of their own, a listening socket each; here is what coxd has: a catalogue, health and placement
  * in one loop. One JSON object on standard output.
  *
- * usage: cox-bench-scrapes [endpoints=N] [seconds=N] [metrics_len=BYTES] */
+ * usage: cox-bench-scrapes [endpoints=N] [away=N] [seconds=N] [metrics_len=BYTES]
+ * Of the endpoints `away` refuse connections. */
 #include "orchestrator/inference/health.h"
 
 #include "cox/base/alloc.h"
@@ -143,8 +144,8 @@ struct bench {
     struct catalogue *catalogue;
     struct health *health;
     struct placement *placement;
-    int64_t *said_ns; /* by place: when it was heard last */
-    uint32_t n;
+    int64_t *said_ns;    /* by place: when it was heard last */
+    uint32_t n, n_there; /* the first ones */
     double *ages_ms;
     size_t n_ages;
     uint64_t n_scrapes;
@@ -190,7 +191,7 @@ static void on_sample(evutil_socket_t fd, short what, void *user)
     int64_t now_ns = cox_clock_mono_ns();
 
     (void)fd, (void)what;
-    for (uint32_t i = 0; b->counts && i < b->n && b->n_ages < SAMPLES_MAX; i++)
+    for (uint32_t i = 0; b->counts && i < b->n_there && b->n_ages < SAMPLES_MAX; i++)
         b->ages_ms[b->n_ages++] = b->said_ns[i] ? (double)(now_ns - b->said_ns[i]) / 1e6 : 1e9;
 }
 
@@ -211,8 +212,12 @@ static void put_models(struct bench *b, const int *ports)
     struct catalogue_text *text;
 
     cox_buf_append_str(&json, "[{\"name\":\"m\",\"endpoints\":[");
-    for (uint32_t i = 0; i < b->n; i++)
-        cox_buf_printf(&json, "%s\"http://127.0.0.1:%d/v1\"", i ? "," : "", ports[i]);
+    for (uint32_t i = 0; i < b->n; i++) {
+        if (i < b->n_there)
+            cox_buf_printf(&json, "%s\"http://127.0.0.1:%d/v1\"", i ? "," : "", ports[i]);
+        else
+            cox_buf_printf(&json, "%s\"http://127.1.%u.%u:9/v1\"", i ? "," : "", i / 250, i % 250 + 1);
+    }
     cox_buf_append_str(&json, "]}]");
     if (catalogue_parse(NULL, 0, cox_buf_slice(&json), &text, &error)) {
         (void)fprintf(stderr, "cox-bench-scrapes: %s\n", cox_buf_cstr(&error));
@@ -252,9 +257,9 @@ static void measure(struct bench *b, int64_t seconds, struct seen *seen, size_t 
     int64_t began_ns = cox_clock_mono_ns(), all_ns = 0;
     uint32_t n_heard = 0;
 
-    while (n_heard < b->n && cox_clock_mono_ns() - began_ns < 300000000000LL) {
+    while (n_heard < b->n_there && cox_clock_mono_ns() - began_ns < 300000000000LL) {
         run_for(b, 1);
-        for (n_heard = 0; n_heard < b->n && b->said_ns[n_heard]; n_heard++)
+        for (n_heard = 0; n_heard < b->n_there && b->said_ns[n_heard]; n_heard++)
             ;
     }
     all_ns = cox_clock_mono_ns() - began_ns;
@@ -268,21 +273,25 @@ static void measure(struct bench *b, int64_t seconds, struct seen *seen, size_t 
            cpu_s = (double)(cpu_ns() - from_cpu_ns) / 1e9;
 
     qsort(b->ages_ms, b->n_ages, sizeof(*b->ages_ms), by_value);
-    printf("{\"endpoints\": %u, \"metrics_len\": %zu, \"seconds\": %.1f, \"scrapes_per_s\": %.0f, \"cores\": "
+    if (b->n_ages == 0)
+        b->ages_ms[b->n_ages++] = 0;
+    printf("{\"endpoints\": %u, \"away\": %u, \"metrics_len\": %zu, \"seconds\": %.1f, \"scrapes_per_s\": "
+           "%.0f, \"cores\": "
            "%.3f, "
            "\"cpu_us_per_scrape\": %.1f, \"age_p50_ms\": %.0f, \"age_p99_ms\": %.0f, \"age_max_ms\": %.0f, "
            "\"loop_late_max_ms\": %.1f, \"new_connections\": %llu, \"requests\": %llu}\n",
-           b->n, metrics_len, wall_s, (double)b->n_scrapes / wall_s, cpu_s / wall_s,
+           b->n, b->n - b->n_there, metrics_len, wall_s, (double)b->n_scrapes / wall_s, cpu_s / wall_s,
            cpu_s * 1e6 / (double)(b->n_scrapes ? b->n_scrapes : 1), b->ages_ms[b->n_ages / 2],
            b->ages_ms[b->n_ages * 99 / 100], b->ages_ms[b->n_ages - 1], (double)b->late_ns / 1e6,
            atomic_load(&seen->connections) - connections, atomic_load(&seen->requests) - requests);
 }
 
-static void bench(uint32_t n, const int *ports, int64_t seconds, struct seen *seen, size_t metrics_len)
+static void bench(uint32_t n, uint32_t n_there, const int *ports, int64_t seconds, struct seen *seen,
+                  size_t metrics_len)
 {
     static const struct catalogue_events events = { on_model, on_endpoint, NULL };
     const struct timeval second = { 0, 997000 }, tick = { 0, 2000 };
-    struct bench b = { .base = event_base_new(), .n = n };
+    struct bench b = { .base = event_base_new(), .n = n, .n_there = n_there };
     struct upstream *u = upstream_create(&(struct upstream_config){ .base = b.base });
 
     b.said_ns = cox_calloc(n, sizeof(*b.said_ns));
@@ -321,22 +330,24 @@ static bool read_argument(const char *arg, const char *name, unsigned long *ret)
 
 int main(int argc, char **argv)
 {
-    unsigned long n = 10000, seconds = 20, metrics_len = 16384;
+    unsigned long n = 10000, away = 0, seconds = 20, metrics_len = 16384;
     struct rlimit files;
     pid_t children[CHILDREN_MAX];
     size_t n_children = 0;
 
     for (int i = 1; i < argc; i++) {
-        if (!read_argument(argv[i], "endpoints=", &n) && !read_argument(argv[i], "seconds=", &seconds) &&
+        if (!read_argument(argv[i], "endpoints=", &n) && !read_argument(argv[i], "away=", &away) &&
+            !read_argument(argv[i], "seconds=", &seconds) &&
             !read_argument(argv[i], "metrics_len=", &metrics_len)) {
-            (void)fputs("usage: cox-bench-scrapes [endpoints=N] [seconds=N] [metrics_len=BYTES]\n", stderr);
+            (void)fputs("usage: cox-bench-scrapes [endpoints=N] [away=N] [seconds=N] [metrics_len=BYTES]\n",
+                        stderr);
             return 2;
         }
     }
     (void)getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &files);
-    if (n > A_CHILD * CHILDREN_MAX || n + 512 > files.rlim_cur) {
+    if (n > A_CHILD * CHILDREN_MAX || away > n || n + 512 > files.rlim_cur) {
         (void)fprintf(stderr, "cox-bench-scrapes: at most %u endpoints, and a descriptor each (ulimit -n)\n",
                       A_CHILD * CHILDREN_MAX);
         return 2;
@@ -344,8 +355,8 @@ int main(int argc, char **argv)
     struct seen *seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int *ports = cox_calloc(n, sizeof(*ports)), *listeners = cox_calloc(A_CHILD, sizeof(*listeners));
 
-    for (size_t first = 0; first < n; first += A_CHILD) {
-        size_t some = n - first < A_CHILD ? n - first : A_CHILD;
+    for (size_t first = 0; first < n - away; first += A_CHILD) {
+        size_t some = n - away - first < A_CHILD ? n - away - first : A_CHILD;
 
         for (size_t i = 0; i < some; i++) {
             listeners[i] = listen_somewhere();
@@ -360,7 +371,7 @@ int main(int argc, char **argv)
         if (pid > 0)
             children[n_children++] = pid;
     }
-    bench((uint32_t)n, ports, (int64_t)seconds, seen, metrics_len);
+    bench((uint32_t)n, (uint32_t)(n - away), ports, (int64_t)seconds, seen, metrics_len);
     for (size_t i = 0; i < n_children; i++) {
         (void)kill(children[i], SIGKILL);
         (void)waitpid(children[i], NULL, 0);

@@ -193,7 +193,7 @@ static void any_history(void **state)
 
 /* ---- servers, as the test plays them ---- */
 
-#define CALLS_MAX 64
+#define CALLS_MAX 512
 
 static struct upstream_call {
     struct upstream_request request;
@@ -250,7 +250,7 @@ struct world {
     struct event_base *base;
     struct health *health;
     struct model model;
-    struct endpoint endpoints[10];
+    struct endpoint endpoints[300];
     struct cox_buf said;
 };
 
@@ -495,6 +495,93 @@ static void one_without_a_connection_is_out_before_calls_find_out(void **state)
     end(&w);
 }
 
+/* Their host is silent: that is no connection either. No probe is sent where the next scrape will tell. */
+static void who_does_not_answer_at_all_is_out_as_well(void **state)
+{
+    struct world w;
+
+    (void)state;
+    begin(&w, 2, 0);
+    for (int i = 0; i < 5; i++) {
+        pass(&w, 230 * MS);
+        answer("http://0/metrics", UPSTREAM_CONNECT_TIMEOUT, 0, NULL);
+        answer("http://1/metrics", UPSTREAM_OK, 200, "vllm:num_requests_running 1\n");
+        cox_buf_clear(&w.said);
+    }
+    health_tell(w.health, &w.endpoints[1], HEALTH_GOOD, 0);
+    for (int i = 0; i < 60; i++) {
+        struct health_view v;
+
+        health_view(&w.endpoints[0], &v);
+        assert_int_equal(v.gate, PLACEMENT_CLOSED);
+        assert_string_equal(v.why, "no connection");
+        pass(&w, S);
+        assert_null(call_to("http://0/health"));
+        if (call_to("http://0/metrics"))
+            answer("http://0/metrics", UPSTREAM_CONNECT_TIMEOUT, 0, NULL);
+        if (call_to("http://1/metrics"))
+            answer("http://1/metrics", UPSTREAM_OK, 200, "vllm:num_requests_running 1\n");
+    }
+    pass(&w, 2 * S);
+    answer("http://0/metrics", UPSTREAM_OK, 404, "");
+    pass(&w, 10 * MS);
+    cox_buf_clear(&w.said);
+    answer("http://0/health", UPSTREAM_OK, 200, "");
+    check_said(&w, "0~ ");
+    end(&w);
+}
+
+static unsigned n_open(void)
+{
+    unsigned n = 0;
+
+    for (int i = 0; i < CALLS_MAX; i++)
+        n += calls[i].open;
+    return n;
+}
+
+/* Of hundreds that are due together, some have their turn at a time: calls go between. */
+static void a_turn_is_short(void **state)
+{
+    struct world w;
+    unsigned turns = 0;
+
+    (void)state;
+    begin(&w, 300, 0);
+    now += 10 * S;
+    for (unsigned before = 0; n_open() < 300; turns++) {
+        assert_true(health_turn(w.health, now) <= now || n_open() == 300);
+        assert_in_range(n_open(), before + 1, before + 100);
+        before = n_open();
+    }
+    assert_in_range(turns, 3, 300);
+    end(&w);
+}
+
+/* What is counted of a model is what there is, whatever comes and goes. */
+static void who_leaves_is_not_counted_as_out(void **state)
+{
+    struct world w;
+
+    (void)state;
+    begin(&w, 3, -1);
+    tell(&w, 0, HEALTH_BAD, 5);
+    assert_int_equal(w.model.n_out, 1);
+    assert_int_equal(w.model.n_out_for_calls, 1);
+    health_remove(w.health, &w.endpoints[0]);
+    assert_int_equal(w.model.n_out, 0);
+    assert_int_equal(w.model.n_out_for_calls, 0);
+    health_add(w.health, &w.endpoints[0]);
+    tell(&w, 1, HEALTH_BAD, 5);
+    check_said(&w, "0- 1- ");
+    assert_int_equal(w.model.n_out, 1);
+    pass(&w, 5 * S);
+    answer("http://1/health", UPSTREAM_OK, 200, "");
+    tell(&w, 1, HEALTH_GOOD, 1);
+    assert_int_equal(w.model.n_out, 0);
+    end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -510,6 +597,9 @@ int main(void)
         cmocka_unit_test(calls_that_end_do_not_put_off_what_is_due),
         cmocka_unit_test(who_has_nothing_to_say_is_asked_seldom),
         cmocka_unit_test(one_without_a_connection_is_out_before_calls_find_out),
+        cmocka_unit_test(who_does_not_answer_at_all_is_out_as_well),
+        cmocka_unit_test(a_turn_is_short),
+        cmocka_unit_test(who_leaves_is_not_counted_as_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

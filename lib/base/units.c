@@ -300,19 +300,28 @@ size_t cox_utf8_len(struct cox_slice s)
 
 bool cox_utf8_ok(struct cox_slice s)
 {
-    while (s.len > 0) {
-        uint64_t eight = 0;
+    const uint8_t *p = s.data, *end = s.len > 0 ? s.data + s.len : s.data;
+
+    while (p < end) {
+        uint64_t eight;
         size_t n;
 
-        if (s.len >= 8)
-            memcpy(&eight, s.data, 8);
-        if (s.len >= 8 && (eight & 0x8080808080808080) == 0)
-            n = 8;
+        if (end - p >= 8) {
+            memcpy(&eight, p, 8);
+            if ((eight & 0x8080808080808080) == 0) {
+                p += 8;
+                continue;
+            }
+        }
+        if (*p < 0x80)
+            n = 1;
+        else if (*p > 0xe0 && *p < 0xed && end - p > 2 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80)
+            n = 3; /* most of the scripts that need more than two: any two that follow will do */
         else
-            n = s.data[0] < 0x80 ? 1 : cox_utf8_len(s);
+            n = cox_utf8_len(cox_slice(p, (size_t)(end - p)));
         if (n == 0)
             return false;
-        s = cox_slice(s.data + n, s.len - n);
+        p += n;
     }
     return true;
 }

@@ -85,19 +85,24 @@ static bool check_escape(struct cox_json_scan *s)
     return true;
 }
 
+#define NEAR 32
+
 static bool check_string(struct cox_json_scan *s)
 {
-    const uint8_t *start = ++s->p;
+    const uint8_t *start = ++s->p, *scarce = start; /* up to there, blocks are not worth their beginning */
     uint8_t bits = 0;
 
     for (;;) {
-        s->p = json_plain_end(s->p, s->end, &bits);
+        const uint8_t *from = s->p < scarce ? s->p : json_easy_end(s->p, s->end, false, &bits);
+
+        s->p = json_plain_end(from, s->end, &bits);
         if (s->p == s->end)
             return fail(s, "'\"' at the end of the string");
         if (*s->p == '"')
             break;
         if (*s->p != '\\')
             return fail(s, "an escape such as \\n instead of a control character");
+        scarce = s->p + NEAR; /* where one is, there are more: \u of other scripts */
         if (!check_escape(s))
             return false;
     }

@@ -64,13 +64,15 @@ static const uint8_t *string_end(const uint8_t *p, const uint8_t *end)
 {
     uint8_t bits = 0;
 
-    for (p = json_plain_end(p + 1, end, &bits); p < end; p = json_plain_end(p + 1, end, &bits)) {
-        if (*p == '"')
+    for (p++;; p++) {
+        p = json_plain_end(json_easy_end(p, end, true, &bits), end, &bits);
+        if (p < end && *p == '"')
             return p + 1;
-        if (*p == '\\' && ++p == end)
-            break;
+        if (p < end && *p == '\\')
+            p++;
+        if (p >= end)
+            return NULL;
     }
-    return NULL;
 }
 
 /* Behind the value at p: at the separator on its own level. NULL when it has no end. */

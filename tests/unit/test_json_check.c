@@ -2,10 +2,12 @@
 #include "check.h"
 
 #include "cox/base/rng.h"
+#include "cox/base/units.h"
 #include "cox/json.h"
 #include "cox/limits.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool ok(const char *text, size_t len)
@@ -137,13 +139,73 @@ static void agrees_with_jansson(void **state)
     assert_true(n_json > 1000);
 }
 
+/* Strings are looked at in blocks: whatever stands across their borders has to be seen as one character at a
+ * time sees it. */
+static void blocks_do_not_matter(void **state)
+{
+    static const struct {
+        const char *text;
+        bool bad;
+    } pieces[] = {
+        { "a", false },           { "plain text without anything", false },
+        { "\\n", false },         { "\\\"", false },
+        { "\\\\", false },        { "\\\\\\\\\\\\", false },
+        { "\\u0041", false },     { "\\/", false },
+        { "\\t", false },         { "\xe6\xa8\xa1", false },
+        { "\xc3\xa9", false },    { "\\x", true },
+        { "\n", true },           { "\\u00g0", true },
+        { "\\\n", true },         { "\xe6\xa8", true },
+        { "\xed\xa0\x80", true },
+    };
+    enum { FINE = 11 };
+    struct cox_buf text = { 0 };
+    struct cox_rng rng;
+    const char *said = getenv("COX_TEST_SEED");
+    uint64_t seed = said ? strtoull(said, NULL, 10) : (uint64_t)cox_clock_mono_ns();
+
+    (void)state;
+    cox_rng_init(&rng, seed);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t n = cox_rng_below(&rng, 60),
+                 at = cox_rng_below(&rng, 4) == 0 ? cox_rng_below(&rng, n + 1) : n;
+        const uint64_t kinds = 1 + cox_rng_below(&rng, FINE);
+        bool bad = false;
+
+        cox_buf_clear(&text);
+        cox_buf_append_str(&text, "[\"");
+        for (uint64_t k = 0; k < n; k++) {
+            uint64_t j =
+                k == at ? FINE + cox_rng_below(&rng, ARRAY_LEN(pieces) - FINE) : cox_rng_below(&rng, kinds);
+
+            cox_buf_append_str(&text, pieces[j].text);
+            bad = bad || pieces[j].bad;
+        }
+        cox_buf_append_str(&text, "\"");
+        size_t string_len = text.len - 1;
+        cox_buf_append_str(&text, ",\"end\"]");
+        if (ok((const char *)text.data, text.len) == bad)
+            fail_msg("seed %llu: %s: %.*s", (unsigned long long)seed, bad ? "taken" : "refused",
+                     (int)text.len, text.data);
+        if (bad)
+            continue;
+        struct cox_json_walk w = cox_json_walk(cox_buf_slice(&text));
+
+        assert_true(cox_json_next(&w));
+        assert_int_equal(w.value.len, string_len);
+        assert_true(cox_json_next(&w) && w.value.len == 5 && !cox_json_next(&w));
+        for (size_t cut = text.len;
+             cut-- > 0 && cut + 70 > text.len;) /* and broken off anywhere: no byte behind it */
+            assert_false(ok((const char *)text.data, cut));
+    }
+    cox_buf_fini(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_json),
-        cmocka_unit_test(refuses_the_rest),
-        cmocka_unit_test(nests_to_its_bound),
-        cmocka_unit_test(agrees_with_jansson),
+        cmocka_unit_test(takes_json),           cmocka_unit_test(refuses_the_rest),
+        cmocka_unit_test(nests_to_its_bound),   cmocka_unit_test(agrees_with_jansson),
+        cmocka_unit_test(blocks_do_not_matter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,9 +163,10 @@ bool call_drop_try(struct router_call *c)
     return all;
 }
 
+/* Who begins a stream, and says so there, does know it. */
 static bool is_unknown(const struct router_call *c)
 {
-    return c->reply.status == 404 || c->reply.status == 405;
+    return !c->reply.failed && (c->reply.status == 404 || c->reply.status == 405);
 }
 
 /* The request is to blame. As the endpoint says it. */

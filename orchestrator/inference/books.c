@@ -142,6 +142,17 @@ void books_charge(struct router_call *c)
         learn_of(c, b->input_tokens, b->output_tokens);
 }
 
+void books_replay(struct router_call *c, const struct chat_usage *usage)
+{
+    if (!usage->has)
+        return;
+    c->reply.usage = *usage;
+    c->books.input_tokens = usage->input_tokens;
+    c->books.output_tokens = usage->output_tokens;
+    c->books.cached_tokens = (uint64_t)usage->cached_tokens;
+    add_cost(c, c->books.input_tokens, c->books.cached_tokens, c->books.output_tokens);
+}
+
 void books_waste(struct router_call *c, bool begun)
 {
     const struct chat_usage *usage = &c->reply.usage;
@@ -210,7 +221,8 @@ void books_close(struct router_call *c)
         add_books(&c->program->books, b);
     if (c->records && c->end == ROUTER_ANSWERED && c->reply.status == 200)
         tape_put(c->router->config.tape, c->api, cox_slice_str(c->model->name), cox_buf_slice(&c->body),
-                 cox_buf_slice(&c->reply.type), cox_buf_slice(&c->copy));
+                 cox_buf_slice(&c->reply.type), cox_buf_slice(&c->copy),
+                 &(struct chat_usage){ true, b->input_tokens, b->output_tokens, (int64_t)b->cached_tokens });
     if (c->keeps && c->end == ROUTER_ANSWERED && c->reply.status == 200) {
         const struct router_head head = { .is_stream = c->reply.is_stream,
                                           .content_type = cox_buf_slice(&c->reply.type),

@@ -396,6 +396,7 @@ static bool answer_from_tape(struct router_call *c)
             answer.type.len >= strlen(events) && memcmp(answer.type.data, events, strlen(events)) == 0;
         cox_buf_append_slice(&c->reply.type, answer.type);
         cox_buf_append_slice(&c->reply.body, answer.response);
+        books_replay(c, &answer.usage);
     } else {
         call_set_error(c,
                        &(struct router_error){ .http_status = 404,

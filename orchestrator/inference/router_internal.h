@@ -290,9 +290,10 @@ bool reply_is_context_length(const struct router_call *c);
 /* ---- books.c ---- */
 
 uint32_t books_estimate_input(const struct router_call *c);
-void books_charge(struct router_call *c);            /* the try under way is the one that counts */
-void books_waste(struct router_call *c, bool begun); /* it is lost */
-void books_close(struct router_call *c);             /* into the model's, the program's and the tenant's */
+void books_charge(struct router_call *c); /* the try under way is the one that counts */
+void books_replay(struct router_call *c, const struct chat_usage *usage); /* as when it was recorded */
+void books_waste(struct router_call *c, bool begun);                      /* it is lost */
+void books_close(struct router_call *c); /* into the model's, the program's and the tenant's */
 void books_fini(struct router *r);
 void books_first_token(struct router_call *c, int64_t now_ns);
 int64_t books_first_ms(const struct router_call *c); /* how long the first content may take */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 struct entry {
     struct entry *next; /* the same request, asked again */
     unsigned line;
+    struct chat_usage usage;
     struct cox_buf key, type, response; /* key: the api, a space, the request without white space */
 };
 
@@ -71,7 +73,7 @@ static void put_text(struct cox_buf *line, const char *name, struct cox_slice te
 }
 
 void tape_put(struct tape *t, enum chat_api api, struct cox_slice model, struct cox_slice request,
-              struct cox_slice type, struct cox_slice response)
+              struct cox_slice type, struct cox_slice response, const struct chat_usage *usage)
 {
     struct cox_buf line = { 0 };
 
@@ -83,7 +85,10 @@ void tape_put(struct tape *t, enum chat_api api, struct cox_slice model, struct 
     put_text(&line, "type", type);
     cox_buf_append_str(&line, ",");
     put_text(&line, "response", response);
-    cox_buf_append_str(&line, "}\n");
+    cox_buf_printf(&line,
+                   ",\"usage\":{\"input_tokens\":%" PRIu64 ",\"output_tokens\":%" PRIu64
+                   ",\"cached_tokens\":%" PRId64 "}}\n",
+                   usage->input_tokens, usage->output_tokens, usage->cached_tokens);
     if (fwrite(line.data, 1, line.len, t->file) != line.len || fflush(t->file) != 0)
         cox_log(COX_LOG_ERROR, "cannot record a model call", "file", t->path, "why", strerror(errno), NULL);
     cox_buf_fini(&line);
@@ -99,6 +104,20 @@ static bool member_text(struct cox_slice line, const char *name, struct cox_buf 
         return false;
     cox_json_unquote(out, value);
     return true;
+}
+
+static void read_usage(struct cox_slice line, struct chat_usage *ret)
+{
+    static const char *const names[] = { "input_tokens", "output_tokens", "cached_tokens" };
+    int64_t n[3] = { 0 };
+    struct cox_slice usage, value;
+
+    if (!cox_json_member(line, "usage", &usage))
+        return;
+    for (size_t i = 0; i < 3; i++)
+        if (cox_json_member(usage, names[i], &value) && (!cox_json_int(value, &n[i]) || n[i] < 0))
+            n[i] = 0;
+    *ret = (struct chat_usage){ true, (uint64_t)n[0], (uint64_t)n[1], n[2] };
 }
 
 static void entry_free(struct entry *e)
@@ -138,6 +157,7 @@ static bool read_line(struct tape *t, struct cox_slice line, unsigned number, st
     e->line = number;
     if (ok) {
         put_key(&e->key, cox_buf_slice(&api), request);
+        read_usage(line, &e->usage);
         add(t, e);
     } else {
         cox_buf_printf(error,
@@ -306,7 +326,7 @@ bool tape_find(struct tape *t, enum chat_api api, struct cox_slice request, stru
     struct entry *e = cox_mapb_get(&t->by_key, cox_buf_slice(&key));
 
     if (e) {
-        *ret = (struct tape_answer){ cox_buf_slice(&e->type), cox_buf_slice(&e->response) };
+        *ret = (struct tape_answer){ cox_buf_slice(&e->type), cox_buf_slice(&e->response), e->usage };
         if (e->next)
             (void)cox_mapb_set(&t->by_key, cox_buf_slice(&key), e->next);
     } else {

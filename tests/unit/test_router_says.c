@@ -3,6 +3,8 @@
 #include "router_fixture.h"
 #include "router_internal.h"
 
+#include <unistd.h>
+
 #define MESSAGES "\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]"
 #define ASK "{\"model\":\"m\"," MESSAGES "}"
 #define ASK_STREAM "{\"model\":\"m\",\"stream\":true," MESSAGES "}"
@@ -663,6 +665,39 @@ static void test_whole_answers_do_not_teach_how_fast_prompts_are_read(void **sta
     done(w, &h);
 }
 
+/* What is played back counts as it did: the client that did not ask for the usage is not told it again,
+ * either. */
+static void test_what_is_played_back_counts_as_it_did(void **state)
+{
+    char path[] = "/tmp/cox-test-says-XXXXXX";
+    struct heard h = { 0 };
+    struct tape *tape = NULL;
+    struct cox_buf error = { 0 };
+    int fd = mkstemp(path);
+
+    (void)state;
+    assert_true(fd >= 0 && close(fd) == 0);
+    for (int replays = 0; replays < 2; replays++) {
+        struct world *w = with(ONE, good_stream, 1, NULL, 0);
+
+        assert_int_equal(replays ? tape_replay(path, &tape, &error) : tape_record(path, &tape, &error),
+                         COX_OK);
+        w->router->config.tape = tape;
+        call(w, &h, ASK_STREAM);
+        assert_int_equal(h.end, ROUTER_ANSWERED);
+        assert_string_equal(cox_buf_cstr(&h.data), ROLE_EVENT TEXT_EVENT STOP_EVENT DONE_EVENT);
+        assert_int_equal(h.books.input_tokens, 100);
+        assert_int_equal(h.books.output_tokens, 7);
+        assert_int_equal(h.books.cached_tokens, 40);
+        assert_int_equal(h.books.from_cache, replays);
+        assert_int_equal(w->servers[0].n_requests, !replays);
+        world_end(w);
+        tape_close(tape);
+    }
+    assert_int_equal(unlink(path), 0);
+    heard_fini(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -689,6 +724,7 @@ int main(void)
         cmocka_unit_test(test_a_large_call_does_not_wait_for_an_empty_endpoint),
         cmocka_unit_test(test_images_do_not_teach_what_text_takes),
         cmocka_unit_test(test_whole_answers_do_not_teach_how_fast_prompts_are_read),
+        cmocka_unit_test(test_what_is_played_back_counts_as_it_did),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,7 +38,8 @@ static struct tape *replay(void)
 
 static void put(struct tape *t, const char *request, const char *response)
 {
-    tape_put(t, CHAT_COMPLETIONS, s("m"), s(request), s("application/json"), s(response));
+    tape_put(t, CHAT_COMPLETIONS, s("m"), s(request), s("application/json"), s(response),
+             &(struct chat_usage){ true, strlen(request), strlen(response), 3 });
 }
 
 static void expect(struct tape *t, const char *request, const char *response)
@@ -50,6 +51,9 @@ static void expect(struct tape *t, const char *request, const char *response)
         fail_msg("%s", cox_buf_cstr(&why));
     assert_true(cox_slice_is(answer.response, response));
     assert_true(cox_slice_is(answer.type, "application/json"));
+    assert_true(answer.usage.has);
+    assert_int_equal(answer.usage.output_tokens, strlen(response));
+    assert_int_equal(answer.usage.cached_tokens, 3);
 }
 
 static void expect_miss(struct tape *t, enum chat_api api, const char *request, const char *words)

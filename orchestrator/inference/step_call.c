@@ -292,9 +292,13 @@ static const struct router_sink sink = { .on_head = on_head, .on_data = on_data,
 /* The request as it is, but streamed. */
 static void put_body(struct cox_buf *out, struct cox_slice request)
 {
-    struct cox_slice stream, inner;
+    struct cox_slice stream = { 0 };
+    bool any = false;
 
-    if (cox_json_member(request, "stream", &stream)) {
+    for (struct cox_json_walk w = cox_json_walk(request); cox_json_next(&w); any = true)
+        if (cox_json_string_is(w.key, cox_slice_str("stream")))
+            stream = w.value;
+    if (stream.len > 0) {
         size_t at = (size_t)(stream.data - request.data);
 
         cox_buf_append(out, request.data, at);
@@ -302,22 +306,13 @@ static void put_body(struct cox_buf *out, struct cox_slice request)
         cox_buf_append(out, stream.data + stream.len, request.len - at - stream.len);
         return;
     }
-    inner = cox_slice(request.data + 1, request.len - 1);
-    cox_buf_append_str(out, cox_json_count(request) > 0 ? "{\"stream\":true," : "{\"stream\":true");
-    cox_buf_append_slice(out, inner);
+    cox_buf_append_str(out, any ? "{\"stream\":true," : "{\"stream\":true");
+    cox_buf_append(out, request.data + 1, request.len - 1);
 }
 
 static enum placement_band band_of(int32_t priority)
 {
     return priority > 0 ? PLACEMENT_BAND_HIGH : priority < 0 ? PLACEMENT_BAND_LOW : PLACEMENT_BAND_NORMAL;
-}
-
-static int64_t int_member(struct cox_slice spec, const char *name)
-{
-    struct cox_slice value;
-    int64_t n;
-
-    return cox_json_member(spec, name, &value) && cox_json_int(value, &n) && n > 0 ? n : 0;
 }
 
 static int64_t sooner(int64_t a_ns, int64_t now_ns, uint64_t ms)
@@ -347,7 +342,7 @@ static struct router_who who_of(const struct step_call *c)
         .band = band_of(as->hint.priority),
         .deadline_ns = deadline_ns,
         .critical_path_ms = as->hint.critical_path_ms > INT64_MAX ? 0 : (int64_t)as->hint.critical_path_ms,
-        .cache_ms = int_member(spec_of(c), "cache_ms"),
+        .cache_ms = c->cache_ms,
     };
 }
 
@@ -364,6 +359,21 @@ void step_call_ask(struct step_call *c, struct cox_slice request)
     cox_buf_fini(&body);
 }
 
+/* All at once: a conversation is long, and each look at it goes over all of it. */
+static void read_spec(struct step_call *c, struct cox_slice spec)
+{
+    int64_t n;
+
+    for (struct cox_json_walk w = cox_json_walk(spec); cox_json_next(&w);) {
+        if (cox_json_string_is(w.key, cox_slice_str("request")))
+            c->request = w.value;
+        else if (cox_json_string_is(w.key, cox_slice_str("output_schema")))
+            c->schema = w.value;
+        else if (cox_json_string_is(w.key, cox_slice_str("cache_ms")))
+            c->cache_ms = cox_json_int(w.value, &n) && n > 0 ? n : 0;
+    }
+}
+
 static void begin(struct step_call *c)
 {
     struct cox_slice spec = spec_of(c);
@@ -373,12 +383,12 @@ static void begin(struct step_call *c)
         step_call_end(c);
         return;
     }
-    if (!cox_json_member(spec, "request", &c->request) || cox_json_kind(c->request) != COX_JSON_OBJECT) {
+    read_spec(c, spec);
+    if (cox_json_kind(c->request) != COX_JSON_OBJECT) {
         step_call_fail(c, COX_CODE_INPUT_INVALID, "the spec of a model step has no request");
         step_call_end(c);
         return;
     }
-    (void)cox_json_member(spec, "output_schema", &c->schema);
     step_values_fetch(c);
 }
 

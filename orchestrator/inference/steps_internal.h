@@ -27,6 +27,7 @@ struct step_call {
     /* large values */
     size_t held_len; /* ours of steps->held_len */
     struct cox_slice request;
+    int64_t cache_ms;             /* 0: none */
     struct step_input input;      /* that it refers to */
     struct step_fetch *fetches;   /* STEP_FETCHES_MAX; NULL: none is needed */
     uint32_t next_ref, n_fetches; /* of input.refs, to be fetched; those under way */

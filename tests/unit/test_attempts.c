@@ -151,12 +151,32 @@ static void test_who_is_fenced_is_told_once(void **state)
     end(&b);
 }
 
+/* A call that the engine lets in though another of its attempt was fenced is fenced by its next word. */
+static void test_who_is_let_in_again_can_be_fenced_again(void **state)
+{
+    struct attempt_call calls[2];
+    struct bench b;
+
+    (void)state;
+    begin(&b);
+    attempts_begin(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
+    attempts_fence(b.attempts, ref(1, 1));
+    assert_int_equal(b.n_fenced, 1);
+    attempts_begin(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
+    attempts_fence(b.attempts, ref(1, 1));
+    assert_true(b.n_fenced > 1);
+    attempts_end(b.attempts, &calls[0], &books);
+    attempts_end(b.attempts, &calls[1], &books);
+    end(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_spent_is_told_once),
         cmocka_unit_test(test_a_call_that_goes_on),
         cmocka_unit_test(test_who_is_fenced_is_told_once),
+        cmocka_unit_test(test_who_is_let_in_again_can_be_fenced_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,14 @@ static const char *set_http_allow(void *field, char *text)
     return NULL;
 }
 
+static const char *set_snapshots(void *field, char *text)
+{
+    bool on = strcmp(text, "on") == 0;
+
+    *(bool *)field = !on;
+    return on || strcmp(text, "off") == 0 ? NULL : "on or off";
+}
+
 static const char *set_worker_id(void *field, char *text)
 {
     if (strlen(text) > COX_WORKER_ID_LEN_MAX || !cox_utf8_ok(cox_slice_str(text)))
@@ -169,8 +177,13 @@ static const struct cox_config_key keys[] = {
       set_http_allow, AT(reach), COX_CONFIG_LIST },
     { "secrets-dir", "DIR", NULL, "secrets, a file a name; more in the file's `secrets:`",
       cox_config_set_text, AT(secrets_dir), 0 },
-    { "workspace-ttl", "DURATION", "1h", "a workspace that nobody uses is kept for so long",
+    { "workspace-ttl", "DURATION", "30m", "a workspace that nobody uses stays on the disk for so long",
       cox_config_set_duration, AT(workspace_ttl_ms), 0 },
+    { "workspace-disk", "SIZE", "20Gi", "of all workspaces; beyond, those that nobody uses go sooner",
+      cox_config_set_size, AT(workspace_len_max), 0 },
+    { "workspace-snapshots", "on|off", "on",
+      "save shared workspaces, so that other workers can go on with them", set_snapshots, AT(no_snapshots),
+      0 },
     { "cache-size", "SIZE", "8Gi", "blobs and bundles kept on this host", cox_config_set_size,
       AT(cache_len_max), 0 },
     { "drain-timeout", "DURATION", "30s", "SIGTERM: time for running steps to end", cox_config_set_duration,

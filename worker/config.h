@@ -31,7 +31,8 @@ struct config {
     struct reach reach;           /* of `http` steps */
     const char *secrets_dir;      /* or NULL */
     struct secret_table *secrets; /* a reference, until somebody takes it over (and sets NULL) */
-    int64_t workspace_ttl_ms;
+    int64_t workspace_ttl_ms, workspace_len_max;
+    bool no_snapshots;
     int64_t cache_len_max;
     struct cox_tls_files tls; /* of NULLs: plaintext */
     const char *ready_file;   /* or NULL */

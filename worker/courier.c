@@ -10,6 +10,7 @@
 #include "cox/base/units.h"
 #include "cox/limits.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +64,8 @@ void courier_job_free(struct courier_job *job)
     if (job->entry)
         cache_release(job->courier->cache, job->entry);
     program_unref(job->program);
+    snapshot_free(job->snapshot);
+    cox_free(job->dir);
     redactor_unref(job->redactor);
     cox_buf_fini(&job->message);
     cox_free(job->path);
@@ -296,8 +299,70 @@ static void describe(struct courier_job *job)
     cox_free(key);
 }
 
+/* ---------------------------------------------------------------- folders */
+
+struct carrying {
+    struct courier_job *job;
+    struct transfer *transfer;
+};
+
+static enum cox_code put_pack(void *user, int fd, struct cox_hash *ret_hash, uint64_t *ret_len,
+                              struct cox_buf *why)
+{
+    const struct carrying *c = user;
+    const struct transfer_for whose = { c->job->tenant, c->job->attempt };
+    int64_t since_ns = cox_clock_mono_ns();
+
+    do
+        c->job->code = transfer_put(c->transfer, &whose, fd, ret_hash, ret_len, &c->job->cancelled, why);
+    while (waits(c->job, c->transfer, since_ns));
+    return c->job->code;
+}
+
+static enum cox_code get_pack(void *user, const struct cox_hash *hash, int *ret_fd, struct cox_buf *why)
+{
+    const struct carrying *c = user;
+    char *path = new_path(c->job->courier);
+
+    (void)why; /* that is the job's message */
+    blob_hex(hash, c->job->hex);
+    get(c->job, c->transfer, path);
+    if (c->job->code == COX_CODE_NONE && (*ret_fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        fail(c->job, COX_CODE_UNAVAILABLE, "cannot keep a blob on the worker's disk");
+    unlink(path);
+    cox_free(path);
+    return c->job->code;
+}
+
+static int scratch(void *user)
+{
+    const struct carrying *c = user;
+
+    return outcome_file(c->job->courier->config.dir);
+}
+
+static void do_folder(struct courier_job *job, struct transfer *t)
+{
+    struct carrying c = { job, t };
+    const struct snapshot_store store = {
+        .put = put_pack, .get = get_pack, .scratch = scratch, .cancelled = &job->cancelled, .user = &c
+    };
+    struct snapshot *made = NULL;
+
+    if (job->kind == COURIER_TAKE)
+        job->code = snapshot_take(job->dir, job->snapshot, job->calm_until, &store, &made, &job->message);
+    else
+        job->code = snapshot_restore(job->dir, &job->name, &store, &made, &job->message);
+    if (job->code == COX_CODE_NONE)
+        job->snapshot = made;
+}
+
 static void do_job(struct courier_job *job, struct transfer *t)
 {
+    if (job->kind == COURIER_TAKE || job->kind == COURIER_RESTORE) {
+        do_folder(job, t);
+        return;
+    }
     if (job->kind == COURIER_STORE) {
         put(job, t);
         return;

@@ -7,6 +7,8 @@
 #include "program.h"
 #include "redact.h"
 
+#include "snapshot/snapshot.h"
+
 #include "cox/base/list.h"
 
 struct courier;
@@ -14,7 +16,9 @@ struct courier;
 enum courier_kind {
     COURIER_FETCH_BLOB,   /* hex -> entry */
     COURIER_FETCH_BUNDLE, /* hex -> entry; with `path` also the program there, described */
-    COURIER_STORE         /* fd, which it closes -> hash, len */
+    COURIER_STORE,        /* fd, which it closes -> hash, len */
+    COURIER_TAKE,         /* dir, snapshot (taken over) -> snapshot; the same one where it fails */
+    COURIER_RESTORE       /* dir, which is empty, name -> snapshot */
 };
 
 struct courier_job {
@@ -24,6 +28,10 @@ struct courier_job {
     char hex[BLOB_HEX_LEN + 1];
     char *path; /* within the bundle; NULL: no program is wanted. Freed by courier_job_free */
     int fd;
+    char *dir;                 /* freed by courier_job_free */
+    struct snapshot *snapshot; /* freed by courier_job_free unless it was taken (set NULL) */
+    struct snapshot_name name;
+    int64_t calm_until;        /* as in snapshot_take */
     struct redactor *redactor; /* of a file to be stored: what must not be in it. NULL: nothing */
     bool is_json;              /* the file is; it may have secrets in other escapes than usual */
     atomic_bool cancelled;     /* set it and the job ends soon, with CANCELLED */

@@ -362,9 +362,6 @@ static void start_thread(struct slots *s)
         s->host.log_len_max = 2 * LIVELOG_PIECE_LEN_MAX;
     s->host.http = http_create(&s->host.handlers, &s->config.reach);
     s->host.pool = pool_create(&s->host.handlers, s->config.n_slots + POOL_SPARE, s->dir);
-    s->host.workspaces =
-        workspaces_create(s->base, s->host.janitor, s->dir,
-                          s->config.workspace_ttl_ms ? s->config.workspace_ttl_ms : WORKSPACES_TTL_MS);
     s->host.catalogue = s->config.catalogue;
     if (s->config.secrets)
         s->host.secrets = secrets_create(
@@ -382,6 +379,13 @@ static void start_thread(struct slots *s)
             .sandbox = s->config.sandbox,
             .on_ready = wake_when_ready,
             .user = s });
+    s->host.workspaces = workspaces_create(&(struct workspaces_config){
+        .base = s->base,
+        .janitor = s->host.janitor,
+        .courier = s->config.with_snapshots ? s->host.courier : NULL,
+        .dir = s->dir,
+        .ttl_ms = s->config.workspace_ttl_ms ? s->config.workspace_ttl_ms : WORKSPACES_TTL_MS,
+        .len_max = s->config.workspace_len_max ? s->config.workspace_len_max : WORKSPACES_LEN_MAX });
     if (s->host.courier)
         s->models = models_create(&(struct models_config){
             .base = s->base, .token_file = s->config.token_file, .tls = s->config.tls });

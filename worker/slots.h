@@ -24,7 +24,9 @@ struct slots_config {
     bool with_blobs;             /* cox_rpc_init was called: blobs and bundles come and go */
     const char *token_file;      /* who exchanges them; NULL: nobody */
     uint64_t cache_len_max;      /* of them, in bytes. 0: SLOTS_CACHE_LEN_MAX */
+    bool with_snapshots;         /* shared workspaces are saved as blobs, if there are blobs */
     int64_t workspace_ttl_ms;    /* 0: WORKSPACES_TTL_MS */
+    uint64_t workspace_len_max;  /* 0: WORKSPACES_LEN_MAX */
     const struct cox_tls_files *tls; /* to exchange blobs with; outlives the slots. NULL: plaintext */
     struct reach reach;              /* of `http` */
     void (*on_reply)(void *user);    /* a reply may be taken. Thread: the slots' */

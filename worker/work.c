@@ -88,6 +88,7 @@ static void tell(struct work *w)
         result.continuation_json = cox_buf_slice(&w->continuation);
     }
     result.items = items;
+    result.files = w->files;
     result.blobs = w->blobs;
     result.n_blobs = w->n_blobs;
     result.has_exit_code = w->has_exit_code;
@@ -263,7 +264,9 @@ void work_proceed(struct work *w)
     close_gateway(w);
     if (wants_artifacts(w))
         work_keep_artifacts(w);
-    if (w->n_storing == 0 || w->killed)
+    if (w->use.workspace && w->started_ns && !w->save_begun && !w->killed)
+        work_keep_files(w);
+    if ((w->n_storing == 0 && !w->saving) || w->killed)
         tell(w);
 }
 
@@ -404,6 +407,32 @@ static void on_secrets(void *user, enum cox_code code, struct cox_slice message)
     work_proceed(w);
 }
 
+static void on_restored(struct workspace_use *use, enum cox_code code, struct cox_slice why)
+{
+    struct work *w = COX_CONTAINER_OF(use, struct work, use);
+    struct cox_buf message = { 0 };
+
+    if (code != COX_CODE_NONE) {
+        cox_buf_append_str(&message, "cannot restore the workspace: ");
+        cox_buf_append_slice(&message, why);
+        work_fail(w, code, cox_buf_slice(&message));
+        cox_buf_fini(&message);
+    }
+    if (w->killed || w->ended)
+        return;
+    w->n_fetching--;
+    work_proceed(w);
+}
+
+static void await_files(struct work *w)
+{
+    if (!w->use.workspace || workspace_is_ready(&w->use))
+        return;
+    w->use.on_done = on_restored;
+    w->n_fetching++;
+    workspace_await(&w->use);
+}
+
 static void find_program(struct work *w)
 {
     struct cox_buf message = { 0 };
@@ -425,7 +454,7 @@ static void prepare(struct work *w)
     if (w->code == COX_CODE_NONE && w->host->gateway && !cox_slice_is(handler, "http") &&
         !cox_slice_is(handler, "jq"))
         w->gateway = gateway_admit(w->host->gateway, &w->assign);
-    if (w->code == COX_CODE_NONE && !work_make_dir(w->host, &w->assign, w->own_dir, &w->workspace, &w->dir)) {
+    if (w->code == COX_CODE_NONE && !work_make_dir(w->host, &w->assign, w->own_dir, &w->use, &w->dir)) {
         struct cox_buf message = { 0 };
 
         cox_buf_printf(&message, "cannot make a working directory: %s", strerror(errno));
@@ -441,6 +470,8 @@ static void prepare(struct work *w)
     if (w->code == COX_CODE_NONE)
         w->n_fetching += work_secrets_ask(&w->secrets, w->host->secrets, w->assign.tenant, first_spec(w),
                                           w->gateway ? gateway_key(w->gateway) : "");
+    if (w->code == COX_CODE_NONE)
+        await_files(w);
     for (size_t i = 0; i < w->n_fetches; i++)
         courier_submit(w->fetches[i]);
     if (w->n_fetching == 0 && w->code == COX_CODE_NONE)
@@ -511,8 +542,8 @@ void work_destroy(struct work *w)
     redactor_unref(w->key_redactor);
     for (size_t i = 0; i < w->n_held; i++)
         cache_release(courier_cache(w->host->courier), w->held[i]);
-    if (w->workspace)
-        workspace_release(w->workspace);
+    if (w->use.workspace)
+        workspace_release(&w->use);
     else
         janitor_remove(w->host->janitor, w->own_dir);
     for (size_t i = 0; i < w->n_calls; i++) {
@@ -530,6 +561,8 @@ void work_destroy(struct work *w)
     cox_free(w->own_dir);
     cox_free(w->blobs_dir);
     cox_buf_fini(&w->artifacts);
+    cox_buf_fini(&w->files_note);
+    cox_free(w->packs);
     cox_buf_fini(&w->continuation);
     cox_buf_fini(&w->message);
     cox_buf_fini(&w->body);

@@ -270,3 +270,35 @@ void work_drop_stores(struct work *w)
     }
     cox_free(w->stores);
 }
+
+/* ---------------------------------------------------------------- a shared workspace */
+
+/* That it cannot be saved is not the step's fault: it is told, and the files are where they are. */
+static void on_saved(struct workspace_use *use, enum cox_code code, struct cox_slice why)
+{
+    struct work *w = COX_CONTAINER_OF(use, struct work, use);
+
+    w->saving = false;
+    if (code == COX_CODE_NONE) {
+        const struct cox_hash *packs;
+
+        workspace_saved(use, &w->files_note, &w->files);
+        packs = w->files.packs;
+        w->packs = cox_calloc(w->files.n_packs + 1, sizeof(*w->packs));
+        memcpy(w->packs, packs, w->files.n_packs * sizeof(*w->packs));
+        w->files.packs = w->packs;
+    } else {
+        cox_buf_append_slice(&w->files_note, why);
+        w->files = (struct cox_agent_files){ .told = true };
+        cox_log(COX_LOG_WARN, "a workspace was not saved", "why", cox_buf_cstr(&w->files_note), NULL);
+    }
+    w->files.note = cox_buf_slice(&w->files_note);
+    work_proceed(w);
+}
+
+void work_keep_files(struct work *w)
+{
+    w->save_begun = true;
+    w->use.on_done = on_saved;
+    w->saving = workspace_save(&w->use);
+}

@@ -46,20 +46,19 @@ enum cox_code work_find_program(const struct work_host *host, const struct cox_a
 }
 
 bool work_make_dir(struct work_host *host, const struct cox_agent_assign *assign, const char *own_dir,
-                   struct workspace **ret_workspace, const char **ret_dir)
+                   struct workspace_use *use, const char **ret_dir)
 {
-    struct workspace *shared;
+    bool shared;
 
     *ret_dir = own_dir;
     if (assign->workspace.len == 0 || !host->workspaces)
         return mkdir(own_dir, 0700) == 0 ||
                (errno == ENOENT && host->remake_dir && host->remake_dir(host) && mkdir(own_dir, 0700) == 0);
-    shared = workspaces_hold(host->workspaces, assign->task_id, assign->workspace);
+    shared = workspaces_hold(host->workspaces, assign, use);
     if (!shared && errno == ENOENT && host->remake_dir && host->remake_dir(host))
-        shared = workspaces_hold(host->workspaces, assign->task_id, assign->workspace);
-    *ret_workspace = shared;
-    *ret_dir = shared ? workspace_dir(shared) : NULL;
-    return shared != NULL;
+        shared = workspaces_hold(host->workspaces, assign, use);
+    *ret_dir = shared ? workspace_dir(use) : NULL;
+    return shared;
 }
 
 /* ---------------------------------------------------------------- secrets */

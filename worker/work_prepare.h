@@ -14,7 +14,7 @@ enum cox_code work_find_program(const struct work_host *host, const struct cox_a
 
 /* The directory that the attempt shares, held, or its own, made; false with errno. */
 bool work_make_dir(struct work_host *host, const struct cox_agent_assign *assign, const char *own_dir,
-                   struct workspace **ret_workspace, const char **ret_dir);
+                   struct workspace_use *use, const char **ret_dir);
 
 /* Keeps what must not be told out of what a handler reports. NULL: nothing. */
 void work_redact(const struct redactor *r, struct outcome *o);

@@ -31,8 +31,8 @@ struct work {
     struct cox_buf body; /* what assign points into */
 
     /* prepare */
-    char *own_dir;               /* NULL: none was made */
-    struct workspace *workspace; /* NULL: the directory is private */
+    char *own_dir;            /* NULL: none was made */
+    struct workspace_use use; /* in none: the directory is private */
     const char *dir, *bundle_dir;
     struct courier_job **fetches; /* under way; NULL where one has ended */
     size_t n_fetches, n_fetching;
@@ -61,6 +61,10 @@ struct work {
     size_t n_blobs;
     struct cox_buf artifacts;
     bool artifacts_begun;
+    bool save_begun, saving;
+    struct cox_agent_files files; /* of the workspace, told with the result */
+    struct cox_buf files_note;
+    struct cox_hash *packs;
 
     /* tell */
     bool killed;
@@ -89,5 +93,6 @@ void work_keep_artifacts(struct work *w);
 void work_keep_stored(struct work *w);                   /* what its process has stored by itself */
 bool work_is_too_long(const struct work *w, size_t len); /* of an output for a result */
 void work_drop_stores(struct work *w);
+void work_keep_files(struct work *w); /* of a shared workspace, as its last call has left them */
 
 #endif

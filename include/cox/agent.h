@@ -105,6 +105,8 @@ struct cox_agent_assign {
     const struct cox_agent_item *items; /* a batch */
     size_t n_items;
     struct cox_slice version, continuation_json, artifacts_json, workspace, bundle, tenant;
+    struct cox_slice snapshot, tree; /* of WorkspaceHome, "sha256:..."; empty: the workspace begins empty */
+    uint32_t home;
     struct cox_agent_hint hint;
 };
 struct cox_agent_item {
@@ -119,6 +121,18 @@ struct cox_agent_item_result {
     struct cox_slice output;
 };
 
+/* See worker_service.proto's WorkspaceState. */
+struct cox_agent_files {
+    bool told;  /* false: the attempt had no shared workspace, or did not begin in it */
+    bool saved; /* else `note` says why not */
+    struct cox_hash tree;
+    const struct cox_hash *packs;
+    size_t n_packs;
+    uint64_t size;
+    uint32_t n_files, serial;
+    struct cox_slice note;
+};
+
 /* How an attempt ended. */
 struct cox_agent_result {
     enum cox_attempt_status status; /* SLOT_ENDED: SUCCEEDED or FAILED; SEND_RESULT: any of the four */
@@ -131,6 +145,7 @@ struct cox_agent_result {
     const struct cox_hash *blobs; /* uploaded for this attempt, referred to above */
     size_t n_blobs;
     struct cox_agent_usage usage; /* of a model call; reported however it ended */
+    struct cox_agent_files files;
     bool has_exit_code;
     int32_t exit_code;
     uint64_t cpu_us;

@@ -24,6 +24,7 @@
 #include "cox/store.h"
 #include "cox/task.h"
 #include "cox/types.h"
+#include "cox/workspace.h"
 
 struct cox_engine;
 struct cox_task; /* a task as the engine keeps it, or thawed from the archive; read by cox_task_view */
@@ -212,13 +213,13 @@ struct cox_in_result {
     struct cox_payload continuation; /* SUCCEEDED and not NONE: {"steps", "state"}: run these, then again */
     const struct cox_hash *blobs; /* in the blob store already, referred to by output, artifacts or items */
     size_t n_blobs;
-    const struct cox_item_result *items; /* of a batch; status SUCCEEDED says only that it was worked through;
-                                            an item that is missing counts as the attempt itself */
+    const struct cox_item_result *items; /* of a batch; one that is missing counts as the attempt itself */
     size_t n_items;
     bool has_exit_code;
     int32_t exit_code;
     uint64_t cpu_us, run_us;
     struct cox_usage usage; /* of a model call, however it ended */
+    struct cox_files files;
 };
 struct cox_in_spend {
     uint32_t session; /* who is told when it is to stop */
@@ -228,9 +229,8 @@ struct cox_in_spend {
 struct cox_in_evaluated {
     uint64_t ticket;
     bool ok;
-    struct cox_payload value;  /* STORED values carry their bytes up to COX_LOGGED_PAYLOAD_LEN_MAX, lists all
-                                  of  them; larger ones are blobs already. A step's spec is always INLINE here,
-                                  whatever  its size */
+    struct cox_payload value;  /* STORED ones carry their bytes up to COX_LOGGED_PAYLOAD_LEN_MAX, lists all of
+                                  them; larger ones are blobs already. A step's spec is always INLINE */
     struct cox_payload errors; /* COMPOSED: of the items that failed; NONE: none did */
     uint32_t n_items;          /* of a list */
     struct cox_slice error;    /* when !ok */
@@ -350,8 +350,9 @@ struct cox_act_assign {
     struct cox_slice continuation; /* effects': {"state", "steps"}; empty: the first call */
     struct cox_slice artifacts;    /* effects': {"name": "path"}; empty: none */
     struct cox_slice workspace;    /* effects': equal texts are the same files; empty: private */
-    struct cox_slice bundle;       /* engine's: "sha256:..."; empty: none */
-    struct cox_slice tenant;       /* engine's */
+    struct cox_home home;
+    struct cox_slice bundle; /* engine's: "sha256:..."; empty: none */
+    struct cox_slice tenant; /* engine's */
     int64_t timeout_ms;
     struct cox_resources resources;
     struct cox_call_hint hint;
@@ -365,8 +366,7 @@ struct cox_act_evaluate {
         COX_EVAL_VALUE,     /* STORED in the answer when large */
         COX_EVAL_SPEC,      /* INLINE whatever its size, at most COX_SPEC_LEN_MAX */
         COX_EVAL_CONDITION, /* must be a bool; answer "true" or "false" */
-        COX_EVAL_LIST       /* a map's `over`: must be a list or null; kept like a VALUE, of any size, and the
-                               answer carries all its bytes */
+        COX_EVAL_LIST       /* must be a list or null; like a VALUE, and the answer carries all its bytes */
     } want;
     bool success, failure;    /* for the functions of the same name */
     enum cox_code error_code; /* for the root `error` */

@@ -36,7 +36,7 @@ void cox_agent_copy_assign(struct cox_buf *body, struct cox_agent_assign *ret,
     struct cox_slice *const slices[] = {
         &ret->task_id, &ret->step_name,         &ret->handler,        &ret->spec_json, &ret->idempotency_key,
         &ret->version, &ret->continuation_json, &ret->artifacts_json, &ret->workspace, &ret->bundle,
-        &ret->tenant,
+        &ret->tenant,  &ret->snapshot,          &ret->tree,
     };
     const size_t n = sizeof(slices) / sizeof(slices[0]);
     struct cox_agent_item *items;
@@ -59,10 +59,11 @@ void cox_agent_copy_result(struct cox_buf *body, struct cox_agent_result *ret,
                            const struct cox_agent_result *src)
 {
     struct cox_slice *const slices[] = { &ret->message, &ret->output, &ret->artifacts_json,
-                                         &ret->continuation_json };
+                                         &ret->continuation_json, &ret->files.note };
     const size_t n = sizeof(slices) / sizeof(slices[0]);
     struct cox_agent_item_result *items;
-    size_t len = src->n_items * sizeof(*src->items) + src->n_blobs * sizeof(*src->blobs) + 1;
+    size_t len = src->n_items * sizeof(*src->items) + src->n_blobs * sizeof(*src->blobs) +
+                 src->files.n_packs * sizeof(*src->files.packs) + 1;
 
     COX_ASSERT(body->len == 0);
     *ret = *src;
@@ -72,6 +73,7 @@ void cox_agent_copy_result(struct cox_buf *body, struct cox_agent_result *ret,
     items = move_array(body, src->items, src->n_items, sizeof(*items));
     ret->items = items;
     ret->blobs = move_array(body, src->blobs, src->n_blobs, sizeof(*src->blobs));
+    ret->files.packs = move_array(body, src->files.packs, src->files.n_packs, sizeof(*src->files.packs));
     for (size_t i = 0; i < src->n_items; i++) {
         move_slice(body, &items[i].message);
         move_slice(body, &items[i].output);

@@ -149,19 +149,54 @@ static void put_items(struct cox_arena *arena, Coxswain__V1__Result *m, const st
     }
 }
 
-static void put_blobs(struct cox_arena *arena, Coxswain__V1__Result *m, const struct cox_agent_result *r)
+static char *hash_text(struct cox_arena *arena, const struct cox_hash *hash)
 {
     static const char prefix[] = "sha256:";
+    char *text = cox_arena_alloc(arena, sizeof(prefix) + 2 * sizeof(hash->b));
 
-    m->blobs = make_array(arena, r->n_blobs);
-    for (; m->n_blobs < r->n_blobs; m->n_blobs++) {
-        char *text = cox_arena_alloc(arena, sizeof(prefix) + 2 * sizeof(r->blobs->b));
+    memcpy(text, prefix, sizeof(prefix));
+    for (size_t i = 0; i < sizeof(hash->b); i++)
+        snprintf(text + sizeof(prefix) - 1 + 2 * i, 3, "%02x", hash->b[i]);
+    return text;
+}
 
-        memcpy(text, prefix, sizeof(prefix));
-        for (size_t i = 0; i < sizeof(r->blobs->b); i++)
-            snprintf(text + sizeof(prefix) - 1 + 2 * i, 3, "%02x", r->blobs[m->n_blobs].b[i]);
-        m->blobs[m->n_blobs] = text;
-    }
+static char **hash_texts(struct cox_arena *arena, const struct cox_hash *hashes, size_t n)
+{
+    char **texts = make_array(arena, n);
+
+    for (size_t i = 0; i < n; i++)
+        texts[i] = hash_text(arena, &hashes[i]);
+    return texts;
+}
+
+static char *text_of(struct cox_arena *arena, struct cox_slice s)
+{
+    char *text = cox_arena_alloc(arena, s.len + 1);
+
+    if (s.len > 0)
+        memcpy(text, s.data, s.len);
+    text[s.len] = 0;
+    return text;
+}
+
+static Coxswain__V1__WorkspaceState *make_files(struct cox_arena *arena, const struct cox_agent_files *f)
+{
+    Coxswain__V1__WorkspaceState *m;
+
+    if (!f->told)
+        return NULL;
+    m = cox_arena_alloc(arena, sizeof(*m));
+    coxswain__v1__workspace_state__init(m);
+    m->note = text_of(arena, f->note);
+    if (!f->saved)
+        return m;
+    m->tree = hash_text(arena, &f->tree);
+    m->packs = hash_texts(arena, f->packs, f->n_packs);
+    m->n_packs = f->n_packs;
+    m->size = f->size;
+    m->files = f->n_files;
+    m->serial = f->serial;
+    return m;
 }
 
 static Coxswain__V1__Result *make_result(struct cox_arena *arena, const struct cox_agent_action *act)
@@ -184,7 +219,9 @@ static Coxswain__V1__Result *make_result(struct cox_arena *arena, const struct c
     m->result.usage = make_usage(arena, &r->usage);
     m->result.error = make_error(arena, r->code, r->message);
     put_items(arena, &m->result, r);
-    put_blobs(arena, &m->result, r);
+    m->result.blobs = hash_texts(arena, r->blobs, r->n_blobs);
+    m->result.n_blobs = r->n_blobs;
+    m->result.workspace = make_files(arena, &r->files);
     if (r->has_exit_code) {
         google__protobuf__int32_value__init(&m->exit_code);
         m->exit_code.value = r->exit_code;

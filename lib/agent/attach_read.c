@@ -72,6 +72,11 @@ static void read_assign(const Coxswain__V1__Assign *m, cox_attach_feed *feed, vo
     if (m->resources)
         assign->resources = (struct cox_resources){ m->resources->cpu_milli, m->resources->memory_bytes,
                                                     m->resources->disk_bytes };
+    if (m->workspace_home) {
+        assign->home = m->workspace_home->number;
+        assign->snapshot = cox_slice_str(m->workspace_home->snapshot);
+        assign->tree = cox_slice_str(m->workspace_home->tree);
+    }
     if (m->hint)
         assign->hint = hint_of(m->hint);
     for (size_t i = 0; i < m->n_items; i++)

@@ -188,9 +188,8 @@ static void advise_ready(struct explanation *x, const struct cox_step_view *v, c
                   "asked for");
         break;
     case COX_REASON_AFFINITY:
-        detail(x, "`affinity` ties it to the worker that ran the step it names");
-        detail(x,
-               "should that worker be lost, a `workspace` step fails, a `step` affinity lets others run it");
+        detail(x, "`affinity` ties it to the worker that ran the step it names, or has its files");
+        detail(x, "should that worker be lost or drained, others run it, with the files that were saved");
         command(x, "cox worker describe %.*s", SLICE(why->worker));
         break;
     case COX_REASON_VERSION:

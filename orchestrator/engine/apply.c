@@ -7,6 +7,7 @@
 #include "schedule.h"
 #include "sleep.h"
 #include "template.h"
+#include "workspace.h"
 
 #include <string.h>
 
@@ -305,6 +306,9 @@ static void apply_page(struct cox_task *t, struct step *s, const struct record *
         break;
     case RECORD_STEP_RESET:
         page_reset(t, s, r);
+        break;
+    case RECORD_WORKSPACE:
+        files_apply(s, r);
         break;
     default:
         COX_ASSERT(!"not a step's record");

@@ -5,6 +5,7 @@
 #include "hint.h"
 #include "route.h"
 #include "stats.h"
+#include "workspace.h"
 
 #include <string.h>
 
@@ -31,6 +32,7 @@ struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t s
     w->n_attempts++;
     stats_slot(e, w, 1);
     worker_in_fleet(e, w);
+    workspace_enter(e, a);
     e->stats.n_running++;
     return a;
 }
@@ -47,6 +49,7 @@ void attempt_arrived(struct cox_engine *e, struct attempt *a)
 void attempt_release(struct cox_engine *e, struct attempt *a)
 {
     ledger_release(a);
+    workspace_leave(e, a);
     timer_clear(e, &a->timer);
     attempt_arrived(e, a);
     cox_list_remove(&a->in_worker);
@@ -90,6 +93,7 @@ void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, str
     r.u.assigned.token = (struct cox_token){ e->meta.epoch, ++e->next_token };
     r.u.assigned.worker = w->ref;
     emit(e, &r);
+    workspace_begin(e, t, step, w);
     struct attempt *a = attempt_new(e, t, step, w, r.u.assigned.token);
     a->step->attempt = a;
     attempt_sent(e, a, cls, spec.len);
@@ -157,7 +161,7 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
     ret->handler = cox_slice(a->cls->handler, a->cls->handler_len);
     if (a->cls->is_program)
         ret->version = version_of(t, a->step_index, a->step);
-    ret->workspace = workspace_of(e, a->task, a->step_index, a->worker);
+    workspace_describe(e, a->task, a->step_index, a->worker, ret);
     ret->timeout_ms = call.timeout_ms;
     ret->resources = a->cls->resources;
     ret->bundle = of->doc.bundle;
@@ -257,15 +261,25 @@ void payload_keep_for_ever(struct cox_engine *e, struct cox_slice tenant, const 
          &(struct cox_payload){ .kind = COX_PAYLOAD_STORED, .hash = *hash });
 }
 
+/* Workspaces leave a worker that is to be left as soon as nobody works in them. */
+static void leave_worker(struct cox_engine *e, struct worker *w)
+{
+    if ((w->draining || w->cordoned) && !w->gone && !cox_list_empty(&w->pinned))
+        route_worker_changed(e, w);
+}
+
 /* `in` is NULL when no worker said so: it was lost, timed out, did not confirm. */
 static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_ended *en,
                         const struct cox_in_result *in)
 {
     struct cox_task *t = a->task;
+    struct worker *w = a->worker;
     uint32_t step = a->step_index;
+    workspace_ended(e, a, in);
     if (a->items_of != NULL) {
         map_attempt_ended(e, a, en, in);
         settle_all(e);
+        leave_worker(e, w);
         return;
     }
     en->token = a->token;
@@ -285,6 +299,7 @@ static void attempt_end(struct cox_engine *e, struct attempt *a, struct record_e
     attempt_release(e, a);
     step_ended(e, t, step, en);
     settle_all(e);
+    leave_worker(e, w);
 }
 
 /* Records the end of a step's attempt, whoever ran it, and lets follow what follows. */

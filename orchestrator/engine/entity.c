@@ -10,6 +10,7 @@
 #include "schedule.h"
 #include "sleep.h"
 #include "template.h"
+#include "workspace.h"
 
 #include <string.h>
 
@@ -327,6 +328,7 @@ static void expansion_decode(struct cox_reader *r, struct step *s)
 }
 
 /* Most steps of a large task have nothing to say yet: a byte in the page marks those that do. */
+enum { STEP_IS_TOUCHED = 1, STEP_HAS_FILES = 2 };
 static bool step_untouched(const struct step *s)
 {
     return s->n_attempts == 0 && s->history == NULL && s->code == COX_CODE_NONE && s->token.counter == 0 &&
@@ -407,8 +409,12 @@ void page_encode(struct cox_buf *b, const struct page *p)
     cox_put_u8(b, ENTITY_VERSION);
     cox_put_u32(b, p->n_steps);
     for (uint32_t i = 0; i < p->n_steps; i++) {
-        cox_put_u8(b, !step_untouched(&p->steps[i]));
+        const struct files *files = p->steps[i].files;
+        cox_put_u8(b, (uint8_t)((step_untouched(&p->steps[i]) ? 0 : STEP_IS_TOUCHED) |
+                                (files != NULL ? STEP_HAS_FILES : 0)));
         step_encode(b, &p->steps[i]);
+        if (files != NULL && !COX_PLANTED("workspace-not-saved"))
+            files_encode(b, files);
     }
 }
 
@@ -419,8 +425,10 @@ enum cox_err page_decode(struct page *p, struct cox_slice bytes)
     if (cox_get_u32(&r) != p->n_steps)
         return COX_ERR_CORRUPT;
     for (uint32_t i = 0; i < p->n_steps && !r.bad; i++) {
-        bool touched = cox_get_u8(&r) != 0;
-        step_decode(&r, version, &p->steps[i], touched);
+        uint8_t has = cox_get_u8(&r);
+        step_decode(&r, version, &p->steps[i], (has & STEP_IS_TOUCHED) != 0);
+        if (has & STEP_HAS_FILES && !r.bad && !COX_PLANTED("workspace-not-saved"))
+            p->steps[i].files = files_decode(&r);
     }
     return r.bad || cox_reader_left(&r) != 0 ? COX_ERR_CORRUPT : COX_OK;
 }

@@ -7,6 +7,7 @@
 #include "expand/map.h"
 #include "schedule.h"
 #include "template.h"
+#include "workspace.h"
 
 static bool pins_fit(const struct cox_image *img, struct cox_slice pins)
 {
@@ -86,9 +87,20 @@ static enum cox_step_status moves_to(const struct record *r, enum cox_step_statu
     }
 }
 
+static bool workspace_fits(const struct record *r)
+{
+    struct cox_reader in = cox_reader(r->u.workspace);
+    struct files *f = files_decode(&in);
+    bool fits = f != NULL && cox_reader_left(&in) == 0;
+    files_free(f);
+    return fits;
+}
+
 static bool step_fits(const struct cox_task *t, uint64_t seq, const struct record *r)
 {
     if (!task_contains(t, r->step) || t->image.bytes.len == 0)
+        return false;
+    if (r->type == RECORD_WORKSPACE && !workspace_fits(r))
         return false;
     if (!task_has_step(t, r->step))
         return moves_to(r, COX_STEP_BLOCKED) == COX_STEP_NONE ||

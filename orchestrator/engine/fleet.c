@@ -6,6 +6,7 @@
  */
 #include "route.h"
 #include "stats.h"
+#include "workspace.h"
 
 #include "cox/base/plant.h"
 
@@ -221,6 +222,7 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
     if (w->session != 0 && !COX_PLANTED("older-stream-stays"))
         close_session(e, w, COX_ERR_STALE, "a newer stream of this worker was opened");
     bool rebooted = w->boot_id != NULL && !cox_slice_is(in->boot_id, w->boot_id);
+    bool another = rebooted || w->boot_id == NULL;
     worker_take_hello(w, in);
     w->inner = in->inner;
     if (in->inner)
@@ -238,6 +240,8 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
     workspaces_release_late(e, w);
     mark_holds(e, w, in);
     settle_attempts(e, w, in->session, rebooted);
+    if (another)
+        route_worker_changed(e, w); /* files that steps wait for are gone with the process before */
     placement_worker_classes(e, w);
     worker_seen(e, w);
     worker_watch_liveness(e, w);
@@ -266,6 +270,7 @@ void worker_draining(struct cox_engine *e, struct worker *w)
     w->draining = true;
     stats_worker(e, w);
     placement_worker_changed(e, w);
+    route_worker_changed(e, w);
 }
 
 /* ---- what operators say ---- */
@@ -283,6 +288,8 @@ void worker_policy(struct cox_engine *e, const struct cox_in_policy *in)
         emit(e, &r);
         stats_worker(e, w);
         placement_worker_changed(e, w);
+        if (cordon)
+            route_worker_changed(e, w);
     }
     if (w != NULL && in->what == COX_POLICY_DRAIN && w->session != 0)
         act(e, COX_ACT_DRAIN)->u.worker.session = w->session;

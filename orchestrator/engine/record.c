@@ -314,6 +314,9 @@ static void encode_kept(struct cox_buf *b, const struct record *r)
         cox_put_i64(b, r->u.schedule.catch_up_ms);
         cox_put_i64(b, r->u.schedule.next_wall_ms);
         break;
+    case RECORD_WORKSPACE:
+        cox_put_bytes(b, r->u.workspace);
+        break;
     case RECORD_USAGE:
         cox_put_u64(b, r->u.usage.frame);
         put_token(b, r->u.usage.token);
@@ -359,6 +362,9 @@ static void decode_kept(struct cox_reader *in, struct record *r)
         r->u.schedule.overlap = cox_get_u8(in);
         r->u.schedule.catch_up_ms = cox_get_i64(in);
         r->u.schedule.next_wall_ms = cox_get_i64(in);
+        break;
+    case RECORD_WORKSPACE:
+        r->u.workspace = cox_get_bytes(in);
         break;
     case RECORD_USAGE:
         r->u.usage.frame = cox_get_u64(in);
@@ -452,6 +458,7 @@ enum record_place record_place(enum record_type type)
     case RECORD_UNASSIGNED:
     case RECORD_WAITING:
     case RECORD_CONTINUED:
+    case RECORD_WORKSPACE:
         return PLACE_STEP_PAGE;
     case RECORD_MAP_BEGUN:
     case RECORD_ITEMS_ASSIGNED:

@@ -52,6 +52,8 @@ enum record_type { /* values are in logs: append only, never reuse */
                    RECORD_SCHEDULE_DELETED = 36,
                    RECORD_SCHEDULE_RAN = 37,
                    RECORD_USAGE = 38, /* `task` is the root */
+                   RECORD_WORKSPACE =
+                       39, /* of the step that owns it: where its files are, what they were saved as */
                    RECORD_TYPE_END
 };
 
@@ -164,7 +166,8 @@ struct record {
         } stopping;
         struct record_finished finished;
         struct record_usage usage;
-        struct { /* WAITING; token as in ASSIGNED */
+        struct cox_slice workspace; /* files_encode() */
+        struct {                    /* WAITING; token as in ASSIGNED */
             struct cox_token token;
             int64_t wake_wall_ms;    /* 0: no time of its own */
             struct cox_slice detail; /* APPROVAL: the prompt. WAIT signal: its name */

@@ -6,6 +6,7 @@
 #include "quarantine.h"
 #include "sleep.h"
 #include "template.h"
+#include "workspace.h"
 
 #include <string.h>
 
@@ -61,6 +62,7 @@ static void reset_steps(struct cox_task *t, const bool *again)
 {
     for (uint32_t i = cox_task_next_step(t, 0); i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1)) {
         struct step *s = task_step_make(t, i);
+        files_uproot(s, false);
         if (!again[outermost(t, i)]) {
             lose(t, s);
             continue;

@@ -3,10 +3,9 @@
 #include "expand/map.h"
 #include "gate.h"
 #include "stats.h"
+#include "workspace.h"
 
 #include <string.h>
-
-#define UNRELEASED_MAX 4096u /* tasks a worker that is away is to be told of; the oldest are left to it */
 
 /* ---- frames ---- */
 
@@ -21,15 +20,15 @@ static bool step_extras(const struct cox_image *img, uint32_t step, struct cox_i
 }
 
 /* Frames over a range of their parent's image share what is known of the image. */
-static struct cox_task *image_owner(struct cox_task *t)
+struct cox_task *image_owner(struct cox_task *t)
 {
     while (t->parent != NULL && !t->own_image)
         t = t->parent;
     return t;
 }
 
-static bool step_affinity(const struct cox_image *img, uint32_t step, enum cox_affinity_kind kind,
-                          uint32_t *ret_step)
+bool step_affinity(const struct cox_image *img, uint32_t step, enum cox_affinity_kind kind,
+                   uint32_t *ret_step)
 {
     struct cox_image_extras x;
     if (!step_extras(img, step, &x) || x.affinity != kind)
@@ -139,9 +138,8 @@ void versions_pin(struct cox_engine *e, struct cox_task *t)
 
 /* ---- the choice ---- */
 
-/* The worker that the nearest step of the chain of affinities ran on; NULL: none did. */
-static struct worker *affinity_worker(const struct cox_engine *e, const struct cox_task *t, uint32_t step,
-                                      enum cox_affinity_kind kind)
+struct worker *affinity_worker(const struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                               enum cox_affinity_kind kind)
 {
     while (step_affinity(&t->image, step, kind, &step)) {
         const struct cox_task *frame = frame_of(t, step);
@@ -165,31 +163,32 @@ static void spread_key(struct cox_buf *key, const struct cox_task *t, const stru
     cox_buf_append_slice(key, text.len > 0 ? text : base->key);
 }
 
-/* False: the step must fail, its files are lost with `choice->only`. `key` keeps what the choice names. */
+/* False: the step must fail, its files are lost. `key` keeps what the choice names. */
 static bool choose(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct class *base,
                    uint32_t class_index, struct cox_buf *key, struct class_choice *ret)
 {
     struct cox_image_extras x = { .affinity = COX_AFFINITY_NONE };
+    struct worker *home;
     *ret = (struct class_choice){ .version = version_pin(e, t, class_index, base) };
     step_extras(&t->image, step, &x);
     if (x.affinity == COX_AFFINITY_SPREAD) {
         spread_key(key, t, base, x.spread);
         ret->spread = cox_buf_slice(key);
-    } else if (x.affinity != COX_AFFINITY_NONE) {
+    } else if (x.affinity == COX_AFFINITY_STEP) {
         ret->only = affinity_worker(e, t, step, x.affinity);
-        if (ret->only == NULL || !ret->only->gone)
-            return true;
-        if (x.affinity == COX_AFFINITY_WORKSPACE && !COX_PLANTED("workspace-moves"))
-            return false;
-        ret->only = NULL;
+        if (ret->only != NULL && ret->only->gone)
+            ret->only = NULL;
     }
-    return true;
+    enum workspace_choice where = workspace_choose(e, t, step, &home);
+    if (where == WORKSPACE_HERE && !COX_PLANTED("workspace-moves"))
+        ret->only = home;
+    return where != WORKSPACE_LOST;
 }
 
-static void refuse_lost(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct worker *w)
+static void refuse_lost(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct cox_buf text = { 0 };
-    cox_buf_printf(&text, "its workspace was lost with its worker %s", w->id);
+    workspace_put_loss(e, t, step, &text);
     step_refuse(e, t, step, COX_CODE_WORKER_LOST, cox_buf_slice(&text));
     cox_buf_fini(&text);
 }
@@ -215,7 +214,7 @@ void route_enqueue_call(struct cox_engine *e, struct cox_task *t, uint32_t step,
     struct cox_buf key = { 0 };
     struct class_choice choice;
     if (!choose(e, t, step, base, call->class_index, &key, &choice)) {
-        refuse_lost(e, t, step, choice.only);
+        refuse_lost(e, t, step);
     } else if (choice.only == NULL && choice.version.len == 0 && choice.spread.len == 0) {
         class_enqueue(e, base, s, doc.priority);
     } else {
@@ -259,11 +258,8 @@ void route_dequeue(struct cox_engine *e, struct cox_task *t, struct step *s)
 
 bool route_is_lost(const struct cox_engine *e, const struct cox_task *t, uint32_t step)
 {
-    struct cox_image_extras x;
-    if (!step_extras(&t->image, step, &x) || x.affinity != COX_AFFINITY_WORKSPACE)
-        return false;
-    const struct worker *w = affinity_worker(e, t, step, x.affinity);
-    return w != NULL && w->gone;
+    struct worker *home;
+    return workspace_choose(e, (struct cox_task *)(uintptr_t)t, step, &home) == WORKSPACE_LOST;
 }
 
 static void enqueue_again(struct cox_engine *e, struct cox_task *t, struct step *s)
@@ -275,13 +271,29 @@ static void enqueue_again(struct cox_engine *e, struct cox_task *t, struct step 
         route_enqueue(e, t, step);
 }
 
+/* While it waited, its workspace has found a home, or lost one. */
+static bool may_begin_in(const struct cox_engine *e, struct cox_task *t, uint32_t step,
+                         const struct worker *w)
+{
+    struct worker *home;
+    enum workspace_choice where = workspace_choose(e, t, step, &home);
+    return where == WORKSPACE_NONE || where == WORKSPACE_ANYWHERE || (where == WORKSPACE_HERE && home == w);
+}
+
 bool route_take(struct cox_engine *e, struct class *c, struct step *s, struct worker *w)
 {
+    struct cox_task *t = step_page(s)->task;
     class_dequeue(e, c, s);
     hold_leave_class(e, s);
+    if (!may_begin_in(e, t, step_index(s), w) && !COX_PLANTED("workspace-in-two-places")) {
+        enqueue_again(e, t, s);
+        settle_all(e);
+        if (c->base != NULL)
+            class_release(e, c);
+        return false;
+    }
     if (!c->is_program || c->version != NULL)
         return true;
-    struct cox_task *t = step_page(s)->task;
     struct cox_image_call call;
     step_call(t, step_index(s), s, &call);
     struct cox_slice mine = worker_version(w, c);
@@ -344,6 +356,32 @@ struct class *route_restore(struct cox_engine *e, struct cox_task *t, uint32_t s
     return c;
 }
 
+/* Those that wait for it look once more: it is to be left, or has begun anew. What stays with it waits on. */
+void route_worker_changed(struct cox_engine *e, struct worker *w)
+{
+    struct step **waiting = NULL;
+    size_t n = 0, cap = 0;
+    COX_LIST_FOR_EACH (it, &w->pinned) {
+        const struct class *c = COX_CONTAINER_OF(it, struct class, in_pinned);
+        for (uint32_t b = 0; b < c->queue.n_bands; b++) {
+            COX_LIST_FOR_EACH (at, &c->queue.bands[b]->steps) {
+                if (n == cap)
+                    waiting = cox_realloc(waiting, cap = cap > 0 ? cap * 2 : 16, sizeof waiting[0]);
+                waiting[n++] = COX_CONTAINER_OF(at, struct step, in_queue);
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct cox_task *t = step_page(waiting[i])->task;
+        route_dequeue(e, t, waiting[i]);
+        enqueue_again(e, t, waiting[i]);
+        changed(e, t, step_index(waiting[i]));
+    }
+    cox_free(waiting);
+    if (n > 0)
+        settle_all(e);
+}
+
 /* Steps that wait for it find another way now, or fail. */
 void route_worker_gone(struct cox_engine *e, struct worker *w)
 {
@@ -360,105 +398,4 @@ void route_worker_gone(struct cox_engine *e, struct worker *w)
         changed(e, t, step_index(s));
     }
     settle_all(e);
-}
-
-/* ---- workspaces ---- */
-
-static uint32_t workspace_owner(const struct cox_image *img, uint32_t step)
-{
-    while (step_affinity(img, step, COX_AFFINITY_WORKSPACE, &step))
-        ;
-    return step;
-}
-
-/* Which steps of the image began files that others work in. */
-static const uint64_t *workspace_owners(struct cox_task *t)
-{
-    struct cox_task *owner = image_owner(t);
-    if (owner->workspaces_known || cox_image_n_extras(&owner->image) == 0)
-        return owner->workspace_owners;
-    owner->workspaces_known = true;
-    const struct cox_image *img = &owner->image;
-    for (uint32_t i = 0; i < img->n_steps; i++) {
-        uint32_t first = workspace_owner(img, i);
-        if (first == i)
-            continue;
-        if (owner->workspace_owners == NULL)
-            owner->workspace_owners = cox_calloc(img->n_steps / 64 + 1, sizeof owner->workspace_owners[0]);
-        owner->workspace_owners[first / 64] |= 1ULL << (first % 64);
-    }
-    return owner->workspace_owners;
-}
-
-static void workspace_held(struct cox_task *root, uint32_t ref)
-{
-    for (uint32_t i = 0; i < root->n_workspace_workers; i++)
-        if (root->workspace_workers[i] == ref)
-            return;
-    root->workspace_workers = cox_realloc(root->workspace_workers, root->n_workspace_workers + 1,
-                                          sizeof root->workspace_workers[0]);
-    root->workspace_workers[root->n_workspace_workers++] = ref;
-}
-
-struct cox_slice workspace_of(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct worker *w)
-{
-    const uint64_t *owners = workspace_owners(t);
-    if (owners == NULL)
-        return cox_slice(NULL, 0);
-    uint32_t owner = workspace_owner(&t->image, step);
-    if ((owners[owner / 64] >> (owner % 64) & 1) == 0)
-        return cox_slice(NULL, 0);
-    workspace_held(t->root, w->ref);
-    struct cox_buf text = { 0 };
-    cox_step_address(&text, frame_of(t, owner), owner);
-    struct cox_slice kept = cox_slice(cox_arena_dup(&e->fx->arena, text.data, text.len), text.len);
-    cox_buf_fini(&text);
-    return kept;
-}
-
-static void workspace_find_workers(struct cox_task *t, uint32_t step)
-{
-    const struct step *s = task_step(t, step);
-    if (s->worker != 0)
-        workspace_held(t->root, s->worker);
-    for (uint32_t i = 0; s->history != NULL && i < s->history->n; i++)
-        if (s->history->items[i].worker != 0)
-            workspace_held(t->root, s->history->items[i].worker);
-}
-
-static void workspace_drop(struct cox_engine *e, struct worker *w, cox_task_id task)
-{
-    if (w->session != 0) {
-        struct cox_action *a = act(e, COX_ACT_RELEASE);
-        a->u.worker.session = w->session;
-        a->u.worker.task = task;
-        return;
-    }
-    if (w->n_unreleased == UNRELEASED_MAX)
-        memmove(w->unreleased, w->unreleased + 1, --w->n_unreleased * sizeof w->unreleased[0]);
-    w->unreleased = cox_realloc(w->unreleased, w->n_unreleased + 1, sizeof w->unreleased[0]);
-    w->unreleased[w->n_unreleased++] = task;
-}
-
-void workspaces_release(struct cox_engine *e, struct cox_task *root)
-{
-    const uint64_t *owners = workspace_owners(root);
-    for (uint32_t i = 0; owners != NULL && i < root->image.n_steps; i++) {
-        uint32_t owner = workspace_owner(&root->image, i);
-        if (owners[owner / 64] >> (owner % 64) & 1 && task_has_step(root, i))
-            workspace_find_workers(root, i); /* also of attempts before a restart of ours */
-    }
-    for (uint32_t i = 0; i < root->n_workspace_workers; i++)
-        workspace_drop(e, worker_by_ref(e, root->workspace_workers[i]), root->id);
-    root->n_workspace_workers = 0;
-}
-
-void workspaces_release_late(struct cox_engine *e, struct worker *w)
-{
-    for (uint32_t i = 0; i < w->n_unreleased && !COX_PLANTED("workspace-kept-for-ever"); i++) {
-        struct cox_action *a = act(e, COX_ACT_RELEASE);
-        a->u.worker.session = w->session;
-        a->u.worker.task = w->unreleased[i];
-    }
-    w->n_unreleased = 0;
 }

@@ -1,15 +1,13 @@
 /* Where a READY step may run: its class, with less choice when the document or the past say so.
  *
- * - `affinity: {workspace|step: NAME}`: the worker of NAME's last attempt. It is waited for while it is away.
- *   Once it has been declared lost, `step` lets any worker do, `workspace` fails the step: its files are
- * lost. A name that never ran on a worker says nothing, and what it names itself is asked.
+ * - `affinity: {step: NAME}`: the worker of NAME's last attempt. It is waited for while it is away; once it
+ *   has been declared lost, any worker does. A name that never ran on a worker says nothing, and what it
+ *   names itself is asked.
+ * - `affinity: {workspace: NAME}`: where the files are (workspace.h), which are waited for in the same way.
  * - `affinity: {spread: ...}`: away from its like, when there is a choice.
  * - `uses: name@MAJOR`: the exact version that the task is pinned to. It is the newest that a worker offers
  *   which fits the step otherwise, when the task is submitted or, when there is none yet, when the step is
  *   given to a worker. Workers that report no version match any.
- *
- * A workspace is named by the address of the step whose files it began with, within the task; workers that
- * hold files of a task are told when the task has ended.
  */
 #ifndef ENGINE_ROUTE_H
 #define ENGINE_ROUTE_H
@@ -32,21 +30,22 @@ void route_attempt_begun(struct cox_engine *e, struct class *c, struct cox_task 
 void route_attempt_over(struct cox_engine *e, struct class *c, struct cox_task *t, const struct worker *w);
 /* After replay: it runs there. Its class; the same as route_attempt_begun of it. */
 struct class *route_restore(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct worker *w);
-/* Its files were on a worker that has been declared lost: it can never run. */
+/* Its files are lost: it can never run. */
 bool route_is_lost(const struct cox_engine *e, const struct cox_task *t, uint32_t step);
 void route_worker_gone(struct cox_engine *e, struct worker *w);
+void route_worker_changed(struct cox_engine *e, struct worker *w); /* it leaves, or has begun anew */
+/* Who owns the image that the frame runs: itself, or one it is in. */
+struct cox_task *image_owner(struct cox_task *t);
+bool step_affinity(const struct cox_image *img, uint32_t step, enum cox_affinity_kind kind,
+                   uint32_t *ret_step);
+/* The worker that the nearest step of the chain of affinities ran on; NULL: none did. */
+struct worker *affinity_worker(const struct cox_engine *e, const struct cox_task *t, uint32_t step,
+                               enum cox_affinity_kind kind);
 
 void versions_pin(struct cox_engine *e, struct cox_task *t); /* at submission */
 /* The version a step's program is pinned to, empty: none. */
 struct cox_slice version_of(const struct cox_task *t, uint32_t step, const struct step *s);
 /* Dotted numbers: 1.10.0 is newer than 1.9.3. */
 int version_cmp(struct cox_slice a, struct cox_slice b);
-
-/* The workspace of an attempt that begins on `w`, in the effects' arena; empty: private. */
-struct cox_slice workspace_of(struct cox_engine *e, struct cox_task *t, uint32_t step,
-                              const struct worker *w);
-
-void workspaces_release(struct cox_engine *e, struct cox_task *root);
-void workspaces_release_late(struct cox_engine *e, struct worker *w); /* it is back */
 
 #endif

@@ -131,6 +131,7 @@ struct step {
     int64_t ready_wall_ms; /* backoff ends; 0: no backoff */
     uint64_t cpu_us;       /* of the last attempt */
     struct value *output;
+    struct files *files;     /* workspace.h; of one that others share; NULL: nobody has begun in them */
     char *message;           /* of the last failure, NULL when none */
     struct history *history; /* earlier attempts, NULL when none */
     uint32_t worker;         /* of the last attempt */
@@ -254,6 +255,7 @@ struct attempt {
     struct timer timer;  /* timeout + grace once started; or the limit of a cancel */
     uint32_t holds_mark; /* session that listed it in Hello */
     uint32_t n_gaps;     /* the engine's as it was assigned */
+    uint32_t home;       /* of the shared workspace it is in, as it began; 0: in none */
     bool started, cancelling;
     uint64_t reserved; /* tokens, of a model call: ledger.h; else 0 */
 };

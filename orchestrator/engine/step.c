@@ -6,6 +6,7 @@
 #include "route.h"
 #include "sleep.h"
 #include "stats.h"
+#include "workspace.h"
 
 #include <string.h>
 
@@ -60,6 +61,7 @@ void step_reset(struct cox_task *t, struct step *s)
     cox_free(s->output);
     s->output = NULL;
     expansion_free(NULL, s);
+    files_uproot(s, true);
 }
 
 struct value *value_make(const struct cox_payload *p)

@@ -6,6 +6,7 @@
 #include "schedule.h"
 #include "stats.h"
 #include "template.h"
+#include "workspace.h"
 
 #include <string.h>
 
@@ -143,6 +144,7 @@ static void step_fini(struct cox_engine *e, struct step *s)
     for (uint32_t i = 0; s->history != NULL && i < s->history->n; i++)
         cox_free(s->history->items[i].message);
     cox_free(s->history);
+    files_free(s->files);
     if (s->spec != NULL)
         cox_buf_fini(s->spec);
     cox_free(s->spec);

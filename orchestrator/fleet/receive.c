@@ -322,6 +322,24 @@ static struct complaint check_blobs(struct cox_arena *arena, struct cox_store *s
     return (struct complaint){ 0 };
 }
 
+/* What was not uploaded cannot be restored, whatever the worker says. */
+static void check_files(struct cox_arena *arena, struct cox_store *store, const struct cox_space *space,
+                        struct cox_files *files)
+{
+    char text[COX_HASH_TEXT_MAX];
+    struct complaint c;
+    uint64_t size;
+
+    for (size_t i = 0; files->saved && i < files->n_packs; i++) {
+        if (cox_blob_known(store, space, &files->packs[i], &size))
+            continue;
+        cox_hash_format(&files->packs[i], text);
+        c = complain(arena, COX_CODE_OUTPUT_INVALID, "its worker did not upload %s", text);
+        files->saved = false;
+        files->note = c.message;
+    }
+}
+
 /* An output that is nothing but a reference to an uploaded blob is that blob: whoever reads it sees the
  * value. */
 static void resolve_output(struct cox_store *store, const struct cox_space *space, struct cox_in_result *r)
@@ -353,6 +371,7 @@ static void settle(struct cox_arena *arena, struct cox_store *store, const struc
                                   check_value(arena, "continuation", &r->continuation),
                                   check_blobs(arena, store, space, r) };
 
+    check_files(arena, store, space, &r->files);
     for (size_t i = 0; i < r->n_items; i++)
         check_item(arena, (struct cox_item_result *)(uintptr_t)&r->items[i]); /* ours: made by read_items */
     for (size_t i = 0; i < sizeof(found) / sizeof(*found); i++) {
@@ -403,6 +422,8 @@ static void large_start(struct cox_session *s, const struct cox_input *in, size_
     keep(&l->arena, &r->artifacts.bytes);
     keep(&l->arena, &r->continuation.bytes);
     keep(&l->arena, &r->message);
+    keep(&l->arena, &r->files.note);
+    r->files.packs = cox_arena_dup(&l->arena, r->files.packs, r->files.n_packs * sizeof(*r->files.packs));
     r->blobs = cox_arena_dup(&l->arena, r->blobs, r->n_blobs * sizeof(*r->blobs));
     struct cox_item_result *items = cox_arena_dup(&l->arena, r->items, r->n_items * sizeof(*r->items));
 
@@ -468,18 +489,39 @@ static const char *read_items(struct cox_session *s, const Coxswain__V1__Result 
     return NULL;
 }
 
-static const char *read_blobs(struct cox_session *s, const Coxswain__V1__Result *m, size_t at,
-                              struct cox_in_result *r)
+static const char *read_hashes(struct cox_session *s, char **texts, size_t n, size_t at, const char *field,
+                               const struct cox_hash **ret)
 {
-    struct cox_hash *blobs = cox_arena_alloc(&s->fleet->arena, (m->n_blobs + 1) * sizeof(*blobs));
+    struct cox_hash *hashes = cox_arena_alloc(&s->fleet->arena, (n + 1) * sizeof(*hashes));
 
-    for (size_t i = 0; i < m->n_blobs; i++) {
-        if (!cox_hash_parse(cox_slice_str(m->blobs[i]), &blobs[i]))
-            return wrong(s, "results[%zu].blobs[%zu]: expected \"sha256:\" and 64 hex digits", at, i);
+    for (size_t i = 0; i < n; i++) {
+        if (!cox_hash_parse(cox_slice_str(texts[i]), &hashes[i]))
+            return wrong(s, "results[%zu].%s[%zu]: expected \"sha256:\" and 64 hex digits", at, field, i);
     }
-    r->blobs = blobs;
-    r->n_blobs = m->n_blobs;
+    *ret = hashes;
     return NULL;
+}
+
+static const char *read_files(struct cox_session *s, const Coxswain__V1__WorkspaceState *m, size_t at,
+                              struct cox_files *files)
+{
+    if (!m)
+        return NULL;
+    files->told = true;
+    files->note = cut_message(m->note);
+    files->saved = m->n_packs > 0;
+    if (!files->saved)
+        return NULL;
+    if (m->n_packs > COX_SNAPSHOT_PACKS_MAX)
+        return wrong(s, "results[%zu].workspace.packs: %zu, at most %u", at, m->n_packs,
+                     COX_SNAPSHOT_PACKS_MAX);
+    if (!cox_hash_parse(cox_slice_str(m->tree), &files->tree))
+        return wrong(s, "results[%zu].workspace.tree: expected \"sha256:\" and 64 hex digits", at);
+    files->n_packs = m->n_packs;
+    files->size = m->size;
+    files->n_files = m->files;
+    files->serial = m->serial;
+    return read_hashes(s, m->packs, m->n_packs, at, "workspace.packs", &files->packs);
 }
 
 static uint64_t count(int64_t n)
@@ -535,9 +577,12 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
                   m->artifacts_json.len > COX_INLINE_PAYLOAD_LEN_MAX ||
                   m->continue_json.len > COX_INLINE_PAYLOAD_LEN_MAX;
 
-    if ((bad = read_items(s, m, i, r, &len)) || (bad = read_blobs(s, m, i, r)))
+    r->n_blobs = m->n_blobs;
+    if ((bad = read_items(s, m, i, r, &len)) ||
+        (bad = read_hashes(s, m->blobs, m->n_blobs, i, "blobs", &r->blobs)) ||
+        (bad = read_files(s, m->workspace, i, &r->files)))
         return bad;
-    if (stored || len > SMALL_LEN_MAX || r->n_blobs > 0) {
+    if (stored || len > SMALL_LEN_MAX || r->n_blobs > 0 || r->files.saved) {
         large_start(s, &in, len);
         return NULL;
     }

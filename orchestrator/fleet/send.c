@@ -1,6 +1,8 @@
 /* What the engine says to workers: collected over a turn, sent as one message a worker. */
 #include "session.h"
 
+#include "../sha256.h"
+
 #include "cox/base/alloc.h"
 
 #include <stdio.h>
@@ -138,6 +140,7 @@ struct assign_message {
     struct ref_message ref;
     Coxswain__V1__Resources resources;
     Coxswain__V1__CallHint hint;
+    Coxswain__V1__WorkspaceHome home;
 };
 
 static char *text(struct cox_fleet *f, struct cox_slice s)
@@ -211,6 +214,27 @@ static void put_texts(struct cox_fleet *f, Coxswain__V1__Assign *m, const struct
         m->program_version = text(f, a->version);
 }
 
+static char *hash_text(struct cox_fleet *f, const struct cox_hash *hash)
+{
+    char text[COX_HASH_TEXT_MAX];
+
+    cox_hash_format(hash, text);
+    return cox_arena_dup(&f->arena, text, strlen(text) + 1);
+}
+
+static void put_home(struct cox_fleet *f, struct assign_message *m, const struct cox_act_assign *a)
+{
+    if (a->workspace.len == 0)
+        return;
+    coxswain__v1__workspace_home__init(&m->home);
+    m->home.number = a->home.number;
+    if (a->home.has_snapshot) {
+        m->home.snapshot = hash_text(f, &a->home.snapshot);
+        m->home.tree = hash_text(f, &a->home.tree);
+    }
+    m->assign.workspace_home = &m->home;
+}
+
 static void put_hint(struct assign_message *m, const struct cox_call_hint *h)
 {
     coxswain__v1__call_hint__init(&m->hint);
@@ -240,6 +264,7 @@ static void assign(struct cox_session *s, const struct cox_act_assign *a)
     put_bytes(&m->assign.continuation_json, a->continuation);
     put_bytes(&m->assign.artifacts_json, a->artifacts);
     put_texts(f, &m->assign, a);
+    put_home(f, m, a);
     m->assign.timeout_ms = (uint64_t)a->timeout_ms;
     m->assign.idempotency_key = idempotency_key(f, task, a->address);
     if (a->resources.cpu_milli || a->resources.memory_bytes || a->resources.disk_bytes) {

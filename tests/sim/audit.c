@@ -519,6 +519,8 @@ static void record(struct sim *s, const struct record *r)
     case RECORD_USAGE:
         audit_usage(s, r);
         break;
+    case RECORD_WORKSPACE:
+        break;
     case RECORD_SCHEDULE_RAN:
         s->n.scheduled += r->u.ran.made != 0;
         break;

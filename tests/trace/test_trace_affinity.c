@@ -105,9 +105,9 @@ static void the_first_step_of_a_workspace_begins_anew_elsewhere(void **state)
     attach(t, "w2", 4);
     detach(t, "w1");
     alive_ms(t, 10000, "w2");
-    expect(t, "a goes to another worker after WORKER_LOST", "assign a#2 to w2 in a");
+    expect(t, "a goes to another worker after WORKER_LOST", "assign a#2 to w2 in a home 2");
     succeed(t, "w2", "a", "1");
-    expect(t, "a SUCCEEDED", "answer accepted to w2", "assign b#1 to w2 in a");
+    expect(t, "a SUCCEEDED", "answer accepted to w2", "assign b#1 to w2 in a home 2");
     cancel(t, 1, "");
     cancelled(t, "w2", "b");
     expect(t, "task stops: cancelled by request", "stop b on w2", "reply ok t0-000001", "b CANCELLED",

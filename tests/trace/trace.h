@@ -79,6 +79,10 @@ void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const cha
                 const char *output_json);
 /* What the next result says of model calls. */
 void used(struct trace *t, uint64_t input_tokens, uint64_t output_tokens, uint64_t cost_micros);
+/* What the next result says of its workspace: saved as packs, a letter each ("ab"; the last names it), or
+ * not. */
+void saved(struct trace *t, uint32_t serial, const char *packs);
+void unsaved(struct trace *t, const char *why);
 void spend(struct trace *t, const char *worker, const char *step, uint64_t tokens); /* output, of one call */
 const char *usage_of(struct trace *t, uint32_t task_no); /* "1 calls 10+5 tokens, 0 wasted, 3 USD" */
 struct cox_call_hint last_hint(const struct trace *t);   /* of the last assignment */

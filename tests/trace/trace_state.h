@@ -84,7 +84,9 @@ struct trace {
     struct open_compile compiles[COMPILES_MAX];
     size_t n_compiles, n_done_compiles;
     struct cox_effects fx;
-    struct cox_usage used; /* of the next result */
+    struct cox_usage used;  /* of the next result */
+    struct cox_files files; /* the same */
+    struct cox_hash packs[8];
     struct cox_call_hint last_hint;
     uint64_t n_inputs, check_every;
     int64_t mono_ms;

@@ -270,7 +270,30 @@ static struct cox_input result(struct trace *t, uint32_t task_no, const char *wo
     in.u.result.run_us = RESULT_CPU_US;
     in.u.result.usage = t->used;
     t->used = (struct cox_usage){ 0 };
+    in.u.result.files = t->files;
+    t->files = (struct cox_files){ 0 };
     return in;
+}
+
+void saved(struct trace *t, uint32_t serial, const char *packs)
+{
+    size_t n = strlen(packs);
+    assert_in_range(n, 1, sizeof t->packs / sizeof t->packs[0]);
+    for (size_t i = 0; i < n; i++)
+        t->packs[i] = upload(t, (uint8_t)packs[i]);
+    t->files = (struct cox_files){ .told = true,
+                                   .saved = true,
+                                   .tree = t->packs[n - 1],
+                                   .packs = t->packs,
+                                   .n_packs = n,
+                                   .size = 1000,
+                                   .n_files = 10,
+                                   .serial = serial };
+}
+
+void unsaved(struct trace *t, const char *why)
+{
+    t->files = (struct cox_files){ .told = true, .note = cox_slice_str(why) };
 }
 
 void used(struct trace *t, uint64_t input_tokens, uint64_t output_tokens, uint64_t cost_micros)

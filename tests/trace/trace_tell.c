@@ -210,10 +210,15 @@ static void say_assign(struct trace *t, const struct cox_act_assign *a)
     cox_buf_append_slice(&t->last_continuation, a->continuation);
     t->last_hint = a->hint;
     if (a->n_items == 0) {
-        say(t, "assign %s#%u to %s%s%s%.*s%s%.*s%s", step, a->attempt, to, a->fallback ? " (fallback)" : "",
-            a->workspace.len > 0 ? " in " : "", (int)a->workspace.len, (const char *)a->workspace.data,
-            a->version.len > 0 ? " version " : "", (int)a->version.len, (const char *)a->version.data,
-            a->bundle.len > 0 ? " with a bundle" : "");
+        char home[32] = "", from[16] = "";
+        if (a->home.number > 1)
+            snprintf(home, sizeof home, " home %u", a->home.number);
+        if (a->home.has_snapshot)
+            snprintf(from, sizeof from, " from %c", a->home.snapshot.b[0]);
+        say(t, "assign %s#%u to %s%s%s%.*s%s%s%s%.*s%s", step, a->attempt, to,
+            a->fallback ? " (fallback)" : "", a->workspace.len > 0 ? " in " : "", (int)a->workspace.len,
+            (const char *)a->workspace.data, home, from, a->version.len > 0 ? " version " : "",
+            (int)a->version.len, (const char *)a->version.data, a->bundle.len > 0 ? " with a bundle" : "");
         return;
     }
     keep_batch(t, a);

@@ -637,6 +637,27 @@ static void test_a_workspace_lasts_until_it_is_released(void **state)
     bench_end(&b);
 }
 
+/* It has been on another host since, or is to begin anew: what is here is of no use. */
+static void test_a_workspace_of_another_home_is_another(void **state)
+{
+    struct bench b;
+    struct slots_reply *reply;
+
+    (void)state;
+    begin(&b);
+    expect_stdout(&b, "t1", "w", "echo a > f", "");
+    reply = bench_run(&b, (struct cox_agent_assign){
+                              .handler = cox_slice_str("run"),
+                              .task_id = cox_slice_str("t1"),
+                              .workspace = cox_slice_str("w"),
+                              .home = 2,
+                              .spec_json = cox_slice_str("{\"argv\":[\"sh\",\"-c\",\"ls; echo b > g\"]}") });
+    assert_null(memmem(reply->result.output.data, reply->result.output.len, "f\\n", 3));
+    assert_int_equal(reply->result.code, COX_CODE_NONE);
+    slots_reply_free(b.slots, reply);
+    bench_end(&b);
+}
+
 static void test_a_workspace_goes_when_nobody_uses_it(void **state)
 {
     struct bench b;
@@ -731,6 +752,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_killed_batch_says_nothing_of_what_is_not_stored),
         cmocka_unit_test(test_an_item_has_a_name_of_its_own),
         cmocka_unit_test(test_a_workspace_lasts_until_it_is_released),
+        cmocka_unit_test(test_a_workspace_of_another_home_is_another),
         cmocka_unit_test(test_a_workspace_goes_when_nobody_uses_it),
         cmocka_unit_test(test_jq),
     };

@@ -1,6 +1,7 @@
 /* Batches: items with a worker, from `assigned` to their end. */
 #include "../hint.h"
 #include "../route.h"
+#include "../workspace.h"
 #include "expand.h"
 #include "map.h"
 
@@ -157,6 +158,7 @@ static void assign(struct cox_engine *e, struct map *m, struct class *c, struct 
     r.u.items.first = g->first;
     r.u.items.n = g->n;
     emit(e, &r);
+    workspace_begin(e, m->task, r.step, w);
     struct attempt *a = batch_attempt(e, m, p, cox_map64_get(&p->batches, g->first), w);
     attempt_sent(e, a, c, g->len);
     ledger_reserve(a, g->items[0].spec_json);

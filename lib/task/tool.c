@@ -1,6 +1,7 @@
 /* An agent's tools: their bodies, and how the model is told of them. */
 #include "model.h"
 
+#include "cox/base/plant.h"
 #include "cox/schema.h"
 
 #include <stdio.h>
@@ -220,6 +221,11 @@ static void compile_body(struct tools *ts, struct tool *t)
     plan->kind = t->kind;
     plan->call = compile_call(c, &t->at, &ts->scope, &source);
     plan->extras = COX_IMAGE_NONE;
+    if (args)
+        t->f[CALL_WITH] = NULL;
+    json_decref(args);
+    if (COX_PLANTED("tools-without-files"))
+        return;
     if (t->kind == COX_KIND_RUN || t->kind == COX_KIND_USES || t->kind == COX_KIND_MCP ||
         t->kind == COX_KIND_AGENT)
         plan->extras =
@@ -228,9 +234,6 @@ static void compile_body(struct tools *ts, struct tool *t)
                                                                     .concurrency_key = COX_IMAGE_NONE,
                                                                     .rate_key = COX_IMAGE_NONE,
                                                                     .artifacts = COX_IMAGE_NONE });
-    if (args)
-        t->f[CALL_WITH] = NULL;
-    json_decref(args);
 }
 
 /* ---- tools ---- */

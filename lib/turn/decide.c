@@ -1,3 +1,6 @@
+#include "cox/base/alloc.h"
+#include "cox/base/map.h"
+#include "cox/base/plant.h"
 #include "cox/base/units.h"
 #include "cox/json.h"
 #include "cox/schema.h"
@@ -7,6 +10,7 @@
 
 #define NAME_SHOWN_LEN 64u
 #define NAMES_SHOWN_LEN 2000u /* of the tools that there are, in an error */
+#define SAID_LEN_MAX 4096u    /* what the model is told of one thing */
 
 static bool member(struct cox_slice object, const char *name, enum cox_json_kind kind, struct cox_slice *ret)
 {
@@ -22,39 +26,6 @@ static bool is_true(struct cox_slice object, const char *name)
 
 /* ---- what is wrong with an answer ---- */
 
-/* `why` is for the model; asked often enough, it is the agent's failure. */
-static void refuse(const struct cox_turn *turn, struct cox_buf *out, const struct cox_buf *why)
-{
-    struct cox_slice v;
-    int64_t reasks = COX_TURN_REASKS_DEFAULT;
-
-    if (cox_json_member(turn->config, "reasks", &v))
-        (void)cox_json_int(v, &reasks);
-    if ((int64_t)turn->n_reasks < reasks) {
-        cox_buf_append_str(out, "{\"say\":");
-        cox_json_quote(out, cox_buf_slice(why));
-        cox_buf_append_str(out, "}");
-        return;
-    }
-    cox_buf_append_str(out, "{\"fail\":{\"code\":\"OUTPUT_INVALID\",\"message\":");
-    cox_json_quote(out, cox_buf_slice(why));
-    cox_buf_append_str(out, "}}");
-}
-
-/* ---- calls ---- */
-
-static bool find_tool(struct cox_slice tools, struct cox_slice name, struct cox_slice *ret)
-{
-    struct cox_slice had;
-
-    for (struct cox_json_walk w = cox_json_walk(tools); cox_json_next(&w);) {
-        *ret = w.value;
-        if (cox_json_member(w.value, "name", &had) && cox_json_string_is(had, name))
-            return true;
-    }
-    return false;
-}
-
 static void put_shown(struct cox_buf *out, struct cox_slice text, size_t len_max)
 {
     size_t at = 0;
@@ -65,7 +36,82 @@ static void put_shown(struct cox_buf *out, struct cox_slice text, size_t len_max
     cox_buf_append(out, text.data, at);
 }
 
-static void complain_of_name(struct cox_buf *why, struct cox_slice tools, struct cox_slice name)
+/* A place in what the model said is in its words, which may be long. */
+static void put_said(struct cox_buf *out, const struct cox_buf *why)
+{
+    struct cox_buf shown = { 0 };
+
+    put_shown(&shown, cox_buf_slice(why), SAID_LEN_MAX);
+    cox_json_quote(out, cox_buf_slice(&shown));
+    cox_buf_fini(&shown);
+}
+
+/* Why half an answer is none. */
+static void put_cut_off(struct cox_buf *why, struct cox_slice answer)
+{
+    struct cox_slice reason;
+
+    if (member(answer, "finish_reason", COX_JSON_STRING, &reason) &&
+        cox_json_string_is(reason, cox_slice_str("length")))
+        cox_buf_append_str(why,
+                           "; it was cut off at the most tokens that an answer may have, say it shorter");
+}
+
+/* `why` is for the model; asked often enough, it is the agent's failure. */
+static void refuse(const struct cox_turn *turn, struct cox_buf *out, const struct cox_buf *why)
+{
+    struct cox_slice v;
+    int64_t reasks = COX_TURN_REASKS_DEFAULT;
+
+    if (cox_json_member(turn->config, "reasks", &v))
+        (void)cox_json_int(v, &reasks);
+    if ((int64_t)turn->n_reasks < reasks || COX_PLANTED("asked-for-ever")) {
+        cox_buf_append_str(out, "{\"say\":");
+        put_said(out, why);
+        cox_buf_append_str(out, "}");
+        return;
+    }
+    cox_buf_append_str(out, "{\"fail\":{\"code\":\"OUTPUT_INVALID\",\"message\":");
+    put_said(out, why);
+    cox_buf_append_str(out, "}}");
+}
+
+/* ---- calls ---- */
+
+/* The agent's tools, found by name: answers have many calls, and agents many tools. */
+struct tools {
+    struct cox_slice json;
+    struct cox_slice *list;
+    struct cox_mapb by_name; /* -> into `list` */
+};
+
+static struct tools tools_open(struct cox_slice json)
+{
+    struct tools t = { .json = json, .list = cox_calloc(cox_json_count(json) + 1, sizeof(*t.list)) };
+    struct cox_buf name = { 0 };
+    struct cox_slice had;
+    size_t n = 0;
+
+    for (struct cox_json_walk w = cox_json_walk(json); cox_json_next(&w); n++) {
+        t.list[n] = w.value;
+        if (!member(w.value, "name", COX_JSON_STRING, &had))
+            continue;
+        cox_buf_clear(&name);
+        cox_json_unquote(&name, had);
+        if (!cox_mapb_get(&t.by_name, cox_buf_slice(&name)))
+            cox_mapb_set(&t.by_name, cox_buf_slice(&name), &t.list[n]);
+    }
+    cox_buf_fini(&name);
+    return t;
+}
+
+static void tools_close(struct tools *t)
+{
+    cox_mapb_fini(&t->by_name);
+    cox_free(t->list);
+}
+
+static void complain_of_name(struct cox_buf *why, const struct tools *tools, struct cox_slice name)
 {
     struct cox_slice had;
     const char *separator = "";
@@ -73,7 +119,8 @@ static void complain_of_name(struct cox_buf *why, struct cox_slice tools, struct
     cox_buf_append_str(why, "there is no tool \"");
     put_shown(why, name, NAME_SHOWN_LEN);
     cox_buf_append_str(why, "\"; the tools are: ");
-    for (struct cox_json_walk w = cox_json_walk(tools); cox_json_next(&w) && why->len < NAMES_SHOWN_LEN;) {
+    for (struct cox_json_walk w = cox_json_walk(tools->json);
+         cox_json_next(&w) && why->len < NAMES_SHOWN_LEN;) {
         cox_buf_append_str(why, separator);
         if (cox_json_member(w.value, "name", &had))
             cox_json_unquote(why, had);
@@ -119,7 +166,7 @@ static bool args_fit(struct cox_slice tool, const struct cox_buf *args, struct c
 {
     struct cox_slice schema;
     struct cox_buf what = { 0 };
-    bool fit = !cox_json_member(tool, "parameters", &schema) ||
+    bool fit = COX_PLANTED("tool-args-unchecked") || !cox_json_member(tool, "parameters", &schema) ||
                cox_schema_match(schema, cox_buf_slice(args), &what) == COX_OK;
 
     if (!fit)
@@ -136,7 +183,7 @@ static void put_found(struct cox_buf *out, struct cox_slice tool, struct cox_sli
         cox_buf_append_str(out, ",\"ask\":true");
     else if (cox_json_member(tool, "step", &v))
         cox_buf_printf(out, ",\"step\":%.*s", (int)v.len, (const char *)v.data);
-    if (is_true(tool, "approve"))
+    if (is_true(tool, "approve") && !COX_PLANTED("tools-unapproved"))
         cox_buf_append_str(out, ",\"approve\":true");
     cox_buf_append_str(out, ",\"args\":");
     if (cox_json_member(tool, "remote", &v)) {
@@ -152,9 +199,11 @@ static void put_found(struct cox_buf *out, struct cox_slice tool, struct cox_sli
 }
 
 /* Returns how many bytes of arguments it has. */
-static size_t put_call(struct cox_buf *out, struct cox_slice tools, struct cox_slice call, size_t room)
+static size_t put_call(struct cox_buf *out, const struct tools *tools, struct cox_slice call, size_t room,
+                       struct cox_slice answer)
 {
-    struct cox_slice id = cox_slice_str("\"\""), function = call, name_json, tool;
+    struct cox_slice id = cox_slice_str("\"\""), function = call, name_json;
+    const struct cox_slice *tool;
     struct cox_buf name = { 0 }, args = { 0 }, why = { 0 };
     size_t used = 0;
 
@@ -164,9 +213,12 @@ static size_t put_call(struct cox_buf *out, struct cox_slice tools, struct cox_s
         cox_json_unquote(&name, name_json);
     cox_buf_append_str(out, "{\"id\":");
     cox_buf_append_slice(out, id);
-    if (!find_tool(tools, cox_buf_slice(&name), &tool))
+    tool = cox_mapb_get(&tools->by_name, cox_buf_slice(&name));
+    if (!tool)
         complain_of_name(&why, tools, cox_buf_slice(&name));
-    else if (read_args(function, &args, room, &why) && args_fit(tool, &args, &why))
+    else if (!read_args(function, &args, room, &why))
+        put_cut_off(&why, answer);
+    else if (args_fit(*tool, &args, &why))
         used = args.len;
     if (name.len > NAME_SHOWN_LEN)
         name.len = 0; /* no tool's */
@@ -174,10 +226,10 @@ static size_t put_call(struct cox_buf *out, struct cox_slice tools, struct cox_s
     cox_json_quote(out, cox_utf8_ok(cox_buf_slice(&name)) ? cox_buf_slice(&name) : cox_slice(NULL, 0));
     if (why.len > 0) {
         cox_buf_append_str(out, ",\"error\":");
-        cox_json_quote(out, cox_buf_slice(&why));
+        put_said(out, &why);
         cox_buf_append_str(out, "}");
     } else {
-        put_found(out, tool, cox_json_trim(cox_buf_slice(&args)));
+        put_found(out, *tool, cox_json_trim(cox_buf_slice(&args)));
     }
     cox_buf_fini(&name);
     cox_buf_fini(&args);
@@ -185,18 +237,59 @@ static size_t put_call(struct cox_buf *out, struct cox_slice tools, struct cox_s
     return used;
 }
 
+/* Results are told apart by the ids of their calls. */
+static bool ids_differ(struct cox_slice calls, struct cox_buf *why)
+{
+    struct cox_mapb seen = { 0 };
+    struct cox_buf id = { 0 };
+    bool differ = true;
+
+    for (struct cox_json_walk w = cox_json_walk(calls); differ && cox_json_next(&w);) {
+        struct cox_slice v = cox_slice(NULL, 0);
+
+        cox_buf_clear(&id);
+        if (member(w.value, "id", COX_JSON_STRING, &v))
+            cox_json_unquote(&id, v);
+        differ = !cox_mapb_set(&seen, cox_buf_slice(&id), &seen);
+        if (!differ) {
+            cox_buf_append_str(why, "two calls of the answer have the id \"");
+            put_shown(why, cox_buf_slice(&id), NAME_SHOWN_LEN);
+            cox_buf_append_str(why, "\", expected each its own");
+        }
+    }
+    cox_mapb_fini(&seen);
+    cox_buf_fini(&id);
+    return differ;
+}
+
 static void put_calls(const struct cox_turn *turn, struct cox_slice calls, struct cox_buf *out)
 {
+    struct tools tools = tools_open(turn->tools);
     size_t room = COX_TURN_ARGS_LEN_MAX;
     const char *separator = "";
 
     cox_buf_append_str(out, "{\"calls\":[");
     for (struct cox_json_walk w = cox_json_walk(calls); cox_json_next(&w);) {
         cox_buf_append_str(out, separator);
-        room -= put_call(out, turn->tools, w.value, room);
+        room -= put_call(out, &tools, w.value, room, turn->answer);
         separator = ",";
     }
     cox_buf_append_str(out, "]}");
+    tools_close(&tools);
+}
+
+static void decide_calls(const struct cox_turn *turn, struct cox_slice calls, struct cox_buf *out)
+{
+    size_t n = cox_json_count(calls);
+    struct cox_buf why = { 0 };
+
+    if (n > COX_TURN_CALLS_MAX)
+        cox_buf_printf(&why, "%zu calls in one answer, expected at most %u", n, COX_TURN_CALLS_MAX);
+    else if (ids_differ(calls, &why))
+        put_calls(turn, calls, out);
+    if (why.len > 0)
+        refuse(turn, out, &why);
+    cox_buf_fini(&why);
 }
 
 /* ---- an output ---- */
@@ -213,27 +306,41 @@ static struct cox_slice without_fence(struct cox_slice text)
     return end ? cox_json_trim(cox_slice(end + 1, (size_t)(t.data + t.len - 3 - (end + 1)))) : t;
 }
 
+/* Why the text is not the value that was asked for; `why` stays empty when it is. */
+static void check_value(const struct cox_turn *turn, struct cox_slice schema, struct cox_slice value,
+                        bool planned, struct cox_buf *why)
+{
+    struct cox_buf what = { 0 };
+    struct cox_json_place at;
+    struct cox_slice steps;
+
+    if (cox_json_check(value, &at) != COX_OK) {
+        cox_buf_printf(why, "the answer is not JSON: expected %s at line %u, column %u", at.expected, at.line,
+                       at.column);
+        put_cut_off(why, turn->answer);
+    } else if (planned && !member(value, "steps", COX_JSON_OBJECT, &steps)) {
+        cox_buf_printf(why, "the answer is no plan: expected an object {\"steps\": {...}, \"output\": ...}");
+    } else if (schema.len > 0 && cox_schema_match(schema, value, &what) != COX_OK) {
+        cox_buf_printf(why, "the answer is not what was asked for: %s", cox_buf_cstr(&what));
+    }
+    cox_buf_fini(&what);
+}
+
 static void put_value(const struct cox_turn *turn, struct cox_slice schema, struct cox_slice text,
-                      const char *name, struct cox_buf *out)
+                      bool planned, struct cox_buf *out)
 {
     struct cox_slice value = without_fence(text);
-    struct cox_buf why = { 0 }, what = { 0 };
-    struct cox_json_place at;
+    struct cox_buf why = { 0 };
 
-    if (cox_json_check(value, &at) != COX_OK)
-        cox_buf_printf(&why, "the answer is not JSON: expected %s at line %u, column %u", at.expected,
-                       at.line, at.column);
-    else if (schema.len > 0 && cox_schema_match(schema, value, &what) != COX_OK)
-        cox_buf_printf(&why, "the answer is not what was asked for: %s", cox_buf_cstr(&what));
+    check_value(turn, schema, value, planned, &why);
     if (why.len > 0) {
         refuse(turn, out, &why);
     } else {
-        cox_buf_printf(out, "{\"%s\":", name);
+        cox_buf_append_str(out, planned ? "{\"plan\":" : "{\"output\":");
         cox_json_compact(out, value);
         cox_buf_append_str(out, "}");
     }
     cox_buf_fini(&why);
-    cox_buf_fini(&what);
 }
 
 static void put_text(struct cox_slice answer, struct cox_slice content, struct cox_buf *out)
@@ -252,6 +359,17 @@ static void put_text(struct cox_slice answer, struct cox_slice content, struct c
     cox_buf_append_str(out, "}}");
 }
 
+static bool is_blank(struct cox_slice content)
+{
+    struct cox_buf text = { 0 };
+    bool blank;
+
+    cox_json_unquote(&text, content);
+    blank = cox_json_trim(cox_buf_slice(&text)).len == 0;
+    cox_buf_fini(&text);
+    return blank;
+}
+
 void cox_turn_decide(const struct cox_turn *turn, struct cox_buf *decision)
 {
     struct cox_slice calls, content, schema = cox_slice(NULL, 0), plan;
@@ -265,25 +383,18 @@ void cox_turn_decide(const struct cox_turn *turn, struct cox_buf *decision)
             "{\"fail\":{\"code\":\"INTERNAL\",\"message\":\"what was kept of the turn is damaged\"}}");
         return;
     }
+    (void)member(turn->config, "output_schema", COX_JSON_OBJECT, &schema);
     if (member(turn->answer, "tool_calls", COX_JSON_ARRAY, &calls) && cox_json_count(calls) > 0) {
-        if (cox_json_count(calls) <= COX_TURN_CALLS_MAX) {
-            put_calls(turn, calls, decision);
-            return;
-        }
-        cox_buf_printf(&why, "%zu calls in one answer, expected at most %u", cox_json_count(calls),
-                       COX_TURN_CALLS_MAX);
-        refuse(turn, decision, &why);
-    } else if (!member(turn->answer, "content", COX_JSON_STRING, &content)) {
+        decide_calls(turn, calls, decision);
+    } else if (!member(turn->answer, "content", COX_JSON_STRING, &content) || is_blank(content)) {
         cox_buf_append_str(&why, "the answer has neither a text nor a call of a tool");
+        put_cut_off(&why, turn->answer);
         refuse(turn, decision, &why);
-    } else {
-        (void)cox_json_member(turn->config, "output_schema", &schema);
+    } else if (planned || schema.len > 0) {
         cox_json_unquote(&text, content);
-        if (planned || schema.len > 0)
-            put_value(turn, planned ? cox_slice(NULL, 0) : schema, cox_buf_slice(&text),
-                      planned ? "plan" : "output", decision);
-        else
-            put_text(turn->answer, content, decision);
+        put_value(turn, planned ? cox_slice(NULL, 0) : schema, cox_buf_slice(&text), planned, decision);
+    } else {
+        put_text(turn->answer, content, decision);
     }
     cox_buf_fini(&text);
     cox_buf_fini(&why);

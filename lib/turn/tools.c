@@ -1,3 +1,4 @@
+#include "cox/base/map.h"
 #include "cox/base/units.h"
 #include "cox/json.h"
 #include "cox/schema.h"
@@ -18,7 +19,7 @@ struct tools {
     struct cox_slice config;
     const struct cox_turn_programs *programs;
     struct cox_buf *out, *error;
-    size_t start; /* of the list in `out` */
+    struct cox_mapb taken; /* names -> not NULL */
     uint32_t n;
     enum cox_err err;
 };
@@ -66,22 +67,12 @@ static void put_name(struct cox_buf *out, struct cox_slice name)
         cox_buf_append_str(out, "tool");
 }
 
-static bool is_taken(const struct tools *t, struct cox_slice name)
-{
-    struct cox_slice list = cox_slice(t->out->data + t->start, t->out->len - t->start), had;
-
-    for (struct cox_json_walk w = cox_json_walk(list); cox_json_next(&w);)
-        if (cox_json_member(w.value, "name", &had) && cox_json_string_is(had, name))
-            return true;
-    return false;
-}
-
 /* The second of two alike is "NAME_2". */
-static void make_unique(const struct tools *t, struct cox_buf *name)
+static void make_unique(struct tools *t, struct cox_buf *name)
 {
     size_t len = name->len;
 
-    for (unsigned i = 2; is_taken(t, cox_buf_slice(name)); i++) {
+    for (unsigned i = 2; cox_mapb_get(&t->taken, cox_buf_slice(name)); i++) {
         struct cox_buf suffix = { 0 };
 
         cox_buf_printf(&suffix, "_%u", i);
@@ -89,6 +80,7 @@ static void make_unique(const struct tools *t, struct cox_buf *name)
         cox_buf_append_slice(name, cox_buf_slice(&suffix));
         cox_buf_fini(&suffix);
     }
+    cox_mapb_set(&t->taken, cox_buf_slice(name), t);
 }
 
 /* ---- one tool ---- */
@@ -98,6 +90,7 @@ struct tool {
     int64_t step;
     struct cox_slice remote; /* JSON; empty: none */
     bool approve, ask;
+    bool is_own; /* the document's, whose name is taken already */
 };
 
 static void put_cut(struct cox_buf *out, struct cox_slice text)
@@ -129,9 +122,8 @@ static void put_tool(struct tools *t, const struct tool *tool)
     }
     cox_buf_fini(&why);
     put_name(&name, tool->name);
-    cox_buf_append_str(t->out, "]"); /* so that what stands there is a list, for a moment */
-    make_unique(t, &name);
-    t->out->len--;
+    if (!tool->is_own)
+        make_unique(t, &name);
     cox_buf_append_str(t->out, t->n++ > 0 ? ",{\"name\":" : "{\"name\":");
     cox_json_quote(t->out, cox_buf_slice(&name));
     cox_buf_append_str(t->out, ",\"description\":");
@@ -155,7 +147,7 @@ static void from_config(struct tools *t, struct cox_slice json)
     struct cox_buf name = { 0 }, description = { 0 }, uses = { 0 };
     struct cox_slice v;
     struct cox_turn_program program = { 0 };
-    struct tool tool = { .ask = is_true(json, "ask"), .approve = is_true(json, "approve") };
+    struct tool tool = { .ask = is_true(json, "ask"), .approve = is_true(json, "approve"), .is_own = true };
 
     get_text(json, "name", &name);
     get_text(json, "description", &description);
@@ -191,29 +183,6 @@ static void from_config(struct tools *t, struct cox_slice json)
 
 /* ---- tools of a server ---- */
 
-/* "*" stands for any bytes. */
-static bool matches(struct cox_slice pattern, struct cox_slice name)
-{
-    size_t p = 0, n = 0, star = SIZE_MAX, from = 0;
-
-    while (n < name.len) {
-        if (p < pattern.len && pattern.data[p] == '*') {
-            star = p++;
-            from = n;
-        } else if (p < pattern.len && pattern.data[p] == name.data[n]) {
-            p++, n++;
-        } else if (star != SIZE_MAX) {
-            p = star + 1;
-            n = ++from;
-        } else {
-            return false;
-        }
-    }
-    while (p < pattern.len && pattern.data[p] == '*')
-        p++;
-    return p == pattern.len;
-}
-
 /* Without a list, `otherwise`. */
 static bool is_listed(struct cox_slice source, const char *list, struct cox_slice name, bool otherwise)
 {
@@ -226,7 +195,7 @@ static bool is_listed(struct cox_slice source, const char *list, struct cox_slic
     for (struct cox_json_walk w = cox_json_walk(patterns); !is && cox_json_next(&w);) {
         cox_buf_clear(&pattern);
         cox_json_unquote(&pattern, w.value);
-        is = matches(cox_buf_slice(&pattern), name);
+        is = cox_slice_like(name, cox_buf_slice(&pattern));
     }
     cox_buf_fini(&pattern);
     return is;
@@ -262,6 +231,21 @@ static void from_server(struct tools *t, struct cox_slice source, struct cox_sli
     }
 }
 
+/* What the document calls its tools nobody else's is called, wherever they stand. */
+static void take_own_names(struct tools *t, struct cox_slice sources)
+{
+    struct cox_buf name = { 0 };
+
+    for (struct cox_json_walk w = cox_json_walk(sources); cox_json_next(&w);) {
+        if (is_true(w.value, "mcp"))
+            continue;
+        cox_buf_clear(&name);
+        get_text(w.value, "name", &name);
+        cox_mapb_set(&t->taken, cox_buf_slice(&name), t);
+    }
+    cox_buf_fini(&name);
+}
+
 enum cox_err cox_turn_tools(struct cox_slice config, const struct cox_slice *lists, size_t n_lists,
                             const struct cox_turn_programs *programs, struct cox_buf *tools,
                             struct cox_buf *error)
@@ -270,9 +254,9 @@ enum cox_err cox_turn_tools(struct cox_slice config, const struct cox_slice *lis
     struct cox_slice sources;
     size_t list = 0;
 
-    t.start = tools->len;
     cox_buf_append_str(tools, "[");
     if (member(config, "tools", COX_JSON_ARRAY, &sources)) {
+        take_own_names(&t, sources);
         for (struct cox_json_walk w = cox_json_walk(sources); !t.err && cox_json_next(&w);) {
             if (!is_true(w.value, "mcp"))
                 from_config(&t, w.value);
@@ -281,5 +265,6 @@ enum cox_err cox_turn_tools(struct cox_slice config, const struct cox_slice *lis
         }
     }
     cox_buf_append_str(tools, "]");
+    cox_mapb_fini(&t.taken);
     return t.err;
 }

@@ -49,6 +49,30 @@ static void put_member(struct cox_buf *out, const char *name, const struct cox_b
     cox_json_quote(out, cox_buf_slice(text));
 }
 
+static bool has_id(const struct step_answer *a, uint32_t n, uint32_t but, const struct cox_buf *id)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (i != but && cox_slice_eq(cox_buf_slice(&a->tools[i].id), cox_buf_slice(id)))
+            return true;
+    }
+    return false;
+}
+
+/* Results are told apart by the ids of their calls: one without, or with another's, gets its own. */
+static void mend_ids(struct step_answer *a)
+{
+    for (uint32_t i = 0; i < a->n_tools; i++) {
+        struct cox_buf *id = &a->tools[i].id;
+        bool taken = id->len == 0 || has_id(a, i, i, id);
+
+        for (uint32_t k = i; taken; k++) {
+            cox_buf_clear(id);
+            cox_buf_printf(id, "call_%u", k);
+            taken = has_id(a, a->n_tools, i, id);
+        }
+    }
+}
+
 static void put_tools(struct cox_buf *out, const struct step_answer *a)
 {
     cox_buf_append_str(out, ",\"tool_calls\":[");
@@ -69,6 +93,7 @@ static void put_output(struct step_call *c, const struct router_books *books)
     struct cox_buf *out = &c->output;
     const struct step_answer *a = &c->answer;
 
+    mend_ids(&c->answer);
     if (c->schema.len > 0) {
         cox_json_compact(out, cox_buf_slice(&a->text));
         return;

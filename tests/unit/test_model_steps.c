@@ -81,6 +81,30 @@ static void test_tool_calls_are_put_together(void **state)
     end();
 }
 
+/* Of servers that give none, or one twice, and call_0 to another. */
+static void test_each_call_has_an_id_of_its_own(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, SPEC);
+    UNTIL(r.n_calls == 1);
+    head(0, 200, false);
+    data(0, "{\"choices\":[{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"f\"}},{\"id\":\"x\","
+            "\"function\":{\"name\":\"g\"}},{\"id\":\"call_0\",\"function\":{\"name\":\"h\"}},{\"id\":\"x\","
+            "\"function\":{\"name\":\"i\"}}]},\"finish_reason\":\"tool_calls\"}]}");
+    finish(0, ROUTER_ANSWERED, NULL);
+    UNTIL(e.n_results == 1);
+    assert_non_null(strstr(cox_buf_cstr(&e.output), "{\"id\":\"call_1\",\"type\":\"function\",\"function\":{"
+                                                    "\"name\":\"f\""));
+    assert_non_null(strstr(cox_buf_cstr(&e.output), "{\"id\":\"x\",\"type\":\"function\",\"function\":{"
+                                                    "\"name\":\"g\""));
+    assert_non_null(strstr(cox_buf_cstr(&e.output), "{\"id\":\"call_0\",\"type\":\"function\",\"function\":{"
+                                                    "\"name\":\"h\""));
+    assert_non_null(strstr(cox_buf_cstr(&e.output), "{\"id\":\"call_3\",\"type\":\"function\",\"function\":{"
+                                                    "\"name\":\"i\""));
+    end();
+}
+
 static void test_items_of_maps_are_answered_as_such(void **state)
 {
     (void)state;
@@ -428,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_is_the_output),
         cmocka_unit_test(test_the_request_is_streamed_whatever_it_says),
         cmocka_unit_test(test_tool_calls_are_put_together),
+        cmocka_unit_test(test_each_call_has_an_id_of_its_own),
         cmocka_unit_test(test_items_of_maps_are_answered_as_such),
         cmocka_unit_test(test_a_whole_answer_does_as_well),
         cmocka_unit_test(test_an_answer_that_does_not_fit_its_schema_is_none),

@@ -207,6 +207,14 @@ static void on_end(void *user, enum router_end end, const struct router_error *e
 
 static const struct router_sink sink = { on_head, on_data, NULL, on_end };
 
+/* Of which no call has begun. */
+static void forget(struct openai *o)
+{
+    if (o->attempt.attempt)
+        attempts_refuse(o->edge->attempts, &o->attempt);
+    cox_free(o);
+}
+
 /* The client has left, or is answered otherwise. */
 void openai_drop(struct openai *o)
 {
@@ -214,7 +222,7 @@ void openai_drop(struct openai *o)
     if (o->call)
         router_cancel(o->call);
     else
-        cox_free(o); /* nobody has said yet whose it is */
+        forget(o); /* nobody has said yet whose it is */
 }
 
 /* ---- who, and what for ---- */
@@ -330,13 +338,13 @@ static void on_claim_closed(void *user, const struct cox_rpc_error *status)
     x->call = NULL;
     bool spent = o->of_attempt && o->task.spent;
 
-    if (status->status == COX_RPC_OK && o->of_attempt && !spent) {
+    if (status->status == COX_RPC_OK && o->of_attempt && !spent &&
+        attempts_admit(o->edge->attempts, &o->attempt)) {
         start_call(x);
-        attempts_begin(o->edge->attempts, &o->attempt, o->claim.ref, on_fenced, o);
         return;
     }
     x->openai = NULL;
-    cox_free(o);
+    forget(o);
     if (status->status != COX_RPC_OK)
         answer_error(x->conn, status);
     else if (spent)
@@ -368,6 +376,7 @@ void openai_start(struct exchange *x)
     enum claim_found claim = claim_read(&x->conn->head, &o->claim);
 
     if (claim == CLAIM_MADE) {
+        attempts_begin(e->attempts, &o->attempt, o->claim.ref, on_fenced, o);
         x->call = claim_ask(e, &o->claim, &claim_events, x);
     } else if (claim == CLAIM_NONE) {
         start_call(x);

@@ -5,13 +5,17 @@
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 #include "cox/base/plant.h"
+#include "cox/base/units.h"
 
 #include <string.h>
 
 struct attempt {
     struct cox_list node; /* of all */
     struct cox_list due;  /* of those to be told; empty: not */
+    struct cox_list look; /* of those to be named, by look_ns; empty: not */
+    int64_t look_ns;
     struct cox_list calls;
+    uint32_t n_admitted;
     struct attempts_spend spend; /* since it was told last */
     bool fenced;                 /* the engine wants to hear of it only what was spent */
 };
@@ -19,7 +23,7 @@ struct attempt {
 struct attempts {
     struct attempts_config config;
     struct cox_mapb by_ref; /* of struct attempt */
-    struct cox_list all, due;
+    struct cox_list all, due, looks;
     struct event *look, *tell;
     bool told; /* on_spend was called, and attempts_take has not said that there is nothing */
 };
@@ -56,10 +60,31 @@ static void on_tell(evutil_socket_t fd, short what, void *arg)
     a->config.on_spend(a->config.user);
 }
 
+static void look_at(struct attempts *a, int64_t at_ns)
+{
+    int64_t ms = (at_ns - cox_clock_mono_ns()) / 1000000;
+    const struct timeval tv = in_ms(ms > ATTEMPTS_TICK_MS ? (int)ms : ATTEMPTS_TICK_MS);
+
+    event_add(a->look, &tv);
+}
+
+/* It is being named: not again before some time has passed. */
+static void postpone_look(struct attempts *a, struct attempt *t)
+{
+    cox_list_remove(&t->look);
+    if (t->fenced || t->n_admitted == 0)
+        return;
+    t->look_ns = cox_clock_mono_ns() + ATTEMPTS_LOOK_MS * INT64_C(1000000);
+    cox_list_push_back(&a->looks, &t->look);
+    if (!event_pending(a->look, EV_TIMEOUT, NULL))
+        look_at(a, t->look_ns);
+}
+
 static void mark_due(struct attempts *a, struct attempt *t)
 {
     if (cox_list_empty(&t->due))
         cox_list_push_back(&a->due, &t->due);
+    postpone_look(a, t);
     if (!a->told)
         event_active(a->tell, EV_TIMEOUT, 0);
 }
@@ -67,21 +92,18 @@ static void mark_due(struct attempts *a, struct attempt *t)
 static void on_look(evutil_socket_t fd, short what, void *arg)
 {
     struct attempts *a = arg;
-    bool any = false;
+    int64_t now_ns = cox_clock_mono_ns();
 
     (void)fd, (void)what;
-    COX_LIST_FOR_EACH (it, &a->all) {
-        struct attempt *t = COX_CONTAINER_OF(it, struct attempt, node);
+    for (unsigned n = 0; n < ATTEMPTS_LOOKS_MAX && !cox_list_empty(&a->looks); n++) {
+        struct attempt *t = COX_CONTAINER_OF(a->looks.next, struct attempt, look);
 
-        if (!t->fenced && !cox_list_empty(&t->calls)) {
-            mark_due(a, t);
-            any = true;
-        }
+        if (t->look_ns > now_ns)
+            break;
+        mark_due(a, t);
     }
-    const struct timeval tv = in_ms(ATTEMPTS_LOOK_MS);
-
-    if (any)
-        event_add(a->look, &tv);
+    if (!cox_list_empty(&a->looks))
+        look_at(a, COX_CONTAINER_OF(a->looks.next, struct attempt, look)->look_ns);
 }
 
 static void forget(struct attempts *a, struct attempt *t)
@@ -91,6 +113,7 @@ static void forget(struct attempts *a, struct attempt *t)
     cox_mapb_remove(&a->by_ref, bytes_of(&key));
     cox_list_remove(&t->node);
     cox_list_remove(&t->due);
+    cox_list_remove(&t->look);
     cox_free(t);
 }
 
@@ -132,6 +155,7 @@ static struct attempt *find_or_add(struct attempts *a, struct cox_ref ref)
     t->spend.ref = ref;
     cox_list_init(&t->calls);
     cox_list_init(&t->due);
+    cox_list_init(&t->look);
     cox_list_init(&t->node);
     cox_list_push_back(&a->all, &t->node);
     cox_mapb_set(&a->by_ref, bytes_of(&key), t);
@@ -141,14 +165,35 @@ static struct attempt *find_or_add(struct attempts *a, struct cox_ref ref)
 void attempts_begin(struct attempts *a, struct attempt_call *c, struct cox_ref ref,
                     void (*on_fenced)(void *user), void *user)
 {
-    const struct timeval tv = in_ms(ATTEMPTS_LOOK_MS);
-
     *c = (struct attempt_call){ .attempt = find_or_add(a, ref), .on_fenced = on_fenced, .user = user };
     cox_list_init(&c->node);
     cox_list_push_back(&c->attempt->calls, &c->node);
-    c->attempt->fenced = false; /* the engine has just let it in: it is to hear of this call's end, too */
-    if (!event_pending(a->look, EV_TIMEOUT, NULL))
-        event_add(a->look, &tv);
+}
+
+bool attempts_admit(struct attempts *a, struct attempt_call *c)
+{
+    struct attempt *t = c->attempt;
+
+    if (c->fenced) {
+        attempts_refuse(a, c);
+        return false;
+    }
+    c->admitted = true;
+    t->n_admitted++;
+    t->fenced = false; /* the engine has let it in since: it is to hear of this call's end, too */
+    if (cox_list_empty(&t->look))
+        postpone_look(a, t);
+    return true;
+}
+
+void attempts_refuse(struct attempts *a, struct attempt_call *c)
+{
+    struct attempt *t = c->attempt;
+
+    cox_list_remove(&c->node);
+    c->attempt = NULL;
+    if (cox_list_empty(&t->calls) && cox_list_empty(&t->due))
+        forget(a, t);
 }
 
 void attempts_end(struct attempts *a, struct attempt_call *c, const struct router_books *books)
@@ -158,6 +203,7 @@ void attempts_end(struct attempts *a, struct attempt_call *c, const struct route
 
     cox_list_remove(&c->node);
     c->attempt = NULL;
+    t->n_admitted--;
     s->n_calls += books->tries > 0 || books->from_cache;
     s->input_tokens += books->input_tokens;
     s->output_tokens += books->output_tokens;
@@ -173,13 +219,18 @@ void attempts_fence(struct attempts *a, struct cox_ref ref)
 {
     struct attempt *t = find(a, ref);
 
-    if (!t || t->fenced || COX_PLANTED("attempt-fence-unheard"))
+    if (!t || COX_PLANTED("attempt-fence-unheard"))
         return;
     t->fenced = true;
+    cox_list_remove(&t->look);
     COX_LIST_FOR_EACH (it, &t->calls) {
         struct attempt_call *c = COX_CONTAINER_OF(it, struct attempt_call, node);
 
-        c->on_fenced(c->user);
+        if (c->fenced)
+            continue;
+        c->fenced = !COX_PLANTED("fence-before-admission");
+        if (c->admitted)
+            c->on_fenced(c->user);
     }
 }
 
@@ -192,6 +243,7 @@ struct attempts *attempts_create(const struct attempts_config *config)
     a->config = *config;
     cox_list_init(&a->all);
     cox_list_init(&a->due);
+    cox_list_init(&a->looks);
     a->look = evtimer_new(config->base, on_look, a);
     a->tell = evtimer_new(config->base, on_tell, a);
     return a;

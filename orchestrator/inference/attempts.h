@@ -1,12 +1,17 @@
 /* Model calls that the processes of attempts make by themselves: whose they are, what they have spent, and
  * how they end when their attempt is not current any more.
  *
- *     begin -> ... -> end(books) -> take (a Spend for the engine)
- *                  '- fence: cancelled, and the key is worth nothing
+ *     begin -> admit -> ... -> end(books) -> take (a Spend for the engine)
+ *        |        '- fence: cancelled, and the key is worth nothing
+ *        '- refuse: the engine does not let it in
+ *
+ * A call begins before the engine is asked whether it lets it in: so no fence is missed that the engine says
+ * after that, whichever of its two answers comes first.
  *
  * What a call has spent is to be taken in the same turn in which it ended, so that it reaches the engine
- * before the result of a process that has read its answer. While calls are under way their attempts are named
- * every ATTEMPTS_LOOK_MS, with nothing spent: the engine says which of them are fenced.
+ * before the result of a process that has read its answer. While calls are under way each of their attempts
+ * is named ATTEMPTS_LOOK_MS after it was named last, with nothing spent: the engine says which of them are
+ * fenced. At most ATTEMPTS_LOOKS_MAX are, in ATTEMPTS_TICK_MS: with more than 10,000 it takes longer.
  *
  * Thread: one, the edge's.
  */
@@ -22,6 +27,8 @@ struct attempts;
 struct router_books;
 
 #define ATTEMPTS_LOOK_MS 1000
+#define ATTEMPTS_TICK_MS 50
+#define ATTEMPTS_LOOKS_MAX 512u
 
 struct attempts_config {
     struct event_base *base;
@@ -36,13 +43,18 @@ void attempts_destroy(struct attempts *a); /* after its calls. NULL is allowed *
 struct attempt_call {
     struct cox_list node;
     struct attempt *attempt; /* NULL: not begun, or ended */
+    bool admitted, fenced;
     void (*on_fenced)(void *user);
     void *user;
 };
-/* on_fenced: the attempt is not current any more, the call is to be cancelled; at most once, not from inside
- * begin. What it has spent is told by `end` all the same. */
+/* on_fenced: the attempt is not current any more, the call is to be cancelled; at most once, once it was
+ * admitted. What it has spent is told by `end` all the same. */
 void attempts_begin(struct attempts *a, struct attempt_call *c, struct cox_ref ref,
                     void (*on_fenced)(void *user), void *user);
+/* The engine lets it in. False: it has been fenced meanwhile, and is refused. */
+bool attempts_admit(struct attempts *a, struct attempt_call *c);
+/* It does not, or nobody wants to know any more: it is over, and nothing of it is told. */
+void attempts_refuse(struct attempts *a, struct attempt_call *c);
 void attempts_end(struct attempts *a, struct attempt_call *c, const struct router_books *books);
 
 /* ---- to and from the engine ---- */

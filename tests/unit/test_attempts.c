@@ -51,6 +51,13 @@ static struct cox_ref ref(uint64_t task, uint64_t counter)
     return (struct cox_ref){ .task = task, .step = 3, .token = { 5, counter } };
 }
 
+static void let_in(struct attempts *a, struct attempt_call *c, struct cox_ref of, void (*fenced)(void *),
+                   void *user)
+{
+    attempts_begin(a, c, of, fenced, user);
+    assert_true(attempts_admit(a, c));
+}
+
 static const struct router_books books = { .input_tokens = 100,
                                            .output_tokens = 20,
                                            .cached_tokens = 60,
@@ -67,9 +74,9 @@ static void test_what_is_spent_is_told_once(void **state)
 
     (void)state;
     begin(&b);
-    attempts_begin(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
-    attempts_begin(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
-    attempts_begin(b.attempts, &calls[2], ref(2, 1), on_fenced, &b); /* of another task */
+    let_in(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
+    let_in(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
+    let_in(b.attempts, &calls[2], ref(2, 1), on_fenced, &b); /* of another task */
     turn(&b);
     assert_int_equal(b.n_told, 0);
     attempts_end(b.attempts, &calls[0], &books);
@@ -105,8 +112,8 @@ static void test_a_call_that_goes_on(void **state)
 
     (void)state;
     begin(&b);
-    attempts_begin(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
-    attempts_begin(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
+    let_in(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
+    let_in(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
     attempts_end(b.attempts, &calls[0], &books);
     turn(&b);
     assert_true(attempts_take(b.attempts, &spend));
@@ -135,7 +142,7 @@ static void test_who_is_fenced_is_told_once(void **state)
     (void)state;
     begin(&b);
     for (size_t i = 0; i < 3; i++)
-        attempts_begin(b.attempts, &calls[i], ref(1, i / 2), on_fenced, &b);
+        let_in(b.attempts, &calls[i], ref(1, i / 2), on_fenced, &b);
     attempts_fence(b.attempts, ref(1, 7)); /* nobody's */
     assert_int_equal(b.n_fenced, 0);
     attempts_fence(b.attempts, ref(1, 0));
@@ -159,14 +166,86 @@ static void test_who_is_let_in_again_can_be_fenced_again(void **state)
 
     (void)state;
     begin(&b);
-    attempts_begin(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
+    let_in(b.attempts, &calls[0], ref(1, 1), on_fenced, &b);
     attempts_fence(b.attempts, ref(1, 1));
     assert_int_equal(b.n_fenced, 1);
-    attempts_begin(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
+    let_in(b.attempts, &calls[1], ref(1, 1), on_fenced, &b);
     attempts_fence(b.attempts, ref(1, 1));
     assert_true(b.n_fenced > 1);
     attempts_end(b.attempts, &calls[0], &books);
     attempts_end(b.attempts, &calls[1], &books);
+    end(&b);
+}
+
+/* The engine's two answers, that a call may go on and that its attempt is fenced, come in either order. */
+static void test_a_fence_before_the_admission_holds(void **state)
+{
+    struct attempt_call first, second, third;
+    struct attempts_spend spend;
+    struct bench b;
+
+    (void)state;
+    begin(&b);
+    let_in(b.attempts, &first, ref(1, 1), on_fenced, &b);
+    attempts_begin(b.attempts, &second, ref(1, 1), on_fenced, &b);
+    attempts_fence(b.attempts, ref(1, 1));
+    assert_int_equal(b.n_fenced, 1); /* the other has not begun */
+    assert_false(attempts_admit(b.attempts, &second));
+    attempts_begin(b.attempts, &third, ref(1, 1), on_fenced, &b); /* asked for after that */
+    assert_true(attempts_admit(b.attempts, &third));
+    attempts_fence(b.attempts, ref(1, 1));
+    assert_int_equal(b.n_fenced, 2); /* the first has not ended yet: it knows */
+    attempts_end(b.attempts, &first, &books);
+    attempts_end(b.attempts, &third, &books);
+    turn(&b);
+    assert_true(attempts_take(b.attempts, &spend));
+    assert_int_equal(spend.n_calls, 2);
+    assert_false(attempts_take(b.attempts, &spend));
+    end(&b);
+}
+
+/* What was refused is told to nobody. */
+static void test_who_is_refused_was_never_there(void **state)
+{
+    struct attempt_call call;
+    struct attempts_spend spend;
+    struct bench b;
+
+    (void)state;
+    begin(&b);
+    attempts_begin(b.attempts, &call, ref(1, 1), on_fenced, &b);
+    attempts_refuse(b.attempts, &call);
+    turn(&b);
+    assert_int_equal(b.n_told, 0);
+    assert_false(attempts_take(b.attempts, &spend));
+    end(&b);
+}
+
+/* Thousands are named in turn, not all at once; and each is. */
+static void test_looks_are_spread(void **state)
+{
+    enum { N = ATTEMPTS_LOOKS_MAX + 100 };
+    static struct attempt_call calls[N];
+    struct attempts_spend spend;
+    struct bench b;
+    unsigned n = 0, n_most = 0;
+
+    (void)state;
+    begin(&b);
+    for (unsigned i = 0; i < N; i++)
+        let_in(b.attempts, &calls[i], ref(1, i + 1), on_fenced, &b);
+    while (n < N) {
+        unsigned n_now = 0;
+
+        event_base_loop(b.base, EVLOOP_ONCE);
+        while (attempts_take(b.attempts, &spend))
+            n_now++;
+        n_most = n_now > n_most ? n_now : n_most;
+        n += n_now;
+    }
+    assert_int_equal(n_most, ATTEMPTS_LOOKS_MAX);
+    for (unsigned i = 0; i < N; i++)
+        attempts_end(b.attempts, &calls[i], &books);
     end(&b);
 }
 
@@ -177,6 +256,9 @@ int main(void)
         cmocka_unit_test(test_a_call_that_goes_on),
         cmocka_unit_test(test_who_is_fenced_is_told_once),
         cmocka_unit_test(test_who_is_let_in_again_can_be_fenced_again),
+        cmocka_unit_test(test_a_fence_before_the_admission_holds),
+        cmocka_unit_test(test_who_is_refused_was_never_there),
+        cmocka_unit_test(test_looks_are_spread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,7 @@ static void test_an_output_beyond_a_megabyte_is_stored(void **state)
     UNTIL(r.n_calls == 1);
     say_much(0, 5u << 20);
     stop(0);
-    UNTIL(b.n_calls == 1);
+    UNTIL(b.n_calls == 1 || e.n_results == 1);
     assert_int_equal(e.n_results, 0);
     read_all(&b.calls[0]);
     answer_put(&b.calls[0]);
@@ -170,7 +170,7 @@ static void test_what_a_request_refers_to_is_fetched(void **state)
               "{\"request\":{\"model\":\"m\",\"messages\":[" REF_A ",{\"role\":\"user\",\"content\":" REF_B
               "},{\"role\":\"user\",\"content\":" TEXT_A "}]}}",
               0, "acme");
-    UNTIL(b.n_calls == 2); /* each once */
+    UNTIL(b.n_calls == 2 || r.n_calls == 1); /* each once */
     assert_int_equal(r.n_calls, 0);
     assert_string_equal(cox_buf_cstr(&b.calls[0].path), "/coxswain.v1.BlobService/GetBlob");
     assert_string_equal(cox_buf_cstr(&b.calls[0].tenant), "acme");
@@ -313,7 +313,9 @@ static void test_all_answers_together_have_a_bound(void **state)
     say_much(0, 900u << 10);
     say_much(1, 60u << 10); /* small ones do not count */
     say_much(2, 300u << 10);
-    UNTIL(r.calls[2].cancelled);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(event_base_loop(e.base, EVLOOP_NONBLOCK), 0);
+    assert_true(r.calls[2].cancelled);
     assert_false(r.calls[0].cancelled || r.calls[1].cancelled);
     finish(2, ROUTER_CANCELLED, NULL);
     UNTIL(e.n_results == 1);

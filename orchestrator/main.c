@@ -514,13 +514,27 @@ static enum cox_err start_tape(struct coxd *c)
     return err;
 }
 
+/* Workers say the name that they were told to call it by (--http-advertise): it need not be listed as well.
+ */
+static char *known_hosts(const struct coxd_config *config)
+{
+    const char *hosts = config->http_hosts ? config->http_hosts : "";
+    const char *name = config->http_advertise ? strstr(config->http_advertise, "://") : NULL;
+
+    if (!name)
+        return cox_strdup(hosts);
+    name += 3;
+    return cox_asprintf("%s%s%.*s", hosts, *hosts ? "," : "", (int)strcspn(name, ":/"), name);
+}
+
 /* Before recovery, so that probes hear that it is under way. */
 static enum cox_err start_edge(struct coxd *c)
 {
     bool listens = strcmp(c->config.http, "off") != 0;
+    char *hosts = known_hosts(&c->config);
     const struct cox_edge_config config = {
         .address = listens ? c->config.http : NULL,
-        .hosts = c->config.http_hosts,
+        .hosts = *hosts ? hosts : NULL,
         .cors_origins = c->config.cors_origins,
         .tls = c->tls,
         .version = coxd_config_program.version,
@@ -538,6 +552,7 @@ static enum cox_err start_edge(struct coxd *c)
     struct cox_buf error = { 0 };
     enum cox_err err = cox_edge_create(&config, &c->edge, &error);
 
+    cox_free(hosts);
     if (err)
         cox_log(COX_LOG_ERROR, "cannot listen", "http", c->config.http, "why", cox_buf_cstr(&error), NULL);
     cox_buf_fini(&error);

@@ -11,8 +11,11 @@ model_pid=$!
 at_exit+=("stop_process $model_pid TERM")
 await_file "$scenario_dir/model.url" "$model_pid" || { not_ok "the model serves" "$scenario_dir/model.log"; exit 1; }
 url=$(cat "$scenario_dir/model.url")
-start_coxd --model "default=$url"
+start_coxd --model "default=$url" --http-advertise http://models.example:7601
 start_worker w1 --slots 2
+
+by_name() { curl -s -o /dev/null -w '%{http_code}' -H "Host: $1" "http://$coxd_http/api/v1/workers"; }
+check_equal "the name that workers are told of is one to call it by" "200 403" "$(by_name models.example:7601) $(by_name other.example)"
 
 # ---- answers of megabytes --------------------------------------------------------------------------------
 

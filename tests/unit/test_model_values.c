@@ -85,7 +85,7 @@ static void test_an_items_output_beyond_64_kib_is_stored(void **state)
     UNTIL(r.n_calls == 1);
     say_much(0, 70000);
     stop(0);
-    UNTIL(b.n_calls == 1);
+    UNTIL(b.n_calls == 1 || e.n_results == 1);
     read_all(&b.calls[0]);
     answer_put(&b.calls[0]);
     UNTIL(e.n_results == 1);
@@ -102,7 +102,7 @@ static void test_an_output_that_cannot_be_stored_is_none(void **state)
     UNTIL(r.n_calls == 1);
     say_much(0, 2u << 20);
     stop(0);
-    UNTIL(b.n_calls == 1);
+    UNTIL(b.n_calls == 1 || e.n_results == 1);
     close_call(&b.calls[0], COX_CODE_UNAVAILABLE, "less than --min-free is left");
     UNTIL(e.n_results == 1);
     expect_failure(COX_CODE_UNAVAILABLE, "cannot store the answer: less than --min-free");
@@ -128,7 +128,7 @@ static void test_a_cancel_stops_what_is_stored(void **state)
     UNTIL(r.n_calls == 1);
     say_much(0, 2u << 20);
     stop(0);
-    UNTIL(b.n_calls == 1);
+    UNTIL(b.n_calls == 1 || e.n_results == 1);
     cancel(1);
     UNTIL(e.n_results == 1);
     assert_true(b.calls[0].dropped);
@@ -137,7 +137,7 @@ static void test_a_cancel_stops_what_is_stored(void **state)
     UNTIL(r.n_calls == 2);
     say_much(1, 2u << 20);
     stop(1);
-    UNTIL(b.n_calls == 2);
+    UNTIL(b.n_calls == 2 || e.n_results == 2);
     end();
     assert_false(b.calls[1].dropped);
 }
@@ -192,19 +192,19 @@ static void test_what_cannot_be_fetched_fails_the_step(void **state)
     (void)state;
     begin();
     assign(1, spec);
-    UNTIL(b.n_calls == 2);
+    UNTIL(b.n_calls == 2 || r.n_calls > 0);
     close_call(asked_for(HASH_A), COX_CODE_INPUT_INVALID, "no blob");
     UNTIL(e.n_results == 1);
     assert_true(asked_for(HASH_B)->dropped);
     expect_failure(COX_CODE_INPUT_INVALID, "cannot fetch " HASH_A ", which the request refers to: no blob");
     assign(2, spec);
-    UNTIL(b.n_calls == 4);
+    UNTIL(b.n_calls == 4 || r.n_calls > 0);
     answer_get(asked_for(HASH_A), "[1,");
     answer_get(asked_for(HASH_B), "[]");
     UNTIL(e.n_results == 2);
     expect_failure(COX_CODE_INPUT_INVALID, "refers to " HASH_A ", which is not JSON");
     assign(3, spec);
-    UNTIL(b.n_calls == 6);
+    UNTIL(b.n_calls == 6 || r.n_calls > 0);
     cancel(3);
     UNTIL(e.n_results == 3);
     expect_failure(COX_CODE_CANCELLED, "");
@@ -222,7 +222,7 @@ static void test_a_request_has_an_end(void **state)
     much.data[17u << 20] = 0;
     begin();
     assign(1, "{\"request\":{\"model\":\"m\",\"messages\":[{\"content\":" REF_A "}]}}");
-    UNTIL(b.n_calls == 1);
+    UNTIL(b.n_calls == 1 || r.n_calls > 0);
     answer_get(&b.calls[0], (const char *)much.data);
     UNTIL(e.n_results == 1);
     assert_true(b.calls[0].dropped);

@@ -331,7 +331,7 @@ enum cox_err placement_submit(struct placement *p, int64_t now_ns, struct placem
     call->dispatched_ns = call->first_token_ns = 0;
     call->endpoint = NO_PLACE;
     call->hit_tokens = call->charged_tokens = call->hit_blocks = call->miss_tokens = 0;
-    call->has_waited_for_home = call->may_crowd = false;
+    call->has_waited_for_home = call->may_crowd = call->grows = false;
     const struct placement_program *g = program_find(q, call->program);
     call->decode_tokens = call->output_tokens > 0           ? call->output_tokens
                           : g != NULL && g->mean_output > 0 ? g->mean_output
@@ -365,10 +365,13 @@ static void dispatch(struct placement_pool *q, struct placement_call *c, const s
         x->cold_use = ++q->cold_turn;
     if (g != NULL) {
         if (g->n_running++ == 0 && g->last_done_ns > 0) {
+            g->n_back++;
             int64_t gap_ns = c->submitted_ns > g->last_done_ns ? c->submitted_ns - g->last_done_ns : 0;
             g->mean_gap_ns = g->mean_gap_ns == 0 ? gap_ns : g->mean_gap_ns + (gap_ns - g->mean_gap_ns) / 4;
         }
         keep_drop(g);
+        c->grows = keep_grows(g);
+        x->growing_tokens += c->grows ? c->charged_tokens : 0;
         g->home = x->id;
         g->home_serial = x->serial;
     }
@@ -564,6 +567,7 @@ void placement_done(struct placement *p, int64_t now_ns, struct placement_call *
     }
     if (!COX_PLANTED("credit-not-refunded") || outcome->answered)
         x->charged -= call->charged_tokens;
+    x->growing_tokens -= call->grows ? call->charged_tokens : 0;
     x->in_flight--;
     rate_window(q, now_ns, call->charged_tokens);
     uint64_t input = outcome->input_tokens > 0 ? outcome->input_tokens : call->input_tokens;

@@ -113,7 +113,7 @@ struct placement_call {
     uint64_t fair_tokens; /* put down to its tenant */
     int64_t latest_ns;    /* when it has to be sent to be in time, or has waited long enough */
     uint8_t state, rank;
-    bool has_waited_for_home, may_crowd;
+    bool has_waited_for_home, may_crowd, grows; /* grows: as its program keeps coming back */
 };
 
 /* Errors: COX_ERR_FULL (the queue is; try after *ret_retry_ms, the estimated wait), COX_ERR_UNAVAILABLE (the

@@ -12,7 +12,11 @@
 #define DRAWS 2u
 #define AVOID_WAIT_NS (5 * NS_PER_S) /* for an endpoint that has not failed the call yet */
 #define CANDIDATES_MAX (1u + 2u + DRAWS + 2u)
-#define HOLD_MAX_NS (45 * NS_PER_S) /* less than the minute that the router lets a call wait */
+#define HOME_WAIT_NS (30 * NS_PER_S)
+/* Less than the ten minutes that the router lets a call wait. Whoever is let in beyond what fits pushes out
+ * others, who come back to find nothing: when all are let in after a time that a queue reaches, that never
+ * ends again. */
+#define HOLD_MAX_NS (540 * NS_PER_S)
 
 uint64_t call_tokens(const struct placement_call *c)
 {
@@ -197,15 +201,18 @@ static uint32_t candidates(struct placement_pool *q, const struct placement_call
     return most != NULL ? add(list, n, COX_CONTAINER_OF(most, struct place, room)) : n;
 }
 
-/* Whether its program has a place in the endpoint's working set: kept for it, or most of its prompt is there
- * still. */
+/* Whether its program has a place in the endpoint's working set: kept for it; or most of its prompt is there
+ * still, and others of its calls run there or there is room for it. Where there is none it would go on at the
+ * price of those whose homes are kept, who would do so to others in turn. */
 static bool resident(const struct placement_call *c, const struct look *l)
 {
     const struct placement_program *g = c->of_program;
 
     if (g == NULL || program_home(g) != l->at)
         return false;
-    return cox_heap_has(&g->kept) || l->hit_tokens >= c->input_tokens / 2;
+    if (cox_heap_has(&g->kept))
+        return true;
+    return l->hit_tokens >= c->input_tokens / 2 && (g->n_running > 0 || keep_fits(l->at, l->tokens));
 }
 
 static bool admits(const struct placement_call *c, const struct look *l)
@@ -288,8 +295,8 @@ struct choice choose(struct placement_pool *q, const struct placement_call *c, i
     if (cox_heap_min(&q->rooms) == NULL)
         return none;
     look_around(q, c, home, now_ns, &l);
-    if (l.best.at == NULL && l.home.at != NULL && resident(c, &l.home))
-        return none;
+    if (l.best.at == NULL && l.home.at != NULL && resident(c, &l.home)) /* others may go meanwhile */
+        return (struct choice){ .kind = CHOICE_PARK, .at = home, .until_ns = now_ns + HOME_WAIT_NS };
     if (l.best.at == NULL && l.avoided.at != NULL) {
         if (l.other != NULL && !l.crowded && !c->has_waited_for_home)
             return (struct choice){ .kind = CHOICE_PARK, .at = l.other, .until_ns = now_ns + AVOID_WAIT_NS };

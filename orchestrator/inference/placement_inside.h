@@ -74,6 +74,7 @@ struct place {
 
     struct cox_heap kept; /* programs that it is kept warm for, the furthest return first */
     uint64_t kept_tokens;
+    uint64_t growing_tokens; /* of what is charged and kept: of programs that keep coming back */
 };
 
 /* What of one program waits at one band. */
@@ -93,6 +94,9 @@ struct placement_program {
     struct placement_line *lines[PLACEMENT_BAND_NR];
     uint64_t service; /* attained, on a scale that decays: placement_queue.c */
 
+    int64_t since_ns; /* it first called */
+    uint32_t n_back;  /* times that it came back after all of its calls had ended */
+
     uint32_t home, home_serial;
     uint32_t context_tokens;
     uint64_t home_written; /* home's written_tokens when it was last there */
@@ -101,6 +105,7 @@ struct placement_program {
     int64_t return_ns;                /* when it is expected back; INT64_MAX: not known */
     struct cox_heap_node kept, lapse; /* in its home's and its pool's, while its home is kept warm */
     uint32_t kept_tokens;
+    bool kept_grows;
 };
 
 struct placement_tenant {
@@ -236,6 +241,9 @@ uint64_t learn_pending_ns(const struct place *x, int64_t now_ns);
 
 void keep_home(struct placement_program *g, int64_t now_ns);
 void keep_drop(struct placement_program *g);
+bool keep_grows(const struct placement_program *g); /* it has come back so often that it will again */
+/* Whether all of its cache holds so much more than is in use and kept. */
+bool keep_fits(const struct place *x, uint64_t tokens);
 /* What its working set may still grow by. */
 uint64_t keep_berth(const struct place *x);
 /* Its call is there: it is not late, and nobody is to be expected sooner. */

@@ -11,10 +11,10 @@
 #define KEEP_LATE_MIN_NS NS_PER_S /* a tool may take longer than was said */
 #define KEEP_MAX_NS (600 * NS_PER_S)
 #define WORTH 2u
-/* Of a cache, permille: what may be in use and kept; and up to where programs that are new to it are let in,
- * so that those which are there can grow. */
-#define WORKING_SET_MAX 1000u
-#define WORKING_SET_NEW 850u
+/* Programs that are new to a cache are let in while it holds, beside what is in use and kept, half as much
+ * again of those that keep coming back: their contexts grow with each turn. */
+#define GROWTH_PERMILLE 500u
+#define RETURNS_MIN 3u
 
 struct place *program_home(const struct placement_program *g)
 {
@@ -34,22 +34,28 @@ void keep_drop(struct placement_program *g)
         return;
     cox_heap_remove(&x->kept, &g->kept);
     x->kept_tokens -= g->kept_tokens;
+    x->growing_tokens -= g->kept_grows ? g->kept_tokens : 0;
     place_room(x);
     pool_wake(x->pool);
 }
 
-static uint64_t working_set_max(const struct place *x)
+bool keep_grows(const struct placement_program *g)
 {
-    return muldiv(x->kv_tokens, WORKING_SET_MAX, 1000);
+    return g->n_back >= RETURNS_MIN;
+}
+
+bool keep_fits(const struct place *x, uint64_t tokens)
+{
+    return !x->kv_is_known || x->charged + x->kept_tokens + tokens <= x->kv_tokens;
 }
 
 uint64_t keep_berth(const struct place *x)
 {
-    uint64_t used = x->charged + x->kept_tokens, most = muldiv(x->kv_tokens, WORKING_SET_NEW, 1000);
+    uint64_t used = x->charged + x->kept_tokens + muldiv(x->growing_tokens, GROWTH_PERMILLE, 1000);
 
     if (place_free_tokens(x) == 0)
         return 0;
-    return used == 0 || !x->kv_is_known ? UINT64_MAX : used < most ? most - used : 0;
+    return used == 0 || !x->kv_is_known ? UINT64_MAX : used < x->kv_tokens ? x->kv_tokens - used : 0;
 }
 
 void keep_back(struct placement_program *g, int64_t now_ns)
@@ -79,12 +85,14 @@ void keep_home(struct placement_program *g, int64_t now_ns)
     if (away_ns > KEEP_MAX_NS || (uint64_t)away_ns > worth_ns(x))
         return;
     g->kept_tokens = g->context_tokens;
+    g->kept_grows = keep_grows(g);
     x->kept_tokens += g->kept_tokens;
+    x->growing_tokens += g->kept_grows ? g->kept_tokens : 0;
     cox_heap_set(&x->kept, &g->kept, UINT64_MAX - as_key(g->return_ns));
     place_room(x);
     int64_t late_ns = away_ns > KEEP_LATE_MIN_NS ? away_ns : KEEP_LATE_MIN_NS;
     cox_heap_set(&g->pool->lapses, &g->lapse, as_key(now_ns + away_ns + late_ns));
-    while (x->kept.len > 0 && x->kept_tokens + x->charged > working_set_max(x))
+    while (x->kept.len > 0 && x->kept_tokens + x->charged > x->kv_tokens)
         keep_drop(COX_CONTAINER_OF(cox_heap_min(&x->kept), struct placement_program, kept));
 }
 

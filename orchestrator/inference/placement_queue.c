@@ -127,6 +127,7 @@ static struct placement_program *program_of(struct placement_pool *q, uint64_t i
     g->id = id;
     g->pool = q;
     g->home = NO_PLACE;
+    g->since_ns = p->now_ns;
     g->return_ns = INT64_MAX;
     cox_list_init(&g->idle);
     cox_heap_node_init(&g->kept);
@@ -364,12 +365,15 @@ static void unhold(struct placement_call *c)
 
 void queue_hold(struct placement_pool *q, struct placement_call *c, int64_t until_ns)
 {
-    uint64_t service = c->of_program != NULL ? c->of_program->service : 0;
+    /* Not the least served: who has been put out midway has most of its work behind it, and lets go of its
+     * place for good when that is done. */
+    int64_t since_ns = c->of_program != NULL ? c->of_program->since_ns : c->submitted_ns;
+    int64_t last_ns = c->deadline_ns < INT64_MAX && c->latest_ns < until_ns ? c->latest_ns : until_ns;
 
     dequeue(q, c);
     c->state = CALL_HELD;
-    cox_heap_set(&c->of_tenant->held, &c->order, ((uint64_t)c->band << 60) | (service >> 4));
-    cox_heap_set(&q->due, &c->due, as_key(until_ns));
+    cox_heap_set(&c->of_tenant->held, &c->order, ((uint64_t)c->band << 60) | (as_key(since_ns) >> 4));
+    cox_heap_set(&q->due, &c->due, as_key(last_ns));
     set_turn(c->of_tenant);
 }
 

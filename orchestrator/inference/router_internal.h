@@ -23,7 +23,7 @@
 #define ROUTER_SLOWED_MAX                                                                                    \
     8u /* tries that were answered 429 or 503 with Retry-After do not count up to this */
 #define ROUTER_UNKNOWN_MAX 4u                    /* endpoints that may say 404 before the caller hears it */
-#define ROUTER_WAIT_MS 60000                     /* for credit */
+#define ROUTER_WAIT_MS 600000                    /* for credit: as long as OpenAI's clients wait */
 #define ROUTER_WAIT_CLOSED_MS 10000              /* while no endpoint of the pool is open */
 #define ROUTER_SLOW_DOWN_MS_MAX 30000            /* a longer Retry-After is passed on */
 #define ROUTER_ANSWER_LEN_MAX ((size_t)64 << 20) /* of an answer that is no stream */

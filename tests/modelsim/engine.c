@@ -64,7 +64,7 @@ struct engine *engine_create(const struct engine_config *config, const struct en
     e->events = events;
     e->user = user;
     COX_ASSERT(config->block_tokens > 0 && config->speed_permille > 0 && config->prefill_tokens_per_s > 0);
-    e->kv = kv_create((uint32_t)(config->kv_tokens / config->block_tokens));
+    e->kv = config->kv ? config->kv : kv_create((uint32_t)(config->kv_tokens / config->block_tokens));
     cox_list_init(&e->running);
     cox_list_init(&e->waiting);
     e->factor_permille = 1000;
@@ -92,7 +92,8 @@ void engine_destroy(struct engine *e)
         free_table(call_of(it));
     COX_LIST_FOR_EACH (it, &e->waiting)
         free_table(call_of(it));
-    kv_destroy(e->kv);
+    if (!e->config.kv)
+        kv_destroy(e->kv);
     cox_free(e);
 }
 

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 struct engine;
+struct kv;
 
 struct engine_config {
     uint64_t step_us;
@@ -38,6 +39,7 @@ struct engine_config {
     uint64_t queue_max;
     uint64_t speed_permille; /* 1000: as stated; 10000: ten times as fast */
     bool cache;              /* prefixes are found again */
+    struct kv *kv;           /* of several engines, the owner's to destroy; NULL: one of its own */
     bool quiet; /* on_tokens tells of first tokens only, and steps in which nothing else happens are one */
 };
 

@@ -23,6 +23,10 @@ static const char usage[] =
     "expect_sigma)\n"
     "  trace=FILE           requests of a Mooncake trace instead of agents; known=0|1: programs are told\n"
     "  timed=1              measure decisions\n"
+    "  ideal=1|2            a bound: what any engine has computed is in the cache of all, for ever, or (2) until\n"
+    "                       one as large as all theirs together forgets it\n"
+    "  capacity=1           print only how many programs a second the engines could do at most\n"
+    "  seeds=N              with saturation: by the sum of so many seeds, from `seed` on (default 1)\n"
     "  scrape_ms=N          how often what engines say of themselves is read (default 200)\n"
     "  cut=1                end with the window, whoever has not\n"
     "  in_flight_max=N      of an endpoint (default 0: credit alone decides)\n"
@@ -30,13 +34,20 @@ static const char usage[] =
     "  max_num_seqs= max_batched_tokens=                                    of the engines\n"
     "  kinds= system_tokens= task_tokens= result_tokens= output_tokens= gap_ms= turns_min= turns_max= "
     "context_max=\n"
-    "                       of agents: medians; sigmas: task_sigma= result_sigma= output_sigma= gap_sigma=\n";
+    "                       of agents: medians; sigmas: task_sigma= result_sigma= output_sigma= gap_sigma=\n"
+    "  fan_min= fan_max= fan_every= branch_turns_min= branch_turns_max=\n"
+    "                       every so many turns several agents are called at once, each for so many turns;\n"
+    "                       branches=1: each is a program of its own; hints=1: calls say what follows them\n"
+    "  tenants=N heavy=X    the first brings X times the programs of each other one\n"
+    "  bands=1              a fifth of the programs is of the high band, a fifth of the low one\n"
+    "  dated_ms=N           calls of a fifth of the programs have so long\n";
 
 struct settings {
     struct world_config world;
     const char *trace_path;
     double saturation, load;
     double scrape_ms;
+    uint64_t capacity, seeds;
     uint64_t cut; /* what has not ended with the window is not waited for */
     double minutes, warm_minutes;
 };
@@ -72,7 +83,7 @@ static bool set(struct settings *s, const char *name, const char *value)
     struct engine_config *e = &w->engine;
     struct agents *a = &w->agents;
     uint64_t endpoints = w->n_endpoints, expects = w->expects, known = w->known_programs, timed = w->timed,
-             in_flight = w->in_flight_max;
+             in_flight = w->in_flight_max, ideal = w->ideal;
     const struct name names[] = {
         { "rate", NULL, &w->rate },
         { "saturation", NULL, &s->saturation },
@@ -90,6 +101,9 @@ static bool set(struct settings *s, const char *name, const char *value)
         { "endpoints", &endpoints, NULL },
         { "expects", &expects, NULL },
         { "known", &known, NULL },
+        { "ideal", &ideal, NULL },
+        { "capacity", &s->capacity, NULL },
+        { "seeds", &s->seeds, NULL },
         { "timed", &timed, NULL },
         { "in_flight_max", &in_flight, NULL },
         { "kv_tokens", &e->kv_tokens, NULL },
@@ -109,6 +123,17 @@ static bool set(struct settings *s, const char *name, const char *value)
         { "turns_min", &a->turns_min, NULL },
         { "turns_max", &a->turns_max, NULL },
         { "context_max", &a->context_max, NULL },
+        { "fan_min", &a->fan_min, NULL },
+        { "fan_max", &a->fan_max, NULL },
+        { "fan_every", &a->fan_every, NULL },
+        { "branch_turns_min", &a->branch_turns_min, NULL },
+        { "branch_turns_max", &a->branch_turns_max, NULL },
+        { "branches", &a->branches, NULL },
+        { "hints", &a->hints, NULL },
+        { "tenants", &a->tenants, NULL },
+        { "heavy", NULL, &a->heavy },
+        { "bands", &a->bands, NULL },
+        { "dated_ms", &a->dated_ms, NULL },
     };
     char *end;
 
@@ -126,6 +151,7 @@ static bool set(struct settings *s, const char *name, const char *value)
         w->expects = expects != 0;
         w->known_programs = known != 0;
         w->timed = timed != 0;
+        w->ideal = ideal == 1 ? IDEAL_ENDLESS : ideal == 2 ? IDEAL_POOLED : IDEAL_NOT;
         w->in_flight_max = (uint32_t)in_flight;
         return true;
     }
@@ -143,20 +169,41 @@ static double part(uint64_t a, uint64_t b)
     return b > 0 ? (double)a / (double)b : 0;
 }
 
+static void print_classes(const struct world_config *w, struct results *r)
+{
+    const struct agents *a = &w->agents;
+
+    if (a->tenants < 2 && !a->bands && a->dated_ms == 0)
+        return;
+    fputs(",\"classes\":[", stdout);
+    for (unsigned i = 0; i < CLASSES; i++) {
+        struct class_results *c = &r->classes[i];
+        printf("%s{\"programs\":%zu,\"unfinished\":%llu,\"calls\":%zu,\"late\":%llu", i > 0 ? "," : "",
+               c->program.n, (unsigned long long)c->n_unfinished, c->call.n, (unsigned long long)c->n_late);
+        print_samples("call", &c->call);
+        print_samples("program", &c->program);
+        putchar('}');
+    }
+    putchar(']');
+}
+
 static void print_run(const struct settings *s, struct results *r)
 {
     const struct world_config *w = &s->world;
 
     printf("{\"workload\":\"%s\",\"policy\":\"%s\",\"expects\":%d,\"known\":%d,\"load\":%g,\"rate\":%.5f,"
            "\"seed\":%llu,"
-           "\"endpoints\":%u",
+           "\"endpoints\":%u,\"ideal\":%d",
            s->trace_path ? "mooncake" : "agents", placement_policy_text(w->policy), w->expects,
-           w->known_programs, s->load, w->rate, (unsigned long long)w->seed, w->n_endpoints);
+           w->known_programs, s->load, w->rate, (unsigned long long)w->seed, w->n_endpoints, w->ideal);
     printf(",\"hit_rate\":%.4f,\"oracle_hit_rate\":%.4f,\"pooled_hit_rate\":%.4f",
            part(r->cached_tokens, r->input_tokens), part(r->seen_tokens, r->input_tokens),
            part(r->pooled_tokens, r->input_tokens));
     print_samples("ttft", &r->ttft);
     print_samples("call", &r->call);
+    printf(",\"queued_s\":%.4f,\"prefill_s\":%.4f,\"decode_s\":%.4f", r->queued_s / (double)r->n_calls,
+           r->prefill_s / (double)r->n_calls, r->decode_s / (double)r->n_calls);
+    print_classes(w, r);
     if (!s->trace_path) {
         print_samples("program", &r->program);
         print_samples("model_time", &r->model_time);
@@ -185,18 +232,25 @@ static bool keeps_up(const struct settings *s, double rate)
 {
     struct world_config w = s->world;
     struct results r;
+    uint64_t n = s->seeds > 0 ? s->seeds : 1;
+    double grown = 0, came = rate * (double)n * (double)w.window_ns / 2e9;
 
     w.rate = rate;
     w.limit_ns = w.warm_ns + w.window_ns;
-    world_run(&w, &r);
-    double grown = r.in_system[3] - r.in_system[1], came = rate * (double)w.window_ns / 2e9;
-    bool steady = grown < came / 10;
-    fprintf(stderr, "rate %.4f: %.1f %.1f %.1f %.1f in the system, hit rate %.3f, busy %.3f: %s\n", rate,
-            r.in_system[0], r.in_system[1], r.in_system[2], r.in_system[3],
-            part(r.cached_tokens, r.input_tokens), r.busy, steady ? "steady" : "grows");
-    results_fini(&r);
-    return steady;
+    w.no_oracles = true;
+    for (uint64_t i = 0; i < n; i++, w.seed++) {
+        world_run(&w, &r);
+        grown += r.in_system[3] - r.in_system[1];
+        fprintf(stderr, "rate %.4f: %.1f %.1f %.1f %.1f in the system, hit rate %.3f, busy %.3f\n", rate,
+                r.in_system[0], r.in_system[1], r.in_system[2], r.in_system[3],
+                part(r.cached_tokens, r.input_tokens), r.busy);
+        results_fini(&r);
+    }
+    fprintf(stderr, "rate %.4f: %s\n", rate, grown < came / 10 ? "steady" : "grows");
+    return grown < came / 10;
 }
+
+#define SATURATION_STEP 1.1
 
 static double find_saturation(const struct settings *s)
 {
@@ -204,10 +258,10 @@ static double find_saturation(const struct settings *s)
 
     while (!keeps_up(s, low) && low > s->saturation / 1024) {
         high = low;
-        low /= 1.5;
+        low /= SATURATION_STEP;
     }
     while (high <= low) {
-        high *= 1.5;
+        high *= SATURATION_STEP;
         low = keeps_up(s, high) ? high : low;
     }
     while (high - low > 0.04 * low) {
@@ -241,6 +295,12 @@ static void defaults(struct settings *s)
                     .gap_sigma = 1.2,
                     .turns_min = 10,
                     .turns_max = 50,
+                    .fan_every = 4,
+                    .branch_turns_min = 1,
+                    .branch_turns_max = 6,
+                    .fan_min = 3,
+                    .tenants = 1,
+                    .heavy = 10,
                     .context_max = 100000 },
     };
     s->load = 100;
@@ -293,7 +353,9 @@ int main(int argc, char **argv)
         }
         w->trace = &trace;
     }
-    if (s.saturation > 0) {
+    if (s.capacity) {
+        printf("{\"capacity\":%.5f}\n", world_capacity(w));
+    } else if (s.saturation > 0) {
         printf("{\"saturation\":%.5f}\n", find_saturation(&s));
     } else {
         w->rate *= s.load / 100;

@@ -31,8 +31,15 @@ void oracle_call(struct oracle *o, const uint64_t *blocks, uint32_t n_prompt, ui
 {
     uint32_t *held = cox_calloc(n_all + 1, sizeof(*held)), n = 0;
 
-    for (*ret_seen = 0; *ret_seen < n_prompt && cox_map64_get(&o->seen, blocks[*ret_seen]);)
-        ++*ret_seen;
+    *ret_seen = 0;
+    /* Whatever is there has all that comes before it there too. */
+    for (uint32_t low = 0, high = n_prompt; low < high;) {
+        uint32_t middle = low + (high - low) / 2;
+        bool there = cox_map64_get(&o->seen, blocks[middle]) != NULL;
+        low = there ? middle + 1 : low;
+        high = there ? high : middle;
+        *ret_seen = low;
+    }
     for (uint32_t i = *ret_seen; i < n_all; i++)
         cox_map64_set(&o->seen, blocks[i], o);
     while (n < n_prompt && (held[n] = kv_hold(o->pooled, blocks[n])) != KV_NONE)

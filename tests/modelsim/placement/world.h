@@ -24,6 +24,20 @@ struct agents {
     double task_sigma, result_sigma, output_sigma, gap_sigma;
     uint64_t turns_min, turns_max; /* uniform between */
     uint64_t context_max;          /* a program ends before its context is longer */
+
+    /* Where fan_max > 0, every fan_every-th turn of a program calls several agents at once instead of a tool,
+     * and goes on when the last of them has ended, with the answers of all. They have conversations of their
+     * own, whose tools take as long as others'. */
+    uint64_t fan_min, fan_max, fan_every;
+    uint64_t branch_turns_min, branch_turns_max;
+    uint64_t branches; /* 0: all calls are of the program's id, as those of a task are; 1: each has its own */
+    uint64_t hints;    /* 1: calls say how much work can only follow them in their branch */
+
+    /* Tenants: the first brings `heavy` times the programs of each other one. */
+    uint64_t tenants;
+    double heavy;
+    uint64_t bands;    /* 1: a fifth of the programs is of the high band, a fifth of the low one */
+    uint64_t dated_ms; /* of a fifth of the programs, each call has so long; 0: none has a deadline */
 };
 
 struct trace_row {
@@ -54,6 +68,10 @@ struct world_config {
     double expect_sigma;
     bool known_programs; /* of a trace: placement is told the inferred ones */
     bool timed;          /* measure how long decisions take */
+    bool no_oracles;     /* they are not asked: a run that only has to say whether the system grows */
+    /* Bounds: what any engine has computed is in the cache of all, which forgets nothing or is as large as all
+     * theirs together. */
+    enum { IDEAL_NOT, IDEAL_ENDLESS, IDEAL_POOLED } ideal;
     uint32_t in_flight_max;
     struct engine_config engine;
     struct agents agents;
@@ -70,8 +88,17 @@ double samples_mean(const struct samples *s);
 uint64_t samples_at(struct samples *s, uint32_t per_mille); /* 500: the median */
 void samples_fini(struct samples *s);
 
+/* Programs told apart: the heavy tenant's and others', or those of a band, or with and without deadlines. */
+#define CLASSES 3u
+struct class_results {
+    struct samples call, program;
+    uint64_t n_unfinished, n_late; /* n_late: calls that ended, or were refused, after their deadline */
+};
+
 struct results {
     struct samples ttft, call, program, model_time; /* model_time: a program's without its gaps */
+    struct class_results classes[CLASSES];
+    double queued_s, prefill_s, decode_s; /* of all calls in the window, where their time went */
     struct samples decision_ns;
     uint64_t input_tokens, cached_tokens, output_tokens; /* of the calls in the window */
     uint64_t wasted_tokens;                              /* computed again after preemption, all calls */
@@ -86,6 +113,9 @@ struct results {
 };
 void world_run(const struct world_config *config, struct results *ret);
 void results_fini(struct results *r);
+/* Programs a second that the engines could do at most, if each prompt's beginning were always there and as
+ * many calls ran at once as their caches hold: drawn, not run. */
+double world_capacity(const struct world_config *config);
 
 /* oracle.c: what caches that all calls share would have found. */
 struct oracle;

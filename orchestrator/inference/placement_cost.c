@@ -212,7 +212,8 @@ static bool resident(const struct placement_call *c, const struct look *l)
         return false;
     if (cox_heap_has(&g->kept))
         return true;
-    return l->hit_tokens >= c->input_tokens / 2 && (g->n_running > 0 || keep_fits(l->at, l->tokens));
+    return l->hit_tokens >= c->input_tokens / 2 &&
+           (g->n_running > 0 || keep_fits(l->at, l->tokens) || COX_PLANTED("cached-is-kept"));
 }
 
 static bool admits(const struct placement_call *c, const struct look *l)
@@ -295,8 +296,11 @@ struct choice choose(struct placement_pool *q, const struct placement_call *c, i
     if (cox_heap_min(&q->rooms) == NULL)
         return none;
     look_around(q, c, home, now_ns, &l);
-    if (l.best.at == NULL && l.home.at != NULL && resident(c, &l.home)) /* others may go meanwhile */
+    if (l.best.at == NULL && l.home.at != NULL && resident(c, &l.home)) { /* others may go meanwhile */
+        if (COX_PLANTED("full-home-stops-all"))
+            return none;
         return (struct choice){ .kind = CHOICE_PARK, .at = home, .until_ns = now_ns + HOME_WAIT_NS };
+    }
     if (l.best.at == NULL && l.avoided.at != NULL) {
         if (l.other != NULL && !l.crowded && !c->has_waited_for_home)
             return (struct choice){ .kind = CHOICE_PARK, .at = l.other, .until_ns = now_ns + AVOID_WAIT_NS };

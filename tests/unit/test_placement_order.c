@@ -391,8 +391,8 @@ static void what_is_cached_corrects_what_is_believed(void **state)
     placement_destroy(s.p);
 }
 
-/* A cache that is full of programs which come back soon takes no new one, until one of them goes, or for two
- * minutes; those that are there go on. */
+/* A cache that is full of programs which come back soon takes no new one, until one of them goes or stays away;
+ * those that are there go on. */
 static void new_programs_wait_for_a_place_in_the_working_set(void **state)
 {
     (void)state;
@@ -425,6 +425,109 @@ static void new_programs_wait_for_a_place_in_the_working_set(void **state)
         assert_ptr_equal(next(&s), &fresh);
         placement_destroy(s.p);
     }
+}
+
+static struct placement_call turn_of(const struct scene *s, uint64_t program, const uint64_t *blocks)
+{
+    struct placement_call c = call(s, program);
+
+    c.blocks = blocks;
+    c.n_blocks = TURN_BLOCKS;
+    c.input_tokens = TURN_BLOCKS * 64;
+    return c;
+}
+
+static void take_turn(struct scene *s, uint64_t program, const uint64_t *blocks)
+{
+    turn(s, program, blocks, -1);
+    placement_expect(s->p, s->now_ns, program, 4 * S);
+}
+
+/* However long that is: when those who have waited were let in all the same, they would push out the others,
+ * who would wait in their turn. */
+static void nobody_is_let_into_a_full_cache_for_having_waited(void **state)
+{
+    (void)state;
+    struct scene s = scene_of(PLACEMENT_PROGRAM);
+    uint64_t blocks[4][TURN_BLOCKS];
+
+    add(&s, 0, 100000);
+    for (uint64_t g = 0; g < 4; g++)
+        blocks_of(blocks[g], g + 1);
+    for (uint64_t g = 0; g < 3; g++)
+        take_turn(&s, g + 1, blocks[g]);
+    struct placement_call fresh = turn_of(&s, 4, blocks[3]);
+    submit(&s, &fresh);
+    for (uint64_t i = 0; i < 120; i++) { /* a second each */
+        assert_null(next(&s));
+        take_turn(&s, i % 3 + 1, blocks[i % 3]);
+    }
+    placement_program_end(s.p, 2);
+    assert_null(next(&s)); /* it would fit, but the other two come back again and again, and grow */
+    placement_program_end(s.p, 3);
+    assert_ptr_equal(next(&s), &fresh);
+    placement_destroy(s.p);
+}
+
+/* Whoever stayed away for too long has lost his place, though what he had may still lie there; when there is one
+ * again, he is before those that came after him. */
+static void the_oldest_program_gets_the_next_place(void **state)
+{
+    (void)state;
+    struct scene s = scene_of(PLACEMENT_PROGRAM);
+    uint64_t blocks[5][TURN_BLOCKS];
+
+    add(&s, 0, 100000);
+    for (uint64_t g = 0; g < 5; g++)
+        blocks_of(blocks[g], g + 1);
+    take_turn(&s, 1, blocks[0]);
+    s.now_ns += 60 * S;
+    for (uint64_t g = 1; g < 4; g++)
+        take_turn(&s, g + 1, blocks[g]);
+    struct placement_call fresh = turn_of(&s, 5, blocks[4]), back = turn_of(&s, 1, blocks[0]);
+    submit(&s, &fresh);
+    assert_null(next(&s));
+    submit(&s, &back);
+    assert_null(next(&s));
+    placement_program_end(s.p, 2);
+    assert_ptr_equal(next(&s), &back);
+    assert_null(next(&s));
+    placement_program_end(s.p, 3);
+    assert_ptr_equal(next(&s), &fresh);
+    placement_destroy(s.p);
+}
+
+static void who_waits_for_a_full_home_holds_up_nobody(void **state)
+{
+    (void)state;
+    struct scene s = scene_of(PLACEMENT_PROGRAM);
+    uint64_t blocks[4][TURN_BLOCKS];
+    uint32_t home[4];
+
+    add(&s, 1, 60000); /* of each, two programs fill the cache */
+    add(&s, 1, 60000);
+    for (uint64_t g = 0; g < 4; g++) {
+        blocks_of(blocks[g], g + 1);
+        home[g] = turn(&s, g + 1, blocks[g], -1);
+        placement_expect(s.p, s.now_ns, g + 1, 4 * S);
+    }
+    uint64_t beside = home[1] == home[0] ? 1 : home[2] == home[0] ? 2 : 3;
+    uint64_t elsewhere = beside == 1 ? 2 : 1;
+    assert_int_equal(home[beside], home[0]);
+    assert_int_not_equal(home[elsewhere], home[0]);
+    struct placement_call first = turn_of(&s, beside + 1, blocks[beside]);
+    struct placement_call waits = turn_of(&s, 1, blocks[0]), goes = turn_of(&s, elsewhere + 1, blocks[elsewhere]);
+    submit(&s, &first);
+    assert_ptr_equal(next(&s), &first);
+    submit(&s, &waits);
+    assert_null(next(&s));
+    submit(&s, &goes);
+    assert_ptr_equal(next(&s), &goes);
+    assert_null(next(&s));
+    done(&s, &first);
+    assert_ptr_equal(next(&s), &waits);
+    assert_int_equal(waits.endpoint, home[0]);
+    placement_destroy(s.p);
 }
 
 /* Of a cache whose size nobody says nothing is kept from anybody, and its credit grows with use. */
@@ -533,6 +636,9 @@ int main(void)
         cmocka_unit_test(a_home_that_forgot_is_none),
         cmocka_unit_test(what_is_cached_corrects_what_is_believed),
         cmocka_unit_test(new_programs_wait_for_a_place_in_the_working_set),
+        cmocka_unit_test(nobody_is_let_into_a_full_cache_for_having_waited),
+        cmocka_unit_test(the_oldest_program_gets_the_next_place),
+        cmocka_unit_test(who_waits_for_a_full_home_holds_up_nobody),
         cmocka_unit_test(an_unknown_cache_is_no_bound),
         cmocka_unit_test(siblings_share_what_they_have_in_common),
         cmocka_unit_test(a_call_goes_where_it_has_not_failed),

@@ -3,7 +3,8 @@
 
     compare.py PROGRAM OUT [--jobs N] [--seeds N] [--trace FILE] [PART...]
 
-Parts: agents, vary, trace, many (default: all; trace only with --trace). Appends to OUT/placement.jsonl, a line a run, and
+Parts: saturation, agents, others, expects, vary, fan, classes, trace, many (default: all; trace only with --trace). Those after
+saturation use the rates that it has found. Appends to OUT/placement.jsonl, a line a run, and
 makes OUT/placement.md and OUT/placement.svg of all lines that are there.
 """
 import argparse
@@ -18,16 +19,24 @@ POLICIES = ["program", "session", "cache_aware", "least_request", "power_of_two"
 COLOURS = {"program": "#0b6e4f", "session": "#c8553d", "cache_aware": "#3d5a98", "least_request": "#8d6a9f",
            "power_of_two": "#b08900", "round_robin": "#777777"}
 LOADS = [50, 80, 95]
-WINDOW = {"minutes": 8, "warm_minutes": 5}
-LONG = {"minutes": 30, "warm_minutes": 10}  # short windows are too noisy to say whether the system grows
+WINDOW = {"minutes": 15, "warm_minutes": 5, "patience": 2}
+LONG = {"minutes": 30, "warm_minutes": 10, "seed": 99, "seeds": 3}  # short windows are too noisy to say whether the system grows
 VARIED = {"kv_tokens": 430000, "prefill_tokens_per_s": 30000, "output_tokens": 200, "result_tokens": 600, "gap_ms": 2000,
           "decode_attention_ns": 60, "step_us": 6500}
+SETTINGS = [(None, None)] + [(n, int(v * f)) for n, v in VARIED.items() for f in (0.5, 1.5)]
+FAN = {"fan_max": 8}
+# No policy can find more in the caches than this, nor spread calls more freely.
+IDEAL = {"policy": "least_request", "ideal": 1}
 
 
 def run(program, **what):
     words = [program] + ["%s=%s" % item for item in what.items()]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     return json.loads(done.stdout)
+
+
+def setting(name, value):
+    return {name: value} if name else {}
 
 
 class Lines:
@@ -42,30 +51,67 @@ class Lines:
         self.lines.append(line)
 
     def of(self, part, **what):
-        return [l for l in self.lines if l["part"] == part and all(l.get(k) == v for k, v in what.items())]
+        return [l for l in self.lines if l["part"] == part and all(l.get(k) == v for k, v in {"ideal": 0, **what}.items()
+                                                                   if k != "ideal" or "ideal" in l)]
+
+    def rate(self, name=None, value=None, policy="program"):
+        return self.of("saturation", varied=name, value=value, policy=policy)[-1]["saturation"]
+
+
+def saturation(a, pool, lines):
+    def find(t):
+        name, value, policy = t
+        what = {**FAN, "seeds": 1} if name == "fan" else setting(name, value)
+        most = 0.125 if name == "fan" else run(a.program, capacity=1, **what)["capacity"]
+        found = run(a.program, policy=policy, saturation=round(most * (0.88 if policy == "program" else 0.7), 4), **{**LONG, **what})
+        return {"varied": name, "value": value, "policy": policy, "capacity": most, **found}
+
+    todo = [(None, None, p) for p in POLICIES[:3]] + [(n, v, p) for n, v in SETTINGS[1:] for p in POLICIES[:2]] + [("fan", None, "program")]
+    for line in pool.map(find, todo):
+        lines.add("saturation", line)
 
 
 def agents(a, pool, lines):
-    # By the best policy, on a seed that is not measured.
-    rates = {p: r["saturation"] for p, r in zip(["program", "session", "cache_aware"], pool.map(
-        lambda p: run(a.program, policy=p, saturation=0.3, seed=99, **LONG), ["program", "session", "cache_aware"]))}
-    best = max(rates.values())
-    lines.add("saturation", {"rates": rates, "saturation": best})
-    todo = [(p, load, seed) for load in LOADS for seed in range(1, a.seeds + 1) for p in POLICIES]
-    for line in pool.map(lambda t: run(a.program, policy=t[0], rate=best, load=t[1], seed=t[2], **WINDOW), todo):
+    whats = [{"policy": p} for p in POLICIES] + [IDEAL]
+    todo = [(w, load, seed) for load in LOADS for seed in range(1, a.seeds + 1) for w in whats]
+    for line in pool.map(lambda t: run(a.program, rate=lines.rate(), load=t[1], seed=t[2], **WINDOW, **t[0]), todo):
         lines.add("agents", line)
 
 
-def vary_one(a, name, value):
-    rate = run(a.program, policy="program", saturation=0.3, seed=99, **{**LONG, "minutes": 20, name: value})["saturation"]
-    return [run(a.program, policy=p, rate=rate, load=95, seed=1, **WINDOW, **{name: value}) for p in POLICIES[:3]]
+def others(a, pool, lines):
+    """At 95 % of what the best of the others can do for long."""
+    rate = max(lines.rate(policy=p) for p in POLICIES[1:3])
+    todo = [(w, seed) for seed in range(1, a.seeds + 1) for w in [{"policy": p} for p in POLICIES[:3]] + [IDEAL]]
+    for line in pool.map(lambda t: run(a.program, rate=rate, load=95, seed=t[1], **WINDOW, **t[0]), todo):
+        lines.add("others", line)
+
+
+def expects(a, pool, lines):
+    """Programs say when their tools will be done, wrong by a factor (lognormal, sigma 0.5)."""
+    for line in pool.map(lambda s: run(a.program, policy="program", expects=1, rate=lines.rate(), load=95, seed=s, **WINDOW), range(1, a.seeds + 1)):
+        lines.add("expects", line)
 
 
 def vary(a, pool, lines):
-    todo = [(n, int(v * f)) for n, v in VARIED.items() for f in (0.5, 1.5)]
-    for (name, value), found in zip(todo, pool.map(lambda t: vary_one(a, *t), todo)):
-        for line in found:
-            lines.add("vary", line, varied=name, value=value)
+    todo = [(n, v, w, seed) for seed in range(1, a.vary_seeds + 1) for n, v in SETTINGS[1:] for w in [{"policy": p} for p in POLICIES[:3]] + [IDEAL]]
+    for t, line in zip(todo, pool.map(lambda t: run(a.program, rate=lines.rate(t[0], t[1]), load=95, seed=t[3], **WINDOW, **{**t[2], t[0]: t[1]}), todo)):
+        lines.add("vary", line, varied=t[0], value=t[1])
+
+
+def fan(a, pool, lines):
+    rate = lines.rate("fan")
+    todo = [(w, load, seed) for load in (50, 95) for seed in range(1, 3) for w in [{"policy": p} for p in POLICIES[:3]] + [IDEAL]]
+    for line in pool.map(lambda t: run(a.program, rate=rate, load=t[1], seed=t[2], **WINDOW, **FAN, **t[0]), todo):
+        lines.add("fan", line)
+
+
+def classes(a, pool, lines):
+    rate = lines.rate()
+    kinds = {"tenants": {"tenants": 10, "heavy": 10, "rate": 1.4 * rate}, "alone": {"tenants": 10, "heavy": 0, "rate": 1.4 * rate * 9 / 19},
+             "bands": {"bands": 1, "rate": 1.15 * rate}, "dated": {"dated_ms": 30000, "rate": 1.15 * rate}}
+    todo = [(k, p) for k in kinds for p in POLICIES[:3]]
+    for t, line in zip(todo, pool.map(lambda t: run(a.program, policy=t[1], seed=1, **WINDOW, **kinds[t[0]]), todo)):
+        lines.add("classes", line, kind=t[0])
 
 
 def trace(a, pool, lines):
@@ -76,8 +122,8 @@ def trace(a, pool, lines):
     while run(a.program, policy="program", rate=rate, **what)["call_mean_s"] < 3 * low:
         rate *= 1.15
     lines.add("trace-saturation", {"saturation": rate, "call_mean_s_at_quarter": low})
-    todo = [(p, load, seed) for load in LOADS for seed in range(1, 2) for p in POLICIES]
-    for line in pool.map(lambda t: run(a.program, policy=t[0], rate=rate, load=t[1], seed=t[2], **what), todo):
+    todo = [(w, load) for load in LOADS for w in [{"policy": p} for p in POLICIES] + [{**IDEAL, "ideal": 2}]]
+    for line in pool.map(lambda t: run(a.program, rate=rate, load=t[1], **what, **t[0]), todo):
         lines.add("trace", line)
 
 
@@ -212,15 +258,16 @@ def main():
     p.add_argument("parts", nargs="*")
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--vary-seeds", type=int, default=2)
     p.add_argument("--trace")
     a = p.parse_intermixed_args()
-    known = {"agents": agents, "vary": vary, "trace": trace, "many": many}
+    known = {f.__name__: f for f in (saturation, agents, others, expects, vary, fan, classes, trace, many)}
     lines = Lines(os.path.join(a.out, "placement.jsonl"))
     with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
         for part in a.parts or [k for k in known if k != "trace" or a.trace]:
             if part == "report":
                 continue
-            lines.lines = [l for l in lines.lines if l["part"] not in (part, {"agents": "saturation", "trace": "trace-saturation"}.get(part))]
+            lines.lines = [l for l in lines.lines if l["part"] not in (part, {"trace": "trace-saturation"}.get(part))]
             with open(lines.path, "w") as f:
                 f.writelines(json.dumps(l) + "\n" for l in lines.lines)
             known[part](a, pool, lines)

@@ -29,6 +29,7 @@ static const char usage[] =
     "  seeds=N              with saturation: by the sum of so many seeds, from `seed` on (default 1)\n"
     "  scrape_ms=N          how often what engines say of themselves is read (default 200)\n"
     "  cut=1                end with the window, whoever has not\n"
+    "  patience=X           end after so many times warm-up and window, whoever has not (default 4)\n"
     "  in_flight_max=N      of an endpoint (default 0: credit alone decides)\n"
     "  kv_tokens= prefill_tokens_per_s= prefill_attention_ps= step_us= decode_us= decode_attention_ns=\n"
     "  max_num_seqs= max_batched_tokens=                                    of the engines\n"
@@ -49,7 +50,7 @@ struct settings {
     double scrape_ms;
     uint64_t capacity, seeds;
     uint64_t cut; /* what has not ended with the window is not waited for */
-    double minutes, warm_minutes;
+    double minutes, warm_minutes, patience;
 };
 
 struct name {
@@ -92,6 +93,7 @@ static bool set(struct settings *s, const char *name, const char *value)
         { "cut", &s->cut, NULL },
         { "minutes", NULL, &s->minutes },
         { "warm_minutes", NULL, &s->warm_minutes },
+        { "patience", NULL, &s->patience },
         { "expect_sigma", NULL, &w->expect_sigma },
         { "task_sigma", NULL, &a->task_sigma },
         { "result_sigma", NULL, &a->result_sigma },
@@ -307,6 +309,7 @@ static void defaults(struct settings *s)
     s->scrape_ms = 200;
     s->minutes = 20;
     s->warm_minutes = 10;
+    s->patience = 4;
 }
 
 int main(int argc, char **argv)
@@ -344,7 +347,7 @@ int main(int argc, char **argv)
     w->engine.queue_max = 0;
     w->warm_ns = (int64_t)(s.warm_minutes * 60e9);
     w->window_ns = (int64_t)(s.minutes * 60e9);
-    w->limit_ns = (s.cut ? 1 : 4) * (w->warm_ns + w->window_ns);
+    w->limit_ns = (int64_t)((s.cut || s.patience < 1 ? 1 : s.patience) * (double)(w->warm_ns + w->window_ns));
     w->scrape_ns = s.scrape_ms >= 1 ? (int64_t)(s.scrape_ms * 1e6) : NS_PER_MS;
     if (s.trace_path) {
         if (!trace_read(s.trace_path, &trace, &error)) {

@@ -40,4 +40,20 @@ heavy = {p: run(policy=p, rate=0.15, seed=3, **SMALL) for p in ("program", "leas
 check("many calls: prefixes are still found", heavy["program"]["hit_rate"] >= 0.9 * heavy["program"]["oracle_hit_rate"], heavy["program"])
 check("many calls: and programs end sooner than where nobody looks for them",
       1.5 * heavy["program"]["program_mean_s"] <= heavy["least_request"]["program_mean_s"], heavy)
+bound = run(policy="least_request", ideal=1, rate=0.15, seed=3, **SMALL)
+check("a cache that all share finds all that is to be found, and nobody is sooner than with it",
+      bound["hit_rate"] >= 0.99 * bound["oracle_hit_rate"] and bound["program_mean_s"] <= 1.01 * heavy["program"]["program_mean_s"], bound)
+fan = {p: run(policy=p, rate=0.03, seed=3, fan_max=8, **SMALL) for p in ("program", "session")}
+check("several agents at once: it is the same work for all, and all end",
+      fan["program"]["calls"] == fan["session"]["calls"] > 0 and fan["program"]["input_tokens"] == fan["session"]["input_tokens"] and
+      fan["program"]["unfinished"] == 0, fan)
+# 1.7 times what can be done, three quarters of it one tenant's; each other one brings far less than its share.
+shared = {p: run(policy=p, rate=0.3, seed=3, tenants=4, heavy=10, patience=3, **{**SMALL, "minutes": 12})["classes"] for p in ("program", "session")}
+check("a tenant who brings too much waits for it, and others do not",
+      1.3 * shared["program"][1]["program_mean_s"] <= shared["program"][0]["program_mean_s"] and
+      1.3 * shared["program"][1]["program_mean_s"] <= shared["session"][1]["program_mean_s"], shared)
+# More at times than the caches hold: it passes.
+burst = run(policy="program", rate=0.33, seed=100, minutes=40, warm_minutes=10, cut=1)
+check("more programs than caches hold for a while: those inside go on as ever, and it passes",
+      burst["in_system"][3] < 1.3 * burst["in_system"][1] and burst["hit_rate"] >= 0.95 * burst["pooled_hit_rate"], burst)
 sys.exit(1 if bad else 0)

@@ -139,12 +139,11 @@ def mean(values):
     return sum(values) / len(values) if values else float("nan")
 
 
-def row(lines, policy, program_key):
-    first = lines[0]
-    cells = [policy] + ["%.3f" % mean(l[k] for l in lines) for k in ("hit_rate", "pooled_hit_rate", "oracle_hit_rate")]
+def row(lines, name):
+    cells = [name] + ["%.3f" % mean(l[k] for l in lines) for k in ("hit_rate", "pooled_hit_rate", "oracle_hit_rate")]
     for key in ("ttft_p50_s", "ttft_p99_s", "call_mean_s", "call_p50_s", "call_p99_s"):
         cells.append("%.2f" % mean(l[key] for l in lines))
-    if program_key in first:
+    if "program_mean_s" in lines[0]:
         for key in ("program_mean_s", "program_p50_s", "program_p99_s", "model_time_mean_s"):
             cells.append("%.0f" % mean(l[key] for l in lines))
     cells.append("%d" % sum(l["unfinished"] for l in lines))
@@ -152,8 +151,8 @@ def row(lines, policy, program_key):
     return "| " + " | ".join(cells) + " |"
 
 
-def table(out, lines, part):
-    for load in LOADS:
+def table(out, lines, part, loads=LOADS, ideal=1):
+    for load in loads:
         some = lines.of(part, load=load)
         if not some:
             continue
@@ -162,15 +161,120 @@ def table(out, lines, part):
         head += ["program mean s", "p50", "p99", "without gaps"] if programs else []
         head += ["unfinished", "wasted %"]
         out.append("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-        out += [row(lines.of(part, load=load, policy=p), p, "program_mean_s") for p in POLICIES if lines.of(part, load=load, policy=p)]
+        out += [row(lines.of(part, load=load, policy=p), p) for p in POLICIES if lines.of(part, load=load, policy=p)]
+        if lines.of(part, load=load, ideal=ideal):
+            out.append(row(lines.of(part, load=load, ideal=ideal), "*bound*"))
 
 
-def ratio(lines, key, part, **what):
-    """How many times longer the best of the others takes than the router's own policy."""
-    own = mean(l[key] for l in lines.of(part, policy="program", **what))
+def ratio(lines, key, part, ideal=0, **what):
+    """How many times longer the best of the others takes than the router's own policy, or than the bound."""
+    own = mean(l[key] for l in lines.of(part, ideal=ideal, **({} if ideal else {"policy": "program"}), **what))
     others = {p: mean(l[key] for l in lines.of(part, policy=p, **what)) for p in POLICIES[1:] if lines.of(part, policy=p, **what)}
     best = min(others, key=others.get)
     return others[best] / own, best
+
+
+def by_seed(lines, part, **what):
+    """The same by seed, as a text: least to most."""
+    found = sorted(ratio(lines, "program_mean_s", part, seed=seed, **what)[0] for seed in {l["seed"] for l in lines.of(part, policy="program", **what)})
+    return "%.2f" % found[0] if len(found) < 2 else "%.2f to %.2f" % (found[0], found[-1])
+
+
+def compared(lines, part, head, **what):
+    a, who = ratio(lines, "program_mean_s", part, **what)
+    b, _ = ratio(lines, "model_time_mean_s", part, **what)
+    most, _ = ratio(lines, "program_mean_s", part, ideal=1, **what)
+    own = lines.of(part, policy="program", **what)
+    return "| %s | %.2f (%s) | %s | %.2f | %.2f | %.3f |" % (head, a, who, by_seed(lines, part, **what), most, b,
+                                                         mean(l["hit_rate"] / l["oracle_hit_rate"] for l in own))
+
+
+COMPARED = ["program mean: best other / ours", "by seed", "best other / bound", "best other / ours without gaps", "hit rate / oracle's"]
+
+
+def report_agents(out, lines):
+    rates = {p: lines.rate(policy=p) for p in POLICIES[:3]}
+    first = lines.of("saturation", varied=None, policy="program")[-1]
+    out += ["", "## Programs of agents", "",
+            "Eight engines (`h100-llama-8b`); programs of 10 to 50 turns (fewer where the context reaches 100,000 tokens), whose prompts grow by about 1,200",
+            "tokens a turn, eight shared system prompts of 6,016 tokens, tools that take 2 s in the median and 4 in the mean. Load is a part of the rate",
+            "at which the system begins to grow under the best policy, found over 30 minutes and three seeds that are not measured: "
+            + ", ".join("%s %.3f" % i for i in rates.items()) + " programs/s.",
+            "What the engines could do at most, if they always found all and ran as many at once as their caches hold, is about %.3f (drawn, not run)." % first["capacity"],
+            "Means over %d seeds, what comes in %g minutes after a warm-up of %g; who has not ended after twice that is counted with the time that he has taken, which"
+            % (len({l["seed"] for l in lines.of("agents")}), WINDOW["minutes"], WINDOW["warm_minutes"]),
+            "is kind to policies that do not keep up: the longer the run, the further behind they are.", "",
+            "Oracle: a cache without bounds that all share; one cache: as large as the eight together, least recently used first. *Bound*: engines that all share",
+            "the cache without bounds, so that each call goes to whoever runs the fewest and finds all that was ever computed. No placement can do that."]
+    table(out, lines, "agents")
+    if not lines.of("agents"):
+        return
+    out += ["", "| load | " + " | ".join(COMPARED) + " |", "|---" * 6 + "|"]
+    out += [compared(lines, "agents", "%d %%" % load, load=load) for load in LOADS if lines.of("agents", load=load)]
+    if lines.of("others"):
+        out.append(compared(lines, "others", "%.2f programs/s" % lines.of("others")[0]["rate"]))
+    out += ["", "At 95 % the others are beyond what they can do for long. The last line is at 95 % of the most that any of them can, where all keep up: there",
+            "even the bound is little better, for time goes into decoding, which no placement makes shorter. What knowing programs gives is that rate: %.2f times" % (rates["program"] / max(rates[p] for p in POLICIES[1:3])),
+            "as many programs on the same engines, %.0f %% of what they could do at most." % (100 * rates["program"] / first["capacity"])]
+    said = lines.of("expects")
+    if said:
+        out += ["", "When programs say how long their tools will take (wrong by a factor, lognormal with sigma 0.5), a program takes %.0f s in the mean at 95 %%, else %.0f s."
+                % (mean(l["program_mean_s"] for l in said), mean(l["program_mean_s"] for l in lines.of("agents", load=95, policy="program")))]
+    out += ["", "Where a call's time goes at 95 %:", "", "| | waits in the queue s | prefill s | decode s |", "|---|---|---|---|"]
+    for name, some in [(p, lines.of("agents", load=95, policy=p)) for p in POLICIES[:3]] + [("*bound*", lines.of("agents", load=95, ideal=1))]:
+        out.append("| %s | %.2f | %.2f | %.2f |" % (name, *[mean(l[k] for l in some) for k in ("queued_s", "prefill_s", "decode_s")]))
+
+
+def report_vary(out, lines):
+    seeds = len({l["seed"] for l in lines.of("vary")})
+    out += ["", "## Parameters varied by half", "",
+            "Each at 95 %% of the rate that it has under our policy (found as above), %d seed%s; `session` and `cache_aware` beside ours. The rate that `session`" % (seeds, "" if seeds == 1 else "s"),
+            "can do for long says how far beyond that it is.", "",
+            "| parameter | value | ours, programs/s | session | " + " | ".join(COMPARED) + " |", "|---" * 9 + "|"]
+    for name, value in sorted({(l["varied"], l["value"]) for l in lines.of("vary")}):
+        out.append(compared(lines, "vary", "`%s` | %d | %.3f | %.3f" % (name, value, lines.rate(name, value), lines.rate(name, value, "session")), varied=name, value=value))
+
+
+def report_fan(out, lines):
+    out += ["", "## Programs that call several agents at once", "",
+            "Every fourth turn calls 3 to 8 agents instead of a tool, each with a conversation of its own of 1 to 6 turns, and goes on when the last has ended. All calls",
+            "are of one program, as those of a task are. Load is a part of %.3f programs/s (one seed), two seeds." % lines.rate("fan")]
+    table(out, lines, "fan", (50, 95))
+    out += ["", "| load | " + " | ".join(COMPARED) + " |", "|---" * 6 + "|"]
+    out += [compared(lines, "fan", "%d %%" % load, load=load) for load in (50, 95) if lines.of("fan", load=load)]
+
+
+def report_classes(out, lines):
+    out += ["", "## Tenants, bands, deadlines", "", "One seed. Ten tenants, of whom the first brings ten times what each other one does, all together 1.4 times what the engines can do for long: the",
+            "nine others together have less than their share. Beside it what those nine take alone, as much as before.", "",
+            "| | the heavy tenant's programs, mean s | the others', mean s | p99 | the others' alone, mean s | p99 |", "|---|---|---|---|---|---|"]
+    def of(kind, policy):
+        return lines.of("classes", kind=kind, policy=policy)[0]["classes"]
+    for p in POLICIES[:3]:
+        heavy, light, alone = of("tenants", p)[0], of("tenants", p)[1], of("alone", p)[1]
+        out.append("| %s | %.0f | %.0f | %.0f | %.0f | %.0f |" % (p, heavy["program_mean_s"], light["program_mean_s"], light["program_p99_s"], alone["program_mean_s"], alone["program_p99_s"]))
+    out += ["", "A fifth of the programs of the high band, a fifth of the low one, at 1.15 times what the engines can do for long:", "",
+            "| | high, mean s | p99 | normal | p99 | low | p99 |", "|---|---|---|---|---|---|---|"]
+    for p in POLICIES[:3]:
+        out.append("| %s | " % p + " | ".join("%.0f | %.0f" % (c["program_mean_s"], c["program_p99_s"]) for c in of("bands", p)) + " |")
+    out += ["", "Calls of a fifth of the programs have 30 s each, at the same load; late are those that ended after that, and those that were refused because they would:", "",
+            "| | late of those with a deadline, % | their call p99 s | the others' |", "|---|---|---|---|"]
+    for p in POLICIES[:3]:
+        dated, free = of("dated", p)[:2]
+        out.append("| %s | %.1f | %.1f | %.1f |" % (p, 100 * dated["late"] / max(1, dated["calls"] + lines.of("classes", kind="dated", policy=p)[0]["refused"]), dated["call_p99_s"], free["call_p99_s"]))
+
+
+def report_trace(out, lines, s):
+    def call_mean(**what):
+        return mean(l["call_mean_s"] for l in lines.of("trace", load=95, **what))
+    others = {p: call_mean(policy=p) for p in POLICIES[1:]}
+    best = min(others, key=others.get)
+    out += ["", "## Requests of the Mooncake conversation trace", "",
+            "12,031 real requests in an hour (FAST'25 release), played as fast as the load says; at 100 %% they come %.2f times as fast as they were recorded, where" % s["saturation"],
+            "calls take three times as long in the mean as at a quarter of that. Which requests belong together is not in it and is inferred. Little is",
+            "found again (people come back after their prompts have been evicted), so there is less to win: at 95 %% the mean call takes %.2f times as long" % (others[best] / call_mean(policy="program")),
+            "with the best of the others (%s). *Bound*: engines that share one cache as large as theirs together; the best of the others takes %.2f times as long as that." % (best, others[best] / call_mean(ideal=2))]
+    table(out, lines, "trace", ideal=2)
 
 
 def report(lines, out_dir):
@@ -180,42 +284,13 @@ def report(lines, out_dir):
            "Made by `tests/modelsim/placement/compare.py`; [how](../../tests/modelsim/placement/README.md). Every run is a line of",
            "[placement.jsonl](placement.jsonl). Last written %s." % datetime.date.today().isoformat(), "",
            "![mean completion of programs by load](placement.svg)"]
-    for s in lines.of("saturation")[-1:]:
-        out += ["", "## Programs of agents", "",
-                "Eight engines (`h100-llama-8b`); programs of 10 to 50 turns (fewer where the context reaches 100,000 tokens), whose prompts grow by about 1,200",
-                "tokens a turn, eight shared system prompts of 6,016 tokens, tools that take 2 s in the median and 4 in the mean. Load is a part of the rate",
-                "at which the system begins to grow under the best policy: " + ", ".join("%s %.3f" % i for i in s["rates"].items()) + " programs/s.",
-                "Means over %d seeds. Oracle: a cache without bounds that all share; one cache: as large as the eight together, least recently used first."
-                % len({l["seed"] for l in lines.of("agents")})]
-        if "rates_over_30_minutes" in s:
-            out.append("The runs below use %.3f, found over 8 minutes, which is noisy; over 30 minutes: %s programs/s." % (
-                s["saturation"], ", ".join("%s %.3f" % i for i in s["rates_over_30_minutes"].items())))
-        table(out, lines, "agents")
-        out += ["", "| load | program mean: best other / ours | without gaps | hit rate / oracle's |", "|---|---|---|---|"] if lines.of("agents") else []
-        for load in LOADS:
-            if lines.of("agents", load=load):
-                a, who = ratio(lines, "program_mean_s", "agents", load=load)
-                b, whob = ratio(lines, "model_time_mean_s", "agents", load=load)
-                own = lines.of("agents", load=load, policy="program")
-                out.append("| %d %% | %.2f (%s) | %.2f (%s) | %.3f |" % (load, a, who, b, whob, mean(l["hit_rate"] / l["oracle_hit_rate"] for l in own)))
-    if lines.of("vary"):
-        out += ["", "## Parameters varied by half", "", "At 95 % of the saturation that each has, one seed, so +-10 % is noise; the better of `session` and `cache_aware` against `program`. Where the",
-                "caches hold everything there is little to win; where the saturation was found too low, as the rate shows, there is nothing to see.",
-                "", "| parameter | value | rate | program mean: best other / ours | without gaps | hit rate / oracle's |", "|---|---|---|---|---|---|"]
-        for name, value in sorted({(l["varied"], l["value"]) for l in lines.of("vary")}):
-            own = lines.of("vary", varied=name, value=value, policy="program")[0]
-            a, who = ratio(lines, "program_mean_s", "vary", varied=name, value=value)
-            b, whob = ratio(lines, "model_time_mean_s", "vary", varied=name, value=value)
-            out.append("| `%s` | %d | %.3f | %.2f (%s) | %.2f (%s) | %.3f |" % (name, value, own["rate"], a, who, b, whob, own["hit_rate"] / own["oracle_hit_rate"]))
+    if lines.of("saturation", varied=None):
+        report_agents(out, lines)
+    for part, text in (("vary", report_vary), ("fan", report_fan), ("classes", report_classes)):
+        if lines.of(part):
+            text(out, lines)
     for s in lines.of("trace-saturation")[-1:]:
-        own, others = [{p: mean(l["call_mean_s"] for l in lines.of("trace", load=95, policy=p)) for p in ps} for ps in (["program"], POLICIES[1:])]
-        best = min(others, key=others.get)
-        out += ["", "## Requests of the Mooncake conversation trace", "",
-                "12,031 real requests in an hour (FAST'25 release), played as fast as the load says; at 100 %% they come %.2f times as fast as they were recorded, where" % s["saturation"],
-                "calls take three times as long in the mean as at a quarter of that. Which requests belong together is not in it and is inferred. Little is",
-                "found again (people come back after their prompts have been evicted), so there is less to win: at 95 %% the mean call takes %.2f times as long" % (others[best] / own["program"]),
-                "with the best of the others (%s)." % best]
-        table(out, lines, "trace")
+        report_trace(out, lines, s)
     for l in lines.of("many")[-1:]:
         out += ["", "## Ten thousand endpoints", "",
                 "%s decisions over %s endpoints, %s calls measured: p50 %.1f µs, p99 %.1f µs of wall time each, on the machine and under the load of that day; hit rate %.3f (oracle %.3f:"

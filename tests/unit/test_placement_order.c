@@ -391,8 +391,8 @@ static void what_is_cached_corrects_what_is_believed(void **state)
     placement_destroy(s.p);
 }
 
-/* A cache that is full of programs which come back soon takes no new one, until one of them goes or stays away;
- * those that are there go on. */
+/* A cache that is full of programs which come back soon takes no new one, until one of them goes or stays
+ * away; those that are there go on. */
 static void new_programs_wait_for_a_place_in_the_working_set(void **state)
 {
     (void)state;
@@ -469,8 +469,8 @@ static void nobody_is_let_into_a_full_cache_for_having_waited(void **state)
     placement_destroy(s.p);
 }
 
-/* Whoever stayed away for too long has lost his place, though what he had may still lie there; when there is one
- * again, he is before those that came after him. */
+/* Whoever stayed away for too long has lost his place, though what he had may still lie there; when there is
+ * one again, he is before those that came after him. */
 static void the_oldest_program_gets_the_next_place(void **state)
 {
     (void)state;
@@ -516,7 +516,8 @@ static void who_waits_for_a_full_home_holds_up_nobody(void **state)
     assert_int_equal(home[beside], home[0]);
     assert_int_not_equal(home[elsewhere], home[0]);
     struct placement_call first = turn_of(&s, beside + 1, blocks[beside]);
-    struct placement_call waits = turn_of(&s, 1, blocks[0]), goes = turn_of(&s, elsewhere + 1, blocks[elsewhere]);
+    struct placement_call waits = turn_of(&s, 1, blocks[0]),
+                          goes = turn_of(&s, elsewhere + 1, blocks[elsewhere]);
     submit(&s, &first);
     assert_ptr_equal(next(&s), &first);
     submit(&s, &waits);

@@ -228,7 +228,8 @@ def report_agents(out, lines):
 def report_vary(out, lines):
     seeds = len({l["seed"] for l in lines.of("vary")})
     out += ["", "## Parameters varied by half", "",
-            "Each at 95 %% of the rate that it has under our policy (found as above), %d seed%s; `session` and `cache_aware` beside ours. The rate that `session`" % (seeds, "" if seeds == 1 else "s"),
+            "Each at 95 %% of the rate that it has under our policy (found as above), %s; `session` and `cache_aware` beside ours. The rate that `session`"
+            % ("one seed" if seeds == 1 else "up to %d seeds" % seeds),
             "can do for long says how far beyond that it is.", "",
             "| parameter | value | ours, programs/s | session | " + " | ".join(COMPARED) + " |", "|---" * 9 + "|"]
     for name, value in sorted({(l["varied"], l["value"]) for l in lines.of("vary")}):
@@ -238,7 +239,8 @@ def report_vary(out, lines):
 def report_fan(out, lines):
     out += ["", "## Programs that call several agents at once", "",
             "Every fourth turn calls 3 to 8 agents instead of a tool, each with a conversation of its own of 1 to 6 turns, and goes on when the last has ended. All calls",
-            "are of one program, as those of a task are. Load is a part of %.3f programs/s (one seed), two seeds." % lines.rate("fan")]
+            "are of one program, as those of a task are. Load is a part of %.3f programs/s, found on one seed and so rather low; two seeds. Ours finds" % lines.rate("fan"),
+            "less in the caches than `session`, which keeps all of a program in one place, and is done sooner all the same, as siblings spread."]
     table(out, lines, "fan", (50, 95))
     out += ["", "| load | " + " | ".join(COMPARED) + " |", "|---" * 6 + "|"]
     out += [compared(lines, "fan", "%d %%" % load, load=load) for load in (50, 95) if lines.of("fan", load=load)]

@@ -23,7 +23,8 @@ static const char usage[] =
     "expect_sigma)\n"
     "  trace=FILE           requests of a Mooncake trace instead of agents; known=0|1: programs are told\n"
     "  timed=1              measure decisions\n"
-    "  ideal=1|2            a bound: what any engine has computed is in the cache of all, for ever, or (2) until\n"
+    "  ideal=1|2            a bound: what any engine has computed is in the cache of all, for ever, or (2) "
+    "until\n"
     "                       one as large as all theirs together forgets it\n"
     "  capacity=1           print only how many programs a second the engines could do at most\n"
     "  seeds=N              with saturation: by the sum of so many seeds, from `seed` on (default 1)\n"
@@ -78,36 +79,30 @@ static bool set_text(struct settings *s, const char *name, const char *value)
     return false;
 }
 
-static bool set(struct settings *s, const char *name, const char *value)
+enum found { FOUND_NOT, FOUND_BAD, FOUND };
+
+static enum found assign(const struct name *names, size_t n, const char *name, const char *value)
 {
-    struct world_config *w = &s->world;
-    struct engine_config *e = &w->engine;
-    struct agents *a = &w->agents;
-    uint64_t endpoints = w->n_endpoints, expects = w->expects, known = w->known_programs, timed = w->timed,
-             in_flight = w->in_flight_max, ideal = w->ideal;
+    char *end;
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(name, names[i].name) != 0)
+            continue;
+        double d = strtod(value, &end);
+        if (end == value || *end || !(d >= 0 && d < 1e15))
+            return FOUND_BAD;
+        if (names[i].real)
+            *names[i].real = d;
+        else
+            *names[i].number = (uint64_t)d;
+        return FOUND;
+    }
+    return FOUND_NOT;
+}
+
+static enum found set_engine(struct engine_config *e, const char *name, const char *value)
+{
     const struct name names[] = {
-        { "rate", NULL, &w->rate },
-        { "saturation", NULL, &s->saturation },
-        { "load", NULL, &s->load },
-        { "scrape_ms", NULL, &s->scrape_ms },
-        { "cut", &s->cut, NULL },
-        { "minutes", NULL, &s->minutes },
-        { "warm_minutes", NULL, &s->warm_minutes },
-        { "patience", NULL, &s->patience },
-        { "expect_sigma", NULL, &w->expect_sigma },
-        { "task_sigma", NULL, &a->task_sigma },
-        { "result_sigma", NULL, &a->result_sigma },
-        { "output_sigma", NULL, &a->output_sigma },
-        { "gap_sigma", NULL, &a->gap_sigma },
-        { "seed", &w->seed, NULL },
-        { "endpoints", &endpoints, NULL },
-        { "expects", &expects, NULL },
-        { "known", &known, NULL },
-        { "ideal", &ideal, NULL },
-        { "capacity", &s->capacity, NULL },
-        { "seeds", &s->seeds, NULL },
-        { "timed", &timed, NULL },
-        { "in_flight_max", &in_flight, NULL },
         { "kv_tokens", &e->kv_tokens, NULL },
         { "prefill_tokens_per_s", &e->prefill_tokens_per_s, NULL },
         { "prefill_attention_ps", &e->prefill_attention_ps, NULL },
@@ -116,6 +111,18 @@ static bool set(struct settings *s, const char *name, const char *value)
         { "decode_attention_ns", &e->decode_attention_ns, NULL },
         { "max_num_seqs", &e->max_num_seqs, NULL },
         { "max_batched_tokens", &e->max_batched_tokens, NULL },
+    };
+
+    return assign(names, sizeof(names) / sizeof(names[0]), name, value);
+}
+
+static enum found set_agents(struct agents *a, const char *name, const char *value)
+{
+    const struct name names[] = {
+        { "task_sigma", NULL, &a->task_sigma },
+        { "result_sigma", NULL, &a->result_sigma },
+        { "output_sigma", NULL, &a->output_sigma },
+        { "gap_sigma", NULL, &a->gap_sigma },
         { "kinds", &a->kinds, NULL },
         { "system_tokens", &a->system_tokens, NULL },
         { "task_tokens", &a->task_tokens, NULL },
@@ -137,27 +144,55 @@ static bool set(struct settings *s, const char *name, const char *value)
         { "bands", &a->bands, NULL },
         { "dated_ms", &a->dated_ms, NULL },
     };
-    char *end;
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(name, names[i].name) != 0)
-            continue;
-        double d = strtod(value, &end);
-        if (end == value || *end || !(d >= 0 && d < 1e15))
-            return false;
-        if (names[i].real)
-            *names[i].real = d;
-        else
-            *names[i].number = (uint64_t)d;
-        w->n_endpoints = (uint32_t)endpoints;
-        w->expects = expects != 0;
-        w->known_programs = known != 0;
-        w->timed = timed != 0;
-        w->ideal = ideal == 1 ? IDEAL_ENDLESS : ideal == 2 ? IDEAL_POOLED : IDEAL_NOT;
-        w->in_flight_max = (uint32_t)in_flight;
-        return true;
-    }
-    return set_text(s, name, value);
+    return assign(names, sizeof(names) / sizeof(names[0]), name, value);
+}
+
+static enum found set_run(struct settings *s, const char *name, const char *value)
+{
+    struct world_config *w = &s->world;
+    uint64_t endpoints = w->n_endpoints, expects = w->expects, known = w->known_programs, timed = w->timed,
+             in_flight = w->in_flight_max, ideal = w->ideal;
+    const struct name names[] = {
+        { "rate", NULL, &w->rate },
+        { "saturation", NULL, &s->saturation },
+        { "load", NULL, &s->load },
+        { "scrape_ms", NULL, &s->scrape_ms },
+        { "cut", &s->cut, NULL },
+        { "minutes", NULL, &s->minutes },
+        { "warm_minutes", NULL, &s->warm_minutes },
+        { "patience", NULL, &s->patience },
+        { "expect_sigma", NULL, &w->expect_sigma },
+        { "seed", &w->seed, NULL },
+        { "endpoints", &endpoints, NULL },
+        { "expects", &expects, NULL },
+        { "known", &known, NULL },
+        { "ideal", &ideal, NULL },
+        { "capacity", &s->capacity, NULL },
+        { "seeds", &s->seeds, NULL },
+        { "timed", &timed, NULL },
+        { "in_flight_max", &in_flight, NULL },
+    };
+    enum found found = assign(names, sizeof(names) / sizeof(names[0]), name, value);
+
+    w->n_endpoints = (uint32_t)endpoints;
+    w->expects = expects != 0;
+    w->known_programs = known != 0;
+    w->timed = timed != 0;
+    w->ideal = ideal == 1 ? IDEAL_ENDLESS : ideal == 2 ? IDEAL_POOLED : IDEAL_NOT;
+    w->in_flight_max = (uint32_t)in_flight;
+    return found;
+}
+
+static bool set(struct settings *s, const char *name, const char *value)
+{
+    enum found found = set_run(s, name, value);
+
+    if (found == FOUND_NOT)
+        found = set_engine(&s->world.engine, name, value);
+    if (found == FOUND_NOT)
+        found = set_agents(&s->world.agents, name, value);
+    return found == FOUND || (found == FOUND_NOT && set_text(s, name, value));
 }
 
 static void print_samples(const char *name, struct samples *s)

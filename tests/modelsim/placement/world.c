@@ -26,7 +26,7 @@ struct program { /* or a request of a trace */
     uint32_t output, last_endpoint;
     uint32_t seen_tokens, pooled_tokens; /* of this turn's prompt: what the oracles have */
     int64_t arrived_ns, gaps_ns, expected_ns;
-    struct program *parent; /* that waits for it */
+    struct program *parent;    /* that waits for it */
     uint32_t n_branches, came; /* that it waits for; tokens that they have brought */
     uint32_t tenant, class;
     enum placement_band band;

@@ -69,8 +69,8 @@ struct world_config {
     bool known_programs; /* of a trace: placement is told the inferred ones */
     bool timed;          /* measure how long decisions take */
     bool no_oracles;     /* they are not asked: a run that only has to say whether the system grows */
-    /* Bounds: what any engine has computed is in the cache of all, which forgets nothing or is as large as all
-     * theirs together. */
+    /* Bounds: what any engine has computed is in the cache of all, which forgets nothing or is as large as
+     * all theirs together. */
     enum { IDEAL_NOT, IDEAL_ENDLESS, IDEAL_POOLED } ideal;
     uint32_t in_flight_max;
     struct engine_config engine;

@@ -467,8 +467,11 @@ static bool find_attempt(void *user, const struct cox_edge_claim *claim, struct 
 {
     struct coxd *c = user;
     const char *tenant = *claim->tenant ? claim->tenant : ACCESS_DEFAULT_TENANT;
+    const struct cox_call_asked asked = { claim->len, claim->output_tokens };
+    struct cox_input in = { .kind = COX_IN_CALL };
     struct cox_call_hint hint;
-    cox_task_id root = cox_engine_attempt_hint(cox_driver_engine(c->driver), claim->ref, &hint);
+    cox_task_id root =
+        cox_engine_call_hint(cox_driver_engine(c->driver), claim->ref, &asked, &hint, &in.u.call);
 
     if (root == 0 || !cox_fleet_holds(c->fleet, claim->ref, cox_slice_str(claim->session), tenant))
         return false;
@@ -477,6 +480,12 @@ static bool find_attempt(void *user, const struct cox_edge_claim *claim, struct 
     ret->critical_path_ms = hint.critical_path_ms;
     ret->deadline_ms = hint.deadline_ms;
     ret->spent = hint.spent && !COX_PLANTED("process-calls-beyond-budget");
+    ret->waits = hint.waits;
+    ret->output_tokens = hint.output_tokens;
+    ret->reserved = in.u.call.reserved;
+    ret->guessed = in.u.call.guessed;
+    if (!ret->spent && !ret->waits)
+        cox_driver_step(c->driver, &in);
     return true;
 }
 

@@ -78,6 +78,7 @@ enum cox_agent_input_kind {
 struct cox_agent_hint {
     int32_t priority;
     uint64_t critical_path_ms, deadline_ms, tokens_left; /* 0: not known, none, no such budget */
+    uint64_t output_tokens;                              /* 0: as many as it asks for */
     uint32_t siblings;
     bool idempotent;
 };

@@ -53,6 +53,8 @@ struct cox_attach_log {
 struct cox_attach_spend {
     struct cox_ref ref;
     struct cox_agent_usage usage;
+    uint32_t n_ended; /* calls, and what the engine had reserved for them */
+    uint64_t released, released_guess;
 };
 
 /* What a turn has to say. Actions that are not SEND_* are skipped. */

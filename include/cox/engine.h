@@ -21,6 +21,7 @@
 #include "cox/base/arena.h"
 #include "cox/image.h"
 #include "cox/limits.h"
+#include "cox/model_call.h"
 #include "cox/store.h"
 #include "cox/task.h"
 #include "cox/types.h"
@@ -37,16 +38,6 @@ struct cox_payload {
                                for the record; STORED in views and actions: empty */
     struct cox_hash hash;   /* STORED */
     uint64_t size;          /* bytes of JSON, either kind */
-};
-
-/* What model calls used. */
-struct cox_usage {
-    uint64_t model_calls;
-    uint64_t input_tokens, output_tokens;
-    uint64_t cached_tokens; /* of the input */
-    uint64_t wasted_tokens; /* beside them: of calls that nothing came of */
-    uint64_t cost_micros;
-    char currency[8]; /* NUL-terminated; "": nothing was charged */
 };
 
 /* ---------------------------------------------------------------- inputs */
@@ -66,6 +57,7 @@ enum cox_input_kind {
     COX_IN_STARTED,
     COX_IN_RESULT,
     COX_IN_RETURNED,
+    COX_IN_CALL,       /* a process of an attempt calls a model: as cox_engine_call_hint said */
     COX_IN_SPEND,      /* by an attempt that runs; from an inner session */
     COX_IN_EVALUATED,  /* answer to COX_ACT_EVALUATE */
     COX_IN_ARCHIVED,   /* answer to COX_ACT_ARCHIVE: the archive holds it durably */
@@ -221,11 +213,6 @@ struct cox_in_result {
     struct cox_usage usage; /* of a model call, however it ended */
     struct cox_files files;
 };
-struct cox_in_spend {
-    uint32_t session; /* who is told when it is to stop */
-    struct cox_ref ref;
-    struct cox_usage usage; /* since the last word */
-};
 struct cox_in_evaluated {
     uint64_t ticket;
     bool ok;
@@ -244,6 +231,7 @@ struct cox_input {
         struct cox_in_cancel cancel;
         struct cox_in_attach attach;
         struct cox_in_result result;
+        struct cox_in_call call;
         struct cox_in_spend spend;
         struct cox_in_evaluated evaluated; /* EVALUATED, COMPOSED */
         struct cox_in_task of;             /* PAUSE, RESUME, WANT */
@@ -321,15 +309,6 @@ struct cox_act_reply {
     int64_t retry_ms;
     const char *message; /* static or effects' text, or NULL */
     const char *place;   /* INVALID: what of a document it is about, "task.ref"; static, or NULL */
-};
-/* What the graph says of a model call; zeroes for other attempts. */
-struct cox_call_hint {
-    int32_t priority;
-    uint64_t critical_path_ms; /* of what can only follow it; 0: nothing, or not known */
-    uint64_t deadline_ms;      /* from now; 0: none */
-    uint64_t tokens_left;      /* of the budget; 0: no such budget */
-    uint32_t siblings;         /* steps that those after it wait for as well */
-    bool idempotent, spent;    /* spent: the budget has nothing left for model calls */
 };
 struct cox_act_item {
     uint32_t index;
@@ -613,7 +592,7 @@ struct cox_task_view {
     struct cox_payload outputs;
     uint32_t n_steps_by_status[COX_STEP_STATUS_NR]; /* of a root: those of all its frames, ended ones too */
     uint64_t cpu_us;                                /* the same */
-    struct cox_usage usage;                         /* of a root: the same; of a frame: of its own steps */
+    struct cox_usage usage; /* of all frames under it, too; of an item's: of its own steps */
     bool paused;
     struct cox_slice schedule; /* name of the schedule that made it; empty: none */
 };
@@ -639,6 +618,7 @@ enum cox_step_reason {
     COX_REASON_CHILDREN,     /* WAITING: for steps of its own */
     COX_REASON_ITEMS,        /* READY or RUNNING: a map under way */
     COX_REASON_EXPANDING,    /* WAITING: its steps are being compiled, its list or output composed */
+    COX_REASON_BUDGET,       /* READY: model calls under way have reserved what is left of a budget */
     COX_REASON_NR
 };
 /* Facts behind a READY step's reason, for explanations. O(workers). */
@@ -727,8 +707,11 @@ bool cox_engine_next_attempt(const struct cox_engine *e, struct cox_slice worker
  * worker is away. */
 uint32_t cox_engine_attempt_session(const struct cox_engine *e, struct cox_ref ref,
                                     struct cox_slice *ret_tenant);
-cox_task_id cox_engine_attempt_hint(const struct cox_engine *e, struct cox_ref ref,
-                                    struct cox_call_hint *ret); /* its root; 0: it is not current */
+/* A model call that a process of an attempt asks for: what the router should know of it, and the input that
+ * says that it begins; to be given at once, if it does. The attempt's root; 0: it is not current. */
+cox_task_id cox_engine_call_hint(const struct cox_engine *e, struct cox_ref ref,
+                                 const struct cox_call_asked *asked, struct cox_call_hint *ret,
+                                 struct cox_in_call *ret_call);
 
 struct cox_template_view {
     struct cox_slice tenant, name, document;

@@ -262,6 +262,9 @@ static void put_spends(struct cox_arena *arena, Coxswain__V1__AttachRequest *m,
         coxswain__v1__spend__init(spend);
         spend->ref = make_ref(arena, spends[i].ref);
         spend->usage = make_usage(arena, &spends[i].usage);
+        spend->ended_calls = spends[i].n_ended;
+        spend->released_tokens = spends[i].released;
+        spend->released_guess = spends[i].released_guess;
         m->spends[m->n_spends++] = spend;
     }
 }

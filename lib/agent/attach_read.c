@@ -45,6 +45,7 @@ static struct cox_agent_hint hint_of(const Coxswain__V1__CallHint *m)
         .deadline_ms = m->deadline_ms,
         .siblings = m->siblings,
         .tokens_left = m->tokens_left,
+        .output_tokens = m->output_tokens,
         .idempotent = m->idempotent,
     };
 }

@@ -187,6 +187,11 @@ static void advise_ready(struct explanation *x, const struct cox_step_view *v, c
         detail(x, "steps with this key, of all tasks of the tenant, start one after the other at the rate "
                   "asked for");
         break;
+    case COX_REASON_BUDGET:
+        detail(x, "a call reserves what it may use at most, and gives back what it did not use: it begins as "
+                  "one of them ends");
+        detail(x, "the smaller a call's `max_tokens`, the more of them go at once");
+        break;
     case COX_REASON_AFFINITY:
         detail(x, "`affinity` ties it to the worker that ran the step it names, or has its files");
         detail(x, "should that worker be lost or drained, others run it, with the files that were saved");

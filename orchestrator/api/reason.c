@@ -281,6 +281,9 @@ static void put_ready(struct text *out, const struct cox_image *img, uint32_t st
     case COX_REASON_VERSION:
         put_version(out, why);
         break;
+    case COX_REASON_BUDGET:
+        put(out, "model calls under way have reserved what is left of the budget");
+        break;
     default:
         break;
     }

@@ -307,6 +307,7 @@ static void copy_config(struct cox_edge *e, const struct cox_edge_config *config
 static void edge_free(struct cox_edge *e)
 {
     stop_router(e);
+    openai_fini(e);
     if (e->listener)
         evconnlistener_free(e->listener);
     event_free(e->woken);
@@ -342,6 +343,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     copy_config(e, config);
     cox_list_init(&e->conns);
     cox_list_init(&e->calls);
+    cox_list_init(&e->claims);
     cox_list_init(&e->gathering);
     atomic_init(&e->state, EDGE_STARTING);
     atomic_init(&e->stop, false);

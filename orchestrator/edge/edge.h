@@ -26,12 +26,17 @@ struct cox_edge_claim {
     struct cox_ref ref;
     char session[EDGE_SESSION_LEN_MAX + 1]; /* Welcome.session_key */
     char tenant[EDGE_TENANT_LEN_MAX + 1];   /* "": the default one */
+    uint64_t len, output_tokens;            /* of the request; tokens that its answer may have, 0: not said */
 };
 struct cox_edge_attempt {
     char program[COX_TASK_ID_TEXT_MAX]; /* the task that users know */
     int32_t priority;
     uint64_t critical_path_ms, deadline_ms; /* from now; 0: not known, none */
     bool spent;                             /* its task's budget has nothing left for model calls */
+    bool waits;                             /* it has only what others have reserved: to be asked again */
+    /* When neither: the call has begun, as far as the engine knows, and its end is to be told. */
+    uint64_t output_tokens; /* that its answer may have; 0: as many as it asks for */
+    uint64_t reserved, guessed;
 };
 
 /* Borrowed for the call, except `loop` and `user`. */

@@ -59,6 +59,7 @@ struct cox_edge {
     struct attempts *attempts;
     struct attach *attach; /* NULL: not serving yet */
     struct cox_list calls;
+    struct cox_list claims; /* struct openai: the engine is asked whose they are */
     struct cox_buf openapi; /* made when first asked for */
     char *server;           /* the Server header */
 
@@ -271,6 +272,7 @@ void openai_put_error(struct cox_buf *out, int http_status, const struct cox_rpc
 void openai_start(struct exchange *x); /* the body is whole */
 void openai_on_drained(struct exchange *x);
 void openai_drop(struct openai *o);
+void openai_fini(struct cox_edge *e); /* after its connections */
 void openai_list_models(struct exchange *x);
 void openai_get_model(struct exchange *x);
 

@@ -1,5 +1,6 @@
 /* The OpenAI edge: calls of models by any program that knows OpenAI's interface, passed to the router. What
  * the endpoint says goes out byte by byte, each piece as it comes. */
+#include "../inference/output_cap.h"
 #include "claim.h"
 
 #include "cox/base/alloc.h"
@@ -14,6 +15,8 @@
     ((size_t)64 << 10) /* of a stream whose reader is slow: then its endpoint is not read */
 #define ID_LEN_MAX 128u
 #define SESSION_LEN_MAX 255u
+#define ASK_AGAIN_MS 20 /* of a call that waits for what others have reserved; doubled up to the second */
+#define ASK_AGAIN_MAX_MS 500
 #define ATTEMPT_OVER "the attempt that this key is of is over"
 
 /* A call and the request that it is made for. Outlives the request when that goes first, until the router has
@@ -26,7 +29,20 @@ struct openai {
     bool of_attempt, fenced, paused, begun;
     struct cox_edge_claim claim; /* of a call that a step's process makes */
     struct cox_edge_attempt task;
+    struct cox_list in_claims; /* the engine is asked, and says what is to be undone should nobody want it */
+    struct event *again;       /* NULL: it has not had to wait */
+    int again_ms;
 };
+
+static void destroy(struct openai *o)
+{
+    if (o->attempt.attempt && o->edge->attempts) /* it was not let in */
+        attempts_refuse(o->edge->attempts, &o->attempt);
+    cox_list_remove(&o->in_claims);
+    if (o->again)
+        event_free(o->again);
+    cox_free(o);
+}
 
 bool openai_is_path(const struct conn *c)
 {
@@ -202,18 +218,10 @@ static void on_end(void *user, enum router_end end, const struct router_error *e
         else
             answer_router_error(o, error);
     }
-    cox_free(o);
+    destroy(o);
 }
 
 static const struct router_sink sink = { on_head, on_data, NULL, on_end };
-
-/* Of which no call has begun. */
-static void forget(struct openai *o)
-{
-    if (o->attempt.attempt)
-        attempts_refuse(o->edge->attempts, &o->attempt);
-    cox_free(o);
-}
 
 /* The client has left, or is answered otherwise. */
 void openai_drop(struct openai *o)
@@ -221,8 +229,14 @@ void openai_drop(struct openai *o)
     o->exchange = NULL;
     if (o->call)
         router_cancel(o->call);
-    else
-        forget(o); /* nobody has said yet whose it is */
+    else if (cox_list_empty(&o->in_claims))
+        destroy(o);
+}
+
+void openai_fini(struct cox_edge *e)
+{
+    while (!cox_list_empty(&e->claims))
+        destroy(COX_CONTAINER_OF(e->claims.next, struct openai, in_claims));
 }
 
 /* ---- who, and what for ---- */
@@ -325,26 +339,70 @@ static void on_fenced(void *user)
 
 static void on_claim(void *user, struct cox_slice message)
 {
-    struct openai *o = ((struct exchange *)user)->openai;
+    struct openai *o = user;
 
     o->of_attempt = claim_answer(message, &o->task);
 }
 
+static void ask_whose(struct openai *o);
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    ask_whose(arg);
+}
+
+/* Others have reserved what is left: they give back what they do not use. */
+static void claim_again(struct openai *o)
+{
+    o->again_ms = o->again_ms == 0 ? ASK_AGAIN_MS : o->again_ms * 2;
+    if (o->again_ms > ASK_AGAIN_MAX_MS)
+        o->again_ms = ASK_AGAIN_MAX_MS;
+    const struct timeval tv = { .tv_usec = o->again_ms * 1000 };
+
+    if (!o->again)
+        o->again = evtimer_new(o->edge->base, on_again, o);
+    event_add(o->again, &tv);
+}
+
+/* The engine has let it in, and waits for its end. False: it is over, nobody wants it any more. */
+static bool begin(struct openai *o)
+{
+    static const struct router_books nothing = { .tries = 0 };
+    const struct attempts_promise promise = { o->task.reserved, o->task.guessed };
+    struct exchange *x = o->exchange;
+
+    if (!o->edge->attempts || !attempts_admit(o->edge->attempts, &o->attempt, promise))
+        return false;
+    if (!x) {
+        attempts_end(o->edge->attempts, &o->attempt, &nothing);
+        return false;
+    }
+    if (o->task.output_tokens > 0 && x->route->api != CHAT_EMBEDDINGS)
+        output_cap_apply(&x->conn->body, o->task.output_tokens);
+    start_call(x);
+    return true;
+}
+
 static void on_claim_closed(void *user, const struct cox_rpc_error *status)
 {
-    struct exchange *x = user;
-    struct openai *o = x->openai;
+    struct openai *o = user;
+    struct exchange *x = o->exchange;
+    bool answered = status->status == COX_RPC_OK && o->of_attempt;
 
-    x->call = NULL;
-    bool spent = o->of_attempt && o->task.spent;
-
-    if (status->status == COX_RPC_OK && o->of_attempt && !spent &&
-        attempts_admit(o->edge->attempts, &o->attempt)) {
-        start_call(x);
+    cox_list_remove(&o->in_claims);
+    if (answered && !o->task.spent && !o->task.waits && begin(o))
+        return;
+    if (x && answered && o->task.waits) {
+        claim_again(o);
         return;
     }
+    bool spent = answered && o->task.spent;
+
+    destroy(o);
+    if (!x)
+        return;
     x->openai = NULL;
-    forget(o);
     if (status->status != COX_RPC_OK)
         answer_error(x->conn, status);
     else if (spent)
@@ -355,6 +413,14 @@ static void on_claim_closed(void *user, const struct cox_rpc_error *status)
 }
 
 static const struct call_events claim_events = { on_claim, NULL, on_claim_closed };
+
+/* Not by the exchange: should that go meanwhile, the answer is to be heard all the same. */
+static void ask_whose(struct openai *o)
+{
+    o->of_attempt = false;
+    cox_list_push_back(&o->edge->claims, &o->in_claims);
+    (void)claim_ask(o->edge, &o->claim, &claim_events, o);
+}
 
 void openai_start(struct exchange *x)
 {
@@ -372,17 +438,21 @@ void openai_start(struct exchange *x)
     o = COX_NEW(struct openai);
     o->exchange = x;
     o->edge = e;
+    cox_list_init(&o->in_claims);
     x->openai = o;
     enum claim_found claim = claim_read(&x->conn->head, &o->claim);
 
     if (claim == CLAIM_MADE) {
         attempts_begin(e->attempts, &o->attempt, o->claim.ref, on_fenced, o);
-        x->call = claim_ask(e, &o->claim, &claim_events, x);
+        o->claim.len = x->conn->body.len;
+        o->claim.output_tokens =
+            x->route->api == CHAT_EMBEDDINGS ? 1 : output_cap_asked(cox_buf_slice(&x->conn->body));
+        ask_whose(o);
     } else if (claim == CLAIM_NONE) {
         start_call(x);
     } else {
         x->openai = NULL;
-        cox_free(o);
+        destroy(o);
         answer_refusal(
             x->conn, 400, "BAD_ATTEMPT", NULL,
             "cox-attempt: expected TASK/STEP/EPOCH/COUNTER, four decimal numbers, and cox-session");

@@ -613,8 +613,11 @@ static void apply_to_task(struct cox_engine *e, uint64_t seq, const struct recor
         task_destroy(e, t);
         return;
     }
-    if (t->entity.applied_seq < seq && apply_header(t, r))
-        entity_touch(e, &t->entity, seq);
+    if (t->entity.applied_seq < seq) {
+        bool header = apply_header(t, r), calls = ledger_apply(t, r);
+        if (header || calls)
+            entity_touch(e, &t->entity, seq);
+    }
     if (r->type == RECORD_ATTEMPT_ENDED && r->u.ended.took_signal != 0)
         apply_signal_taken(e, seq, t->root, r->u.ended.took_signal);
 }

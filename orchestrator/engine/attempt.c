@@ -1,4 +1,5 @@
 /* Attempts: one step with one worker, from `assigned` to its end. */
+#include "budget.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
@@ -48,7 +49,7 @@ void attempt_arrived(struct cox_engine *e, struct attempt *a)
 
 void attempt_release(struct cox_engine *e, struct attempt *a)
 {
-    ledger_release(a);
+    budget_release(e, a);
     workspace_leave(e, a);
     timer_clear(e, &a->timer);
     attempt_arrived(e, a);
@@ -86,18 +87,28 @@ void attempt_sent(struct cox_engine *e, struct attempt *a, struct class *cls, si
     e->stats.attempts_assigned++;
 }
 
+void attempt_reserves(struct attempt *a, const struct reservation *call, uint64_t output_tokens)
+{
+    a->call = *call;
+    a->output_tokens = output_tokens;
+    budget_add(a->task, call->reserved);
+}
+
 void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
                     struct class *cls, struct cox_slice spec)
 {
     struct record r = { .type = RECORD_ASSIGNED, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
     r.u.assigned.token = (struct cox_token){ e->meta.epoch, ++e->next_token };
     r.u.assigned.worker = w->ref;
+    uint64_t output_tokens = 0;
+    if (cls->is_model)
+        r.u.assigned.call = budget_reservation_of(t, spec, &output_tokens);
     emit(e, &r);
     workspace_begin(e, t, step, w);
     struct attempt *a = attempt_new(e, t, step, w, r.u.assigned.token);
     a->step->attempt = a;
     attempt_sent(e, a, cls, spec.len);
-    ledger_reserve(a, spec);
+    attempt_reserves(a, &r.u.assigned.call, output_tokens);
 
     struct cox_act_assign out;
     attempt_describe(e, a, &out);
@@ -168,7 +179,7 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
     ret->tenant = cox_slice_str(t->tenant);
     if (!ret->fallback && doc.extras != COX_IMAGE_NONE)
         ret->artifacts = artifacts_wanted(e, t, a->step_index, doc.extras);
-    if (a->reserved > 0)
+    if (a->call.reserved > 0)
         hint_call(e, a, &ret->hint);
 }
 
@@ -180,7 +191,7 @@ struct attempt *attempt_restore(struct cox_engine *e, struct cox_task *t, uint32
     a->cls = route_restore(e, t, step, w);
     if (!COX_PLANTED("restored-attempt-takes-nothing"))
         resources_take(&w->used, &a->cls->resources);
-    ledger_reserve(a, cox_slice(NULL, 0));
+    budget_restore(a);
     gate_restore(e, t, step);
     return a;
 }
@@ -392,7 +403,7 @@ void attempt_result(struct cox_engine *e, const struct cox_in_result *in)
                                .cpu_us = in->cpu_us };
     histogram_add(&e->stats.run, (int64_t)in->run_us);
     hint_ran(a->cls, in->run_us);
-    ledger_cpu_used(a->task, in->cpu_us);
+    budget_cpu_used(a->task, in->cpu_us);
     attempt_end(e, a, &en, in);
     answer(e, in->session, in->ref, COX_ANSWER_ACCEPTED);
 }
@@ -423,7 +434,7 @@ void attempt_withdraw(struct cox_engine *e, struct attempt *a, bool returned)
     struct cox_task *t = a->task;
     uint32_t step = a->step_index;
     if (returned)
-        ledger_release(a); /* nobody was asked */
+        budget_release(e, a); /* nobody was asked */
     if (a->items_of != NULL) {
         map_attempt_withdrawn(e, a, returned);
         return;

@@ -1,4 +1,5 @@
 /* What must always hold, and hashes over all durable state. For tests and `coxd --verify`. */
+#include "budget.h"
 #include "expand/map.h"
 #include "gate.h"
 #include "schedule.h"
@@ -174,33 +175,6 @@ static void check_worker(const struct worker *w)
     COX_ASSERT(w->session != 0 || w->n_attempts == 0 || cox_heap_has(&w->liveness.node));
 }
 
-/* What calls under way have reserved, and nothing else, stands in the ledgers; a frame's is part of its
- * root's. */
-static void check_reservations(const struct cox_engine *e)
-{
-    uint64_t in_ledgers = 0, by_attempts = 0;
-    COX_LIST_FOR_EACH (it, &e->task_list) {
-        const struct cox_task *t = COX_CONTAINER_OF(it, struct cox_task, in_tasks);
-        if (t->ledger == NULL)
-            continue;
-        in_ledgers += t->ledger->reserved;
-        COX_ASSERT(t->root == t || (t->root->ledger != NULL && t->ledger->reserved == 0));
-        COX_ASSERT(t->ledger->usage.cached_tokens <= t->ledger->usage.input_tokens);
-        if (t->root == t)
-            continue;
-        COX_ASSERT(t->ledger->usage.model_calls <= t->root->ledger->usage.model_calls);
-        COX_ASSERT(t->ledger->usage.input_tokens <= t->root->ledger->usage.input_tokens);
-        COX_ASSERT(t->ledger->usage.output_tokens <= t->root->ledger->usage.output_tokens);
-    }
-    for (uint32_t ref = 1; ref < e->n_workers_cap; ref++) {
-        if (e->workers[ref] == NULL)
-            continue;
-        COX_LIST_FOR_EACH (it, &e->workers[ref]->attempts)
-            by_attempts += COX_CONTAINER_OF(it, struct attempt, in_worker)->reserved;
-    }
-    COX_ASSERT(in_ledgers == by_attempts);
-}
-
 void cox_engine_check(const struct cox_engine *e)
 {
     uint64_t n_steps = 0;
@@ -214,7 +188,7 @@ void cox_engine_check(const struct cox_engine *e)
         check_task(e, t);
         n_steps += t->n_steps;
     }
-    check_reservations(e);
+    budgets_check(e);
     uint64_t n_running = 0;
     COX_ASSERT(n_steps == e->n_live_steps);
     for (uint32_t ref = 1; ref < e->n_workers_cap; ref++) {

@@ -336,6 +336,9 @@ static bool handle_fleet(struct cox_engine *e, const struct cox_input *in)
     case COX_IN_RESULT:
         attempt_result(e, &in->u.result);
         return true;
+    case COX_IN_CALL:
+        ledger_call(e, &in->u.call);
+        return true;
     case COX_IN_SPEND:
         ledger_spend(e, &in->u.spend);
         return true;
@@ -674,6 +677,8 @@ static void derive_all(struct cox_engine *e)
         else
             tasks[n++] = t;
     }
+    for (size_t i = 0; i < n; i++)
+        ledger_recovered(e, tasks[i]);
     tasks_derive(e, tasks, n);
     cox_free(tasks);
 }

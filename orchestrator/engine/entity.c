@@ -777,8 +777,7 @@ enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
     get_version(&r);
     struct cox_task *t = task_create(NULL, cox_get_u64(&r));
     enum cox_err err = header_decode(t, cox_get_bytes(&r));
-    if (err == COX_OK && t->image_bytes == NULL) /* a frame stands alone there */
-        err = COX_ERR_CORRUPT;
+    err = err == COX_OK && t->image_bytes == NULL ? COX_ERR_CORRUPT : err; /* a frame stands alone there */
     if (err == COX_OK) {
         task_init_header(t);
         err = thaw_pages(t, &r);
@@ -789,6 +788,7 @@ enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
         task_destroy(NULL, t);
         return err;
     }
+    ledger_forget_open(t->ledger);
     task_derive_sums(t);
     *ret = t;
     return COX_OK;

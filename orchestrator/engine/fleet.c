@@ -225,8 +225,10 @@ void worker_attach(struct cox_engine *e, const struct cox_in_attach *in)
     bool another = rebooted || w->boot_id == NULL;
     worker_take_hello(w, in);
     w->inner = in->inner;
-    if (in->inner)
+    if (in->inner) {
         e->router = w;
+        ledgers_edge_back(e);
+    }
     w->session = in->session;
     if (!COX_PLANTED("credit-carried-over"))
         w->granted = w->taken = 0;

@@ -1,5 +1,6 @@
 #include "hint.h"
 
+#include "budget.h"
 #include "expand/map.h"
 
 #include <string.h>
@@ -130,17 +131,22 @@ static uint64_t deadline_ms(const struct cox_engine *e, const struct cox_task *t
 void hint_call(const struct cox_engine *e, const struct attempt *a, struct cox_call_hint *ret)
 {
     struct cox_image_step doc;
+    uint64_t left = budget_tokens_left(a->task);
     cox_image_step(&a->task->image, a->step_index, &doc);
     *ret = (struct cox_call_hint){ .priority = doc.priority,
                                    .critical_path_ms = after(a->task, a->step_index),
                                    .deadline_ms = deadline_ms(e, a->task),
-                                   .tokens_left = ledger_tokens_left(a->task),
-                                   .spent = ledger_spent(a->task),
+                                   .tokens_left = left == COX_BUDGET_NONE ? 0
+                                                  : left > 0              ? left
+                                                                          : 1,
+                                   .output_tokens = a->output_tokens,
                                    .siblings = siblings(a),
                                    .idempotent = doc.idempotent };
 }
 
-cox_task_id cox_engine_attempt_hint(const struct cox_engine *e, struct cox_ref ref, struct cox_call_hint *ret)
+cox_task_id cox_engine_call_hint(const struct cox_engine *e, struct cox_ref ref,
+                                 const struct cox_call_asked *asked, struct cox_call_hint *ret,
+                                 struct cox_in_call *ret_call)
 {
     enum cox_answer why;
     const struct attempt *a = attempt_find(e, ref, &why);
@@ -148,6 +154,11 @@ cox_task_id cox_engine_attempt_hint(const struct cox_engine *e, struct cox_ref r
     if (a == NULL || a->cancelling)
         return 0;
     hint_call(e, a, ret);
+    enum budget_verdict verdict = budget_calls(a->task);
+    ret->spent = verdict == BUDGET_SPENT;
+    ret->waits = verdict == BUDGET_WAITS;
+    struct reservation r = budget_reservation(a->task, asked->len, asked->output_tokens, &ret->output_tokens);
+    *ret_call = (struct cox_in_call){ .ref = ref, .reserved = r.reserved, .guessed = r.guessed };
     return a->task->root->id;
 }
 

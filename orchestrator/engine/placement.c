@@ -9,6 +9,7 @@
  *
  * Steps that have less choice than their class (one worker, one version, away from their like) wait in a
  * variant of it, a class like any other: so they do not stand in the way of those that have more. */
+#include "budget.h"
 #include "expand/map.h"
 #include "gate.h"
 #include "route.h"
@@ -438,10 +439,14 @@ static void dispatch_to(struct cox_engine *e, struct class *c, struct worker *w)
     struct cox_slice spec;
     if (!route_take(e, c, s, w))
         return;
-    const char *spent = s->status == COX_STEP_WAITING ? NULL : ledger_refuses(e, t, c);
+    const char *spent = NULL;
+    enum budget_verdict verdict = s->status == COX_STEP_WAITING ? BUDGET_GOES : budget_asks(e, t, c, &spent);
     if (s->status == COX_STEP_WAITING) {
         map_dispatch(e, c, s, w);
-    } else if (spent != NULL) {
+    } else if (verdict == BUDGET_WAITS) {
+        e->n_unplaced++;
+        budget_wait(e, t, s);
+    } else if (verdict == BUDGET_SPENT) {
         e->n_unplaced++;
         step_refuse(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(spent));
         settle_all(e);
@@ -508,14 +513,15 @@ static void dispatch(struct cox_engine *e)
     }
 }
 
-/* What is dispatched may end at once, and leave its place at a gate to others. */
+/* What is dispatched may end at once, and leave its place at a gate, or what it waited for, to others. */
 void placement_dispatch(struct cox_engine *e)
 {
     e->n_unplaced = 0;
     do {
         gates_run(e);
+        budgets_run(e);
         dispatch(e);
-    } while (!cox_list_empty(&e->gates_due));
+    } while (!cox_list_empty(&e->gates_due) || !cox_list_empty(&e->budgets_due));
 }
 
 /* ---- life ---- */
@@ -524,6 +530,7 @@ void placement_init(struct cox_engine *e)
 {
     cox_list_init(&e->idle_variants);
     cox_list_init(&e->gates_due);
+    cox_list_init(&e->budgets_due);
 }
 
 void placement_fini(struct cox_engine *e)

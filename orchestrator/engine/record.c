@@ -17,6 +17,27 @@ static struct cox_token get_token(struct cox_reader *r)
     return t;
 }
 
+static void put_reservation(struct cox_buf *b, const struct reservation *r)
+{
+    cox_put_u64(b, r->reserved);
+    cox_put_u64(b, r->guessed);
+}
+
+/* The last field of what most often has none: they end before it. */
+static void put_call(struct cox_buf *b, const struct reservation *r)
+{
+    if (r->reserved > 0)
+        put_reservation(b, r);
+}
+
+static void get_call(struct cox_reader *r, struct reservation *ret)
+{
+    if (cox_reader_left(r) == 0)
+        return;
+    ret->reserved = cox_get_u64(r);
+    ret->guessed = cox_get_u64(r);
+}
+
 void payload_encode(struct cox_buf *b, const struct cox_payload *p)
 {
     cox_put_u8(b, (uint8_t)p->kind);
@@ -191,6 +212,7 @@ static void encode_expansion(struct cox_buf *b, const struct record *r)
         cox_put_u32(b, r->u.items.first);
         cox_put_u32(b, r->u.items.n);
         cox_put_u8(b, r->u.items.returned);
+        put_call(b, &r->u.items.call);
         break;
     case RECORD_ITEMS_ENDED:
         put_token(b, r->u.items_ended.token);
@@ -252,6 +274,7 @@ static void decode_expansion(struct cox_reader *in, struct record *r)
         r->u.items.first = cox_get_u32(in);
         r->u.items.n = cox_get_u32(in);
         r->u.items.returned = cox_get_u8(in) != 0;
+        get_call(in, &r->u.items.call);
         break;
     case RECORD_ITEMS_ENDED:
         r->u.items_ended.token = get_token(in);
@@ -324,6 +347,13 @@ static void encode_kept(struct cox_buf *b, const struct record *r)
         cox_put_u64(b, r->u.usage.guessed);
         cox_put_u64(b, r->u.usage.settled);
         cox_put_u64(b, r->u.usage.n_steps);
+        cox_put_bytes(b, r->u.usage.above);
+        cox_put_u32(b, r->u.usage.n_ended);
+        put_reservation(b, &r->u.usage.released);
+        break;
+    case RECORD_CALL_BEGUN:
+        put_token(b, r->u.call.token);
+        put_reservation(b, &r->u.call.of);
         break;
     case RECORD_SCHEDULE_RAN:
         cox_put_u64(b, r->u.ran.made);
@@ -373,6 +403,15 @@ static void decode_kept(struct cox_reader *in, struct record *r)
         r->u.usage.guessed = cox_get_u64(in);
         r->u.usage.settled = cox_get_u64(in);
         r->u.usage.n_steps = cox_get_u64(in);
+        if (cox_reader_left(in) > 0) {
+            r->u.usage.above = cox_get_bytes(in);
+            r->u.usage.n_ended = cox_get_u32(in);
+            get_call(in, &r->u.usage.released);
+        }
+        break;
+    case RECORD_CALL_BEGUN:
+        r->u.call.token = get_token(in);
+        get_call(in, &r->u.call.of);
         break;
     case RECORD_SCHEDULE_RAN:
         r->u.ran.made = cox_get_u64(in);
@@ -410,6 +449,7 @@ static void encode_body(struct cox_buf *b, const struct record *r)
     case RECORD_ASSIGNED:
         put_token(b, r->u.assigned.token);
         cox_put_u32(b, r->u.assigned.worker);
+        put_call(b, &r->u.assigned.call);
         break;
     case RECORD_ATTEMPT_ENDED:
         encode_ended(b, &r->u.ended);
@@ -510,6 +550,7 @@ static void decode_body(struct cox_reader *in, struct record *r)
     case RECORD_ASSIGNED:
         r->u.assigned.token = get_token(in);
         r->u.assigned.worker = cox_get_u32(in);
+        get_call(in, &r->u.assigned.call);
         break;
     case RECORD_ATTEMPT_ENDED:
         decode_ended(in, &r->u.ended);

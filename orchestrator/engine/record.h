@@ -54,6 +54,7 @@ enum record_type { /* values are in logs: append only, never reuse */
                    RECORD_USAGE = 38, /* `task` is the root */
                    RECORD_WORKSPACE =
                        39, /* of the step that owns it: where its files are, what they were saved as */
+                   RECORD_CALL_BEGUN = 40, /* a process of an attempt calls a model; `task` is its frame */
                    RECORD_TYPE_END
 };
 
@@ -123,14 +124,23 @@ struct record_finished {
     struct cox_payload outputs;
 };
 
-/* What enters the ledger of a root, and of the frame whose attempt it was. */
+/* Tokens of a model call that begins (budget.h): what it may use at most, and what it is taken to have used
+ * when nobody ever says. Zeroes: it is none, or an older version did not write it down. */
+struct reservation {
+    uint64_t reserved, guessed;
+};
+
+/* What enters the ledger of a root, of the frame whose attempt it was, and of the accounts between them. */
 struct record_usage {
     cox_task_id frame;      /* 0: the root itself */
     struct cox_token token; /* of the attempt */
     struct cox_usage usage;
-    uint64_t guessed; /* tokens of an attempt that ended without a word: wasted until it comes */
-    uint64_t settled; /* the word has come: so many had been guessed */
-    uint64_t n_steps; /* of a frame that was opened */
+    uint64_t guessed;       /* tokens of an attempt that ended without a word: wasted until it comes */
+    uint64_t settled;       /* the word has come: so many had been guessed */
+    uint64_t n_steps;       /* of a frame that was opened */
+    struct cox_slice above; /* u64 each: accounts between the frame and the root */
+    uint32_t n_ended;       /* of the calls of the attempt's processes; `released` goes with them */
+    struct reservation released;
 };
 
 struct record {
@@ -149,7 +159,12 @@ struct record {
         struct {
             struct cox_token token;
             uint32_t worker;
+            struct reservation call; /* of a model step */
         } assigned;
+        struct {
+            struct cox_token token; /* of the attempt */
+            struct reservation of;
+        } call;
         struct record_ended ended;
         struct {
             struct cox_token token;
@@ -185,7 +200,8 @@ struct record {
             struct cox_token token;
             uint32_t worker;
             uint32_t first, n;
-            bool returned; /* UNASSIGNED, as `unassigned` */
+            bool returned;           /* UNASSIGNED, as `unassigned` */
+            struct reservation call; /* ASSIGNED, as `assigned` */
         } items;
         struct { /* ITEMS_ENDED; all of one map page */
             struct cox_token token;

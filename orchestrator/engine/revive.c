@@ -250,7 +250,7 @@ static void fork_become(struct cox_engine *e, struct cox_task *copy, const struc
     copy->tenant = text_own(in->tenant);
     copy->key = in->key.len > 0 ? text_own(in->key) : NULL;
     copy->document = in->document;
-    cox_free(copy->ledger); /* it has spent nothing yet */
+    ledger_free(copy->ledger); /* it has spent nothing yet */
     copy->ledger = NULL;
     copy->status = COX_TASK_PENDING;
     copy->created_wall_ms = e->now.wall_ms;

@@ -262,7 +262,7 @@ bool route_is_lost(const struct cox_engine *e, const struct cox_task *t, uint32_
     return workspace_choose(e, (struct cox_task *)(uintptr_t)t, step, &home) == WORKSPACE_LOST;
 }
 
-static void enqueue_again(struct cox_engine *e, struct cox_task *t, struct step *s)
+void route_enqueue_again(struct cox_engine *e, struct cox_task *t, struct step *s)
 {
     uint32_t step = step_index(s);
     if (s->x != NULL && s->x->map != NULL)
@@ -286,7 +286,7 @@ bool route_take(struct cox_engine *e, struct class *c, struct step *s, struct wo
     class_dequeue(e, c, s);
     hold_leave_class(e, s);
     if (!may_begin_in(e, t, step_index(s), w) && !COX_PLANTED("workspace-in-two-places")) {
-        enqueue_again(e, t, s);
+        route_enqueue_again(e, t, s);
         settle_all(e);
         if (c->base != NULL)
             class_release(e, c);
@@ -300,7 +300,7 @@ bool route_take(struct cox_engine *e, struct class *c, struct step *s, struct wo
     struct cox_slice pinned = version_pin(e, t, call.class_index, t->classes[call.class_index]);
     if (pinned.len == 0 || mine.len == 0 || cox_slice_eq(pinned, mine) || COX_PLANTED("any-version-will-do"))
         return true;
-    enqueue_again(e, t, s);
+    route_enqueue_again(e, t, s);
     if (c->base != NULL)
         class_release(e, c);
     return false;
@@ -374,7 +374,7 @@ void route_worker_changed(struct cox_engine *e, struct worker *w)
     for (size_t i = 0; i < n; i++) {
         struct cox_task *t = step_page(waiting[i])->task;
         route_dequeue(e, t, waiting[i]);
-        enqueue_again(e, t, waiting[i]);
+        route_enqueue_again(e, t, waiting[i]);
         changed(e, t, step_index(waiting[i]));
     }
     cox_free(waiting);
@@ -394,7 +394,7 @@ void route_worker_gone(struct cox_engine *e, struct worker *w)
         }
         struct cox_task *t = step_page(s)->task;
         route_dequeue(e, t, s);
-        enqueue_again(e, t, s);
+        route_enqueue_again(e, t, s);
         changed(e, t, step_index(s));
     }
     settle_all(e);

@@ -17,6 +17,7 @@
 void route_enqueue(struct cox_engine *e, struct cox_task *t,
                    uint32_t step); /* gates passed, input small or known */
 /* The same, `call` being what it is to run. */
+void route_enqueue_again(struct cox_engine *e, struct cox_task *t, struct step *s); /* a map's step too */
 void route_enqueue_call(struct cox_engine *e, struct cox_task *t, uint32_t step,
                         const struct cox_image_call *call);
 void route_dequeue(struct cox_engine *e, struct cox_task *t, struct step *s);

@@ -28,7 +28,8 @@ enum rest { AT_REST, AT_WORK, RESTS_SOON };
 static enum rest frame_rest(const struct cox_task *t)
 {
     bool ready = t->n_by_status[COX_STEP_READY] > 0 && !t->root->paused;
-    if (ready || t->n_by_status[COX_STEP_RUNNING] > 0 || t->n_watchers > 0 || t->stopping != COX_TASK_NONE)
+    if (ready || t->n_by_status[COX_STEP_RUNNING] > 0 || t->n_watchers > 0 || t->stopping != COX_TASK_NONE ||
+        ledger_has_calls(t->ledger))
         return AT_WORK;
     bool handing =
         !cox_list_empty(&t->in_linking) || t->n_evaluations > 0 || cox_task_status_final(t->status);
@@ -63,6 +64,16 @@ static bool frame_wake(const struct cox_task *t, int64_t *wake_wall_ms)
     return true;
 }
 
+/* That of a sub-task's own budget, too. */
+static void deadline_wakes(const struct cox_task *t, int64_t *wake_wall_ms)
+{
+    int64_t from = t->revived_wall_ms > 0 ? t->revived_wall_ms : t->created_wall_ms;
+    if (!t->own_image || t->doc.deadline_ms == 0 || COX_PLANTED("sleeps-over-its-deadline"))
+        return;
+    if (from + t->doc.deadline_ms < *wake_wall_ms)
+        *wake_wall_ms = from + t->doc.deadline_ms;
+}
+
 void task_rested(struct cox_engine *e, struct cox_task *root)
 {
     int64_t wake_wall_ms = INT64_MAX;
@@ -74,16 +85,13 @@ void task_rested(struct cox_engine *e, struct cox_task *root)
         const struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);
         rest = rest != AT_REST ? rest : frame_rest(f);
         rests = rests && rest == AT_REST && frame_wake(f, &wake_wall_ms);
+        deadline_wakes(f, &wake_wall_ms);
     }
+    deadline_wakes(root, &wake_wall_ms);
     if (rest == RESTS_SOON && n_waiting > 0)
         timer_set(e, &root->rest, mono_after(e, COX_EVICT_AFTER_MS));
     if (rest != AT_REST || !rests || n_waiting == 0)
         return;
-    if (root->doc.deadline_ms > 0 && !COX_PLANTED("sleeps-over-its-deadline")) {
-        int64_t from = root->revived_wall_ms > 0 ? root->revived_wall_ms : root->created_wall_ms;
-        if (from + root->doc.deadline_ms < wake_wall_ms)
-            wake_wall_ms = from + root->doc.deadline_ms;
-    }
     if (wake_wall_ms - e->now.wall_ms < COX_EVICT_AFTER_MS)
         return; /* not worth the way */
     struct record r = { .type = RECORD_TASK_EVICTED, .task = root->id, .wall_ms = e->now.wall_ms };

@@ -145,6 +145,7 @@ struct step {
     uint8_t flags; /* enum step_flag */
     /* derived */
     uint8_t index;            /* within its page */
+    bool waits_for_budget;    /* in_queue is in an account's list: budget.h */
     uint32_t n_waiting;       /* dependencies not final */
     struct cox_list in_queue; /* READY: its class's queue, or the engine's `unevaluated` */
     struct attempt *attempt;  /* while RUNNING */
@@ -257,7 +258,8 @@ struct attempt {
     uint32_t n_gaps;     /* the engine's as it was assigned */
     uint32_t home;       /* of the shared workspace it is in, as it began; 0: in none */
     bool started, cancelling;
-    uint64_t reserved; /* tokens, of a model call: ledger.h; else 0 */
+    struct reservation call; /* of a model call: budget.h; else zeroes */
+    uint64_t output_tokens;  /* it is to be held to so many; 0: to none */
 };
 
 struct backoff {
@@ -502,6 +504,7 @@ struct cox_engine {
     struct cox_mapb gates;                /* tenant NUL kind key -> struct gate */
     struct cox_map64 holds;               /* struct step as a number -> struct hold */
     struct cox_list gates_due;            /* may let somebody through */
+    struct cox_list budgets_due;          /* struct ledger: steps that wait there may go */
     bool gates_open;                      /* false until recovery has given their permits to all that run */
     struct cox_mapb tenants;              /* name -> number, stats.h */
     char **tenant_names;
@@ -638,6 +641,9 @@ void task_maybe_finish(struct cox_engine *e, struct cox_task *t);
 void task_finish_evaluated(struct cox_engine *e, struct cox_task *t, const struct cox_in_evaluated *in);
 void task_archive(struct cox_engine *e, struct cox_task *t);
 void task_archived(struct cox_engine *e, struct cox_task *t);
+/* What it, and what it is in, have used has become more: the archive is told of those that have ended. The
+ * last of its calls may have been what kept them. */
+void tasks_archive_again(struct cox_engine *e, struct cox_task *t);
 void keys_expire(struct cox_engine *e);
 
 /* ---- step.c ---- */
@@ -689,6 +695,7 @@ struct value *value_make(const struct cox_payload *p);
 struct attempt *attempt_new(struct cox_engine *e, struct cox_task *t, uint32_t step, struct worker *w,
                             struct cox_token token);
 void attempt_sent(struct cox_engine *e, struct attempt *a, struct class *cls, size_t spec_len);
+void attempt_reserves(struct attempt *a, const struct reservation *call, uint64_t output_tokens);
 /* All of an ASSIGN but its spec. */
 void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_act_assign *ret);
 struct cox_ref attempt_ref(const struct attempt *a);

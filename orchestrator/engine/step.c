@@ -1,5 +1,6 @@
 /* Steps: from blocked to final. Nothing here recurses: a step that becomes final is put on a work list, and
  * settle_all() looks at its dependants. */
+#include "budget.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
@@ -568,11 +569,14 @@ void specs_evaluate_more(struct cox_engine *e)
 
 void step_unready(struct cox_engine *e, struct cox_task *t, struct step *s)
 {
-    if (s->flags & STEP_UNEVALUATED) {
+    if (budget_unwait(s)) {
+        /* nothing else has it */
+    } else if (s->flags & STEP_UNEVALUATED) {
         s->flags &= (uint8_t)~STEP_UNEVALUATED;
         cox_list_remove(&s->in_queue);
     } else if (!cox_list_empty(&s->in_queue) && !(s->flags & STEP_GATED)) {
         route_dequeue(e, t, s);
+        budget_changed(e, t); /* it may have been woken to take what others wait for */
     }
     if (s->status != COX_STEP_RUNNING && s->status != COX_STEP_WAITING)
         gate_leave(e, s);
@@ -629,6 +633,7 @@ void step_refuse(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
     emit(e, &r);
     spec_drop(e, s);
     gate_leave(e, s);
+    budget_changed(e, t);
     if (fallback)
         step_make_ready(e, t, step);
     else

@@ -220,7 +220,7 @@ void task_destroy(struct cox_engine *e, struct cox_task *t)
         stats_task_gone(e, t);
     }
     cox_free(t->workspace_owners);
-    cox_free(t->ledger);
+    ledger_free(t->ledger);
     cox_free(t->after_ms);
     cox_free(t->workspace_workers);
     names_free(t->worker_names);
@@ -474,7 +474,7 @@ void task_begin(struct cox_engine *e, struct cox_task *t)
 
 void task_arm_deadline(struct cox_engine *e, struct cox_task *t)
 {
-    if (t->doc.deadline_ms == 0 || t->parent_id != 0 || t->stopping != COX_TASK_NONE ||
+    if (t->doc.deadline_ms == 0 || !t->own_image || t->stopping != COX_TASK_NONE ||
         cox_task_status_final(t->status))
         return;
     int64_t from_ms = t->revived_wall_ms > 0 ? t->revived_wall_ms : t->created_wall_ms;
@@ -691,17 +691,22 @@ void task_finish_evaluated(struct cox_engine *e, struct cox_task *t, const struc
     }
 }
 
-void task_archive(struct cox_engine *e, struct cox_task *t)
+static void hand_to_archive(struct cox_engine *e, const struct cox_task *t)
 {
     struct cox_buf bytes = { 0 };
-    if (t->parent == NULL)
-        workspaces_release(e, t);
     task_freeze(e, t, &bytes);
     struct cox_action *a = act(e, COX_ACT_ARCHIVE);
     a->u.archive.task = t->id;
     a->u.archive.root = t->root->id;
     a->u.archive.bytes = cox_slice(cox_arena_dup(&e->fx->arena, bytes.data, bytes.len), bytes.len);
     cox_buf_fini(&bytes);
+}
+
+void task_archive(struct cox_engine *e, struct cox_task *t)
+{
+    if (t->parent == NULL)
+        workspaces_release(e, t);
+    hand_to_archive(e, t);
 }
 
 /* What ListTasks knows of it. */
@@ -727,14 +732,26 @@ void task_index(struct cox_engine *e, const struct cox_task *t)
     act(e, COX_ACT_INDEX)->u.index = x;
 }
 
-/* The archive has it. A task whose evaluation is still out keeps its image until that came back, and one
- * whose frames are still here stays until the last of them has gone. */
+void tasks_archive_again(struct cox_engine *e, struct cox_task *t)
+{
+    for (const struct cox_task *in = t; in != NULL && !COX_PLANTED("late-usage-not-archived");
+         in = in->parent)
+        if (cox_task_status_final(in->status))
+            hand_to_archive(e, in);
+    if (t->archived)
+        task_archived(e, t);
+}
+
+/* The archive has it. A task whose evaluation is still out keeps its image until that came back, one whose
+ * processes still call models until it is known what they used, and one whose frames are still here stays
+ * until the last of them has gone. */
 void task_archived(struct cox_engine *e, struct cox_task *t)
 {
     t->archived = true;
     while (t != NULL && t->archived &&
            (t->n_evaluations == 0 || COX_PLANTED("ends-with-its-evaluation-out")) &&
            (t->n_children == 0 || COX_PLANTED("archived-with-frames-left")) &&
+           (!ledger_has_calls(t->ledger) || COX_PLANTED("books-close-with-calls-under-way")) &&
            cox_task_status_final(t->status)) {
         struct cox_task *parent = t->parent;
         emit(e, &(struct record){ .type = RECORD_TASK_ARCHIVED, .task = t->id });
@@ -755,27 +772,6 @@ void keys_expire(struct cox_engine *e)
             break;
         emit(e, &(struct record){ .type = RECORD_KEY_EXPIRED, .task = k->entity.id });
     }
-}
-
-/* ---- as people see it ---- */
-
-enum cox_task_status task_shown_status(const struct cox_task *root)
-{
-    uint32_t n_waiting = root->n_by_status[COX_STEP_WAITING];
-    uint32_t n_busy = root->n_by_status[COX_STEP_READY] + root->n_by_status[COX_STEP_RUNNING];
-    if (cox_task_status_final(root->status))
-        return root->status;
-    if (root->paused)
-        return COX_TASK_PAUSED;
-    if (n_busy > 0 || n_waiting == 0 || root->n_maps > 0)
-        return root->status;
-    COX_LIST_FOR_EACH (it, &root->frames) {
-        const struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);
-        n_busy += f->n_by_status[COX_STEP_READY] + f->n_by_status[COX_STEP_RUNNING];
-        if (n_busy > 0)
-            return root->status;
-    }
-    return COX_TASK_WAITING;
 }
 
 /* ---- pins ---- */

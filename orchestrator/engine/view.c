@@ -16,6 +16,25 @@ struct cox_slice cox_task_tenant(const struct cox_task *t)
     return cox_slice_str(t->tenant);
 }
 
+enum cox_task_status task_shown_status(const struct cox_task *root)
+{
+    uint32_t n_waiting = root->n_by_status[COX_STEP_WAITING];
+    uint32_t n_busy = root->n_by_status[COX_STEP_READY] + root->n_by_status[COX_STEP_RUNNING];
+    if (cox_task_status_final(root->status))
+        return root->status;
+    if (root->paused)
+        return COX_TASK_PAUSED;
+    if (n_busy > 0 || n_waiting == 0 || root->n_maps > 0)
+        return root->status;
+    COX_LIST_FOR_EACH (it, &root->frames) {
+        const struct cox_task *f = COX_CONTAINER_OF(it, struct cox_task, in_frames);
+        n_busy += f->n_by_status[COX_STEP_READY] + f->n_by_status[COX_STEP_RUNNING];
+        if (n_busy > 0)
+            return root->status;
+    }
+    return COX_TASK_WAITING;
+}
+
 void cox_task_view(const struct cox_task *t, struct cox_task_view *ret)
 {
     memset(ret, 0, sizeof *ret);
@@ -75,6 +94,8 @@ static enum cox_step_reason queue_reason(const struct cox_engine *e, const struc
                                          const struct step *s)
 {
     const struct hold *h = hold_get(e, s);
+    if (s->waits_for_budget)
+        return COX_REASON_BUDGET;
     if (s->flags & STEP_GATED)
         return h->concurrency != NULL && !h->permitted ? COX_REASON_CONCURRENCY : COX_REASON_RATE;
     if (t->root->paused)

@@ -633,6 +633,9 @@ static const char *receive_spends(struct cox_session *s, const Coxswain__V1__Att
         if (!cox_ref_read(m->spends[i]->ref, &in.u.spend.ref))
             return wrong(s, "spends[%zu].ref: no task or no token", i);
         in.u.spend.usage = read_usage(m->spends[i]->usage);
+        in.u.spend.n_ended = m->spends[i]->ended_calls;
+        in.u.spend.released = m->spends[i]->released_tokens;
+        in.u.spend.released_guess = m->spends[i]->released_guess;
         cox_driver_step(s->fleet->driver, &in);
     }
     return NULL;

@@ -243,6 +243,7 @@ static void put_hint(struct assign_message *m, const struct cox_call_hint *h)
     m->hint.deadline_ms = h->deadline_ms;
     m->hint.siblings = h->siblings;
     m->hint.tokens_left = h->tokens_left;
+    m->hint.output_tokens = h->output_tokens;
     m->hint.idempotent = h->idempotent;
     m->assign.hint = &m->hint;
 }

@@ -170,20 +170,20 @@ void attempts_begin(struct attempts *a, struct attempt_call *c, struct cox_ref r
     cox_list_push_back(&c->attempt->calls, &c->node);
 }
 
-bool attempts_admit(struct attempts *a, struct attempt_call *c)
+bool attempts_admit(struct attempts *a, struct attempt_call *c, struct attempts_promise promise)
 {
     struct attempt *t = c->attempt;
+    bool fenced = c->fenced;
 
-    if (c->fenced) {
-        attempts_refuse(a, c);
-        return false;
-    }
+    c->promise = promise;
     c->admitted = true;
     t->n_admitted++;
     t->fenced = false; /* the engine has let it in since: it is to hear of this call's end, too */
     if (cox_list_empty(&t->look))
         postpone_look(a, t);
-    return true;
+    if (fenced)
+        attempts_end(a, c, &(struct router_books){ .tries = 0 });
+    return !fenced;
 }
 
 void attempts_refuse(struct attempts *a, struct attempt_call *c)
@@ -210,6 +210,9 @@ void attempts_end(struct attempts *a, struct attempt_call *c, const struct route
     s->cached_tokens += books->cached_tokens;
     s->wasted_tokens += books->wasted_tokens;
     s->cost_micros += books->cost_micros;
+    s->n_ended++;
+    s->released.reserved += c->promise.reserved;
+    s->released.guessed += c->promise.guessed;
     if (*books->currency)
         memcpy(s->currency, books->currency, sizeof(s->currency));
     mark_due(a, t);

@@ -39,11 +39,17 @@ struct attempts_config {
 struct attempts *attempts_create(const struct attempts_config *config);
 void attempts_destroy(struct attempts *a); /* after its calls. NULL is allowed */
 
+/* Tokens that the engine has reserved for a call, and would take it to have used. */
+struct attempts_promise {
+    uint64_t reserved, guessed;
+};
+
 /* A call; the caller's memory. Private. */
 struct attempt_call {
     struct cox_list node;
     struct attempt *attempt; /* NULL: not begun, or ended */
     bool admitted, fenced;
+    struct attempts_promise promise;
     void (*on_fenced)(void *user);
     void *user;
 };
@@ -51,8 +57,8 @@ struct attempt_call {
  * admitted. What it has spent is told by `end` all the same. */
 void attempts_begin(struct attempts *a, struct attempt_call *c, struct cox_ref ref,
                     void (*on_fenced)(void *user), void *user);
-/* The engine lets it in. False: it has been fenced meanwhile, and is refused. */
-bool attempts_admit(struct attempts *a, struct attempt_call *c);
+/* The engine lets it in, and waits for its end. False: it has been fenced meanwhile, and is over. */
+bool attempts_admit(struct attempts *a, struct attempt_call *c, struct attempts_promise promise);
 /* It does not, or nobody wants to know any more: it is over, and nothing of it is told. */
 void attempts_refuse(struct attempts *a, struct attempt_call *c);
 void attempts_end(struct attempts *a, struct attempt_call *c, const struct router_books *books);
@@ -63,6 +69,8 @@ struct attempts_spend {
     struct cox_ref ref;
     uint64_t n_calls, input_tokens, output_tokens, cached_tokens, wasted_tokens, cost_micros;
     char currency[8];
+    uint32_t n_ended; /* calls, also those that were refused; `released` was theirs */
+    struct attempts_promise released;
 };
 /* What is to be told next; it is ours no more. False: nothing. */
 bool attempts_take(struct attempts *a, struct attempts_spend *ret);

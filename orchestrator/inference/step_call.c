@@ -1,4 +1,5 @@
 /* One attempt at a model step: what is asked, what came, and what that means for the step. */
+#include "output_cap.h"
 #include "steps_internal.h"
 
 #include "cox/base/alloc.h"
@@ -376,6 +377,8 @@ void step_call_ask(struct step_call *c, struct cox_slice request)
     struct cox_buf body = { 0 };
 
     put_body(&body, request);
+    if (c->assign->hint.output_tokens > 0)
+        output_cap_apply(&body, c->assign->hint.output_tokens);
     c->steps->n_calls++;
     c->call = router_start(
         c->steps->config.router,

@@ -249,7 +249,10 @@ static struct cox_attach_spend spend_of(const struct attempts_spend *from)
                                              .output_tokens = from->output_tokens,
                                              .cached_input_tokens = from->cached_tokens,
                                              .wasted_tokens = from->wasted_tokens,
-                                             .cost_micros = from->cost_micros } };
+                                             .cost_micros = from->cost_micros },
+                                  .n_ended = from->n_ended,
+                                  .released = from->released.reserved,
+                                  .released_guess = from->released.guessed };
 
     memcpy(m.usage.currency, from->currency, sizeof(m.usage.currency));
     return m;

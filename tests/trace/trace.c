@@ -189,6 +189,7 @@ void crash(struct trace *t)
         t->parties[i].session = 0;
     t->n_done_composes = t->n_composes; /* what was asked died with the engine */
     t->n_done_fetches = t->n_fetches;
+    t->n_done_calls = t->n_calls;
     cox_buf_clear(&t->listed);
     assert_int_equal(cox_engine_recovered(e, now(t), t->n_records, &t->fx), COX_OK);
     absorb(t);
@@ -254,7 +255,7 @@ const char *reason_of(struct trace *t, uint32_t task_no, const char *name)
     static const char *const texts[] = {
         "",           "dependencies", "backoff",     "no worker", "no capacity", "evaluating", "worker away",
         "cancelling", "paused",       "concurrency", "rate",      "affinity",    "version",    "timer",
-        "signal",     "approval",     "children",    "items",     "expanding"
+        "signal",     "approval",     "children",    "items",     "expanding",   "budget"
     };
     return texts[step_of(t, task_no, name).reason];
 }

@@ -84,6 +84,11 @@ void used(struct trace *t, uint64_t input_tokens, uint64_t output_tokens, uint64
 void saved(struct trace *t, uint32_t serial, const char *packs);
 void unsaved(struct trace *t, const char *why);
 void spend(struct trace *t, const char *worker, const char *step, uint64_t tokens); /* output, of one call */
+/* A process of the newest attempt of a step asks for a call of so many bytes: true, it is under way. */
+bool process_calls(struct trace *t, uint32_t task_no, const char *step, uint64_t len, uint64_t output_tokens);
+/* The oldest such call has ended, and used so many output tokens. */
+void process_called(struct trace *t, const char *router, uint64_t tokens);
+const char *archived_usage_of(struct trace *t, uint32_t task_no);
 const char *usage_of(struct trace *t, uint32_t task_no); /* "1 calls 10+5 tokens, 0 wasted, 3 USD" */
 struct cox_call_hint last_hint(const struct trace *t);   /* of the last assignment */
 /* Items of a map: a batch is named by its first item, "scan[0]", wherever a step's name is asked for above;

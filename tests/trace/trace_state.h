@@ -72,6 +72,7 @@ struct trace_places { /* how many of each phase */
     size_t n[PLACES_ROOTS_MAX][COX_PLACE_DERIVE + 1];
 };
 
+#define CALLS_MAX 64
 struct trace {
     struct left_alone left_alone[LEFT_ALONE_MAX];
     bool leaves_alone; /* the next recovery has others to leave alone than the last */
@@ -88,6 +89,8 @@ struct trace {
     struct cox_files files; /* the same */
     struct cox_hash packs[8];
     struct cox_call_hint last_hint;
+    struct cox_in_call calls[CALLS_MAX]; /* of processes */
+    size_t n_calls, n_done_calls;
     uint64_t n_inputs, check_every;
     int64_t mono_ms;
     int64_t wall_back_ms; /* how far the host's clock was set back */
@@ -138,6 +141,7 @@ struct cox_ref ref_of(struct trace *t, uint32_t task_no, const char *name);
 const struct saved *saved_of(const struct trace *t, struct cox_entity_key key);
 void trace_keep_archive(struct trace *t, const struct cox_action *a);
 void trace_archive_fini(struct trace *t);
+struct cox_slice archive_of(struct trace *t, uint32_t task_no); /* empty: it is not there */
 struct cox_payload kept(struct trace *t, const struct cox_buf *b);
 
 #endif

@@ -314,6 +314,34 @@ void spend(struct trace *t, const char *worker, const char *name, uint64_t token
     step(t, &in);
 }
 
+bool process_calls(struct trace *t, uint32_t task_no, const char *name, uint64_t len, uint64_t output_tokens)
+{
+    struct cox_input in = { .kind = COX_IN_CALL };
+    const struct cox_call_asked asked = { len, output_tokens };
+    struct cox_ref ref = ref_of(t, task_no, name);
+    assert_int_not_equal(cox_engine_call_hint(t->engine, ref, &asked, &t->last_hint, &in.u.call), 0);
+    if (t->last_hint.spent || t->last_hint.waits)
+        return false;
+    assert_true(t->n_calls < CALLS_MAX);
+    t->calls[t->n_calls++] = in.u.call;
+    step(t, &in);
+    return true;
+}
+
+void process_called(struct trace *t, const char *worker, uint64_t tokens)
+{
+    struct cox_input in = { .kind = COX_IN_SPEND };
+    assert_true(t->n_done_calls < t->n_calls);
+    const struct cox_in_call *c = &t->calls[t->n_done_calls++];
+    in.u.spend.session = session_of(t, worker);
+    in.u.spend.ref = c->ref;
+    in.u.spend.usage = (struct cox_usage){ .model_calls = 1, .output_tokens = tokens };
+    in.u.spend.n_ended = 1;
+    in.u.spend.released = c->reserved;
+    in.u.spend.released_guess = c->guessed;
+    step(t, &in);
+}
+
 void succeed_in(struct trace *t, uint32_t task_no, const char *worker, const char *name,
                 const char *output_json)
 {

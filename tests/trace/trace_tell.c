@@ -192,14 +192,29 @@ struct cox_call_hint last_hint(const struct trace *t)
     return t->last_hint;
 }
 
-const char *usage_of(struct trace *t, uint32_t task_no)
+static const char *usage_text(struct cox_usage u)
 {
     static char text[160];
-    struct cox_usage u = view_of(t, task_no).usage;
     int n = snprintf(text, sizeof text, "%u calls, %u+%u tokens, %u wasted", (unsigned)u.model_calls,
                      (unsigned)u.input_tokens, (unsigned)u.output_tokens, (unsigned)u.wasted_tokens);
     if (u.cost_micros > 0)
         snprintf(text + n, sizeof text - (size_t)n, ", %u %s", (unsigned)u.cost_micros, u.currency);
+    return text;
+}
+
+const char *usage_of(struct trace *t, uint32_t task_no)
+{
+    return usage_text(view_of(t, task_no).usage);
+}
+
+const char *archived_usage_of(struct trace *t, uint32_t task_no)
+{
+    struct cox_task *archived;
+    struct cox_task_view v;
+    assert_int_equal(cox_task_thaw(archive_of(t, task_no), &archived), COX_OK);
+    cox_task_view(archived, &v);
+    const char *text = usage_text(v.usage);
+    cox_task_free(archived);
     return text;
 }
 

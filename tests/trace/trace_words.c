@@ -106,7 +106,7 @@ void trace_archive_fini(struct trace *t)
     cox_map64_fini(&t->archive);
 }
 
-static struct cox_slice archive_of(struct trace *t, uint32_t task_no)
+struct cox_slice archive_of(struct trace *t, uint32_t task_no)
 {
     const struct cox_buf *b = cox_map64_get(&t->archive, task_no);
     return b != NULL ? cox_buf_slice(b) : cox_slice(NULL, 0);

@@ -51,11 +51,13 @@ static struct cox_ref ref(uint64_t task, uint64_t counter)
     return (struct cox_ref){ .task = task, .step = 3, .token = { 5, counter } };
 }
 
+static const struct attempts_promise promise = { 300, 80 };
+
 static void let_in(struct attempts *a, struct attempt_call *c, struct cox_ref of, void (*fenced)(void *),
                    void *user)
 {
     attempts_begin(a, c, of, fenced, user);
-    assert_true(attempts_admit(a, c));
+    assert_true(attempts_admit(a, c, promise));
 }
 
 static const struct router_books books = { .input_tokens = 100,
@@ -94,9 +96,13 @@ static void test_what_is_spent_is_told_once(void **state)
     assert_int_equal(spend.wasted_tokens, 14);
     assert_int_equal(spend.cost_micros, 18);
     assert_string_equal(spend.currency, "EUR");
+    assert_int_equal(spend.n_ended, 2);
+    assert_int_equal(spend.released.reserved, 600);
+    assert_int_equal(spend.released.guessed, 160);
     assert_true(attempts_take(b.attempts, &spend));
     assert_true(cox_ref_eq(spend.ref, ref(2, 1)));
     assert_int_equal(spend.n_calls, 0);
+    assert_int_equal(spend.n_ended, 1); /* it was let in all the same */
     assert_false(attempts_take(b.attempts, &spend));
     turn(&b);
     assert_int_equal(b.n_told, 1);
@@ -122,7 +128,7 @@ static void test_a_call_that_goes_on(void **state)
     while (b.n_told < 2) /* named again, though nothing was spent: it may be fenced */
         event_base_loop(b.base, EVLOOP_ONCE);
     assert_true(attempts_take(b.attempts, &spend));
-    assert_int_equal(spend.n_calls + spend.input_tokens, 0);
+    assert_int_equal(spend.n_calls + spend.input_tokens + spend.n_ended + spend.released.reserved, 0);
     assert_true(cox_ref_eq(spend.ref, ref(1, 1)));
     assert_false(attempts_take(b.attempts, &spend));
     attempts_end(b.attempts, &calls[1], &books);
@@ -190,9 +196,9 @@ static void test_a_fence_before_the_admission_holds(void **state)
     attempts_begin(b.attempts, &second, ref(1, 1), on_fenced, &b);
     attempts_fence(b.attempts, ref(1, 1));
     assert_int_equal(b.n_fenced, 1); /* the other has not begun */
-    assert_false(attempts_admit(b.attempts, &second));
+    assert_false(attempts_admit(b.attempts, &second, promise));
     attempts_begin(b.attempts, &third, ref(1, 1), on_fenced, &b); /* asked for after that */
-    assert_true(attempts_admit(b.attempts, &third));
+    assert_true(attempts_admit(b.attempts, &third, promise));
     attempts_fence(b.attempts, ref(1, 1));
     assert_int_equal(b.n_fenced, 2); /* the first has not ended yet: it knows */
     attempts_end(b.attempts, &first, &books);

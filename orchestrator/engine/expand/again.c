@@ -1,4 +1,5 @@
 /* A program that asked for steps: they run in a frame, then it is called again with what came of them. */
+#include "../budget.h"
 #include "expand.h"
 #include "map.h"
 
@@ -60,7 +61,7 @@ void again_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
         expand_fail(e, t, step, COX_CODE_RESOURCE_EXHAUSTED, cox_slice_str("steps in steps: too deep"));
         return;
     }
-    const char *why = ledger_refuses_steps(e, t);
+    const char *why = budget_refuses_frame(e, t);
     if (why != NULL) {
         expand_fail(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(why));
         return;

@@ -1,4 +1,5 @@
 #include "expand.h"
+#include "../budget.h"
 #include "../sleep.h"
 
 #include "map.h"
@@ -121,7 +122,7 @@ void expand_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
         return;
     }
     step_call(t, step, task_step(t, step), &call);
-    const char *why = call.kind == COX_KIND_TASK ? ledger_refuses_steps(e, t) : NULL;
+    const char *why = call.kind == COX_KIND_TASK ? budget_refuses_frame(e, t) : NULL;
     if (why != NULL) {
         step_refuse(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(why));
         return;

@@ -1,4 +1,5 @@
 /* Frames: tasks under a step, over an image of their own or a range of their parent's. */
+#include "../budget.h"
 #include "expand.h"
 #include "map.h"
 
@@ -16,7 +17,7 @@ struct cox_task *frame_open(struct cox_engine *e, struct cox_task *t, uint32_t s
     r.u.frame.token = task_step(t, step)->token;
     emit(e, &r);
     struct cox_task *frame = cox_map64_get(&e->tasks, r.task);
-    ledger_frame_opened(e, frame);
+    budget_frame_opened(e, frame);
     if (f->item == UINT64_MAX)
         task_step(t, step)->x->child = frame;
     task_begin(e, frame);

@@ -1,5 +1,6 @@
 #include "map.h"
 
+#include "../budget.h"
 #include "../route.h"
 #include "expand.h"
 
@@ -162,18 +163,10 @@ uint64_t map_room(const struct map *m)
     return m->n_given < max ? max - m->n_given : 0;
 }
 
-/* Calls reserve more than most will use: the next waits for one of the map's own, rather than fail. */
-bool map_waits_for_budget(const struct map *m)
-{
-    return m->call.kind == COX_KIND_MODEL && !m->of_frames && m->n_given > 0 && ledger_may_free(m->task) &&
-           !COX_PLANTED("items-fail-for-reservations");
-}
-
 static bool may_give(const struct cox_engine *e, const struct map *m)
 {
     uint32_t item;
-    return !map_waits_for_budget(m) && !m->stopping && m->list.len > 0 &&
-           m->task->stopping == COX_TASK_NONE &&
+    return !m->stopping && m->list.len > 0 && m->task->stopping == COX_TASK_NONE &&
            (!m->task->root->paused || COX_PLANTED("paused-map-gives")) &&
            (map_room(m) > 0 && map_item_peek(e, m, &item));
 }
@@ -184,7 +177,7 @@ static void open_frames(struct cox_engine *e, struct map *m)
     m->holds_ends = true;
     for (uint32_t n = 0; n < FRAMES_PER_TURN && may_give(e, m) && map_item_peek(e, m, &item); n++) {
         map_item_take(m, item);
-        const char *why = ledger_refuses_steps(e, m->task);
+        const char *why = budget_refuses_frame(e, m->task);
         if (why != NULL) {
             map_item_emit(e, m,
                           &(struct record_item){ .index = item,
@@ -220,6 +213,8 @@ static void place(struct cox_engine *e, struct map *m)
 static void unplace(struct cox_engine *e, struct map *m)
 {
     struct step *s = m->step;
+    if (budget_unwait(s))
+        return;
     if (s->flags & STEP_UNEVALUATED) {
         s->flags &= (uint8_t)~STEP_UNEVALUATED;
         cox_list_remove(&s->in_queue);
@@ -235,8 +230,7 @@ static void give(struct cox_engine *e, struct map *m)
         timer_set(e, &m->timer, e->now.mono_ns); /* in turn with others */
         return;
     }
-    if (may_give(e, m) ||
-        (!cox_list_empty(&m->prepared) && !m->task->root->paused && !map_waits_for_budget(m)))
+    if (may_give(e, m) || (!cox_list_empty(&m->prepared) && !m->task->root->paused))
         place(e, m);
     else if (m->task->root->paused)
         unplace(e, m);

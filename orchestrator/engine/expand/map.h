@@ -174,7 +174,6 @@ uint64_t map_room(const struct map *m); /* items that may be given now */
 /* Records the ends of items without a batch, or of a batch; `items` is encoded. */
 void map_emit_ended(struct cox_engine *e, struct map *m, struct map_page *p, struct cox_token token,
                     uint64_t cpu_us, struct cox_slice items, uint32_t n);
-bool map_waits_for_budget(const struct map *m); /* one of its items, when it ends, may let the next begin */
 void map_item_emit(struct cox_engine *e, struct map *m, const struct record_item *item, uint64_t cpu_us);
 void map_restore_batches(struct cox_engine *e, struct map *m);
 

@@ -1,4 +1,5 @@
 /* Batches: items with a worker, from `assigned` to their end. */
+#include "../budget.h"
 #include "../hint.h"
 #include "../route.h"
 #include "../workspace.h"
@@ -157,11 +158,14 @@ static void assign(struct cox_engine *e, struct map *m, struct class *c, struct 
     r.u.items.worker = w->ref;
     r.u.items.first = g->first;
     r.u.items.n = g->n;
+    uint64_t output_tokens = 0;
+    if (c->is_model) /* a batch is one call */
+        r.u.items.call = budget_reservation_of(m->task, g->items[0].spec_json, &output_tokens);
     emit(e, &r);
     workspace_begin(e, m->task, r.step, w);
     struct attempt *a = batch_attempt(e, m, p, cox_map64_get(&p->batches, g->first), w);
     attempt_sent(e, a, c, g->len);
-    ledger_reserve(a, g->items[0].spec_json);
+    attempt_reserves(a, &r.u.items.call, output_tokens);
     struct cox_act_assign out;
     attempt_describe(e, a, &out);
     out.attempt = attempt_number(p, g->first);
@@ -190,10 +194,14 @@ void map_dispatch(struct cox_engine *e, struct class *c, struct step *s, struct 
     if (n_max > m->doc.batch)
         n_max = m->doc.batch;
     g.items = cox_arena_alloc(&e->fx->arena, (n_max > 0 ? n_max : 1) * sizeof g.items[0]);
-    const char *spent = ledger_refuses(e, m->task, c);
-    if (spent != NULL && map_waits_for_budget(m))
-        n_max = 0; /* others have reserved meanwhile; map_go_on() sees to it */
-    else if (spent != NULL)
+    const char *spent;
+    enum budget_verdict verdict = budget_asks(e, m->task, c, &spent);
+    if (verdict == BUDGET_WAITS) {
+        e->n_unplaced++;
+        budget_wait(e, m->task, s);
+        return;
+    }
+    if (verdict == BUDGET_SPENT)
         give_nobody(e, m, &g, spent);
     else if (!cox_list_empty(&m->prepared))
         give_prepared(e, m, &g);
@@ -384,7 +392,7 @@ void map_restore_batches(struct cox_engine *e, struct map *m)
         struct attempt *a = batch_attempt(e, m, p, b, w);
         a->cls = route_restore(e, m->task, step_index(m->step), w);
         resources_take(&w->used, &a->cls->resources);
-        ledger_reserve(a, cox_slice(NULL, 0));
+        budget_restore(a);
         worker_watch_liveness(e, w);
     }
 }

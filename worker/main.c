@@ -141,7 +141,7 @@ static size_t put_labels(const struct config *c, const struct sandbox *sandbox,
 static void serve(struct cox_rpc_loop *loop, struct slots *slots, struct catalogue *catalogue,
                   const struct sandbox *sandbox, struct config *c, const char *boot_id, uint64_t seed)
 {
-    static const char *const handlers[] = { "run", "http", "jq", "bundle" };
+    static const char *const handlers[] = { "run", "http", "jq", "mcp", "bundle" };
     struct cox_attach_label labels[COX_WORKER_LABELS_MAX];
     struct session_config config = {
         .agent = { .slots = (uint32_t)c->slots,

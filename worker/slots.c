@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 #include "handlers/http.h"
 #include "handlers/pool.h"
+#include "mcp/mcp.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
@@ -151,6 +152,7 @@ static void serve(struct slots *s, struct request *q)
             work_log(slot->work, q->wanted);
         break;
     case REQUEST_RELEASE:
+        mcp_forget(s->host.mcp, cox_buf_slice(&q->bytes)); /* some work in what goes next */
         workspaces_forget(s->host.workspaces, cox_buf_slice(&q->bytes));
         break;
     case REQUEST_STOP:
@@ -215,6 +217,7 @@ static void *slots_main(void *arg)
     http_destroy(s->host.http);
     gateway_destroy(s->host.gateway);
     models_destroy(s->models);
+    mcp_destroy(s->host.mcp);
     workspaces_destroy(s->host.workspaces);
     event_free(s->wake_event);
     event_free(s->signal_event);
@@ -361,6 +364,11 @@ static void start_thread(struct slots *s)
     if (s->host.log_len_max < 2 * LIVELOG_PIECE_LEN_MAX)
         s->host.log_len_max = 2 * LIVELOG_PIECE_LEN_MAX;
     s->host.http = http_create(&s->host.handlers, &s->config.reach);
+    s->host.mcp = mcp_create(&(struct mcp_config){ .host = &s->host.handlers,
+                                                   .reach = &s->config.reach,
+                                                   .janitor = s->host.janitor,
+                                                   .dir = s->dir,
+                                                   .n_max = s->config.n_slots + MCP_SPARE });
     s->host.pool = pool_create(&s->host.handlers, s->config.n_slots + POOL_SPARE, s->dir);
     s->host.catalogue = s->config.catalogue;
     if (s->config.secrets)

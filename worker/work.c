@@ -7,6 +7,7 @@
 #include "handlers/http.h"
 #include "handlers/pool.h"
 #include "handlers/run.h"
+#include "mcp/mcp.h"
 
 #include "cox/base/alloc.h"
 #include "cox/base/log.h"
@@ -222,6 +223,8 @@ static void start_call(struct work *w)
         w->call = pool_call(w->host->pool, w->program, &args, input, on_done, on_call_log, w);
     else if (cox_slice_is(w->assign.handler, "http"))
         w->call = http_call(w->host->http, &args, on_done, on_call_log, w);
+    else if (cox_slice_is(w->assign.handler, "mcp"))
+        w->call = mcp_call(w->host->mcp, &args, on_done, on_call_log, w);
     else
         w->call = run_start(&w->host->handlers, &args, on_done, on_call_log, w);
     work_secrets_forget(&w->secrets);
@@ -446,13 +449,14 @@ static void find_program(struct work *w)
 static void prepare(struct work *w)
 {
     struct cox_slice handler = w->assign.handler;
-    bool is_here = cox_slice_is(handler, "run") || (cox_slice_is(handler, "http") && w->host->http);
+    bool is_http = cox_slice_is(handler, "http") && w->host->http;
+    bool is_mcp = cox_slice_is(handler, "mcp") && w->host->mcp;
+    bool is_here = cox_slice_is(handler, "run") || is_http || is_mcp;
 
     if (!is_here && !cox_slice_is(handler, "bundle"))
         find_program(w);
     /* Before secrets are asked for: it is kept out of the same places. */
-    if (w->code == COX_CODE_NONE && w->host->gateway && !cox_slice_is(handler, "http") &&
-        !cox_slice_is(handler, "jq"))
+    if (w->code == COX_CODE_NONE && w->host->gateway && !is_http && !is_mcp && !cox_slice_is(handler, "jq"))
         w->gateway = gateway_admit(w->host->gateway, &w->assign);
     if (w->code == COX_CODE_NONE && !work_make_dir(w->host, &w->assign, w->own_dir, &w->use, &w->dir)) {
         struct cox_buf message = { 0 };

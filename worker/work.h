@@ -34,6 +34,7 @@ struct work_host {
     struct catalogue *catalogue;   /* NULL: no programs */
     struct pool *pool;             /* NULL: no programs */
     struct http *http;             /* NULL: not offered */
+    struct mcp *mcp;               /* NULL: not offered */
     struct gateway *gateway;       /* NULL: processes get no keys */
     struct secrets *secrets;       /* NULL: steps with secrets are refused */
     struct workspaces *workspaces; /* NULL: every directory is private */

@@ -1,7 +1,7 @@
 /* One compilation, and what its files share. Files: compile.c (the document), steps.c (which steps there
- * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c, model.c wait.c,
- * agent.c and tool.c (what it says, kind by kind), secrets.c (what it may read of what only workers know),
- * template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c (edges). */
+ * are), step.c, extras.c (what few steps have), call.c (one way to run a step), spec.c, model.c, mcp.c,
+ * wait.c, agent.c and tool.c (what it says, kind by kind), secrets.c (what it may read of what only workers
+ * know), template.c (JSON with expressions inside), expr_parse.c (one expression), graph.c (edges). */
 #ifndef COX_TASK_COMPILE_H
 #define COX_TASK_COMPILE_H
 
@@ -173,7 +173,7 @@ enum {
     [CALL_APPROVAL] = { "approval", WANT_OBJECT, FIELD_OPTIONAL,                                             \
                         "an object such as {\"prompt\": \"Apply?\"}" },                                      \
     [CALL_MODEL] = { "model", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
-    [CALL_MCP] = { "mcp", WANT_ANY, FIELD_LATER, "" },                                                       \
+    [CALL_MCP] = { "mcp", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"url\": \"https://...\"}" },     \
     [CALL_AGENT] = { "agent", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
     [CALL_PLAN] = { "plan", WANT_OBJECT, FIELD_LATER, "an object such as {\"input\": \"...\"}" },            \
     [CALL_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },                 \
@@ -184,8 +184,8 @@ enum {
     [CALL_SECRETS] = { "secrets", WANT_OBJECT, FIELD_OPTIONAL,                                               \
                        "names of secrets by KEY, read as secrets.KEY" }
 
-#define EXPECTED_LEAF "expected it beside `run`, `uses`, `http` or `jq`"
-#define EXPECTED_CALL "expected it beside `run`, `uses`, `http`, `jq` or `model`"
+#define EXPECTED_LEAF "expected it beside `run`, `uses`, `http`, `jq` or `mcp`"
+#define EXPECTED_CALL "expected it beside `run`, `uses`, `http`, `jq`, `mcp` or `model`"
 void compile_step(struct compiler *c, const struct place *at, uint32_t index, json_t *step);
 /* The one kind of a call, from its fields; NONE after reporting. */
 enum cox_step_kind call_kind(struct compiler *c, const struct place *at, const json_t *call,
@@ -217,12 +217,27 @@ bool uses_of_bundle(struct cox_slice uses);
 bool versioned_ok(struct cox_slice s, unsigned least);
 bool path_ok(struct cox_slice s); /* relative, and no ".." in it */
 
-/* model.c: the same of a `model` */
+/* Parts of it, with the commas that go before all but the first: "url" and "headers" of requests, the object
+ * of an environment, "sandbox". */
+void put_url(struct compiler *c, const struct scope *scope, const struct place *at, const json_t *url);
+void put_headers(struct compiler *c, const struct scope *scope, const struct place *at, json_t *headers);
+void put_env(struct compiler *c, const struct scope *scope, const struct place *at, json_t *env);
+void put_sandbox(struct compiler *c, const struct place *at, const json_t *sandbox);
+
+/* model.c, mcp.c: the same of a `model`, and of an `mcp` */
 void put_model(struct compiler *c, const struct scope *scope, const struct place *at, json_t *model);
+void put_mcp(struct compiler *c, const struct scope *scope, const struct place *at, json_t *mcp);
+/* Of a server that an agent has as its tools: the spec of the step that asks for their list, or of one that
+ * calls what `args` says, {"tool", "arguments"}. */
+void put_mcp_tools(struct compiler *c, const struct scope *scope, const struct place *at, json_t *mcp,
+                   bool list);
 
 /* secrets.c. Between begin and end the draft gets a spec, and is made to say where secrets go. */
 void compile_secrets(struct compiler *c, const struct place *at, json_t *declared, enum cox_step_kind kind);
 void secrets_begin(struct compiler *c);
+/* From here on, what stands at `root` and below may read secrets; in the spec it is, or is its member
+ * `below`. */
+void secrets_offer(struct compiler *c, const struct place *root, const char *below);
 void secrets_end(struct compiler *c);
 /* Whether `expr` is nothing but `secrets.KEY`, where that may stand; an unknown key is reported unless `at`
  * is NULL. */

@@ -131,7 +131,7 @@ uint32_t compile_map(struct compiler *c, const struct place *at, const struct sc
 static uint32_t followed_step(struct compiler *c, const struct place *at, const struct scope *scope,
                               const json_t *name)
 {
-    static const char *const leaf[] = { "run", "uses", "http", "jq" };
+    static const char *const leaf[] = { "run", "uses", "http", "jq", "mcp" };
     uint32_t step = compile_step_name(c, scope, at, name);
     const json_t *body = step == COX_IMAGE_NONE ? NULL : json_object_get(c->steps, json_string_value(name));
 
@@ -145,7 +145,7 @@ static uint32_t followed_step(struct compiler *c, const struct place *at, const 
             return step;
     }
     report_at(&c->report, at,
-              "the step `%s` runs on no worker; expected one with `run`, `uses`, `http` or `jq`",
+              "the step `%s` runs on no worker; expected one with `run`, `uses`, `http`, `jq` or `mcp`",
               c->plan[step].name);
     return step;
 }

@@ -56,8 +56,8 @@ static bool is_for(struct compiler *c, const struct place *at, enum cox_step_kin
         report_at(&c->report, at, "steps that a program asks for have no secrets");
         return false;
     }
-    if (kind != COX_KIND_RUN && kind != COX_KIND_USES && kind != COX_KIND_HTTP) {
-        report_at(&c->report, at, "%s; expected it beside `run`, `uses` or `http`",
+    if (kind != COX_KIND_RUN && kind != COX_KIND_USES && kind != COX_KIND_HTTP && kind != COX_KIND_MCP) {
+        report_at(&c->report, at, "%s; expected it beside `run`, `uses`, `http` or `mcp`",
                   kind == COX_KIND_JQ ? "what `jq` computes is stored, and hands nothing to anybody"
                                       : "is about attempts on workers");
         return false;
@@ -102,6 +102,14 @@ void secrets_begin(struct compiler *c)
     draft_raw(c, "[");
     json_put(&c->draft.raw, c->secrets.declared);
     draft_raw(c, ",");
+}
+
+void secrets_offer(struct compiler *c, const struct place *root, const char *below)
+{
+    if (!c->secrets.declared)
+        return;
+    c->secrets.root = root;
+    c->secrets.below = below;
 }
 
 void secrets_end(struct compiler *c)
@@ -177,7 +185,9 @@ const char *secrets_why_not(const struct compiler *c)
                "`stdin`";
     return "`secrets.KEY` stands alone in its `${{ }}`, and in what a worker hands on, of a step with "
            "`secrets`: "
-           "`env` and `stdin` of `run`, `url`, `headers`, `json` and `body` of `http`, `with`";
+           "`env` and `stdin` of `run`, `url`, `headers`, `json` and `body` of `http`, `url`, `headers`, "
+           "`env` and "
+           "`arguments` of `mcp`, `with`";
 }
 
 /* ---- places ---- */

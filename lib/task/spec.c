@@ -1,4 +1,5 @@
-/* What workers' handlers get: the specs of `run`, `uses`, `http` and `jq`; that of `model` is in model.c. */
+/* What workers' handlers get: the specs of `run`, `uses`, `http` and `jq`; those of `model` and `mcp` are in
+ * model.c and mcp.c. */
 #include "compile.h"
 
 #include "cox/base/units.h"
@@ -30,18 +31,9 @@ static const struct field jq_fields[JQ_NR] = {
     { "input", WANT_ANY, FIELD_OPTIONAL, "" },
 };
 
-/* From here on, what stands at `root` and below may read secrets. */
-static void offer_secrets(struct compiler *c, const struct place *root, const char *below)
-{
-    if (!c->secrets.declared)
-        return;
-    c->secrets.root = root;
-    c->secrets.below = below;
-}
-
 /* ---- run ---- */
 
-static void put_env(struct compiler *c, const struct scope *scope, const struct place *at, json_t *env)
+void put_env(struct compiler *c, const struct scope *scope, const struct place *at, json_t *env)
 {
     const char *separator = "{", *name;
     json_t *value;
@@ -86,6 +78,17 @@ static void put_argv(struct compiler *c, const struct scope *scope, const struct
     draft_raw(c, "]");
 }
 
+void put_sandbox(struct compiler *c, const struct place *at, const json_t *sandbox)
+{
+    const char *level = json_string_value(sandbox);
+
+    if (strcmp(level, "none") != 0 && strcmp(level, "net") != 0 && strcmp(level, "strict") != 0)
+        report_found(&c->report, at, sandbox, "\"none\", \"net\" or \"strict\"");
+    draft_raw(c, strcmp(level, "strict") == 0 ? ",\"sandbox\":\"strict\""
+                 : strcmp(level, "net") == 0  ? ",\"sandbox\":\"net\""
+                                              : ",\"sandbox\":\"none\"");
+}
+
 static void put_run(struct compiler *c, const struct scope *scope, const struct place *at, json_t *run)
 {
     json_t *f[RUN_NR];
@@ -100,7 +103,7 @@ static void put_run(struct compiler *c, const struct scope *scope, const struct 
     if (f[RUN_ARGV])
         put_argv(c, scope, &argv, f[RUN_ARGV]);
     c->secrets.argv = false;
-    offer_secrets(c, at, NULL);
+    secrets_offer(c, at, NULL);
     if (f[RUN_ENV]) {
         draft_raw(c, ",\"env\":");
         put_env(c, scope, &env, f[RUN_ENV]);
@@ -116,15 +119,8 @@ static void put_run(struct compiler *c, const struct scope *scope, const struct 
             report_found(&c->report, &output, f[RUN_OUTPUT], run_fields[RUN_OUTPUT].expected);
         draft_raw(c, strcmp(text, "json") == 0 ? ",\"output\":\"json\"" : ",\"output\":\"text\"");
     }
-    if (f[RUN_SANDBOX]) {
-        const char *level = json_string_value(f[RUN_SANDBOX]);
-
-        if (strcmp(level, "none") != 0 && strcmp(level, "net") != 0 && strcmp(level, "strict") != 0)
-            report_found(&c->report, &sandbox, f[RUN_SANDBOX], "\"none\", \"net\" or \"strict\"");
-        draft_raw(c, strcmp(level, "strict") == 0 ? ",\"sandbox\":\"strict\""
-                     : strcmp(level, "net") == 0  ? ",\"sandbox\":\"net\""
-                                                  : ",\"sandbox\":\"none\"");
-    }
+    if (f[RUN_SANDBOX])
+        put_sandbox(c, &sandbox, f[RUN_SANDBOX]);
     draft_raw(c, "}");
 }
 
@@ -195,7 +191,7 @@ static void put_uses(struct compiler *c, const struct scope *scope, const struct
         cox_json_quote(&c->draft.raw, json_slice(f[CALL_USES]));
         draft_raw(c, ",\"input\":");
     }
-    offer_secrets(c, &with, bundle ? "input" : NULL);
+    secrets_offer(c, &with, bundle ? "input" : NULL);
     if (f[CALL_WITH])
         draft_value(c, scope, &with, f[CALL_WITH], EMIT_VALUE);
     else
@@ -222,14 +218,14 @@ static void put_method(struct compiler *c, const struct place *at, const json_t 
     report_found(&c->report, &here, method, http_fields[HTTP_METHOD].expected);
 }
 
-static void put_url(struct compiler *c, const struct scope *scope, const struct place *at, const json_t *url)
+void put_url(struct compiler *c, const struct scope *scope, const struct place *at, const json_t *url)
 {
     struct place here = place_key(at, "url");
     const char *text = json_string_value(url);
 
     if (!strstr(text, "${{") && strncmp(text, "http://", 7) != 0 && strncmp(text, "https://", 8) != 0)
         report_found(&c->report, &here, url, http_fields[HTTP_URL].expected);
-    draft_raw(c, ",\"url\":");
+    draft_raw(c, "\"url\":");
     draft_value(c, scope, &here, url, EMIT_ARG);
 }
 
@@ -247,8 +243,7 @@ static bool token_ok(const char *s)
     return len > 0;
 }
 
-static void put_headers(struct compiler *c, const struct scope *scope, const struct place *at,
-                        json_t *headers)
+void put_headers(struct compiler *c, const struct scope *scope, const struct place *at, json_t *headers)
 {
     const char *separator = ",\"headers\":{", *name;
     json_t *value;
@@ -282,9 +277,10 @@ static void put_http(struct compiler *c, const struct scope *scope, const struct
     if (!fields_check(&c->report, at, http, "an object such as {\"url\": \"https://...\"}", http_fields,
                       HTTP_NR, f))
         return;
-    offer_secrets(c, at, NULL);
+    secrets_offer(c, at, NULL);
     draft_raw(c, "{");
     put_method(c, at, f[HTTP_METHOD]);
+    draft_raw(c, ",");
     if (f[HTTP_URL])
         put_url(c, scope, at, f[HTTP_URL]);
     put_headers(c, scope, &headers, f[HTTP_HEADERS]);
@@ -334,14 +330,16 @@ void put_spec(struct compiler *c, const struct place *at, const struct scope *sc
         put_jq(c, scope, &here, f[CALL_JQ]);
     else if (kind == COX_KIND_MODEL)
         put_model(c, scope, &here, f[CALL_MODEL]);
+    else if (kind == COX_KIND_MCP)
+        put_mcp(c, scope, &here, f[CALL_MCP]);
     else
         put_uses(c, scope, at, f);
 }
 
 struct cox_slice spec_sandbox_label(json_t *const *f, enum cox_step_kind kind)
 {
-    const char *level =
-        kind == COX_KIND_RUN ? json_string_value(json_object_get(f[CALL_RUN], "sandbox")) : NULL;
+    const json_t *spec = kind == COX_KIND_RUN ? f[CALL_RUN] : kind == COX_KIND_MCP ? f[CALL_MCP] : NULL;
+    const char *level = json_string_value(json_object_get(spec, "sandbox"));
 
     if (level && strcmp(level, "strict") == 0)
         return cox_slice_str("sandbox.strict");

@@ -46,10 +46,10 @@ static const struct field step_fields[STEP_NR] = {
 
 /* Kinds in the order of their fields. */
 static const uint8_t kind_of_field[CALL_KINDS] = {
-    [CALL_RUN] = COX_KIND_RUN,     [CALL_USES] = COX_KIND_USES,         [CALL_HTTP] = COX_KIND_HTTP,
-    [CALL_JQ] = COX_KIND_JQ,       [CALL_TASK] = COX_KIND_TASK,         [CALL_RACE] = COX_KIND_RACE,
-    [CALL_WAIT] = COX_KIND_WAIT,   [CALL_APPROVAL] = COX_KIND_APPROVAL, [CALL_MODEL] = COX_KIND_MODEL,
-    [CALL_AGENT] = COX_KIND_AGENT, [CALL_PLAN] = COX_KIND_PLAN,
+    [CALL_RUN] = COX_KIND_RUN,   [CALL_USES] = COX_KIND_USES,         [CALL_HTTP] = COX_KIND_HTTP,
+    [CALL_JQ] = COX_KIND_JQ,     [CALL_TASK] = COX_KIND_TASK,         [CALL_RACE] = COX_KIND_RACE,
+    [CALL_WAIT] = COX_KIND_WAIT, [CALL_APPROVAL] = COX_KIND_APPROVAL, [CALL_MODEL] = COX_KIND_MODEL,
+    [CALL_MCP] = COX_KIND_MCP,   [CALL_AGENT] = COX_KIND_AGENT,       [CALL_PLAN] = COX_KIND_PLAN,
 };
 
 /* Says what is wrong with the kinds of a call. Those of other versions count: `run` and `agent` are two. */
@@ -66,10 +66,10 @@ static void report_kinds(struct compiler *c, const struct place *at, const json_
             second = call_fields[i].name;
     }
     if (!first)
-        report_at(
-            &c->report, at,
-            "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `model`, `agent`, `plan`, "
-            "`task`, `race`, `wait` and `approval`");
+        report_at(&c->report, at,
+                  "found no kind, expected exactly one of `run`, `uses`, `http`, `jq`, `mcp`, `model`, "
+                  "`agent`, `plan`, "
+                  "`task`, `race`, `wait` and `approval`");
     else if (second)
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
 }
@@ -80,7 +80,7 @@ static int one_kind(struct compiler *c, const struct place *at, const json_t *ca
     int found = CALL_KINDS, n = 0;
 
     for (int i = 0; i < CALL_KINDS; i++) {
-        if (f[i] || (i >= CALL_MCP && json_object_get(call, call_fields[i].name))) {
+        if (f[i] || (i >= CALL_AGENT && json_object_get(call, call_fields[i].name))) {
             found = f[i] ? i : found;
             n++;
         }

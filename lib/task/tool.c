@@ -274,6 +274,12 @@ static void compile_kind(struct tools *ts, struct tool *t)
     t->kind = call_kind(ts->c, &t->at, t->json, t->f);
     if (t->kind == COX_KIND_NONE)
         return;
+    if (t->kind == COX_KIND_MCP) {
+        struct place mcp = place_key(&t->at, "mcp");
+
+        report_at(&ts->c->report, &mcp, "is not available in this version");
+        return;
+    }
     if (!cox_step_kind_is_leaf(t->kind) && t->kind != COX_KIND_TASK && t->kind != COX_KIND_AGENT) {
         report_at(&ts->c->report, &t->at,
                   "found `%s`, which is no tool; expected one of `run`, `uses`, `http`, `jq`, `model`, "

@@ -45,6 +45,11 @@ check_equal "secrets: signed with the worker's key, which is not told" \
     "{\"signature\":\"$(printf hello | openssl dgst -sha256 -hmac 0123456789abcdef -r | cut -d' ' -f1)\",\"told\":\"the key is ***\"}" \
     "$(outputs "$examples/secrets.yaml")"
 
+# ---- mcp ----
+outputs "$examples/mcp.yaml" >"$scenario_dir/mcp.json"
+check_match "mcp: the list, a call, and calls under a map" '^\{"tools":\["convert","units"\],"miles":26.219,"feet":\[3.281,6.562,9.843\],"told":"there is no unit parsec: expected one of ft, km, m, mi"\}$' \
+    "$scenario_dir/mcp.json"
+
 # ---- cancel ----
 id=$(cox task submit "$examples/cancel.yaml" -o name -q)
 long_runs() { cox task describe "$id" long -o jsonl | grep -q '"status":"RUNNING"'; }

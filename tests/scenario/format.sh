@@ -23,7 +23,7 @@ missing_fields() {
     python3 - "$1" "$scenario_root/proto/task.v1.schema.json" <<'PY'
 import json, re, sys
 page, schema = open(sys.argv[1]).read(), json.load(open(sys.argv[2]))
-not_yet = {"mcp", "agent", "plan"}
+not_yet = {"agent", "plan"}
 refused = {"tool", "schema", "takes_secrets"} | not_yet
 words = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]*)`", page))))
 

@@ -261,7 +261,7 @@ static void test_retry(void **state)
 
 static void test_kinds(void **state)
 {
-    static const char *const later[] = { "mcp", "plan" };
+    static const char *const later[] = { "plan" };
 
     (void)state;
     refused(STEP("`needs`: []"), NULL, "steps.a", 1, "found no kind, expected exactly one");

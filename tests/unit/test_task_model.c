@@ -146,7 +146,7 @@ static void test_what_is_refused(void **state)
         { STEP("`model`: {`input`: `x`}, `map`: {`over`: [], `batch`: 2}"), "steps.a.map.batch",
           "not dispatched to workers" },
         { STEP("`wait`: {`for`: `1s`}, `rate`: {`key`: `k`, `per_minute`: 1}"), "steps.a.rate",
-          "`jq` or `model`" },
+          "`jq`, `mcp` or `model`" },
         { STEP("`model`: {`input`: `x`}, `with`: {}"), "steps.a.with", "expected `uses` beside it" },
         { HEAD "`steps`: {`m`: {`model`: {`input`: `x`}}, `a`: {`run`: {`argv`: [`x`]}, `affinity`: "
                "{`step`: `m`}}}}",

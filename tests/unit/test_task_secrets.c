@@ -115,7 +115,7 @@ static void test_where_they_may_not(void **state)
         { STEP("`jq`: {`program`: `.`, `input`: 1}" SECRETS), "steps.a.secrets",
           "what `jq` computes is stored" },
         { STEP("`wait`: {`for`: `1s`}" SECRETS), "steps.a.secrets",
-          "expected it beside `run`, `uses` or `http`" },
+          "expected it beside `run`, `uses`, `http` or `mcp`" },
         { STEP("`run`: {`argv`: [`x`]}, `secrets`: {`a-b`: `x`}"), "steps.a.secrets.a-b", "found the name" },
         { STEP("`run`: {`argv`: [`x`]}, `secrets`: {`A`: `../x`}"), "steps.a.secrets.A", "name of a secret" },
         { STEP("`run`: {`argv`: [`x`]}, `secrets`: {`A`: `${{ inputs.x }}`}"), "steps.a.secrets.A",

@@ -1,5 +1,7 @@
 #include "http.h"
 
+#include "outward.h"
+
 #include "../curl_loop.h"
 #include "../wiped.h"
 
@@ -7,8 +9,6 @@
 #include "cox/base/plant.h"
 #include "cox/json.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,10 +28,9 @@ struct http_call {
     struct cox_buf body;
     struct cox_buf response_headers; /* members of an object, without its braces */
     bool is_json;
-    bool names_type;                /* the request's headers have a Content-Type */
-    const char *why_cut;            /* why the transfer was given up here; NULL: it was not */
-    char refused[INET6_ADDRSTRLEN]; /* the last address that it may not connect to; "": none */
-    char error[CURL_ERROR_SIZE];
+    bool names_type;     /* the request's headers have a Content-Type */
+    const char *why_cut; /* why the transfer was given up here; NULL: it was not */
+    struct outward outward;
     const struct redactor *redactor; /* NULL: it was given no secrets */
     struct event *timer;             /* refused, or killed */
     struct outcome outcome;
@@ -145,24 +144,6 @@ static enum cox_code code_of_status(long status)
     return status == 401 || status == 403 ? COX_CODE_DENIED : COX_CODE_INPUT_INVALID;
 }
 
-static enum cox_code code_of_failure(CURLcode r)
-{
-    switch (r) {
-    case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_BAD_FUNCTION_ARGUMENT:
-        return COX_CODE_INPUT_INVALID;
-    case CURLE_TOO_MANY_REDIRECTS:
-    case CURLE_WEIRD_SERVER_REPLY:
-        return COX_CODE_OUTPUT_INVALID;
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-        return COX_CODE_DENIED;
-    default:
-        return COX_CODE_UNAVAILABLE;
-    }
-}
-
 static void judge(struct http_call *c, CURLcode r)
 {
     struct outcome *o = &c->outcome;
@@ -170,21 +151,11 @@ static void judge(struct http_call *c, CURLcode r)
 
     curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
     redact_json(c->redactor, &c->body);
-    if (c->redactor && strlen(c->error) + 1 == sizeof(c->error))
-        c->error[0] = 0; /* it was cut, perhaps within a secret, which nobody would know by its half */
     if (c->why_cut) {
         o->code = COX_CODE_OUTPUT_TOO_LARGE;
         outcome_say(o, cox_slice_str(c->why_cut));
-    } else if (r == CURLE_COULDNT_CONNECT && c->refused[0]) {
-        o->code = COX_CODE_DENIED;
-        cox_buf_printf(
-            &o->message,
-            "http: %s is not a public address; cox-worker's --http-allow says which others steps may reach",
-            c->refused);
     } else if (r != CURLE_OK) {
-        o->code = code_of_failure(r);
-        cox_buf_printf(&o->message, "http: ");
-        outcome_say(o, cox_slice_str(c->error[0] ? c->error : curl_easy_strerror(r)));
+        outward_judge(&c->outward, "http", r, c->redactor, o);
     } else {
         o->code = code_of_status(status);
         put_output(c, status);
@@ -394,46 +365,22 @@ static bool read_spec(struct http_call *c, struct cox_slice spec)
     return read_url(c, spec) && read_method(c, spec);
 }
 
-/* CURLOPT_OPENSOCKETFUNCTION: each address that a name stands for is tried, so one that may not be reached is
- * passed over. */
-static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
-{
-    struct http_call *c = user;
-    const struct sockaddr *to = &address->addr;
-    char name[NI_MAXHOST] = "?";
-
-    (void)purpose;
-    if (reach_permits(&c->http->reach, to) || COX_PLANTED("reaches-all"))
-        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    (void)getnameinfo(to, address->addrlen, name, sizeof(name), NULL, 0, NI_NUMERICHOST);
-    (void)snprintf(c->refused, sizeof(c->refused), "%s", name);
-    return CURL_SOCKET_BAD;
-}
-
 static void set_options(struct http_call *c)
 {
     CURL *easy = c->easy;
 
+    outward_begin(&c->outward, easy, &c->http->reach);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, c);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, c->error);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, c->headers);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, c);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, c);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, c);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     /* Another server is not whom the secret was meant for. */
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION,
                      c->redactor && !COX_PLANTED("secrets-follow-redirects") ? 0L : 1L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)HTTP_REDIRECTS_MAX);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_LIMIT_MS);
-    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else ending waits for a name server, and all slots */
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "coxswain/" COX_VERSION);
 }
 
 struct call *http_call(struct http *http, const struct call_args *args,

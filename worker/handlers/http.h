@@ -6,7 +6,6 @@
 #include "reach.h"
 
 #define HTTP_REDIRECTS_MAX 5
-#define HTTP_CONNECT_LIMIT_MS 30000
 #define HTTP_HEADERS_LEN_MAX (64u << 10)
 #define HTTP_BODY_LEN_MAX (64u << 20)
 

@@ -70,25 +70,32 @@ static size_t count(struct cox_slice container)
     return n;
 }
 
+static bool read_args(struct reader *r, struct cox_slice args, const char *name, char **to)
+{
+    size_t n = 0;
+
+    for (struct cox_json_walk w = cox_json_walk(args); cox_json_next(&w); n++) {
+        char what[40];
+
+        snprintf(what, sizeof(what), "%s[%zu]", name, n);
+        to[n] = string_of(r, w.value, what);
+        if (!to[n])
+            return false;
+    }
+    to[n] = NULL;
+    return true;
+}
+
 static bool read_argv(struct reader *r, struct cox_slice spec, struct run_spec *ret)
 {
     struct cox_slice value;
-    struct cox_json_walk w;
-    size_t n = 0;
 
     if (!cox_json_member(spec, "argv", &value) || cox_json_kind(value) != COX_JSON_ARRAY)
         return fail(r, "run.argv", "expected an array of strings");
     ret->argv = cox_arena_alloc(r->arena, (count(value) + 1) * sizeof(*ret->argv));
-    for (w = cox_json_walk(value); cox_json_next(&w); n++) {
-        char what[40];
-
-        snprintf(what, sizeof(what), "run.argv[%zu]", n);
-        ret->argv[n] = string_of(r, w.value, what);
-        if (!ret->argv[n])
-            return false;
-    }
-    ret->argv[n] = NULL;
-    if (n == 0 || ret->argv[0][0] == 0)
+    if (!read_args(r, value, "run.argv", ret->argv))
+        return false;
+    if (!ret->argv[0] || ret->argv[0][0] == 0)
         return fail(r, "run.argv[0]", "expected the name of a program");
     return true;
 }
@@ -235,30 +242,41 @@ size_t run_spec_environment(struct cox_arena *arena, const struct call_args *arg
     return n;
 }
 
-static bool read_env(struct reader *r, const struct call_args *args, struct run_spec *ret)
+/* What the step asked for, over the `n` that are there; `what` names the place. */
+static bool put_asked(struct reader *r, struct cox_slice env, const char *what, char **envp, size_t n)
 {
-    struct cox_slice value = cox_slice_str("{}");
-    struct cox_json_walk w;
-    size_t n;
-
-    if (cox_json_member(args->spec, "env", &value) && cox_json_kind(value) != COX_JSON_OBJECT)
-        return fail(r, "run.env", "expected an object of strings");
-    if (count(value) > ENV_MAX)
-        return fail(r, "run.env", "expected at most 1024 names");
-    n = run_spec_environment(r->arena, args, ret->level, count(value), &ret->envp);
-    leave_models(r, value, ret->envp, &n);
-    for (w = cox_json_walk(value); cox_json_next(&w);) {
-        char *name = string_of(r, w.key, "run.env");
-        char *text = name ? string_of(r, w.value, "run.env") : NULL;
+    for (struct cox_json_walk w = cox_json_walk(env); cox_json_next(&w);) {
+        char *name = string_of(r, w.key, what);
+        char *text = name ? string_of(r, w.value, what) : NULL;
 
         if (!text)
             return false;
         if (name[0] == 0 || strchr(name, '='))
-            return fail(r, "run.env", "expected names that are not empty and have no '='");
-        put_env(r, ret->envp, &n, name, text);
+            return fail(r, what, "expected names that are not empty and have no '='");
+        put_env(r, envp, &n, name, text);
     }
-    ret->envp[n] = NULL;
+    envp[n] = NULL;
     return true;
+}
+
+static bool find_env(struct reader *r, struct cox_slice spec, const char *what, struct cox_slice *ret)
+{
+    *ret = cox_slice_str("{}");
+    if (cox_json_member(spec, "env", ret) && cox_json_kind(*ret) != COX_JSON_OBJECT)
+        return fail(r, what, "expected an object of strings");
+    return count(*ret) <= ENV_MAX || fail(r, what, "expected at most 1024 names");
+}
+
+static bool read_env(struct reader *r, const struct call_args *args, struct run_spec *ret)
+{
+    struct cox_slice value;
+    size_t n;
+
+    if (!find_env(r, args->spec, "run.env", &value))
+        return false;
+    n = run_spec_environment(r->arena, args, ret->level, count(value), &ret->envp);
+    leave_models(r, value, ret->envp, &n);
+    return put_asked(r, value, "run.env", ret->envp, n);
 }
 
 /* What execvpe would try, but with the step's own PATH. */
@@ -322,15 +340,15 @@ static bool read_rest(struct reader *r, const struct call_args *args, struct run
     return true;
 }
 
-static bool read_level(struct reader *r, const struct sandbox *sandbox, const struct call_args *args,
-                       struct run_spec *ret)
+static bool read_level(struct reader *r, const struct sandbox *sandbox, struct cox_slice spec,
+                       const char *what, struct run_spec *ret)
 {
     enum sandbox_level asked = SANDBOX_NONE;
     struct cox_slice value;
 
-    if (cox_json_member(args->spec, "sandbox", &value) && cox_json_kind(value) != COX_JSON_NULL &&
+    if (cox_json_member(spec, "sandbox", &value) && cox_json_kind(value) != COX_JSON_NULL &&
         !sandbox_level_parse(text_of(r, value), &asked))
-        return fail(r, "run.sandbox", "expected none, net or strict");
+        return fail(r, what, "expected none, net or strict");
     ret->level = sandbox_level_for(sandbox, asked);
     return true;
 }
@@ -346,8 +364,67 @@ enum cox_err run_spec_read(struct cox_arena *arena, const struct sandbox *sandbo
         fail(&r, "run", place.expected);
     else if (cox_json_kind(args->spec) != COX_JSON_OBJECT)
         fail(&r, "run", "expected an object");
-    else if (read_level(&r, sandbox, args, &out) && read_argv(&r, args->spec, &out) &&
+    else if (read_level(&r, sandbox, args->spec, "run.sandbox", &out) && read_argv(&r, args->spec, &out) &&
              read_env(&r, args, &out) && read_rest(&r, args, &out))
+        find_paths(&r, &out);
+    if (r.why) {
+        *ret_why = r.why;
+        return COX_ERR_INVALID;
+    }
+    *ret = out;
+    return COX_OK;
+}
+
+/* ---------------------------------------------------------------- servers */
+
+static bool read_command(struct reader *r, struct cox_slice server, struct run_spec *ret)
+{
+    struct cox_slice command, args = cox_slice_str("[]");
+
+    if (!cox_json_member(server, "command", &command) || cox_json_kind(command) != COX_JSON_STRING)
+        return fail(r, "mcp.command", "expected the name of a program");
+    if (cox_json_member(server, "args", &args) && cox_json_kind(args) != COX_JSON_ARRAY)
+        return fail(r, "mcp.args", "expected an array of strings");
+    ret->argv = cox_arena_alloc(r->arena, (count(args) + 2) * sizeof(*ret->argv));
+    ret->argv[0] = string_of(r, command, "mcp.command");
+    if (!ret->argv[0] || ret->argv[0][0] == 0)
+        return r->why ? false : fail(r, "mcp.command", "expected the name of a program");
+    return read_args(r, args, "mcp.args", ret->argv + 1);
+}
+
+static bool read_server_env(struct reader *r, const struct call_args *args, struct cox_slice server,
+                            const char *dir, struct run_spec *ret)
+{
+    char **inherited = spawn_environment(NULL);
+    struct cox_slice value;
+    size_t n = 0;
+
+    if (ret->level != SANDBOX_NONE)
+        sandbox_environment(inherited, ret->level);
+    while (inherited[n])
+        n++;
+    if (find_env(r, server, "mcp.env", &value)) {
+        ret->envp = cox_arena_alloc(r->arena, (n + N_OWN_MAX + count(value) + 1) * sizeof(*ret->envp));
+        memcpy(ret->envp, inherited, n * sizeof(*ret->envp));
+        put_env(r, ret->envp, &n, "COX_TASK_ID", dup_slice(r->arena, args->assign->task_id));
+        put_env(r, ret->envp, &n, "COX_WORKSPACE", dir);
+        if (args->bundle_dir)
+            put_env(r, ret->envp, &n, "COX_BUNDLE", args->bundle_dir);
+        put_asked(r, value, "mcp.env", ret->envp, n);
+    }
+    cox_free(inherited);
+    return !r->why;
+}
+
+enum cox_err run_spec_read_server(struct cox_arena *arena, const struct sandbox *sandbox,
+                                  const struct call_args *args, struct cox_slice server, const char *dir,
+                                  struct run_spec *ret, const char **ret_why)
+{
+    struct reader r = { .arena = arena };
+    struct run_spec out = { 0 };
+
+    if (read_level(&r, sandbox, server, "mcp.sandbox", &out) && read_command(&r, server, &out) &&
+        read_server_env(&r, args, server, dir, &out))
         find_paths(&r, &out);
     if (r.why) {
         *ret_why = r.why;

@@ -27,6 +27,12 @@ COX_MUST_CHECK enum cox_err run_spec_read(struct cox_arena *arena, const struct 
                                           const struct call_args *args, struct run_spec *ret,
                                           const char **ret_why);
 
+/* The same of a process that serves more than one call of a task: {"command", "args", "env", "sandbox"}. Its
+ * environment says which task, and nothing of an attempt. `dir` is where it works. */
+COX_MUST_CHECK enum cox_err run_spec_read_server(struct cox_arena *arena, const struct sandbox *sandbox,
+                                                 const struct call_args *args, struct cox_slice server,
+                                                 const char *dir, struct run_spec *ret, const char **ret_why);
+
 /* W3C's, for programs that trace: a trace is a task, a span of it an attempt. Made of names that are the same
  * wherever they are looked at, so nothing needs to be kept. */
 #define RUN_TRACEPARENT_MAX 56 /* with the 0 at its end */

@@ -228,6 +228,27 @@ export const bad = {
   'artifacts of items': step({ artifacts: { p: 'x' }, map: { over: [] } }),
 };
 
+const server = { url: 'http://127.0.0.1:1/mcp' };
+Object.assign(good, {
+  'a tool of an MCP server': only({ mcp: { ...server, headers: { Authorization: 'Bearer ${{ secrets.T }}' }, tool: 't', arguments: { a: '${{ 1 }}' } }, secrets: { T: 't' } }),
+  'tools of an MCP server that is a program': only({ mcp: { command: 'npx', args: ['x', '${{ 1 }}'], env: { A: 'b' }, sandbox: 'strict', list: true } }),
+  'arguments by an expression': only({ mcp: { ...server, tool: 't', arguments: '${{ inputs.x }}' } }, { x: { type: 'object', default: {} } }),
+});
+Object.assign(bad, {
+  'an MCP server that is nowhere': only({ mcp: { tool: 't' } }),
+  'an MCP server in two places': only({ mcp: { ...server, command: 'x', tool: 't' } }),
+  'a server that is asked nothing': only({ mcp: server }),
+  'a server that is asked twice': only({ mcp: { ...server, tool: 't', list: true } }),
+  'a list with arguments': only({ mcp: { ...server, list: true, arguments: {} } }),
+  'a list that is none': only({ mcp: { ...server, list: false } }),
+  'a tool without a name': only({ mcp: { ...server, tool: '' } }),
+  'arguments that are text': only({ mcp: { ...server, tool: 't', arguments: 'x' } }),
+  'headers of a program': only({ mcp: { command: 'x', headers: {}, tool: 't' } }),
+  'arguments of a URL': only({ mcp: { ...server, args: [], tool: 't' } }),
+  'a sandbox of a URL': only({ mcp: { ...server, sandbox: 'strict', tool: 't' } }),
+  'a server by another protocol': only({ mcp: { url: 'ws://127.0.0.1/', tool: 't' } }),
+});
+
 Object.assign(bad, {
   'a budget of no steps': task({ budget: { steps: 0 } }),
   'a budget below nothing': task({ budget: { cost: -1 } }),
@@ -250,7 +271,6 @@ Object.assign(bad, {
 });
 
 export const later = {
-  mcp: only({ mcp: { url: 'http://127.0.0.1:1/mcp', tool: 't', arguments: {} } }),
   agent: only({
     agent: {
       model: 'default',

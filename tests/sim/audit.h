@@ -40,4 +40,7 @@ void scene_answer_leaves(struct sim *s, const struct audit_task *t, struct cox_r
                          enum cox_answer answer);
 void scene_task_fini(struct audit_task *t);
 
+/* The step of the scene that this one of a root is; NULL: none. */
+const struct scene_step *scene_step(const struct audit_task *t, uint32_t step);
+
 #endif

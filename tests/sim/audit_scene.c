@@ -32,7 +32,7 @@ static bool is_member(const struct audit_task *t, uint32_t step)
     return true;
 }
 
-static const struct scene_step *scene_step(const struct audit_task *t, uint32_t step)
+const struct scene_step *scene_step(const struct audit_task *t, uint32_t step)
 {
     struct cox_image_step doc;
     if (t->parent != NULL)
@@ -192,24 +192,6 @@ static void check_limit(struct sim *s, const struct audit_task *t, uint32_t step
         fail(s, "%s/%u: %u steps hold the key k%u", name_of(t), step, n, of->concurrency);
 }
 
-/* A step that shares another's files runs where that ran last. */
-static void check_files(struct sim *s, const struct audit_task *t, uint32_t step,
-                        const struct audit_worker *w)
-{
-    const struct scene_step *of = scene_step(t, step);
-    char name[16];
-    if (of == NULL || !of->same_files || t->forked || t->steps[step].in_fallback)
-        return;
-    snprintf(name, sizeof name, "s%d", of->beside);
-    const struct audit_step *first = &t->steps[cox_image_find_step(&t->image, cox_slice_str(name))];
-    if (first->status != COX_STEP_SUCCEEDED || audit_worker(s, first->worker) == NULL)
-        return;
-    befell(s, KIND_FILES);
-    if (audit_worker(s, first->worker) != w)
-        fail(s, "%s/%u needs the files of a step that ran on %s, and goes to %s", name_of(t), step,
-             audit_worker(s, first->worker)->host->id, w->host->id);
-}
-
 static void assigned(struct sim *s, struct audit_task *t, const struct record *r)
 {
     struct audit_step *st = &t->steps[r->step];
@@ -222,7 +204,6 @@ static void assigned(struct sim *s, struct audit_task *t, const struct record *r
         fail(s, "%s/%u is assigned before its backoff is over", name_of(t), r->step);
     struct cox_image_class cls = audit_class(t, r->step);
     audit_version(s, t, r->step, w);
-    check_files(s, t, r->step, w);
     audit_occupy(s, w, &cls.resources, 1);
     st->status = COX_STEP_RUNNING;
     st->token = r->u.assigned.token;

@@ -83,7 +83,9 @@ static void body_ends(struct sim *s, struct event *ev)
     }
     if (b->calls_model)
         say_usage(b, &r->usage);
+    struct cox_hash pack;
     struct cox_agent_item_result *items = cox_calloc(b->n_items + 1, sizeof items[0]);
+    files_end(s, b, r, &pack);
     if (!b->killed) {
         r->output = text_slice(b->outcome.output);
         r->continuation_json = text_slice(b->outcome.continuation);
@@ -157,6 +159,7 @@ static void body_start(struct sim *s, struct host *h, const struct cox_agent_act
     b->ref = a->ref;
     b->started_ns = s->now_ns;
     event_init(&b->end, body_ends);
+    files_begin(s, b, as);
     if (as->n_items > 0)
         start_items(s, b, as);
     else
@@ -407,6 +410,7 @@ void host_die(struct sim *s, struct host *h)
         if (h->bodies[i] != NULL)
             body_free(s, h->bodies[i]);
     memset(h->bodies, 0, h->slots * sizeof h->bodies[0]);
+    files_lose(h);
     if (h->stream != NULL) /* a process that dies says so; a machine does not */
         stream_break(s, h->stream, INT64_MAX, chance(s, 600) ? between(s, 0, 100 * MS) : 20 * SECOND);
     h->stream = NULL;
@@ -471,6 +475,7 @@ static void draw_host(struct sim *s, struct host *h, uint32_t i)
     h->slow = cox_rng_below(&s->kinds[KIND_SLOW], 1000) < 80;
     h->bodies = cox_calloc(h->slots, sizeof h->bodies[0]);
     cox_list_init(&h->said);
+    cox_list_init(&h->files);
     event_init(&h->turn, turn);
     event_init(&h->boot_ev, boots);
     event_at(s, &h->boot_ev, s->now_ns + between(s, 0, 3 * SECOND));

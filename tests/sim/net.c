@@ -47,6 +47,7 @@ struct cox_agent_result message_keep_result(struct message *m, const struct cox_
     struct cox_agent_item_result *items = cox_arena_dup(&m->arena, r->items, r->n_items * sizeof r->items[0]);
     kept.message = message_keep(m, r->message);
     kept.output = message_keep(m, r->output);
+    kept.files.packs = cox_arena_dup(&m->arena, r->files.packs, r->files.n_packs * sizeof r->files.packs[0]);
     kept.continuation_json = message_keep(m, r->continuation_json);
     for (size_t i = 0; i < r->n_items; i++) {
         items[i].message = message_keep(m, r->items[i].message);

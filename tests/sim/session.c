@@ -124,6 +124,7 @@ static void large_start(struct sim *s, const struct cox_input *in)
     r->output.kind = COX_PAYLOAD_STORED;
     r->output.bytes.data = cox_arena_dup(&l->arena, r->output.bytes.data, r->output.bytes.len);
     r->message.data = cox_arena_dup(&l->arena, r->message.data, r->message.len);
+    r->files.packs = cox_arena_dup(&l->arena, r->files.packs, r->files.n_packs * sizeof r->files.packs[0]);
     work_submit(s, &l->work);
 }
 
@@ -140,6 +141,14 @@ static void result(struct sim *s, struct stream *st, const struct item *it)
                                           .exit_code = r->exit_code,
                                           .cpu_us = r->cpu_us,
                                           .run_us = r->run_us };
+    in.u.result.files = (struct cox_files){ .told = r->files.told,
+                                            .saved = r->files.saved,
+                                            .tree = r->files.tree,
+                                            .packs = r->files.packs,
+                                            .n_packs = r->files.n_packs,
+                                            .serial = r->files.serial };
+    for (size_t i = 0; i < r->files.n_packs; i++) /* uploaded before it was said */
+        store_blob(s, &r->files.packs[i], cox_slice_str("files"));
     in.u.result.usage = (struct cox_usage){ .model_calls = r->usage.model_calls,
                                             .input_tokens = r->usage.input_tokens,
                                             .output_tokens = r->usage.output_tokens,
@@ -262,6 +271,17 @@ static void assign(struct stream *st, const struct cox_act_assign *a)
     for (size_t i = 0; i < a->n_items; i++)
         items[i] = (struct cox_agent_item){ a->items[i].index, message_keep(st->out, a->items[i].spec_json) };
     it->assign.items = items;
+    if (a->workspace.len == 0)
+        return;
+    struct cox_buf name = { 0 };
+    cox_put_u64(&name, a->root);
+    cox_buf_append_slice(&name, a->workspace);
+    it->assign.workspace = message_keep(st->out, cox_buf_slice(&name));
+    cox_buf_fini(&name);
+    it->assign.home = a->home.number;
+    if (a->home.has_snapshot)
+        it->assign.snapshot =
+            message_keep(st->out, cox_slice(a->home.snapshot.b, sizeof a->home.snapshot.b));
 }
 
 static void close(struct sim *s, struct stream *st, enum cox_err err, const char *message)

@@ -58,6 +58,7 @@ struct sim;
     X(REQUEST_TWICE, "repeated-requests", true, "a client's request arrives twice")                          \
     X(OVERTAKEN, "overtakings", true, "a client's request arrives after later ones")                         \
     X(KILLER, "killers", true, "a step takes its worker down")                                               \
+    X(UNSAVED, "unsaved-files", true, "a worker cannot save a workspace, or does not try")                   \
     X(FORGOTTEN, "forgotten-items", true, "a worker says nothing of one item of a batch")                    \
     X(CORDON, "cordons", true, "a worker is set aside for a while")                                          \
     X(OLD_RECORD, "older-records", false, "records as earlier versions wrote them")                          \
@@ -297,6 +298,7 @@ struct body {
     struct cox_ref ref;
     int64_t started_ns;
     bool killed, calls_model;
+    struct sim_files *files; /* of a shared workspace; NULL: in none */
     struct outcome outcome; /* of a batch: its end is that of the last item */
     struct outcome *items;  /* of a batch */
     uint32_t *indexes;
@@ -321,6 +323,7 @@ struct host {
     struct cox_agent_actions actions;
     struct stream *stream;
     struct body **bodies; /* by slot */
+    struct cox_list files; /* struct sim_files: directories of shared workspaces */
     bool slow;
     struct event turn, boot_ev;
     struct cox_list said; /* results sent before, for the adversary */
@@ -332,6 +335,9 @@ void host_boot(struct sim *s, struct host *h);
 void host_die(struct sim *s, struct host *h);
 void host_shutdown(struct sim *s, struct host *h); /* SIGTERM */
 void host_input(struct sim *s, struct host *h, struct cox_agent_input *in);
+void files_begin(struct sim *s, struct body *b, const struct cox_agent_assign *as); /* files.c */
+void files_end(struct sim *s, struct body *b, struct cox_agent_result *r, struct cox_hash *pack);
+void files_lose(struct host *h);
 bool host_holds(const struct host *h, struct cox_ref ref); /* runs it now */
 const char *host_version(const struct sim *s, const struct host *h,
                          struct cox_slice handler); /* "": unsaid */

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #define FILE_LEN 4096u /* what an entry takes on disk beside its bytes, about */
+#define AWAY_MAX 4096u /* what is forgotten beyond: the orchestrator knows it, too */
 
 struct workspace {
     struct cox_list link;      /* of `idle` while nobody holds it */
@@ -30,6 +31,7 @@ struct workspace {
     int64_t written_since_ns; /* wall clock; while there are writers */
     int64_t used_ns;
     uint64_t len;   /* counted in all->len */
+    bool away;      /* in all->away: it has no directory, and nobody holds it */
     bool forgotten; /* goes when it is released */
 
     bool has_name;             /* it was saved, as: */
@@ -50,6 +52,8 @@ struct workspaces {
     struct cox_mapb tasks; /* task id -> any workspace of it, which links the others */
     struct cox_list idle;  /* longest unused first */
     struct cox_list held;
+    struct cox_list away; /* known by what they were saved as, longest first */
+    uint32_t n_away;
     uint64_t n_made, len;
 };
 
@@ -122,6 +126,7 @@ static void leave_index(struct workspace *w)
 
 static void free_workspace(struct workspace *w)
 {
+    w->all->n_away -= w->away;
     cox_list_remove(&w->link);
     snapshot_free(w->last);
     cox_free(w->dir);
@@ -146,6 +151,10 @@ static void put_away(struct workspace *w)
     }
     drop_dir(w);
     cox_list_remove(&w->link);
+    cox_list_push_back(&w->all->away, &w->link);
+    w->away = true;
+    if (w->all->n_away++ >= AWAY_MAX)
+        remove_workspace(COX_CONTAINER_OF(w->all->away.next, struct workspace, link));
 }
 
 static bool may_go(const struct workspace *w)
@@ -421,6 +430,8 @@ bool workspaces_hold(struct workspaces *ws, const struct cox_agent_assign *assig
         errno = why;
         return false;
     }
+    ws->n_away -= w->away;
+    w->away = false;
     cox_list_remove(&w->link);
     cox_list_push_back(&ws->held, &w->link);
     w->n_holders++;
@@ -521,6 +532,7 @@ struct workspaces *workspaces_create(const struct workspaces_config *config)
     ws->timer = evtimer_new(config->base, on_timer, ws);
     cox_list_init(&ws->idle);
     cox_list_init(&ws->held);
+    cox_list_init(&ws->away);
     return ws;
 }
 

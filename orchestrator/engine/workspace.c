@@ -395,6 +395,11 @@ void workspaces_release(struct cox_engine *e, struct cox_task *root)
         if (owners[owner / 64] >> (owner % 64) & 1 && task_has_step(root, i))
             workspace_find_workers(root, i); /* also of attempts before a restart of ours */
     }
+    for (uint32_t i = 0; owners != NULL && i < root->image.n_steps; i++) {
+        const struct files *f = owners[i / 64] >> (i % 64) & 1 ? files_of(root, i) : NULL;
+        if (f != NULL && f->worker != 0)
+            workspace_held(root, f->worker); /* whoever ran there: steps of frames among them */
+    }
     for (uint32_t i = 0; i < root->n_workspace_workers; i++)
         workspace_drop(e, worker_by_ref(e, root->workspace_workers[i]), root->id);
     root->n_workspace_workers = 0;

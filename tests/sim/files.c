@@ -67,7 +67,8 @@ static void check(struct sim *s, const struct body *b)
             continue;
         befell(s, KIND_FILES);
         if ((b->files->steps & bit(step)) == 0)
-            fail(s, "%s works in files without what %s/%u left there", ref_text(b->ref), t->job->plan.name, step);
+            fail(s, "%s works in files without what %s/%u left there", ref_text(b->ref), t->job->plan.name,
+                 step);
     }
 }
 
@@ -90,7 +91,8 @@ void files_end(struct sim *s, struct body *b, struct cox_agent_result *r, struct
     if (befalls(s, KIND_UNSAVED, 100))
         return;
     *pack = snapshot_of(f);
-    r->files = (struct cox_agent_files){ .told = true, .saved = !befalls(s, KIND_UNSAVED, 50), .tree = *pack };
+    r->files =
+        (struct cox_agent_files){ .told = true, .saved = !befalls(s, KIND_UNSAVED, 50), .tree = *pack };
     if (!r->files.saved)
         return;
     r->files.packs = pack;

@@ -280,8 +280,7 @@ static void assign(struct stream *st, const struct cox_act_assign *a)
     cox_buf_fini(&name);
     it->assign.home = a->home.number;
     if (a->home.has_snapshot)
-        it->assign.snapshot =
-            message_keep(st->out, cox_slice(a->home.snapshot.b, sizeof a->home.snapshot.b));
+        it->assign.snapshot = message_keep(st->out, cox_slice(a->home.snapshot.b, sizeof a->home.snapshot.b));
 }
 
 static void close(struct sim *s, struct stream *st, enum cox_err err, const char *message)

@@ -299,8 +299,8 @@ struct body {
     int64_t started_ns;
     bool killed, calls_model;
     struct sim_files *files; /* of a shared workspace; NULL: in none */
-    struct outcome outcome; /* of a batch: its end is that of the last item */
-    struct outcome *items;  /* of a batch */
+    struct outcome outcome;  /* of a batch: its end is that of the last item */
+    struct outcome *items;   /* of a batch */
     uint32_t *indexes;
     size_t n_items;
 };
@@ -322,7 +322,7 @@ struct host {
     struct cox_agent *agent;
     struct cox_agent_actions actions;
     struct stream *stream;
-    struct body **bodies; /* by slot */
+    struct body **bodies;  /* by slot */
     struct cox_list files; /* struct sim_files: directories of shared workspaces */
     bool slow;
     struct event turn, boot_ev;

@@ -557,6 +557,9 @@ static void test_a_batch_keeps_what_it_is_and_did(void **state)
                                                 .n_items = 3,
                                                 .version = cox_slice_str("1.2"),
                                                 .workspace = cox_slice_str("w"),
+                                                .home = 3,
+                                                .snapshot = cox_slice_str("sha256:s"),
+                                                .tree = cox_slice_str("sha256:t"),
                                                 .bundle = cox_slice_str("sha256:b"),
                                                 .continuation_json = cox_slice_str("{}"),
                                                 .artifacts_json = cox_slice_str("[]") } };
@@ -564,6 +567,8 @@ static void test_a_batch_keeps_what_it_is_and_did(void **state)
     kept = w.actions.items[w.actions.len - 1].u.assign;
     assert_true(kept->n_items == 3 && kept->items != items && kept->items[2].index == 10);
     assert_true(cox_slice_is(kept->items[1].spec_json, "[2]") && cox_slice_is(kept->version, "1.2"));
+    assert_true(kept->home == 3 && cox_slice_is(kept->snapshot, "sha256:s") &&
+                cox_slice_is(kept->tree, "sha256:t"));
     assert_true(cox_slice_is(kept->workspace, "w") && cox_slice_is(kept->bundle, "sha256:b"));
     assert_true(cox_slice_is(kept->continuation_json, "{}") && cox_slice_is(kept->artifacts_json, "[]"));
     w.actions.len = 0;

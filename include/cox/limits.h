@@ -52,6 +52,7 @@
 #define COX_BLOB_CHUNK_LEN (64u << 10)
 
 /* agents */
+#define COX_PLAN_STEPS_DEFAULT 100u      /* `allow.max_steps` of a plan that does not say */
 #define COX_AGENT_DEPTH_MAX 4u           /* agents that are tools of agents */
 #define COX_TURNS_MAX 10000u             /* `max_turns` at most */
 #define COX_TURNS_DEFAULT 50u            /* of an agent that does not say */

@@ -174,7 +174,10 @@ void compile_turns(struct compiler *c, const struct place *at, const struct scop
     call->inner_n = source->inner_end - source->inner_first;
     put_model_body(c, source->inner_first, retry);
     put_approval_body(c, &here, source->inner_first + 1);
-    compile_agent(c, &here, scope, source, call, &config);
+    if (source->kind == COX_KIND_AGENT)
+        compile_agent(c, &here, scope, source, call, &config);
+    else
+        compile_plan(c, &here, scope, source, call, &config);
     call->ref = cox_slice(cox_arena_dup(&c->texts, config.data, config.len), config.len);
     cox_buf_fini(&config);
 }

@@ -317,6 +317,7 @@ uint32_t compile_call(struct compiler *c, const struct place *at, const struct s
         .timeout_ms = leaf ? c->timeout_ms : 0,
     };
 
+    check_allowed(c, at, source);
     if (f[CALL_TIMEOUT])
         field_duration(&c->report, &timeout, f[CALL_TIMEOUT], &call.timeout_ms);
     if (f[CALL_RETRY])

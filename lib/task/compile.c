@@ -281,6 +281,7 @@ static void compile_graph(struct compiler *c, struct cox_image_task *task, const
 
     if (!plan_steps(c))
         return;
+    check_plan_steps(c);
     compile_steps(c);
     check_budget(c, task);
     task->outputs_template =
@@ -313,6 +314,36 @@ static void compile_bare_steps(struct compiler *c, struct cox_buf *ret_image)
     compile_inputs(c, &inputs, NULL);
     compile_defaults(c, &root, NULL);
     compile_graph(c, &task, &root, NULL, ret_image);
+}
+
+enum { PLAN_STEPS, PLAN_OUTPUT, PLAN_NR };
+static const struct field plan_fields[PLAN_NR] = {
+    { "steps", WANT_OBJECT, FIELD_REQUIRED, "an object of steps by name" },
+    { "output", WANT_ANY, FIELD_OPTIONAL, "" },
+};
+
+/* What a model asks for: steps, and what they come to. */
+static void compile_plan_steps(struct compiler *c, struct cox_buf *ret_image)
+{
+    struct place root = { 0 }, inputs = place_key(&root, "inputs"), steps = place_key(&root, "steps");
+    struct place output = place_key(&root, "output");
+    struct cox_image_task task = { .budget = BUDGET_ALL_NONE };
+    struct allow allow;
+    json_t *f[PLAN_NR];
+
+    if (!read_allowed(c, &allow) ||
+        !fields_check(&c->report, &root, c->document, "an object with `steps` and `output`", plan_fields,
+                      PLAN_NR, f) ||
+        !f[PLAN_STEPS])
+        return;
+    c->has_bundle = true; /* its task's */
+    c->allow = &allow;
+    c->steps = f[PLAN_STEPS];
+    c->steps_at = &steps;
+    compile_inputs(c, &inputs, NULL);
+    compile_defaults(c, &root, NULL);
+    compile_graph(c, &task, &output, f[PLAN_OUTPUT] ? f[PLAN_OUTPUT] : json_null(), ret_image);
+    c->allow = NULL;
 }
 
 static void compile_document(struct compiler *c, struct cox_buf *ret_image)
@@ -353,6 +384,7 @@ static void compiler_fini(struct compiler *c)
     cox_free(c->input_names);
     cox_free(c->input_types);
     json_decref(c->given);
+    json_decref(c->allow_json);
     cox_free(c->plan);
     cox_arena_fini(&c->texts);
     cox_free(c->sorted);
@@ -381,6 +413,8 @@ enum cox_err cox_task_compile(const struct cox_task_source *source, struct cox_b
         cox_buf_reserve(&c.image.pool, source->document.len / 2); /* most of it are strings */
         if (source->kind == COX_SOURCE_STEPS)
             compile_bare_steps(&c, ret_image);
+        else if (source->kind == COX_SOURCE_PLAN)
+            compile_plan_steps(&c, ret_image);
         else
             compile_document(&c, ret_image);
     }

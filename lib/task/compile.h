@@ -69,6 +69,14 @@ struct depth {
     unsigned agents;
 };
 
+/* What a plan may have. */
+struct allow {
+    const json_t *uses; /* patterns; NULL: none */
+    uint32_t kinds;     /* bit 1u << enum cox_step_kind */
+    uint32_t max_steps;
+    uint32_t max_depth; /* of plans in it, itself counted */
+};
+
 struct compiler {
     const struct cox_task_source *source;
     struct report report;
@@ -106,7 +114,16 @@ struct compiler {
     struct draft draft;
     struct secrets secrets;
     struct cox_buf scratch;
+
+    const struct allow *allow; /* of the plan that is being compiled; NULL: everything */
+    json_t *allow_json;        /* owns what is in it */
 };
+
+/* Made by a program or a model, which have no documents: its inputs and files are its task's. */
+static inline bool is_made(const struct compiler *c)
+{
+    return c->source->kind == COX_SOURCE_STEPS || c->source->kind == COX_SOURCE_PLAN;
+}
 
 /* Where an expression stands. */
 struct scope {
@@ -175,7 +192,7 @@ enum {
     [CALL_MODEL] = { "model", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
     [CALL_MCP] = { "mcp", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"url\": \"https://...\"}" },     \
     [CALL_AGENT] = { "agent", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },       \
-    [CALL_PLAN] = { "plan", WANT_OBJECT, FIELD_LATER, "an object such as {\"input\": \"...\"}" },            \
+    [CALL_PLAN] = { "plan", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"input\": \"...\"}" },         \
     [CALL_WITH] = { "with", WANT_OBJECT, FIELD_OPTIONAL, "an object, the program's input" },                 \
     [CALL_TIMEOUT] = { "timeout", WANT_ANY, FIELD_OPTIONAL, "" },                                            \
     [CALL_RETRY] = { "retry", WANT_OBJECT, FIELD_OPTIONAL, "an object such as {\"max_attempts\": 3}" },      \
@@ -251,6 +268,15 @@ void secrets_place(struct compiler *c, const struct place *at);
  * are compiled with them, and remembered in the plan. */
 void compile_turns(struct compiler *c, const struct place *at, const struct scope *scope,
                    const struct call_source *source, const struct retry *retry, struct cox_image_call *call);
+
+/* plan.c: the first call of a plan's model, and its config */
+void compile_plan(struct compiler *c, const struct place *at, const struct scope *scope,
+                  const struct call_source *source, struct cox_image_call *call, struct cox_buf *config);
+/* What the source's allow_json says; false after reporting. Lives as long as c->allow_json. */
+bool read_allowed(struct compiler *c, struct allow *ret);
+/* Of a plan's steps, whether they may be. */
+void check_allowed(struct compiler *c, const struct place *at, const struct call_source *source);
+void check_plan_steps(struct compiler *c);
 
 /* tool.c: an agent's tools */
 #define TOOL_PART_LEN 96u

@@ -126,10 +126,10 @@ uint32_t compile_map(struct compiler *c, const struct place *at, const struct sc
 
 /* ---- affinity ---- */
 
-/* A step to follow must run once, on a worker. The reference implies `needs`, so following never goes round.
- */
+/* A step to follow must run once, on a worker; to share its files, it may be an agent whose tools do. The
+ * reference implies `needs`, so following never goes round. */
 static uint32_t followed_step(struct compiler *c, const struct place *at, const struct scope *scope,
-                              const json_t *name)
+                              const json_t *name, bool files)
 {
     static const char *const leaf[] = { "run", "uses", "http", "jq", "mcp" };
     uint32_t step = compile_step_name(c, scope, at, name);
@@ -144,6 +144,8 @@ static uint32_t followed_step(struct compiler *c, const struct place *at, const 
         if (json_object_get(body, leaf[i]))
             return step;
     }
+    if (files && json_object_get(body, "agent"))
+        return step;
     report_at(&c->report, at,
               "the step `%s` runs on no worker; expected one with `run`, `uses`, `http`, `jq` or `mcp`",
               c->plan[step].name);
@@ -162,10 +164,10 @@ static void compile_affinity(struct compiler *c, const struct place *at, const s
         report_at(&c->report, at, "expected exactly one of `workspace`, `step` and `spread`");
     } else if (f[AFFINITY_WORKSPACE]) {
         ret->affinity = COX_AFFINITY_WORKSPACE;
-        ret->affinity_step = followed_step(c, &workspace, scope, f[AFFINITY_WORKSPACE]);
+        ret->affinity_step = followed_step(c, &workspace, scope, f[AFFINITY_WORKSPACE], true);
     } else if (f[AFFINITY_STEP]) {
         ret->affinity = COX_AFFINITY_STEP;
-        ret->affinity_step = followed_step(c, &step, scope, f[AFFINITY_STEP]);
+        ret->affinity_step = followed_step(c, &step, scope, f[AFFINITY_STEP], false);
     } else if (json_is_string(f[AFFINITY_SPREAD])) {
         ret->affinity = COX_AFFINITY_SPREAD;
         ret->spread = json_slice(f[AFFINITY_SPREAD]);
@@ -276,7 +278,7 @@ uint32_t compile_extras(struct compiler *c, const struct place *at, const struct
     };
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && !cox_step_kind_is_worker(source->kind); i++) {
-        if (!all[i].value)
+        if (!all[i].value || (all[i].value == source->affinity && source->kind == COX_KIND_AGENT))
             continue;
         if (!all[i].of_models)
             report_at(&c->report, all[i].at, "is about attempts on workers; " EXPECTED_LEAF);
@@ -287,6 +289,11 @@ uint32_t compile_extras(struct compiler *c, const struct place *at, const struct
         report_at(&c->report, &artifacts, "items of a `map` keep no artifacts; expected one of the two");
     if (source->affinity)
         compile_affinity(c, &affinity, scope, source->affinity, &extras);
+    if (source->affinity && source->kind == COX_KIND_AGENT &&
+        (source->mapped || extras.affinity != COX_AFFINITY_WORKSPACE))
+        report_at(
+            &c->report, &affinity,
+            "an agent runs on no worker, and its tools in its files; expected `workspace`, without `map`");
     if (source->concurrency)
         compile_concurrency(c, &concurrency, scope, source->concurrency, &extras);
     if (source->rate)

@@ -43,8 +43,7 @@ static void report_unknown(struct report *r, const struct place *at, const struc
         return;
     }
     for (size_t i = 0; i < n && len < sizeof(known) - 1; i++) {
-        if (table[i].rule != FIELD_LATER)
-            len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", len ? ", " : "", table[i].name);
+        len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", len ? ", " : "", table[i].name);
     }
     report_at(r, at, "unknown field; expected one of %s", known);
 }
@@ -52,9 +51,7 @@ static void report_unknown(struct report *r, const struct place *at, const struc
 static void check_field(struct report *r, const struct place *at, json_t *value, const struct field *f,
                         json_t **ret)
 {
-    if (f->rule == FIELD_LATER)
-        report_at(r, at, "`%s` is not available in this version", f->name);
-    else if (!(want_of(value) & f->want))
+    if (!(want_of(value) & f->want))
         report_found(r, at, value, f->expected);
     else
         *ret = value;

@@ -19,7 +19,6 @@ enum {
 enum field_rule {
     FIELD_OPTIONAL,
     FIELD_REQUIRED,
-    FIELD_LATER, /* of the format, but not of this version: refused, never ignored */
 };
 
 struct field {

@@ -170,13 +170,13 @@ void compile_inputs(struct compiler *c, const struct place *at, json_t *declared
         if (given && !json_is_object(given))
             report_found(&given_report, at, given, "an object of inputs by name");
     }
-    size_t n = json_object_size(c->source->kind == COX_SOURCE_STEPS ? given : declared);
+    size_t n = json_object_size(is_made(c) ? given : declared);
 
     c->inputs = cox_calloc(n + 1, sizeof(*c->inputs));
     c->input_names = cox_calloc(n + 1, sizeof(*c->input_names));
     c->input_types = cox_calloc(n + 1, sizeof(*c->input_types));
     cox_buf_clear(&c->scratch);
-    if (c->source->kind == COX_SOURCE_STEPS) {
+    if (is_made(c)) {
         json_object_foreach(given, name, value) add_input(c, name, value, N_TYPES - 1);
     } else {
         declared_inputs(c, &given_report, at, declared, given);

@@ -51,9 +51,9 @@ static bool reference_ok(struct cox_slice s)
 
 static bool is_for(struct compiler *c, const struct place *at, enum cox_step_kind kind)
 {
-    if (c->source->kind == COX_SOURCE_STEPS) {
+    if (is_made(c)) {
         /* Else what a program or a model says would choose among all secrets of the tenant. */
-        report_at(&c->report, at, "steps that a program asks for have no secrets");
+        report_at(&c->report, at, "steps that a program or a model asks for have no secrets");
         return false;
     }
     if (kind != COX_KIND_RUN && kind != COX_KIND_USES && kind != COX_KIND_HTTP && kind != COX_KIND_MCP) {

@@ -52,7 +52,7 @@ static const uint8_t kind_of_field[CALL_KINDS] = {
     [CALL_MCP] = COX_KIND_MCP,   [CALL_AGENT] = COX_KIND_AGENT,       [CALL_PLAN] = COX_KIND_PLAN,
 };
 
-/* Says what is wrong with the kinds of a call. Those of other versions count: `run` and `agent` are two. */
+/* Says what is wrong with the kinds of a call. */
 static void report_kinds(struct compiler *c, const struct place *at, const json_t *call)
 {
     const char *first = NULL, *second = NULL;
@@ -74,14 +74,14 @@ static void report_kinds(struct compiler *c, const struct place *at, const json_
         report_at(&c->report, at, "found `%s` and `%s`, expected exactly one kind", first, second);
 }
 
-/* The field that says what to run; CALL_KINDS after reporting, which a kind of another version has had. */
+/* The field that says what to run; CALL_KINDS after reporting. */
 static int one_kind(struct compiler *c, const struct place *at, const json_t *call, json_t *const *f)
 {
     int found = CALL_KINDS, n = 0;
 
     for (int i = 0; i < CALL_KINDS; i++) {
-        if (f[i] || (i >= CALL_AGENT && json_object_get(call, call_fields[i].name))) {
-            found = f[i] ? i : found;
+        if (f[i]) {
+            found = i;
             n++;
         }
     }

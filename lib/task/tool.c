@@ -267,6 +267,102 @@ static void compile_ask(struct tools *ts, struct tool *t)
     put_tool(ts, t);
 }
 
+/* ---- servers ---- */
+
+static void put_patterns(struct tools *ts, const struct place *at, const json_t *patterns, bool *first)
+{
+    for (size_t i = 0; i < json_array_size(patterns); i++) {
+        const json_t *pattern = json_array_get(patterns, i);
+        struct place here = place_index(at, i);
+
+        if (!json_is_string(pattern)) {
+            report_found(&ts->c->report, &here, pattern, NAMES_EXPECTED);
+            continue;
+        }
+        cox_buf_append_str(ts->config, *first ? "" : ",");
+        cox_json_quote(ts->config, json_slice(pattern));
+        *first = false;
+    }
+}
+
+/* What is not allowed needs no approval: who names it has misspelled one of the two. */
+static void check_allowed_names(struct tools *ts, const struct place *at, const struct tool *t)
+{
+    for (size_t i = 0; t->f[TOOL_ALLOW] && i < json_array_size(t->f[TOOL_APPROVE]); i++) {
+        const json_t *name = json_array_get(t->f[TOOL_APPROVE], i);
+        struct place here = place_index(at, i);
+
+        if (json_is_string(name) && !strchr(json_string_value(name), '*') &&
+            !names_some(t->f[TOOL_ALLOW], json_string_value(name)))
+            report_found(&ts->c->report, &here, name, "one of the tools that `allow` names");
+    }
+}
+
+/* Names that the agent's `approve` has may be of any server's tools. */
+static void put_server(struct tools *ts, const struct tool *t)
+{
+    struct place allow = place_key(&t->at, "allow"), approve = place_key(&t->at, "approve");
+    struct place of_agent = place_key(ts->at, "approve");
+    uint32_t list = ts->next - ts->agent->inner_first;
+    bool first = true;
+
+    cox_buf_printf(ts->config, "{\"mcp\":true,\"list\":%u,\"step\":%u", list, list + 1);
+    if (t->f[TOOL_ALLOW]) {
+        cox_buf_append_str(ts->config, ",\"allow\":[");
+        put_patterns(ts, &allow, t->f[TOOL_ALLOW], &first);
+        cox_buf_append_str(ts->config, "]");
+    }
+    if (t->f[TOOL_APPROVE] || ts->approve) {
+        first = true;
+        cox_buf_append_str(ts->config, ",\"approve\":[");
+        put_patterns(ts, &approve, t->f[TOOL_APPROVE], &first);
+        for (size_t i = 0; i < json_array_size(ts->approve); i++) {
+            if (!json_is_string(json_array_get(ts->approve, i)))
+                return; /* check_approve says so */
+        }
+        put_patterns(ts, &of_agent, ts->approve, &first);
+        cox_buf_append_str(ts->config, "]");
+    }
+    check_allowed_names(ts, &approve, t);
+    cox_buf_append_str(ts->config, "}");
+}
+
+/* One body asks for the server's tools when the agent begins, the other calls one of them. */
+static void compile_server(struct tools *ts, struct tool *t)
+{
+    static const int of_tools[] = { TOOL_NAME, TOOL_DESCRIPTION, TOOL_PARAMETERS };
+    static const char *const questions[] = { "tool", "arguments", "list" };
+    struct place mcp_at = place_key(&t->at, "mcp");
+    const struct cox_violations *found = ts->c->report.violations;
+    uint32_t n_before = found->n + found->n_more;
+    json_t *mcp = t->f[CALL_MCP], *list = json_copy(mcp), *call = json_copy(mcp);
+
+    refuse_members(ts, t, of_tools, 3, "a server says what its tools are; expected `allow` and `approve` beside `mcp`");
+    for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
+        struct place here = place_key(&mcp_at, questions[i]);
+
+        if (json_object_get(mcp, questions[i]))
+            report_at(&ts->c->report, &here,
+                      "which tool is called is the model's to say; expected `allow` beside `mcp`");
+    }
+    put_server(ts, t);
+    json_object_set_new(list, "list", json_true());
+    json_object_set_new(call, "tool", json_string("${{ args.tool }}"));
+    json_object_set_new(call, "arguments", json_string("${{ args.arguments }}"));
+    if (found->n + found->n_more == n_before) {
+        t->f[CALL_MCP] = list;
+        compile_body(ts, t);
+    }
+    if (found->n + found->n_more == n_before) { /* or the same would be said twice */
+        ts->next++;
+        t->f[CALL_MCP] = call;
+        compile_body(ts, t);
+    }
+    t->f[CALL_MCP] = mcp;
+    json_decref(list);
+    json_decref(call);
+}
+
 static void compile_kind(struct tools *ts, struct tool *t)
 {
     static const int of_servers[] = { TOOL_ALLOW, TOOL_APPROVE };
@@ -275,15 +371,13 @@ static void compile_kind(struct tools *ts, struct tool *t)
     if (t->kind == COX_KIND_NONE)
         return;
     if (t->kind == COX_KIND_MCP) {
-        struct place mcp = place_key(&t->at, "mcp");
-
-        report_at(&ts->c->report, &mcp, "is not available in this version");
+        compile_server(ts, t);
         return;
     }
     if (!cox_step_kind_is_leaf(t->kind) && t->kind != COX_KIND_TASK && t->kind != COX_KIND_AGENT) {
         report_at(&ts->c->report, &t->at,
-                  "found `%s`, which is no tool; expected one of `run`, `uses`, `http`, `jq`, `model`, "
-                  "`task` and `agent`",
+                  "found `%s`, which is no tool; expected one of `run`, `uses`, `http`, `jq`, `mcp`, "
+                  "`model`, `task` and `agent`",
                   cox_step_kind_text(t->kind));
         return;
     }

@@ -176,6 +176,25 @@ static void test_bodies_lie_behind_the_agent(void **state)
     compiled_fini(&c);
 }
 
+/* An agent may work in the files of a step before it, and a step behind it in the agent's. */
+static void test_an_agent_in_files_of_others(void **state)
+{
+    (void)state;
+    steps_are(HEAD
+              "`steps`: {`c`: {`uses`: `clone@1`}, `a`: {`affinity`: {`workspace`: `c`}, `agent`: {`input`: "
+              "`x`, `tools`: [{`uses`: `w@1`}]}}, `d`: {`uses`: `diff@1`, `affinity`: {`workspace`: `a`}}}}",
+              "c:uses a:agent@c a.model:model* a.approval:approval* a.w:uses*@a d:uses@a");
+    refused(STEP("`affinity`: {`spread`: true}, `agent`: {`input`: `x`}"), NULL, "steps.a.affinity", 1,
+            "expected `workspace`, without `map`");
+    refused(HEAD
+            "`steps`: {`c`: {`uses`: `clone@1`}, `a`: {`affinity`: {`workspace`: `c`}, `map`: {`over`: [1]}, "
+            "`agent`: {`input`: `x`}}}}",
+            NULL, "steps.a.affinity", 1, "without `map`");
+    refused(HEAD
+            "`steps`: {`c`: {`agent`: {`input`: `x`}}, `a`: {`affinity`: {`step`: `c`}, `uses`: `x@1`}}}",
+            NULL, "steps.a.affinity.step", 1, "runs on no worker");
+}
+
 static void test_agents_stand_where_any_call_does(void **state)
 {
     (void)state;
@@ -296,6 +315,35 @@ static void test_what_an_agent_is_allowed_to_take(void **state)
     compiled_fini(&c);
 }
 
+/* What a server offers is known when the agent begins: one body asks, one calls. */
+static void test_tools_of_servers(void **state)
+{
+    static const char document[] =
+        AGENT("`input`: `x`, `approve`: [`rm*`], `tools`: [{`uses`: `w@1`}, {`mcp`: {`url`: `http://x/`, `headers`: "
+              "{`A`: `${{ secrets.T }}`}}, `secrets`: {`T`: `t`}, `timeout`: `3s`, `allow`: [`get-*`, `put`], "
+              "`approve`: [`put`]}, {`mcp`: {`command`: `srv`}}]");
+    struct world w = { .args_json = "{\"tool\":\"get-sum\",\"arguments\":{\"a\":1}}" };
+    struct cox_image_call call;
+    struct compiled c;
+
+    (void)state;
+    agent_is(document, X_SPEC,
+             DEFAULTS ",\"tools\":[{\"name\":\"w\",\"uses\":\"w@1\",\"step\":2},{\"mcp\":true,\"list\":3,\"step\":4,"
+                      "\"allow\":[\"get-*\",\"put\"],\"approve\":[\"put\",\"rm*\"]},{\"mcp\":true,\"list\":5,\"step\":6,"
+                      "\"approve\":[\"rm*\"]}]}");
+    steps_are(document, "a:agent a.model:model* a.approval:approval* a.w:uses*@a a.mcp.1.list:mcp*@a "
+                        "a.mcp.1.call:mcp*@a a.mcp.2.list:mcp*@a a.mcp.2.call:mcp*@a");
+    must_compile(&c, document, NULL);
+    call = call_of(&c.image, step_named(&c.image, "a.mcp.1.call"));
+    assert_int_equal(call.timeout_ms, 3000);
+    assert_string_equal(evaluate(&c.image, call.spec_template, &w),
+                        "[{\"T\":\"t\"},{\"mcp\":{\"url\":\"http://x/\",\"headers\":{\"A\":[\"\",\"T\",\"\"]}},\"tool\":"
+                        "\"get-sum\",\"arguments\":{\"a\":1}},[[\"mcp\",\"headers\",\"A\"]]]");
+    call = call_of(&c.image, step_named(&c.image, "a.mcp.2.list"));
+    assert_string_equal(evaluate(&c.image, call.spec_template, &w), "{\"mcp\":{\"command\":\"srv\"},\"list\":true}");
+    compiled_fini(&c);
+}
+
 static void test_what_is_refused(void **state)
 {
     static const struct {
@@ -335,6 +383,15 @@ static void test_what_is_refused(void **state)
         { TOOLS("{`name`: `w`, `race`: [{`uses`: `a@1`}, {`uses`: `b@1`}]}"), "steps.a.agent.tools[0]",
           "which is no tool" },
         { TOOLS("{`uses`: `w@1`, `allow`: []}"), "steps.a.agent.tools[0].allow", "expected it beside `mcp`" },
+        { TOOLS("{`mcp`: {`url`: `http://x/`}, `name`: `x`}"), "steps.a.agent.tools[0].name",
+          "says what its tools are" },
+        { TOOLS("{`mcp`: {`url`: `http://x/`, `tool`: `x`}}"), "steps.a.agent.tools[0].mcp.tool",
+          "the model's to say" },
+        { TOOLS("{`mcp`: {}}"), "steps.a.agent.tools[0].mcp", "exactly one of `url` and `command`" },
+        { TOOLS("{`mcp`: {`url`: `http://x/`}, `allow`: [`a*`], `approve`: [`b`]}"),
+          "steps.a.agent.tools[0].approve[0]", "that `allow` names" },
+        { TOOLS("{`mcp`: {`url`: `http://x/`}, `allow`: [1]}"), "steps.a.agent.tools[0].allow[0]",
+          "the name of a tool" },
         { TOOLS("{`uses`: `w@1`, `parameters`: {`type`: 1}}"), "steps.a.agent.tools[0].parameters",
           "not a JSON Schema" },
         { TOOLS("{`uses`: `w@1`, `description`: `${{ inputs.q }}`}"), "steps.a.agent.tools[0].description",
@@ -402,10 +459,12 @@ int main(void)
         cmocka_unit_test(test_limits_and_the_shape_of_the_answer_are_config),
         cmocka_unit_test(test_the_model_is_told_of_each_tool),
         cmocka_unit_test(test_bodies_lie_behind_the_agent),
+        cmocka_unit_test(test_an_agent_in_files_of_others),
         cmocka_unit_test(test_agents_stand_where_any_call_does),
         cmocka_unit_test(test_members_are_steps_of_the_tasks_own_frame),
         cmocka_unit_test(test_a_tool_sees_its_arguments_and_what_the_agent_sees),
         cmocka_unit_test(test_what_an_agent_is_allowed_to_take),
+        cmocka_unit_test(test_tools_of_servers),
         cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_who_cannot_run_agents_refuses_them),
         cmocka_unit_test(test_long_names_of_tools),

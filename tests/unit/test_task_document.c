@@ -261,21 +261,11 @@ static void test_retry(void **state)
 
 static void test_kinds(void **state)
 {
-    static const char *const later[] = { "plan" };
-
     (void)state;
     refused(STEP("`needs`: []"), NULL, "steps.a", 1, "found no kind, expected exactly one");
     refused(STEP(RUN ", `uses`: `x@1`"), NULL, "steps.a", 1,
             "found `run` and `uses`, expected exactly one kind");
-    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-        char document[200], path[40];
-
-        snprintf(document, sizeof(document), STEP("`%s`: {`x`: 1}"), later[i]);
-        snprintf(path, sizeof(path), "steps.a.%s", later[i]);
-        refused(document, NULL, path, 1, "is not available in this version");
-    }
     refused(STEP(RUN ", `fallback`: {`timeout`: `1s`}"), NULL, "steps.a.fallback", 1, "found no kind");
-    refused(STEP(RUN ", `fallback`: {`plan`: {}}"), NULL, "steps.a.fallback.plan", 1, "not available");
     refused(STEP(RUN ", `fallback`: {" RUN ", `needs`: []}"), NULL, "steps.a.fallback.needs", 1,
             "unknown field");
 }

@@ -391,30 +391,35 @@ static void test_rule_6_skipped_steps_are_null(void **state)
     compiled_fini(&c);
 }
 
-/* ---- rules 7 (more of it in test_task_agent.c), 8 ---- */
+/* ---- rules 7 (more of it in test_task_agent.c) and 8 ---- */
 
 static void test_rule_7_names_of_tools(void **state)
 {
-    struct compiled c;
-
     (void)state;
-    must_compile(
-        &c, STEPS("`a`: {`agent`: {`input`: `x`, `tools`: [{`uses`: `w-x@1`}, {`name`: `W_2`, " RUN "}]}}"),
-        NULL);
-    compiled_fini(&c);
     refused(STEPS("`a`: {`agent`: {`input`: `x`, `tools`: [{`uses`: `w@1`}, {`uses`: `w@2`}]}}"), NULL,
             "steps.a.agent.tools[1].name", 1, "is called `w` too");
     refused(STEPS("`a`: {`agent`: {`input`: `x`, `approve`: [`v`], `tools`: [{`uses`: `w@1`}]}}"), NULL,
             "steps.a.agent.approve[0]", 1, "unknown tool `v`");
 }
 
-static void test_rule_8_plans_are_refused(void **state)
+/* More of it in test_task_plan.c. */
+static void test_rule_8_plans(void **state)
 {
+    struct cox_buf text = quoted("{`steps`: {`b`: {`uses`: `rm@1`}}, `output`: `${{ steps.b.output }}`}");
+    struct cox_task_source source = { .kind = COX_SOURCE_PLAN,
+                                      .document = cox_buf_slice(&text),
+                                      .allow_json = cox_slice_str("{\"uses\":[\"code_*\"]}") };
+    struct compiled c;
+
     (void)state;
-    refused(STEPS("`a`: {`plan`: {`model`: `m`, `input`: `x`}}"), NULL, "steps.a.plan", 1,
-            "not available in this version");
-    refused(STEPS("`a`: {`race`: [{" RUN "}, {`plan`: {`model`: `m`, `input`: `x`}}]}"), NULL,
-            "steps.a.race[1].plan", 1, "not available in this version");
+    compile_source(&c, &source);
+    expect_violation(&c, "a plan", "steps.b.uses", 1, "a plan may not use `rm@1`, expected one of: code_*");
+    compiled_fini(&c);
+    source.allow_json = cox_slice_str("{\"uses\":[\"rm@*\"]}");
+    compile_source(&c, &source);
+    assert_int_equal(c.err, COX_OK);
+    compiled_fini(&c);
+    cox_buf_fini(&text);
 }
 
 /* ---- rule 9 ---- */
@@ -778,7 +783,7 @@ int main(void)
         cmocka_unit_test(test_rule_5_map_over_every_kind),
         cmocka_unit_test(test_rule_6_skipped_steps_are_null),
         cmocka_unit_test(test_rule_7_names_of_tools),
-        cmocka_unit_test(test_rule_8_plans_are_refused),
+        cmocka_unit_test(test_rule_8_plans),
         cmocka_unit_test(test_rule_9_workspaces),
         cmocka_unit_test(test_rule_10_outputs_and_artifacts),
         cmocka_unit_test(test_rule_11_the_same_document_is_the_same_image),

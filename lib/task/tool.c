@@ -337,7 +337,8 @@ static void compile_server(struct tools *ts, struct tool *t)
     uint32_t n_before = found->n + found->n_more;
     json_t *mcp = t->f[CALL_MCP], *list = json_copy(mcp), *call = json_copy(mcp);
 
-    refuse_members(ts, t, of_tools, 3, "a server says what its tools are; expected `allow` and `approve` beside `mcp`");
+    refuse_members(ts, t, of_tools, 3,
+                   "a server says what its tools are; expected `allow` and `approve` beside `mcp`");
     for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
         struct place here = place_key(&mcp_at, questions[i]);
 

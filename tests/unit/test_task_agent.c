@@ -318,29 +318,34 @@ static void test_what_an_agent_is_allowed_to_take(void **state)
 /* What a server offers is known when the agent begins: one body asks, one calls. */
 static void test_tools_of_servers(void **state)
 {
-    static const char document[] =
-        AGENT("`input`: `x`, `approve`: [`rm*`], `tools`: [{`uses`: `w@1`}, {`mcp`: {`url`: `http://x/`, `headers`: "
-              "{`A`: `${{ secrets.T }}`}}, `secrets`: {`T`: `t`}, `timeout`: `3s`, `allow`: [`get-*`, `put`], "
-              "`approve`: [`put`]}, {`mcp`: {`command`: `srv`}}]");
+    static const char document[] = AGENT(
+        "`input`: `x`, `approve`: [`rm*`], `tools`: [{`uses`: `w@1`}, {`mcp`: {`url`: `http://x/`, "
+        "`headers`: "
+        "{`A`: `${{ secrets.T }}`}}, `secrets`: {`T`: `t`}, `timeout`: `3s`, `allow`: [`get-*`, `put`], "
+        "`approve`: [`put`]}, {`mcp`: {`command`: `srv`}}]");
     struct world w = { .args_json = "{\"tool\":\"get-sum\",\"arguments\":{\"a\":1}}" };
     struct cox_image_call call;
     struct compiled c;
 
     (void)state;
-    agent_is(document, X_SPEC,
-             DEFAULTS ",\"tools\":[{\"name\":\"w\",\"uses\":\"w@1\",\"step\":2},{\"mcp\":true,\"list\":3,\"step\":4,"
-                      "\"allow\":[\"get-*\",\"put\"],\"approve\":[\"put\",\"rm*\"]},{\"mcp\":true,\"list\":5,\"step\":6,"
-                      "\"approve\":[\"rm*\"]}]}");
+    agent_is(
+        document, X_SPEC,
+        DEFAULTS
+        ",\"tools\":[{\"name\":\"w\",\"uses\":\"w@1\",\"step\":2},{\"mcp\":true,\"list\":3,\"step\":4,"
+        "\"allow\":[\"get-*\",\"put\"],\"approve\":[\"put\",\"rm*\"]},{\"mcp\":true,\"list\":5,\"step\":6,"
+        "\"approve\":[\"rm*\"]}]}");
     steps_are(document, "a:agent a.model:model* a.approval:approval* a.w:uses*@a a.mcp.1.list:mcp*@a "
                         "a.mcp.1.call:mcp*@a a.mcp.2.list:mcp*@a a.mcp.2.call:mcp*@a");
     must_compile(&c, document, NULL);
     call = call_of(&c.image, step_named(&c.image, "a.mcp.1.call"));
     assert_int_equal(call.timeout_ms, 3000);
-    assert_string_equal(evaluate(&c.image, call.spec_template, &w),
-                        "[{\"T\":\"t\"},{\"mcp\":{\"url\":\"http://x/\",\"headers\":{\"A\":[\"\",\"T\",\"\"]}},\"tool\":"
-                        "\"get-sum\",\"arguments\":{\"a\":1}},[[\"mcp\",\"headers\",\"A\"]]]");
+    assert_string_equal(
+        evaluate(&c.image, call.spec_template, &w),
+        "[{\"T\":\"t\"},{\"mcp\":{\"url\":\"http://x/\",\"headers\":{\"A\":[\"\",\"T\",\"\"]}},\"tool\":"
+        "\"get-sum\",\"arguments\":{\"a\":1}},[[\"mcp\",\"headers\",\"A\"]]]");
     call = call_of(&c.image, step_named(&c.image, "a.mcp.2.list"));
-    assert_string_equal(evaluate(&c.image, call.spec_template, &w), "{\"mcp\":{\"command\":\"srv\"},\"list\":true}");
+    assert_string_equal(evaluate(&c.image, call.spec_template, &w),
+                        "{\"mcp\":{\"command\":\"srv\"},\"list\":true}");
     compiled_fini(&c);
 }
 

@@ -31,10 +31,11 @@ void tail_append(struct tail *t, struct cox_slice data)
 struct cox_slice tail_slice(const struct tail *t)
 {
     size_t len = t->bytes.len < t->len_max ? t->bytes.len : t->len_max;
-    struct cox_slice s = cox_slice(t->bytes.data + (t->bytes.len - len), len);
+    struct cox_slice s = { 0 };
 
     if (len == 0)
-        return cox_slice(NULL, 0);
+        return s;
+    s = cox_slice(t->bytes.data + (t->bytes.len - len), len);
     for (int i = 0; t->cut && i < 3 && s.len > 0 && (s.data[0] & 0xC0) == 0x80; i++)
         s = cox_slice(s.data + 1, s.len - 1);
     return s;

@@ -52,13 +52,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *end = size > 0 ? memchr(data, 0, size) : NULL;
     size_t len = end ? (size_t)(end - data) : size;
-    struct cox_task_source source = { .document = cox_slice(data, len) };
+    struct cox_task_source source = { .document = cox_slice(data, len), .agents = true };
 
     if (end)
         source.inputs_json = cox_slice(end + 1, size - len - 1);
     source.kind = cox_source_kind_of(source.document);
     compile(&source);
     source.kind = COX_SOURCE_STEPS;
+    compile(&source);
+    source.kind = COX_SOURCE_PLAN;
+    source.allow_json =
+        cox_slice_str("{\"uses\":[\"*a*\"],\"kinds\":[\"uses\",\"model\",\"agent\",\"plan\",\"run\"],"
+                      "\"max_steps\":20,\"max_depth\":3}");
     compile(&source);
     read_heads(source.document);
     return 0;

@@ -167,6 +167,7 @@ void fuzz_use_image(const struct cox_image *image, struct cox_slice output, bool
         .error_message = cox_slice_str("why"),
         .item_json = output,
         .item_index = 7,
+        .args_json = output,
     };
     struct cox_image_task task;
 

@@ -1,7 +1,6 @@
 // Documents as users write them, right and wrong, each a change of one thing in a small good one.
 //   good:  the schema and coxd take it
 //   bad:   both refuse it
-//   later: the schema describes it, this version of coxd says that it is not available
 
 const run = { argv: ['true'] };
 const base = { api_version: 'v1', name: 'sample', steps: { a: { run } } };
@@ -270,22 +269,74 @@ Object.assign(bad, {
   'secrets of a model': only({ model, secrets: { A: 'b' } }),
 });
 
-export const later = {
-  agent: only({
-    agent: {
-      model: 'default',
-      instructions: 'Find the worst issue.',
-      tools: [
-        { uses: 'web_search@1' },
-        { name: 'python', description: 'Run Python', parameters: { type: 'object' }, run: { argv: ['python3', '-'], stdin: '${{ args.code }}', sandbox: 'strict' } },
-        { mcp: { url: 'http://127.0.0.1:1/mcp' }, allow: ['get-sum'], approve: ['get-sum'] },
-        { name: 'expert', description: 'Ask', agent: { model: 'big', instructions: 'x' } },
-      ],
-      max_turns: 12,
-      max_parallel_tool_calls: 8,
-      context: { max_tokens: 100000, on_full: 'summarize' },
-      output_schema: { type: 'object' },
-    },
+const agent = (members) => only({ agent: { input: 'x', ...members } });
+const tool = (...tools) => agent({ tools });
+const plan = (members) => only({ plan: { input: 'x', ...members } });
+Object.assign(good, {
+  agent: agent({
+    model: 'default',
+    instructions: 'Find the worst issue of ${{ 1 }}.',
+    tools: [
+      { uses: 'web_search@1' },
+      { uses: 'web_search@2', name: 'older', description: 'Search', with: { q: '${{ args.q }}' }, parameters: { type: 'object' } },
+      { name: 'python', description: 'Run Python', parameters: { type: 'object' }, run: { argv: ['python3', '-'], stdin: '${{ args.code }}', sandbox: 'strict' }, resources: { cpu: 1 }, timeout: '1m' },
+      { mcp: { url: 'http://127.0.0.1:1/mcp' }, allow: ['get-sum'], approve: ['get-sum'], secrets: { T: 't' } },
+      { mcp: { command: 'srv', args: ['x'] } },
+      { name: 'expert', description: 'Ask', agent: { model: 'big', instructions: 'x' } },
+      { name: 'now', http: { url: 'http://x/' } },
+      { name: 'pick', jq: { program: '.x', input: '${{ args }}' } },
+      { name: 'say', model: { input: '${{ args.x }}' } },
+      { name: 'build', task: { ref: 'build@1' } },
+      { ask_user: true },
+    ],
+    approve: ['py*'],
+    max_turns: 12,
+    max_parallel_tool_calls: 8,
+    context: { max_tokens: 100000, on_full: 'summarize' },
+    output_schema: { type: 'object' },
+    temperature: 0.5,
+    extra: { top_k: 5 },
   }),
-  plan: only({ plan: { model: 'default', input: 'x', allow: { uses: ['code_*'], max_steps: 200, max_depth: 2 }, on_invalid: { reask: 2 } } }),
-};
+  'an agent that goes on': only({ agent: { messages: [{ role: 'user', content: 'x' }] } }),
+  'an agent for each': only({ map: { over: [1] }, agent: { input: '${{ item }}' } }),
+  'agents that race': only({ race: [{ agent: { input: 'x' } }, { uses: 'a@1' }] }),
+  'an agent in the files of a step': task({ steps: { c: { uses: 'c@1' }, a: { agent: { input: 'x' }, affinity: { workspace: 'c' } } } }),
+  plan: plan({ model: 'default', allow: { uses: ['code_*'], max_steps: 200, max_depth: 2 }, on_invalid: { reask: 2 }, seed: 5 }),
+  'a plan that may run processes': plan({ allow: { kinds: ['run', 'plan'], max_depth: 3 } }),
+});
+Object.assign(bad, {
+  'an agent that is asked nothing': only({ agent: { model: 'x' } }),
+  'an agent that is asked twice': agent({ messages: [{ role: 'user', content: 'x' }] }),
+  'instructions beside messages': only({ agent: { messages: [{ role: 'user', content: 'x' }], instructions: 'x' } }),
+  'an agent of no turns': agent({ max_turns: 0 }),
+  'a context without an end': agent({ context: { on_full: 'fail' } }),
+  'a context that does what it likes': agent({ context: { max_tokens: 5, on_full: 'forget' } }),
+  'an answer of two shapes': agent({ output_schema: {}, response_format: {} }),
+  'an agent with a cache': agent({ cache: '1m' }),
+  'an agent with secrets': only({ agent: { input: 'x' }, secrets: { A: 'b' } }),
+  'an agent on a worker': only({ agent: { input: 'x' }, resources: { cpu: 1 } }),
+  'a tool without a kind': tool({ name: 'x' }),
+  'a tool of two kinds': tool({ name: 'x', uses: 'x@1', jq: { program: '.' } }),
+  'a tool that waits': tool({ name: 'x', wait: { for: '1s' } }),
+  'a tool that nobody can name': tool({ run: { argv: ['x'] } }),
+  'a name that models do not take': tool({ name: 'a b', run: { argv: ['x'] } }),
+  'a name that agents have': tool({ name: 'model', run: { argv: ['x'] } }),
+  'a tool that needs': tool({ uses: 'x@1', needs: [] }),
+  'a description with an expression': tool({ uses: 'x@1', description: '${{ 1 }}' }),
+  'a server with a name': tool({ name: 'x', mcp: { url: 'http://x/' } }),
+  'a server and one tool': tool({ mcp: { url: 'http://x/', tool: 't' } }),
+  'a server that no one can reach': tool({ mcp: {} }),
+  'a program with a list of tools': tool({ uses: 'x@1', allow: [] }),
+  'a question that is none': tool({ ask_user: false }),
+  'a question in time': tool({ ask_user: true, timeout: '1s' }),
+  'a model with secrets': tool({ name: 'x', model: { input: 'x' }, secrets: { A: 'b' } }),
+  'a plan for nothing': only({ plan: { model: 'x' } }),
+  'a plan of a shape': plan({ output_schema: {} }),
+  'a plan with tools': plan({ tools: [] }),
+  'a plan that goes on from anything': only({ plan: { messages: '${{ [] }}' } }),
+  'a plan of any kind': plan({ allow: { kinds: ['all'] } }),
+  'a plan of no steps': plan({ allow: { max_steps: 0 } }),
+  'plans too deep': plan({ allow: { max_depth: 17 } }),
+  'plans without depth': plan({ allow: { kinds: ['plan'] } }),
+  'a plan asked for ever': plan({ on_invalid: { reask: 11 } }),
+});

@@ -102,6 +102,9 @@ enum cli_exit cli_worker_describe(struct cli *cli)
         cli_add_worker(&l, cli, d->worker);
         cli_listing_finish(&l, cli, "workers");
         put_sandbox(d->worker);
+        if (d->worker->workspaces)
+            printf("\nWORKSPACES\n%u on its disk, %.1f MiB, %u not saved\n", d->worker->workspaces->count,
+                   (double)d->worker->workspaces->bytes / (1 << 20), d->worker->workspaces->unsaved);
         for (size_t i = 0; i < d->n_steps; i++)
             printf("%s%s\n", i == 0 ? "\nSTEPS\n" : "", d->steps[i]);
     }

@@ -30,12 +30,13 @@ struct session {
     const char *address;
     struct slots_reply *logs[LOGS_CAP]; /* to be sent */
     size_t n_logs;
-    uint64_t announced; /* the catalogue's generation in the last Hello */
-    bool attached;      /* ever */
-    bool welcomed;      /* on this stream */
-    bool dialled;       /* in the last turn: Hello waits for the next */
-    bool stirred;       /* something has come since the last turn */
-    bool renewing;      /* leaves the stream to say Hello anew */
+    struct workspaces_use said; /* of workspaces, on this stream */
+    uint64_t announced;         /* the catalogue's generation in the last Hello */
+    bool attached;              /* ever */
+    bool welcomed;              /* on this stream */
+    bool dialled;               /* in the last turn: Hello waits for the next */
+    bool stirred;               /* something has come since the last turn */
+    bool renewing;              /* leaves the stream to say Hello anew */
     bool shutdown;
     bool left;
 };
@@ -240,12 +241,32 @@ static Coxswain__V1__AttachRequest *make_message(struct session *s, const struct
             .acts = s->actions.items, .n_acts = s->actions.len, .logs = logs, .n_logs = s->n_logs });
 }
 
+/* With the next message that goes anyway: a beat, at the latest. */
+static void say_workspaces(struct session *s, Coxswain__V1__AttachRequest *m)
+{
+    struct workspaces_use now;
+
+    slots_workspaces(s->slots, &now);
+    if (now.n == s->said.n && now.n_unsaved == s->said.n_unsaved && now.len == s->said.len)
+        return;
+    s->said = now;
+    m->workspaces = cox_arena_alloc(&s->arena, sizeof(*m->workspaces));
+    coxswain__v1__workspace_use__init(m->workspaces);
+    m->workspaces->count = now.n;
+    m->workspaces->bytes = now.len;
+    m->workspaces->unsaved = now.n_unsaved;
+}
+
 static void send_all(struct session *s)
 {
     struct catalogue_view *programs =
         s->config.catalogue && says_hello(s) ? catalogue_view(s->config.catalogue) : NULL;
     Coxswain__V1__AttachRequest *m = make_message(s, programs);
 
+    if (m && says_hello(s))
+        s->said = (struct workspaces_use){ 0 };
+    if (m)
+        say_workspaces(s, m);
     /* What the agent says goes out or the stream is lost: a peer that does not read loses it. */
     if (m && s->call && cox_rpc_send(s->call, &m->base) == COX_ERR_FULL)
         cox_rpc_cancel(s->call, &(struct cox_rpc_error){ .status = COX_RPC_RESOURCE_EXHAUSTED,

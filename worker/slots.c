@@ -474,6 +474,11 @@ void slots_release(struct slots *s, struct cox_slice task_id)
     push_request(s, q);
 }
 
+void slots_workspaces(const struct slots *s, struct workspaces_use *ret)
+{
+    workspaces_use(s->host.workspaces, ret);
+}
+
 void slots_aim(struct slots *s, const char *address, const char *session, const char *models_url)
 {
     if (s->host.courier)

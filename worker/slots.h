@@ -9,6 +9,7 @@
 #include "catalogue.h"
 #include "handlers/reach.h"
 #include "tail.h"
+#include "workspaces.h"
 
 #include "cox/agent.h"
 
@@ -70,6 +71,7 @@ void slots_log(struct slots *s, uint32_t slot, bool wanted); /* under overload i
 
 /* A task's shared directories may go; under overload they go later. */
 void slots_release(struct slots *s, struct cox_slice task_id);
+void slots_workspaces(const struct slots *s, struct workspaces_use *ret); /* as of now */
 /* Where secrets are from now on; the table is taken over. Only if there was one at the start. */
 void slots_secrets(struct slots *s, struct secret_table *table);
 /* Where blobs are from now on, and what the orchestrator there gave this worker's stream; "": nothing yet.

@@ -55,6 +55,8 @@ struct workspaces {
     struct cox_list away; /* known by what they were saved as, longest first */
     uint32_t n_away;
     uint64_t n_made, len;
+    atomic_uint_least32_t said_n, said_unsaved; /* for other threads */
+    atomic_uint_least64_t said_len;
 };
 
 static void put_key(struct cox_buf *key, struct cox_slice task_id, struct cox_slice name)
@@ -69,6 +71,16 @@ static void set_len(struct workspace *w, uint64_t len)
 {
     w->all->len += len - w->len;
     w->len = len;
+    atomic_store(&w->all->said_len, w->all->len);
+}
+
+static void set_unsaved(struct workspace *w, bool unsaved)
+{
+    if (unsaved && !w->unsaved)
+        atomic_fetch_add(&w->all->said_unsaved, 1);
+    else if (!unsaved && w->unsaved)
+        atomic_fetch_sub(&w->all->said_unsaved, 1);
+    w->unsaved = unsaved;
 }
 
 static void measure(struct workspace *w)
@@ -88,8 +100,10 @@ static bool make_dir(struct workspace *w)
 
     cox_free(w->dir);
     w->dir = cox_asprintf("%s/w%llu", ws->config.dir, (unsigned long long)++ws->n_made);
-    if (mkdir(w->dir, 0700) == 0)
+    if (mkdir(w->dir, 0700) == 0) {
+        atomic_fetch_add(&ws->said_n, 1);
         return true;
+    }
     cox_free(w->dir);
     w->dir = NULL;
     return false;
@@ -97,11 +111,14 @@ static bool make_dir(struct workspace *w)
 
 static void drop_dir(struct workspace *w)
 {
-    if (w->dir)
+    if (w->dir) {
         janitor_remove(w->all->config.janitor, w->dir);
+        atomic_fetch_sub(&w->all->said_n, 1);
+    }
     cox_free(w->dir);
     w->dir = NULL;
     w->present = false;
+    set_unsaved(w, false);
     snapshot_free(w->last);
     w->last = NULL;
     set_len(w, 0);
@@ -289,7 +306,7 @@ static void end_take(struct workspace *w, struct courier_job *job)
 {
     w->last = job->snapshot;
     job->snapshot = NULL;
-    w->unsaved = job->code != COX_CODE_NONE;
+    set_unsaved(w, job->code != COX_CODE_NONE);
     if (w->unsaved)
         return;
     w->has_name = true;
@@ -508,6 +525,13 @@ void workspace_release(struct workspace_use *use)
     use->writes = false;
     cox_list_remove(&use->link);
     unhold(w);
+}
+
+void workspaces_use(const struct workspaces *ws, struct workspaces_use *ret)
+{
+    *ret = (struct workspaces_use){ .n = atomic_load(&ws->said_n),
+                                    .n_unsaved = atomic_load(&ws->said_unsaved),
+                                    .len = atomic_load(&ws->said_len) };
 }
 
 void workspaces_forget(struct workspaces *ws, struct cox_slice task_id)

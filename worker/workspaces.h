@@ -58,6 +58,13 @@ bool workspace_save(struct workspace_use *use);
 void workspace_saved(const struct workspace_use *use, struct cox_buf *note, struct cox_agent_files *ret);
 void workspace_release(struct workspace_use *use);
 
+/* What the disk has of them. Thread: any. */
+struct workspaces_use {
+    uint32_t n, n_unsaved;
+    uint64_t len;
+};
+void workspaces_use(const struct workspaces *ws, struct workspaces_use *ret);
+
 /* The task needs none of its directories any more; those that are held go when they are released. */
 void workspaces_forget(struct workspaces *ws, struct cox_slice task_id);
 

@@ -75,6 +75,15 @@ static Coxswain__V1__Worker *show_worker(struct cox_api *api, struct cox_arena *
     m->resources->memory_bytes = v->resources.memory_bytes;
     m->resources->disk_bytes = v->resources.disk_bytes;
     m->attached_at = cox_show_time(a, v->attached_wall_ms);
+    struct cox_fleet_workspaces use = cox_fleet_workspaces(api->fleet, v->session);
+
+    if (use.n > 0) {
+        m->workspaces = cox_arena_alloc(a, sizeof(*m->workspaces));
+        coxswain__v1__workspace_use__init(m->workspaces);
+        m->workspaces->count = use.n;
+        m->workspaces->bytes = use.len;
+        m->workspaces->unsaved = use.n_unsaved;
+    }
     m->peer = cox_show_text(a, cox_slice_str(cox_fleet_peer(api->fleet, v->session)));
     return m;
 }

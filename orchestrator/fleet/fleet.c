@@ -239,6 +239,13 @@ void cox_fleet_serve_models(struct cox_fleet *f, const char *url)
         cox_fleet_say_reconnect(f);
 }
 
+struct cox_fleet_workspaces cox_fleet_workspaces(const struct cox_fleet *f, uint32_t session)
+{
+    const struct cox_session *s = cox_session_find(f, session);
+
+    return s ? s->workspaces : (struct cox_fleet_workspaces){ 0 };
+}
+
 const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session)
 {
     const struct cox_session *s = cox_session_find(f, session);

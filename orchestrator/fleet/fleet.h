@@ -37,6 +37,13 @@ void cox_fleet_drain(struct cox_fleet *f);
  * constant time. */
 bool cox_fleet_holds(const struct cox_fleet *f, struct cox_ref ref, struct cox_slice key, const char *tenant);
 
+/* What the worker's disk has of shared workspaces; zeroes when the session is gone. */
+struct cox_fleet_workspaces {
+    uint32_t n, n_unsaved;
+    uint64_t len;
+};
+struct cox_fleet_workspaces cox_fleet_workspaces(const struct cox_fleet *f, uint32_t session);
+
 /* "ipv4:10.0.0.7:41000", or "" when the session is gone. */
 const char *cox_fleet_peer(const struct cox_fleet *f, uint32_t session);
 

@@ -664,6 +664,10 @@ const char *cox_session_receive(struct cox_session *s, const Coxswain__V1__Attac
         return bad;
     for (size_t i = 0; i < m->n_logs; i++)
         cox_session_relay(s, m->logs[i]);
+    if (m->workspaces)
+        s->workspaces = (struct cox_fleet_workspaces){ .n = m->workspaces->count,
+                                                       .n_unsaved = m->workspaces->unsaved,
+                                                       .len = m->workspaces->bytes };
     if (m->draining)
         feed(s, COX_IN_DRAINING);
     return NULL;

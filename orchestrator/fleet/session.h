@@ -25,8 +25,9 @@ struct cox_session {
     bool dead;                    /* what still comes is ignored */
     uint32_t n_working;           /* results with the compile thread */
     uint64_t granted;
-    struct cox_list dirty; /* in the fleet's list while something waits for the flush */
-    size_t out_len;        /* rough, of what waits */
+    struct cox_fleet_workspaces workspaces; /* as it last said */
+    struct cox_list dirty;                  /* in the fleet's list while something waits for the flush */
+    size_t out_len;                         /* rough, of what waits */
     struct cox_outgoing answers;
     struct cox_outgoing cancels;
     struct cox_outgoing assigns;

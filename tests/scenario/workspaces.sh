@@ -58,6 +58,7 @@ for level in none strict; do
         not_ok "$level: the chain begins" "$scenario_dir/check.log"
         finish
     fi
+    check "$level: describe shows it" await 30 eval 'cox worker describe "a-$level" | grep -q "1 on its disk, .* MiB, 0 not saved"'
     start_worker "b-$level" --slots 2
     stop_worker "a-$level" KILL
     check "$level: the step of a killed worker runs again, elsewhere" await 60 running "$task" go WAITING
@@ -89,6 +90,7 @@ print(json.dumps({"api_version": "v1", "name": "idle", "steps": {
     "outputs": {s: "${{ steps.%s.output.stdout }}" % s for s in ("make", "after")}}))' "$make" "$digest" >"$scenario_dir/idle.json"
 task=$(cox task submit "$scenario_dir/idle.json" -o name)
 check "idle: its first step ends" await 60 running "$task" go WAITING
+check "idle: describe shows none by then" await 30 eval '! cox worker describe d | grep -q WORKSPACES'
 check "idle: its directory goes" await 30 eval '! ls -d "$scenario_dir"/d.dir/boot-*/w* 2>/dev/null'
 cox task signal "$task" go >/dev/null
 check "idle: the task ends" cox task watch "$task"

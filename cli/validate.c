@@ -89,8 +89,7 @@ static enum cli_exit check(struct cli *cli, const struct cli_document *d)
         add_samples(cli_document_json(d), &inputs);
         struct cox_task_source source = { .kind = cox_source_kind_of(cli_document_json(d)),
                                           .document = cli_document_json(d),
-                                          .inputs_json = cox_buf_slice(&inputs),
-                                          .agents = true };
+                                          .inputs_json = cox_buf_slice(&inputs) };
         code = cox_task_compile(&source, &image, &violations) ? CLI_USAGE : CLI_OK;
         if (code || cli_structured(cli))
             print_violations(cli, d, &violations);

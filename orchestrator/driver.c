@@ -1,4 +1,5 @@
 #include "driver.h"
+#include "programs.h"
 
 #include "housekeep.h"
 #include "recover.h"
@@ -37,6 +38,7 @@ struct cox_driver {
     struct cox_engine *engine;
     struct cox_store *store;
     struct cox_compile *compile;
+    struct cox_programs *programs;
     struct cox_driver_hooks hooks;
     struct cox_now now;
     int64_t due_ns; /* between turns: when the next one was to be, at the latest */
@@ -201,6 +203,7 @@ enum cox_err cox_driver_create(const struct cox_driver_config *config, const str
         cox_buf_printf(error, "the store's threads did not start: %s", cox_err_text(err));
         goto out;
     }
+    d->programs = cox_programs_create();
     d->compile = cox_compile_create(config->wake, config->wake_user);
     d->last_turn_ns = d->last_event_ns = cox_clock_mono_ns();
     cox_housekeep_init(&d->housekeep, d, config, d->last_turn_ns);
@@ -222,6 +225,7 @@ void cox_driver_destroy(struct cox_driver *d)
     if (!d)
         return;
     cox_compile_destroy(d->compile);
+    cox_programs_destroy(d->programs);
     cox_store_close(d->store);
     if (d->engine)
         cox_engine_destroy(d->engine);
@@ -453,6 +457,12 @@ static bool action_do(struct cox_driver *d, const struct cox_action *a)
         return true;
     case COX_ACT_EVALUATE:
         cox_evaluate_start(d, &a->u.evaluate);
+        return true;
+    case COX_ACT_TOOLS:
+        cox_tools_start(d, &a->u.tools);
+        return true;
+    case COX_ACT_DECIDE:
+        cox_decide_start(d, &a->u.decide);
         return true;
     case COX_ACT_COMPOSE:
         cox_compose_start(d, &a->u.compose);
@@ -708,6 +718,11 @@ const struct cox_engine *cox_driver_engine(const struct cox_driver *d)
 struct cox_compile *cox_driver_compile(struct cox_driver *d)
 {
     return d->compile;
+}
+
+struct cox_programs *cox_driver_programs(struct cox_driver *d)
+{
+    return d->programs;
 }
 
 void cox_driver_limit(struct cox_driver *d, int64_t retention_ms, uint64_t min_free, uint64_t memory_limit)

@@ -149,6 +149,11 @@ void cox_load_start(struct cox_driver *d, struct cox_entity_key sleeper);
 /* What was acknowledged cannot be read: says so and leaves, to recover from the log. Does not return. */
 void cox_driver_fatal(const char *what);
 
+/* ---- turns.c: COX_ACT_TOOLS and COX_ACT_DECIDE on the compile thread ---- */
+void cox_tools_start(struct cox_driver *d, const struct cox_act_tools *act);
+void cox_decide_start(struct cox_driver *d, const struct cox_act_decide *act);
+struct cox_programs *cox_driver_programs(struct cox_driver *d);
+
 /* ---- compose.c: COX_ACT_COMPOSE ---- */
 void cox_compose_start(struct cox_driver *d, const struct cox_act_compose *act);
 

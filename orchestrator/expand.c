@@ -36,6 +36,7 @@ static void work(struct cox_work *w)
         .kind = x->act.kind,
         .document = x->act.document.bytes,
         .inputs_json = x->act.inputs_json,
+        .allow_json = x->act.allow_json,
     };
     struct cox_violations violations;
 
@@ -71,6 +72,7 @@ void cox_expand_start(struct cox_driver *d, const struct cox_act_compile *act)
     x->act = *act;
     x->act.document.bytes = copy(&x->arena, act->document.bytes);
     x->act.inputs_json = copy(&x->arena, act->inputs_json);
+    x->act.allow_json = copy(&x->arena, act->allow_json);
     x->work.len = act->document.bytes.len + act->inputs_json.len;
     cox_compile_submit(cox_driver_compile(d), &x->work);
 }

@@ -14,6 +14,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 #include "cox/base/units.h"
+#include "cox/engine_stats.h"
 #include "cox/rpc.h"
 #include "cox/tls.h"
 

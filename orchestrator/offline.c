@@ -5,7 +5,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/map.h"
 #include "cox/base/units.h"
-#include "cox/engine.h"
+#include "cox/engine_stats.h"
 #include "cox/store.h"
 
 #include <inttypes.h>

@@ -77,6 +77,8 @@ enum cox_input_kind {
     COX_IN_LOADED,   /* to COX_ACT_LOAD */
     COX_IN_COMPOSED, /* to COX_ACT_COMPOSE */
     COX_IN_FETCHED,  /* to COX_ACT_FETCH */
+    COX_IN_TOOLS,    /* to COX_ACT_TOOLS: as EVALUATED */
+    COX_IN_DECIDED,  /* to COX_ACT_DECIDE */
 
     /* what operators keep; each is answered by REPLY */
     COX_IN_POLICY, /* cordon, uncordon, drain a worker */
@@ -221,6 +223,15 @@ struct cox_in_evaluated {
     struct cox_payload errors; /* COMPOSED: of the items that failed; NONE: none did */
     uint32_t n_items;          /* of a list */
     struct cox_slice error;    /* when !ok */
+    bool later;                /* TOOLS, when !ok: a worker may yet offer what is missing */
+};
+
+struct cox_in_decided {
+    uint64_t ticket;
+    bool ok;
+    struct cox_slice decision; /* cox/turn.h */
+    struct cox_payload output; /* of a decision that has one: kept as any value */
+    struct cox_slice error;    /* when !ok: a value cannot be read */
 };
 
 struct cox_input {
@@ -233,7 +244,7 @@ struct cox_input {
         struct cox_in_result result;
         struct cox_in_call call;
         struct cox_in_spend spend;
-        struct cox_in_evaluated evaluated; /* EVALUATED, COMPOSED */
+        struct cox_in_evaluated evaluated; /* EVALUATED, COMPOSED, TOOLS */
         struct cox_in_task of;             /* PAUSE, RESUME, WANT */
         struct cox_in_signal signal;
         struct cox_in_approve approve;
@@ -242,6 +253,7 @@ struct cox_input {
         struct cox_in_compiled compiled;
         struct cox_in_loaded loaded;
         struct cox_in_fetched fetched;
+        struct cox_in_decided decided;
         struct cox_in_policy policy;
         struct cox_in_template template;
         struct cox_in_schedule schedule;
@@ -291,6 +303,8 @@ enum cox_action_kind {
     COX_ACT_LOAD,          /* read an evicted task's bytes, answer LOADED */
     COX_ACT_COMPOSE,       /* a map's output: join its parts in order, keep the value, answer COMPOSED */
     COX_ACT_FETCH,         /* a stored value's bytes, answer FETCHED */
+    COX_ACT_TOOLS,         /* what an agent's tools are: cox_turn_tools, keep the value, answer TOOLS */
+    COX_ACT_DECIDE,        /* what a model's answer asks for: cox_turn_decide, answer DECIDED */
     COX_ACT_RELEASE,       /* tell a worker that a task's workspaces are no longer needed */
     COX_ACT_DRAIN,         /* tell a worker to finish and leave */
     COX_ACT_INDEX,         /* what ListTasks should know of a task */
@@ -368,9 +382,24 @@ struct cox_eval_input {
 struct cox_act_compile {
     uint64_t ticket;
     cox_task_id root;             /* who pays for what is kept */
-    enum cox_source_kind kind;    /* TEMPLATE or STEPS */
+    enum cox_source_kind kind;    /* TEMPLATE, STEPS or PLAN */
     struct cox_payload document;  /* INLINE, whatever its size; effects' */
     struct cox_slice inputs_json; /* effects' */
+    struct cox_slice allow_json;  /* PLAN; effects' */
+};
+struct cox_act_tools {
+    uint64_t ticket;
+    cox_task_id root;                /* owns the value */
+    struct cox_slice config;         /* engine's: stays until the answer */
+    const struct cox_payload *lists; /* effects', STORED ones to be fetched */
+    size_t n_lists;
+};
+struct cox_act_decide {
+    uint64_t ticket;
+    cox_task_id root;
+    struct cox_slice config;          /* engine's: stays until the answer */
+    struct cox_payload tools, answer; /* effects', STORED ones to be fetched */
+    uint32_t n_reasks;
 };
 struct cox_act_compose {
     uint64_t ticket;
@@ -431,6 +460,8 @@ struct cox_action {
         } payload;
         struct cox_act_compile compile;
         struct cox_act_compose compose;
+        struct cox_act_tools tools;
+        struct cox_act_decide decide;
         struct cox_act_index index;
         struct {
             uint64_t ticket;
@@ -736,48 +767,5 @@ bool cox_engine_next_schedule(const struct cox_engine *e, struct cox_slice tenan
                               struct cox_slice after_name, struct cox_schedule_view *ret);
 bool cox_engine_find_schedule(const struct cox_engine *e, struct cox_slice tenant, struct cox_slice name,
                               struct cox_schedule_view *ret);
-
-/* ---- numbers, kept on each transition: reading is O(what is asked for) ---- */
-
-#define COX_HISTOGRAM_BUCKETS 20
-/* Bounds in microseconds of all histograms: 100 us .. 10 h; the last bucket is the rest. */
-extern const int64_t cox_histogram_bounds_us[COX_HISTOGRAM_BUCKETS - 1];
-struct cox_histogram {
-    uint64_t n[COX_HISTOGRAM_BUCKETS], sum_us;
-};
-
-/* READY steps of one tenant, class and reason, or (NONE) attempts that run: *it starts at 0; false at the
- * end. */
-struct cox_queue_view {
-    struct cox_slice tenant, class; /* class: the handler */
-    enum cox_step_reason reason;
-    uint64_t n;
-};
-bool cox_engine_next_queue(const struct cox_engine *e, size_t *it, struct cox_queue_view *ret);
-
-/* Slots of attached workers by their label `zone`, "" for those without; zones beyond the first 200 are
- * "other". *it starts at 0; false at the end. */
-struct cox_zone_view {
-    struct cox_slice name;
-    uint64_t n_slots, n_busy;
-};
-bool cox_engine_next_zone(const struct cox_engine *e, size_t *it, struct cox_zone_view *ret);
-
-struct cox_engine_stats {
-    uint64_t steps_finished_by_kind[COX_KIND_NR][COX_STEP_STATUS_NR];
-    struct cox_histogram ready_to_start, run, task_duration;
-    uint64_t n_tasks_by_status[COX_TASK_STATUS_NR]; /* live ones, roots only; WAITING and PAUSED include
-                                                       evicted ones */
-    uint64_t n_tasks_asleep;
-    uint64_t n_slots_busy, n_workers_cordoned, n_workers_draining, n_workers_disconnected;
-    uint64_t refused_full; /* submissions */
-    uint64_t n_live_tasks, n_live_steps;
-    uint64_t n_tasks_quarantined; /* in none of the counts of tasks */
-    uint64_t n_ready, n_running, n_workers, n_slots;
-    uint64_t tasks_finished[COX_TASK_STATUS_NR];
-    uint64_t steps_finished[COX_STEP_STATUS_NR];
-    uint64_t attempts_assigned, attempts_lost, results_stale;
-};
-void cox_engine_stats(const struct cox_engine *e, struct cox_engine_stats *ret);
 
 #endif

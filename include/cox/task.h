@@ -53,7 +53,6 @@ struct cox_task_source {
     size_t n_labels;
     struct cox_slice allow_json; /* PLAN: {"uses": ["code_*"], "kinds"?, "max_steps", "max_depth"}; empty: the
                                     defaults */
-    bool agents; /* kinds agent and plan are compiled; false: refused, by who cannot run them yet */
 };
 
 /* Compiles. On COX_OK `ret_image` holds the image (cox_image_open accepts it) and `v` is empty.

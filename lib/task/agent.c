@@ -160,11 +160,6 @@ void compile_turns(struct compiler *c, const struct place *at, const struct scop
     struct place here = place_key(at, cox_step_kind_text(source->kind));
     struct cox_buf config = { 0 };
 
-    if (!c->source->agents) {
-        report_at(&c->report, &here, "`%s` can be checked by this version, but not be run yet",
-                  cox_step_kind_text(source->kind));
-        return;
-    }
     if (source->depth.agents >= COX_AGENT_DEPTH_MAX) {
         report_at(&c->report, &here, "found agents more than %u deep in each other, expected at most %u",
                   COX_AGENT_DEPTH_MAX, COX_AGENT_DEPTH_MAX);

@@ -7,7 +7,7 @@
 #ifndef COX_ORCHESTRATOR_API_METRICS_H
 #define COX_ORCHESTRATOR_API_METRICS_H
 
-#include "cox/engine.h"
+#include "cox/engine_stats.h"
 #include "cox/store.h"
 
 struct router_stats;

@@ -1,6 +1,7 @@
 /* apply(): how a record changes durable state. The same code runs live and in replay; it draws no random
  * number, reads no clock and takes no decision. Each entity is changed only by records after its own
  * applied_seq, so replay over a checkpoint of any age ends in the same state. */
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "quarantine.h"
@@ -300,6 +301,9 @@ static void apply_page(struct cox_task *t, struct step *s, const struct record *
         page_used(t, s, r->u.continued.cpu_us);
         s->x->continuing = false;
         step_move(t, s, COX_STEP_READY);
+        break;
+    case RECORD_AGENT:
+        agent_apply(s, r);
         break;
     case RECORD_STEP_CANCELLED:
         page_cancelled(t, s, r);

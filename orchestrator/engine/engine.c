@@ -1,5 +1,6 @@
 /* The engine's door: one input in, records and actions out. Everything else in this folder is reached from
  * the one switch below. */
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
@@ -30,7 +31,7 @@ struct cox_engine *cox_engine_create(const struct cox_engine_config *config)
                                  &e->saving,     &e->unevaluated,
                                  &e->tombstones, &e->tombstones_saving,
                                  &e->map_pages,  &e->templates_unused,
-                                 &e->quarantine };
+                                 &e->unequipped, &e->quarantine };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cox_list_init(lists[i]);
     placement_init(e);
@@ -292,6 +293,23 @@ static void evaluated(struct cox_engine *e, const struct cox_input *input)
     cox_free(ev);
 }
 
+static void decided(struct cox_engine *e, const struct cox_in_decided *in)
+{
+    struct evaluation *ev = cox_map64_remove(&e->evaluations, in->ticket);
+    if (ev == NULL)
+        return;
+    struct cox_task *t = ev->task;
+    t->n_evaluations--;
+    if (!ev->forgotten) {
+        task_step(t, ev->step)->flags &= (uint8_t)~STEP_EVALUATING;
+        agent_decided(e, ev, in);
+    }
+    settle_all(e);
+    if (t->archived)
+        task_archived(e, t);
+    cox_free(ev);
+}
+
 static void session_input(struct cox_engine *e, const struct cox_input *in, struct worker *w)
 {
     if (w == NULL)
@@ -318,6 +336,7 @@ static bool handle_fleet(struct cox_engine *e, const struct cox_input *in)
     switch (in->kind) {
     case COX_IN_ATTACH:
         worker_attach(e, &in->u.attach);
+        agents_equip_more(e);
         return true;
     case COX_IN_DETACH:
     case COX_IN_BEAT:
@@ -399,7 +418,11 @@ static bool handle_answer(struct cox_engine *e, const struct cox_input *in)
     switch (in->kind) {
     case COX_IN_EVALUATED:
     case COX_IN_COMPOSED:
+    case COX_IN_TOOLS:
         evaluated(e, in);
+        return true;
+    case COX_IN_DECIDED:
+        decided(e, &in->u.decided);
         return true;
     case COX_IN_COMPILED:
         expand_compiled(e, &in->u.compiled);
@@ -602,6 +625,8 @@ static void derive_task(struct cox_engine *e, struct cox_task *t)
     e->n_live_steps += t->n_steps;
     t->link_next = t->first;
     if (!cox_task_status_final(t->status)) {
+        if (frame_is_agents(t))
+            agent_frame_back(t);
         restore_begun(e, t);
         return;
     }

@@ -4,6 +4,7 @@
  * many turns. An entity that changes meanwhile is saved with the change; its applied_seq says so. When the
  * list is empty, everything up to the sequence at which the checkpoint began is covered, and the log may be
  * truncated there. What is removed leaves a tombstone until a checkpoint has passed it on. */
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "quarantine.h"
@@ -287,10 +288,12 @@ static bool expansion_untouched(const struct expansion *x)
             x->artifacts == NULL && x->map_items == NULL && x->map_n_items == 0 && !x->map_begun);
 }
 
+enum { HAS_AGENT = 2 }; /* and what follows, which earlier versions had not */
 static void expansion_encode(struct cox_buf *b, const struct expansion *x)
 {
-    cox_put_u8(b, !expansion_untouched(x));
-    if (expansion_untouched(x))
+    bool agent = x != NULL && !agent_untouched(x->agent), any = agent || !expansion_untouched(x);
+    cox_put_u8(b, agent ? HAS_AGENT : any);
+    if (!any)
         return;
     cox_put_u64(b, x->frame);
     cox_put_i64(b, x->wake_wall_ms);
@@ -305,13 +308,16 @@ static void expansion_encode(struct cox_buf *b, const struct expansion *x)
     cox_put_u32(b, x->map_n_items);
     cox_put_u8(b, x->map_begun);
     cox_put_u64(b, x->map_seq);
+    if (agent)
+        agent_encode(b, x->agent);
 }
 
 static void expansion_decode(struct cox_reader *r, struct step *s)
 {
-    if (cox_get_u8(r) == 0 || r->bad)
+    uint8_t has = cox_get_u8(r);
+    struct expansion *x = has != 0 && !r->bad ? step_expansion(s) : NULL;
+    if (x == NULL)
         return;
-    struct expansion *x = step_expansion(s);
     x->frame = cox_get_u64(r);
     x->wake_wall_ms = cox_get_i64(r);
     x->detail = get_text(r);
@@ -325,6 +331,8 @@ static void expansion_decode(struct cox_reader *r, struct step *s)
     x->map_n_items = cox_get_u32(r);
     x->map_begun = cox_get_u8(r) != 0;
     x->map_seq = cox_get_u64(r);
+    if (has == HAS_AGENT)
+        agent_decode(r, s);
 }
 
 /* Most steps of a large task have nothing to say yet: a byte in the page marks those that do. */

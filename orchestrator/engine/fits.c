@@ -3,6 +3,7 @@
  * memory that is not its own. Apply() itself takes what live code has checked.
  *
  * A record that apply() will skip, because its entity has it already or is gone, fits. */
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "schedule.h"
@@ -103,14 +104,16 @@ static bool step_fits(const struct cox_task *t, uint64_t seq, const struct recor
     if (r->type == RECORD_WORKSPACE && !workspace_fits(r))
         return false;
     if (!task_has_step(t, r->step))
-        return moves_to(r, COX_STEP_BLOCKED) == COX_STEP_NONE ||
-               step_may_move(COX_STEP_BLOCKED, moves_to(r, COX_STEP_BLOCKED));
+        return r->type != RECORD_AGENT && (moves_to(r, COX_STEP_BLOCKED) == COX_STEP_NONE ||
+                                           step_may_move(COX_STEP_BLOCKED, moves_to(r, COX_STEP_BLOCKED)));
     const struct step *s = task_step(t, r->step);
     enum cox_step_status from = (enum cox_step_status)s->status, to = moves_to(r, from);
     if (step_page(s)->entity.applied_seq >= seq)
         return true;
     if (r->type == RECORD_UNASSIGNED && s->n_attempts == 0)
         return false;
+    if (r->type == RECORD_AGENT)
+        return agent_fits(s, r);
     return to == COX_STEP_NONE || step_may_move(from, to);
 }
 

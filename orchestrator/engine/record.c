@@ -201,6 +201,13 @@ static void encode_expansion(struct cox_buf *b, const struct record *r)
         payload_encode(b, &r->u.continued.outputs);
         cox_put_u64(b, r->u.continued.cpu_us);
         break;
+    case RECORD_AGENT:
+        cox_put_u8(b, (uint8_t)r->u.agent.what);
+        cox_put_u32(b, r->u.agent.index);
+        cox_put_u8(b, r->u.agent.failed);
+        payload_encode(b, &r->u.agent.value);
+        cox_put_bytes(b, r->u.agent.text);
+        break;
     case RECORD_MAP_BEGUN:
         cox_put_u32(b, r->u.map.n_items);
         payload_encode(b, &r->u.map.items);
@@ -262,6 +269,15 @@ static void decode_expansion(struct cox_reader *in, struct record *r)
         payload_decode(in, &r->u.continued.outputs);
         if (cox_reader_left(in) > 0)
             r->u.continued.cpu_us = cox_get_u64(in);
+        break;
+    case RECORD_AGENT:
+        r->u.agent.what = (enum agent_fact)cox_get_u8(in);
+        r->u.agent.index = cox_get_u32(in);
+        r->u.agent.failed = cox_get_u8(in) != 0;
+        payload_decode(in, &r->u.agent.value);
+        r->u.agent.text = cox_get_bytes(in);
+        if (r->u.agent.what < AGENT_BEGUN || r->u.agent.what > AGENT_HEARD)
+            in->bad = true;
         break;
     case RECORD_MAP_BEGUN:
         r->u.map.n_items = cox_get_u32(in);
@@ -499,6 +515,7 @@ enum record_place record_place(enum record_type type)
     case RECORD_WAITING:
     case RECORD_CONTINUED:
     case RECORD_WORKSPACE:
+    case RECORD_AGENT:
         return PLACE_STEP_PAGE;
     case RECORD_MAP_BEGUN:
     case RECORD_ITEMS_ASSIGNED:

@@ -55,6 +55,7 @@ enum record_type { /* values are in logs: append only, never reuse */
                    RECORD_WORKSPACE =
                        39, /* of the step that owns it: where its files are, what they were saved as */
                    RECORD_CALL_BEGUN = 40, /* a process of an attempt calls a model; `task` is its frame */
+                   RECORD_AGENT = 41,
                    RECORD_TYPE_END
 };
 
@@ -116,6 +117,25 @@ struct record_item {
     int64_t retry_wall_ms;
     struct cox_slice message;
     struct cox_slice output; /* DONE: JSON */
+};
+/* What an agent has come to (expand/agent.h). */
+enum agent_fact {                     /* values are in logs */
+                  AGENT_BEGUN = 1,    /* value: the request; index: how many lists of tools it waits for */
+                  AGENT_LISTED = 2,   /* value: list `index` of a server's tools */
+                  AGENT_EQUIPPED = 3, /* value: its tools */
+                  AGENT_ANSWERED = 4, /* value: what the model said */
+                  AGENT_CALLED = 5,   /* text: the calls of a decision (cox/turn.h) */
+                  AGENT_APPROVED = 6, /* call `index` may run */
+                  AGENT_RETURNED = 7, /* value: what came of call `index` */
+                  AGENT_TOLD = 8,     /* text: what the model is told of its answer; failed: it was none */
+                  AGENT_HEARD = 9     /* text: a person's word */
+};
+struct record_agent {
+    enum agent_fact what;
+    uint32_t index;
+    bool failed;
+    struct cox_payload value;
+    struct cox_slice text;
 };
 struct record_finished {
     enum cox_task_status status;
@@ -188,6 +208,7 @@ struct record {
             struct cox_slice detail; /* APPROVAL: the prompt. WAIT signal: its name */
         } waiting;
         struct record_frame frame;
+        struct record_agent agent;
         struct {
             struct cox_payload outputs; /* of the steps it asked for */
             uint64_t cpu_us;            /* of these steps */

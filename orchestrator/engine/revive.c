@@ -2,6 +2,7 @@
  *
  * Both begin as the frozen bytes of a task with some steps made as if they had never been tried. The record
  * has these bytes, so what is run again was decided once. */
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "quarantine.h"
 #include "sleep.h"
@@ -57,6 +58,23 @@ static void lose(struct cox_task *t, struct step *s)
     step_move(t, s, COX_STEP_CANCELLED);
 }
 
+/* An agent that did not succeed goes on where it was, unless what it began with is to change. */
+static struct agent *agent_to_keep(const struct cox_task *t, uint32_t step, const bool *again)
+{
+    const struct step *s = task_step(t, step);
+    struct cox_image_step doc;
+    if (s->x == NULL || s->x->agent == NULL || s->status == COX_STEP_SUCCEEDED)
+        return NULL;
+    step = outermost(t, step);
+    cox_image_step(&t->image, step, &doc);
+    for (uint32_t k = 0; k < doc.n_needs; k++)
+        if (again[cox_image_need(&t->image, step, k)])
+            return NULL;
+    struct agent *a = s->x->agent;
+    s->x->agent = NULL;
+    return a;
+}
+
 /* What is marked is to be run again, and all that is part of it: the losers of a race that was won stay. */
 static void reset_steps(struct cox_task *t, const bool *again)
 {
@@ -67,8 +85,11 @@ static void reset_steps(struct cox_task *t, const bool *again)
             lose(t, s);
             continue;
         }
+        struct agent *agent = agent_to_keep(t, i, again);
         attempt_remember(s);
         step_reset(t, s);
+        if (agent != NULL)
+            step_expansion(s)->agent = agent;
     }
     t->stopping = COX_TASK_NONE;
     t->code = COX_CODE_NONE;

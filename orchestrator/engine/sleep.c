@@ -4,6 +4,7 @@
  * the state at once, a stub with the time of its next own wake-up stays. Time, or any word to it, loads the
  * bytes; the record of its return carries them, so that replay never needs the state for it. */
 #include "sleep.h"
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "quarantine.h"
 #include "template.h"
@@ -52,7 +53,8 @@ static bool frame_wake(const struct cox_task *t, int64_t *wake_wall_ms)
         if (task_step_status(t, i) != COX_STEP_WAITING)
             continue;
         const struct step *s = task_step(t, i);
-        if (s->x->map != NULL || s->flags & (STEP_EVALUATING | STEP_HELD)) /* a permit is held in memory */
+        if (s->x->map != NULL || s->flags & (STEP_EVALUATING | STEP_HELD) || /* a permit is held in memory */
+            (s->x->agent != NULL && !cox_list_empty(&s->x->agent->in_unequipped)))
             return false;
         step_call(t, i, s, &call);
         int64_t at = s->x->wake_wall_ms > 0 ? s->x->wake_wall_ms : INT64_MAX;

@@ -19,7 +19,7 @@
 #include "cox/base/plant.h"
 #include "cox/base/pool.h"
 #include "cox/base/rng.h"
-#include "cox/engine.h"
+#include "cox/engine_stats.h"
 #include "ledger.h"
 #include "record.h"
 
@@ -115,12 +115,15 @@ struct expansion {
     uint64_t map_seq; /* of the record that began it */
     /* derived */
     struct step *step;
-    struct cox_task *child;     /* the live frame */
-    struct timer timer;         /* TIMER_WAITING: wake-up, or the time limit */
+    struct cox_task *child; /* the live frame */
+    struct timer timer;     /* TIMER_WAITING: wake-up, or the time limit */
+    enum cox_code failing;  /* an agent that fails when what it has begun has ended; and why */
+    char *why;
     bool timed_out;             /* its time limit has passed: what it has begun is being stopped */
     struct cox_list in_waiters; /* WAIT signal: in the root's `waiters` */
     struct cox_buf *asked_bytes, *resume_bytes; /* fetched: of those that are stored */
     struct map *map;                            /* expand/map.h */
+    struct agent *agent;                        /* expand/agent.h; durable */
 };
 
 struct step {
@@ -279,7 +282,10 @@ enum asked_kind {
     ASKED_OUTPUT,  /* COMPOSE: a map's output */
     ASKED_ITEMS,   /* FETCH: a map's items after recovery */
     ASKED_BATCH,   /* a map's specs that are large */
-    ASKED_STEPS    /* FETCH: {"steps", "state"} that is stored */
+    ASKED_REQUEST, /* an agent's: kept, when it is large */
+    ASKED_TOOLS,
+    ASKED_DECISION,
+    ASKED_STEPS /* FETCH: {"steps", "state"} that is stored */
 };
 struct evaluation {
     uint64_t ticket;
@@ -513,7 +519,8 @@ struct cox_engine {
     struct zone *zone_list;
     uint32_t n_zones;
     uint64_t map_len_held;
-    struct cox_list map_pages; /* recovery: pages whose map is not known yet */
+    struct cox_list unequipped; /* struct agent: some tool is offered by no worker */
+    struct cox_list map_pages;  /* recovery: pages whose map is not known yet */
 
     struct cox_map64 evaluations;
     uint64_t next_ticket;

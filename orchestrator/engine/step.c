@@ -1,6 +1,7 @@
 /* Steps: from blocked to final. Nothing here recurses: a step that becomes final is put on a work list, and
  * settle_all() looks at its dependants. */
 #include "budget.h"
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
@@ -150,10 +151,17 @@ static void env_step(void *user, uint32_t index, struct cox_eval_step *ret)
     }
 }
 
-/* The nearest item: of this frame, or of one it is in over the same image. */
+/* The nearest item: of this frame, or of one it is in over the same image. So with arguments. */
 static const struct cox_task *item_frame(const struct cox_task *t)
 {
-    while (t->parent_item == UINT64_MAX && !t->own_image)
+    while ((t->parent_item == UINT64_MAX || frame_is_agents(t)) && !t->own_image)
+        t = t->parent;
+    return t;
+}
+
+static const struct cox_task *args_frame(const struct cox_task *t)
+{
+    while (t->args == NULL && !t->own_image)
         t = t->parent;
     return t;
 }
@@ -168,7 +176,7 @@ void eval_env_init(struct cox_eval_env *env, struct frame_values *values, const 
     const struct cox_task *of = item_frame(t);
     env->item_json = inline_bytes(of->item);
     env->item_index = of->parent_item != UINT64_MAX ? of->parent_item : 0;
-    env->args_json = inline_bytes(of->args);
+    env->args_json = inline_bytes(args_frame(t)->args);
     if (step == COX_IMAGE_NONE)
         return;
     env->success = step_deps_ok(t, step, &env->failure);
@@ -196,7 +204,7 @@ bool template_is_large(const struct cox_task *t, uint32_t template_index)
     bool stored = false;
     uint64_t size = tpl.reads_inputs ? t->doc.inputs_json.len : 0;
     if (tpl.reads_item)
-        size += value_size(item_frame(t)->item, &stored) + value_size(item_frame(t)->args, &stored);
+        size += value_size(item_frame(t)->item, &stored) + value_size(args_frame(t)->args, &stored);
     for (uint32_t i = 0; i < tpl.n_steps; i++) {
         const struct step *s = seen_step(t, cox_image_template_step(&t->image, template_index, i));
         if (s == NULL)
@@ -295,6 +303,7 @@ static struct cox_act_evaluate *evaluate(struct cox_engine *e, struct cox_task *
                                   .template_index = template_index,
                                   .want = kind == ASKED_CONDITION ? COX_EVAL_CONDITION
                                           : kind == ASKED_OUTPUTS ? COX_EVAL_VALUE
+                                          : kind == ASKED_REQUEST ? COX_EVAL_VALUE
                                           : kind == ASKED_LIST    ? COX_EVAL_LIST
                                                                   : COX_EVAL_SPEC,
                                   .success = env.success,
@@ -595,6 +604,8 @@ bool step_spec(struct cox_engine *e, struct cox_task *t, uint32_t step, struct c
         spec_drop(e, s); /* a retry evaluates anew: it may be megabytes, and many steps run */
         return true;
     }
+    if (agent_spec(e, t, step, ret))
+        return true;
     step_call(t, step, s, &call);
     cox_image_template(&t->image, call.spec_template, &tpl);
     if (tpl.is_const) {

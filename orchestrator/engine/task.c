@@ -104,38 +104,6 @@ void frame_attach(struct cox_engine *e, struct cox_task *t)
     }
 }
 
-uint32_t task_n_members(const struct cox_task *t)
-{
-    return t->own_image ? t->doc.n_members : t->n_steps;
-}
-
-uint32_t cox_task_next_step(const struct cox_task *t, uint32_t from)
-{
-    struct cox_image_step doc;
-    uint32_t end = t->first + t->n_steps;
-    if (from <= t->first)
-        return t->first;
-    if (!t->image.has_inner)
-        return from < end ? from : COX_IMAGE_NONE;
-    while (from < end) {
-        cox_image_step(&t->image, from, &doc);
-        if (!doc.is_body)
-            return from;
-        from += 1 + doc.n_inner; /* runs in frames of its own */
-    }
-    return COX_IMAGE_NONE;
-}
-
-uint32_t task_next_inner(const struct cox_task *t, uint32_t owner, uint32_t after)
-{
-    struct cox_image_step doc;
-    if (!t->image.has_inner)
-        return COX_IMAGE_NONE;
-    cox_image_step(&t->image, owner, &doc);
-    uint32_t i = cox_task_next_step(t, after + 1);
-    return i <= owner + doc.n_inner ? i : COX_IMAGE_NONE;
-}
-
 static void step_fini(struct cox_engine *e, struct step *s)
 {
     expansion_free(e, s);
@@ -261,19 +229,6 @@ uint32_t page_n_steps(const struct cox_task *t, uint32_t no)
 {
     uint32_t left = t->n_steps - no * COX_PAGE_STEPS;
     return left < COX_PAGE_STEPS ? left : COX_PAGE_STEPS;
-}
-
-bool task_is_member(const struct cox_task *t, uint32_t step)
-{
-    struct cox_image_step doc;
-    if (!t->image.has_inner)
-        return true;
-    for (uint32_t i = step; i != COX_IMAGE_NONE && i != t->first; i = doc.owner) {
-        cox_image_step(&t->image, i, &doc);
-        if (doc.is_body)
-            return false;
-    }
-    return true;
 }
 
 bool task_has_step(const struct cox_task *t, uint32_t step)

@@ -1,6 +1,8 @@
 /* What workers say, turned into the engine's inputs, in the order of the message's fields. */
 #include "session.h"
 
+#include "../programs.h"
+
 #include "../sha256.h"
 
 #include "cox/attach.h"
@@ -136,8 +138,11 @@ static const char *read_programs(struct cox_session *s, const Coxswain__V1__Hell
         struct cox_slice handler = cox_slice(name, len < (int)sizeof(name) ? (size_t)len : sizeof(name) - 1);
         const struct cox_slice *found =
             bsearch(&handler, in->handlers, in->n_handlers, sizeof(*in->handlers), by_text);
-        if (found)
-            versions[found - in->handlers] = cox_slice_str(p->version);
+        if (!found)
+            continue;
+        versions[found - in->handlers] = cox_slice_str(p->version);
+        cox_programs_put(cox_driver_programs(s->fleet->driver), handler, cox_slice_str(p->description),
+                         cox_slice(p->input_schema_json.data, p->input_schema_json.len));
     }
     in->versions = versions;
     return NULL;

@@ -1,4 +1,5 @@
 /* One attempt at a model step: what is asked, what came, and what that means for the step. */
+#include "conversation.h"
 #include "output_cap.h"
 #include "steps_internal.h"
 
@@ -374,9 +375,19 @@ static struct router_who who_of(const struct step_call *c)
 
 void step_call_ask(struct step_call *c, struct cox_slice request)
 {
-    struct cox_buf body = { 0 };
+    struct cox_buf body = { 0 }, whole = { 0 };
 
+    if (c->is_conversation) {
+        if (conversation_put(request, &whole) != COX_OK) {
+            step_call_fail(c, COX_CODE_INTERNAL, "what was said so far is damaged");
+            step_call_end(c);
+            cox_buf_fini(&whole);
+            return;
+        }
+        request = cox_buf_slice(&whole);
+    }
     put_body(&body, request);
+    cox_buf_fini(&whole);
     if (c->assign->hint.output_tokens > 0)
         output_cap_apply(&body, c->assign->hint.output_tokens);
     c->steps->n_calls++;
@@ -406,6 +417,11 @@ static void begin(struct step_call *c)
 {
     struct cox_slice spec = spec_of(c);
 
+    c->is_conversation = cox_json_member(spec, "conversation", &c->request);
+    if (c->is_conversation) {
+        step_values_fetch(c);
+        return;
+    }
     if (cox_json_kind(spec) == COX_JSON_ARRAY) {
         step_call_fail(c, COX_CODE_DENIED, "a model step cannot use secrets: workers alone know them");
         step_call_end(c);

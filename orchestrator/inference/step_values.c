@@ -122,7 +122,10 @@ static void fetch_more(struct step_call *c)
 
 void step_values_fetch(struct step_call *c)
 {
-    if (step_input_find(&c->input, c->request) != COX_OK) {
+    enum cox_err err = c->is_conversation ? step_input_find_said(&c->input, c->request)
+                                          : step_input_find(&c->input, c->request);
+
+    if (err != COX_OK) {
         step_call_fail(c, COX_CODE_INPUT_INVALID, "the request refers to more than %u values",
                        STEP_INPUT_REFS_MAX);
         step_call_end(c);

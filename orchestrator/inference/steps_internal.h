@@ -25,7 +25,8 @@ struct step_call {
     enum cox_err spoilt; /* what came is of no use: it is being cancelled */
 
     /* large values */
-    size_t held_len; /* ours of steps->held_len */
+    size_t held_len;      /* ours of steps->held_len */
+    bool is_conversation; /* an agent's turn: `request` is a conversation, of which a request is made */
     struct cox_slice request;
     int64_t cache_ms;             /* 0: none */
     struct step_input input;      /* that it refers to */

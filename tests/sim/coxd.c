@@ -179,6 +179,10 @@ static bool action_do(struct sim *s, const struct cox_action *a)
     case COX_ACT_FETCH:
         fetch_start(s, a->u.fetch.ticket, &a->u.fetch.hash);
         return true;
+    case COX_ACT_TOOLS:
+    case COX_ACT_DECIDE:
+        fail(s, "the engine runs an agent, and no scene has one");
+        return true;
     case COX_ACT_REPLY:
         audit_action(s, a);
         client_reply(s, &a->u.reply);

@@ -29,7 +29,7 @@ PARTS = {
     "lib/rpc": ["libc", *BASE, "cox/rpc.h", "cox/rpc/*", "cox/tls.h", "grpc", "protobuf-c", "proto"],
     "orchestrator": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib",
                      "crypto", "orchestrator/access", "orchestrator/fleet", "orchestrator/api", "orchestrator/edge", "orchestrator/inference"],
-    "orchestrator/engine": [*PURE_LIBC, *BASE, "cox/engine.h", "cox/engine/*", "cox/task.h", "cox/image.h", "cox/cron.h",
+    "orchestrator/engine": [*PURE_LIBC, *BASE, "cox/engine.h", "cox/engine_stats.h", "cox/engine/*", "cox/task.h", "cox/image.h", "cox/cron.h",
                             "cox/json.h"],
     "orchestrator/store": ["libc", *BASE, "cox/store.h", "cox/store/*", "sqlite", "pq", "curl", "zlib", "crypto"],
     "orchestrator/inference": ["libc", *BASE, "cox/agent.h", "cox/attach.h", "cox/schema.h", "cox/wire.h", "cox/config.h", "cox/json.h", "cox/json/*", "cox/yaml.h", "proto", "protobuf-c",

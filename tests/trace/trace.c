@@ -114,6 +114,7 @@ void trace_end(struct trace *t)
     }
     cox_effects_fini(&t->fx);
     trace_archive_fini(t);
+    trace_turns_fini(t);
     trace_quarantine_fini(t);
     cox_buf_fini(&t->log);
     cox_buf_fini(&t->listed);
@@ -184,6 +185,7 @@ void crash(struct trace *t)
     struct cox_engine *e = rebuild(t, true);
     cox_engine_destroy(t->engine);
     t->n_done_compiles = t->n_compiles; /* what was asked died with the engine */
+    t->n_done_turns = t->n_turns;
     t->engine = e;
     for (size_t i = 0; i < t->n_parties; i++)
         t->parties[i].session = 0;
@@ -229,9 +231,14 @@ struct cox_task_view view_of(struct trace *t, uint32_t task_no)
 static struct cox_step_view step_of(struct trace *t, uint32_t task_no, const char *name)
 {
     const struct cox_task_view view = view_of(t, task_no);
+    const struct cox_task *task = cox_engine_find(t->engine, task_no);
     uint32_t index = cox_image_find_step(view.image, cox_slice_str(name));
     struct cox_step_view sv;
-    cox_step_view(t->engine, cox_engine_find(t->engine, task_no), index, &sv);
+    uint64_t item;
+    if (index == COX_IMAGE_NONE) /* what a frame of it runs */
+        task = cox_engine_find_step(t->engine, task, cox_slice_str(name), &index, &item);
+    assert_non_null(task);
+    cox_step_view(t->engine, task, index, &sv);
     return sv;
 }
 

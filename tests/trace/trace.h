@@ -19,7 +19,7 @@
 #ifndef TRACE_H
 #define TRACE_H
 
-#include "cox/engine.h"
+#include "cox/engine_stats.h"
 
 struct trace;
 
@@ -125,6 +125,11 @@ void succeed_large(struct trace *t, const char *worker, const char *step, size_t
 /* Answers the oldest EVALUATE still open, evaluating as the compile thread would. */
 void evaluate(struct trace *t);
 size_t open_evaluations(const struct trace *t);
+/* Answers the oldest TOOLS or DECIDE still open, as the compile thread would. The only program that a worker
+ * may ever have offered is "offered@1". */
+void decide(struct trace *t);
+void program_offered(struct trace *t, bool is);
+const char *last_spec(struct trace *t); /* of the last assignment */
 /* Answers the oldest COMPILE still open, likewise. */
 void compile(struct trace *t);
 

@@ -55,6 +55,17 @@ struct open_compile {
     struct cox_buf document, inputs;
 };
 
+/* A TOOLS or DECIDE that waits for its answer. */
+#define TURNS_MAX 16
+#define TURN_VALUES_MAX 4
+struct open_turn {
+    uint64_t ticket;
+    bool is_decision;
+    struct cox_buf config, values[TURN_VALUES_MAX];
+    size_t n_values;
+    uint32_t n_reasks;
+};
+
 /* trace_quarantine.c */
 #define LEFT_ALONE_MAX 4
 struct left_alone {
@@ -84,6 +95,10 @@ struct trace {
     uint32_t live_steps_max;
     struct open_compile compiles[COMPILES_MAX];
     size_t n_compiles, n_done_compiles;
+    struct open_turn turns[TURNS_MAX];
+    size_t n_turns, n_done_turns;
+    bool program_offered;
+    struct cox_buf last_spec;
     struct cox_effects fx;
     struct cox_usage used;  /* of the next result */
     struct cox_files files; /* the same */
@@ -142,6 +157,11 @@ const struct saved *saved_of(const struct trace *t, struct cox_entity_key key);
 void trace_keep_archive(struct trace *t, const struct cox_action *a);
 void trace_archive_fini(struct trace *t);
 struct cox_slice archive_of(struct trace *t, uint32_t task_no); /* empty: it is not there */
+void trace_keep_turn(struct trace *t, const struct cox_action *a);
+bool trace_is_agents(const struct cox_task *frame); /* something that an agent has begun */
+void trace_turns_fini(struct trace *t);
+struct record;
+void trace_say_agent(struct trace *t, const struct record *r);
 struct cox_payload kept(struct trace *t, const struct cox_buf *b);
 
 #endif

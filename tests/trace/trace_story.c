@@ -231,11 +231,15 @@ struct cox_ref ref_of(struct trace *t, uint32_t task_no, const char *name)
     struct cox_attempt_view av;
     cox_task_view(task, &view);
     uint32_t index = cox_image_find_step(view.image, cox_slice_str(name));
-    assert_int_not_equal(index, COX_IMAGE_NONE);
+    uint64_t item;
+    if (index == COX_IMAGE_NONE) /* what a frame of it runs */
+        task = cox_engine_find_step(t->engine, task, cox_slice_str(name), &index, &item);
+    assert_non_null(task);
+    cox_task_view(task, &view);
     cox_step_view(t->engine, task, index, &sv);
     assert_true(sv.n_attempts > 0);
     cox_attempt_view(t->engine, task, index, sv.n_attempts - 1, &av);
-    return (struct cox_ref){ task_no, index, av.ref.token };
+    return (struct cox_ref){ view.id, index, av.ref.token };
 }
 
 struct cox_token token_of(struct trace *t, uint32_t task_no, const char *name)

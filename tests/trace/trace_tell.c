@@ -61,7 +61,12 @@ const char *step_name(struct trace *t, cox_task_id task, uint32_t step)
     struct cox_image_step doc;
     cox_task_view(live, &view);
     cox_image_step(view.image, step, &doc);
-    if (no == 1)
+    if (trace_is_agents(live)) { /* by what people know it */
+        struct cox_buf address = { 0 };
+        cox_step_address(&address, live, step);
+        snprintf(text, sizeof names[0], "%s", cox_buf_cstr(&address));
+        cox_buf_fini(&address);
+    } else if (no == 1)
         snprintf(text, sizeof names[0], "%.*s", (int)doc.name.len, (const char *)doc.name.data);
     else
         snprintf(text, sizeof names[0], "%u/%.*s", no, (int)doc.name.len, (const char *)doc.name.data);
@@ -224,6 +229,8 @@ static void say_assign(struct trace *t, const struct cox_act_assign *a)
     cox_buf_clear(&t->last_continuation);
     cox_buf_append_slice(&t->last_continuation, a->continuation);
     t->last_hint = a->hint;
+    cox_buf_clear(&t->last_spec);
+    cox_buf_append_slice(&t->last_spec, a->spec_json);
     if (a->n_items == 0) {
         char home[32] = "", from[16] = "";
         if (a->home.number > 1)
@@ -270,6 +277,7 @@ static void keep_other(struct trace *t, const struct cox_action *a)
     else if (a->kind == COX_ACT_FETCH)
         keep_fetch(t, a->u.fetch.ticket, a->u.fetch.hash);
     trace_keep_aside(t, a);
+    trace_keep_turn(t, a);
     if (a->kind != COX_ACT_INDEX)
         return;
     cox_buf_printf(&t->listed, "%u %s %.*s %.*s", (uint32_t)x->task,
@@ -407,6 +415,10 @@ static void say_frame(struct trace *t, const struct record *r)
 {
     const struct record_frame *f = &r->u.frame;
     char item[32] = "";
+    if (trace_is_agents(cox_engine_find(t->engine, r->task))) {
+        say(t, "%s opens", step_name(t, r->task, f->first));
+        return;
+    }
     if (f->item != UINT64_MAX)
         snprintf(item, sizeof item, "[%u]", (unsigned)f->item);
     say(t, "frame %u under %s%s", (unsigned)(r->task & 0xffffffff), step_name(t, f->parent, f->parent_step),
@@ -422,6 +434,9 @@ static void say_expansion(struct trace *t, const struct record *r)
         break;
     case RECORD_FRAME_OPENED:
         say_frame(t, r);
+        break;
+    case RECORD_AGENT:
+        trace_say_agent(t, r);
         break;
     case RECORD_CONTINUED:
         say(t, "%s is called again with %.*s", step_name(t, r->task, r->step),

@@ -132,6 +132,16 @@ void cox_evaluate_start(struct cox_driver *d, const struct cox_act_evaluate *act
     (void)d, (void)act;
 }
 
+void cox_tools_start(struct cox_driver *d, const struct cox_act_tools *act)
+{
+    (void)d, (void)act;
+}
+
+void cox_decide_start(struct cox_driver *d, const struct cox_act_decide *act)
+{
+    (void)d, (void)act;
+}
+
 void cox_compose_start(struct cox_driver *d, const struct cox_act_compose *act)
 {
     (void)d, (void)act;

@@ -46,9 +46,7 @@ static inline void compile_source(struct compiled *c, const struct cox_task_sour
 static inline void compile_bytes(struct compiled *c, struct cox_slice document, const char *inputs)
 {
     struct cox_buf given = quoted(inputs ? inputs : "");
-    const struct cox_task_source source = { .document = document,
-                                            .inputs_json = cox_buf_slice(&given),
-                                            .agents = true };
+    const struct cox_task_source source = { .document = document, .inputs_json = cox_buf_slice(&given) };
 
     compile_source(c, &source);
     cox_buf_fini(&given);

@@ -417,19 +417,6 @@ static void test_what_is_refused(void **state)
         refused(cases[i].document, NULL, cases[i].path, 1, cases[i].message);
 }
 
-static void test_who_cannot_run_agents_refuses_them(void **state)
-{
-    struct cox_buf text = quoted(AGENT("`input`: `x`"));
-    const struct cox_task_source source = { .document = cox_buf_slice(&text) };
-    struct compiled c;
-
-    (void)state;
-    compile_source(&c, &source);
-    expect_violation(&c, "an agent", "steps.a.agent", 1, "not be run yet");
-    compiled_fini(&c);
-    cox_buf_fini(&text);
-}
-
 /* Whatever the names of tools are, those of steps are unique and no longer than an image can have them. */
 static void test_long_names_of_tools(void **state)
 {
@@ -471,7 +458,6 @@ int main(void)
         cmocka_unit_test(test_what_an_agent_is_allowed_to_take),
         cmocka_unit_test(test_tools_of_servers),
         cmocka_unit_test(test_what_is_refused),
-        cmocka_unit_test(test_who_cannot_run_agents_refuses_them),
         cmocka_unit_test(test_long_names_of_tools),
     };
 

@@ -1,6 +1,7 @@
 #include "expand.h"
 #include "../budget.h"
 #include "../sleep.h"
+#include "agent.h"
 
 #include "map.h"
 
@@ -38,6 +39,8 @@ void expansion_free(struct cox_engine *e, struct step *s)
     if (x == NULL)
         return;
     map_free(e, x);
+    agent_free(x->agent);
+    cox_free(x->why);
     if (e != NULL && e->live)
         timer_clear(e, &x->timer);
     cox_list_remove(&x->in_waiters);
@@ -54,7 +57,7 @@ void expansion_free(struct cox_engine *e, struct step *s)
 
 /* ---- the beginning ---- */
 
-static bool is_map(const struct cox_task *t, uint32_t step)
+bool expand_is_map(const struct cox_task *t, uint32_t step)
 {
     struct cox_image_step doc;
     cox_image_step(&t->image, step, &doc);
@@ -81,7 +84,7 @@ void expand_arm(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_image_call call;
     int64_t at_ms = s->x->wake_wall_ms > 0 ? s->x->wake_wall_ms : INT64_MAX;
     step_call(t, step, s, &call);
-    if (call.timeout_ms > 0 && !is_map(t, step) && !s->x->continuing &&
+    if (call.timeout_ms > 0 && !expand_is_map(t, step) && !s->x->continuing &&
         s->started_wall_ms + call.timeout_ms < at_ms)
         at_ms = s->started_wall_ms + call.timeout_ms;
     if (at_ms != INT64_MAX)
@@ -117,11 +120,18 @@ void expand_begin(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_eval_env env;
     struct cox_buf json = { 0 }, error = { 0 };
     step_expansion(task_step(t, step));
-    if (is_map(t, step)) {
+    if (expand_is_map(t, step)) {
         map_begin(e, t, step);
         return;
     }
     step_call(t, step, task_step(t, step), &call);
+    if (step_is_agent(t, step)) {
+        if (task_step(t, step)->x->agent != NULL) /* tried again: it goes on where it was */
+            agent_begin(e, t, step, NULL);
+        else
+            evaluate_later(e, t, step, call.spec_template, ASKED_REQUEST);
+        return;
+    }
     const char *why = call.kind == COX_KIND_TASK ? budget_refuses_frame(e, t) : NULL;
     if (why != NULL) {
         step_refuse(e, t, step, COX_CODE_BUDGET_EXHAUSTED, cox_slice_str(why));
@@ -172,8 +182,7 @@ void expand_fail(struct cox_engine *e, struct cox_task *t, uint32_t step, enum c
     expand_end(e, t, step, &en);
 }
 
-/* Nothing of it is left to wait for. */
-static void end_stopped(struct cox_engine *e, struct cox_task *t, uint32_t step)
+void expand_end_stopped(struct cox_engine *e, struct cox_task *t, uint32_t step)
 {
     struct record_ended en = { .status = COX_ATTEMPT_CANCELLED, .code = COX_CODE_CANCELLED };
     expand_end(e, t, step, &en);
@@ -185,16 +194,18 @@ void expand_stop(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct cox_image_call call;
     step_call(t, step, s, &call);
     cox_list_remove(&s->x->in_waiters);
-    if (s->x->child != NULL && COX_PLANTED("stopped-subtask-runs-on"))
-        end_stopped(e, t, step);
+    if (step_is_agent(t, step) && !s->x->continuing)
+        agent_stop(e, t, step);
+    else if (s->x->child != NULL && COX_PLANTED("stopped-subtask-runs-on"))
+        expand_end_stopped(e, t, step);
     else if (s->x->child != NULL)
         task_stop(e, s->x->child, COX_TASK_CANCELLED, COX_CODE_CANCELLED, "what it is part of was stopped");
-    else if (is_map(t, step) && !s->x->continuing)
+    else if (expand_is_map(t, step) && !s->x->continuing)
         map_stop(e, t, step);
     else if (call.kind == COX_KIND_RACE)
         race_stop(e, t, step);
     else
-        end_stopped(e, t, step);
+        expand_end_stopped(e, t, step);
 }
 
 void expand_timer(struct cox_engine *e, struct expansion *x)
@@ -248,7 +259,9 @@ void expand_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
     if (!COX_PLANTED("wait-not-armed-again"))
         expand_arm(e, t, step);
     step_call(t, step, s, &call);
-    if (call.kind == COX_KIND_TASK && x->child == NULL && !COX_PLANTED("subtask-lost-in-recovery"))
+    if (step_is_agent(t, step))
+        agent_go_on(e, t, step);
+    else if (call.kind == COX_KIND_TASK && x->child == NULL && !COX_PLANTED("subtask-lost-in-recovery"))
         subtask_restore(e, t, step);
     else if (call.kind == COX_KIND_RACE)
         race_inner_ended(e, t, step);
@@ -265,6 +278,8 @@ void expand_asked(struct cox_engine *e, struct evaluation *ev, const struct cox_
     struct step *s = task_step(t, ev->step);
     if (ev->kind == ASKED_LIST || ev->kind == ASKED_BATCH || ev->kind == ASKED_OUTPUT) {
         map_asked(e, ev, in);
+    } else if (ev->kind == ASKED_TOOLS) {
+        agent_equipped(e, ev, in);
     } else if (s->status == COX_STEP_WAITING) {
         if (in->ok)
             subtask_compile(e, t, ev->step, in->value.bytes); /* after recovery: it had begun */
@@ -274,6 +289,8 @@ void expand_asked(struct cox_engine *e, struct evaluation *ev, const struct cox_
         step_refuse(e, t, ev->step, COX_CODE_INPUT_INVALID, in->error);
     } else if (t->root->paused) {
         return; /* asked again when the task goes on */
+    } else if (ev->kind == ASKED_REQUEST) {
+        agent_begin(e, t, ev->step, &in->value);
     } else {
         expand_begin_with(e, t, ev->step, in->value.bytes);
     }

@@ -27,6 +27,9 @@ void expand_end(struct cox_engine *e, struct cox_task *t, uint32_t step, struct 
 void expand_fail(struct cox_engine *e, struct cox_task *t, uint32_t step, enum cox_code code,
                  struct cox_slice message);
 /* Stops what it has begun; it ends when that has ended: CANCELLED, or TIMED_OUT when its time was up. */
+void expand_end_stopped(struct cox_engine *e, struct cox_task *t,
+                        uint32_t step); /* nothing of it is left to wait for */
+bool expand_is_map(const struct cox_task *t, uint32_t step);
 void expand_stop(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void expand_timer(struct cox_engine *e, struct expansion *x);
 /* After recovery, for a WAITING step: what it has begun is its own again, and nothing goes on yet. */

@@ -1,5 +1,6 @@
 /* Frames: tasks under a step, over an image of their own or a range of their parent's. */
 #include "../budget.h"
+#include "agent.h"
 #include "expand.h"
 #include "map.h"
 
@@ -88,7 +89,9 @@ void frame_ended(struct cox_engine *e, struct cox_task *frame, const struct cox_
         (s->x->continuing ? s->x->frame == frame->id : cox_token_eq(s->token, frame->parent_token));
     if (!current)
         return;
-    if (frame->parent_item != UINT64_MAX)
+    if (frame_is_agents(frame))
+        agent_frame_ended(e, t, frame->parent_step, frame, outputs);
+    else if (frame->parent_item != UINT64_MAX)
         map_item_ended(e, t, frame->parent_step, frame->parent_item, frame);
     else if (!s->x->continuing)
         subtask_ended(e, t, frame->parent_step, frame, outputs);
@@ -98,6 +101,60 @@ void frame_ended(struct cox_engine *e, struct cox_task *frame, const struct cox_
         again_frame_ended(e, t, frame->parent_step, frame, outputs);
 }
 
+/* ---- which steps run in it ---- */
+
+uint32_t cox_task_next_step(const struct cox_task *t, uint32_t from)
+{
+    struct cox_image_step doc;
+    uint32_t end = t->first + t->n_steps;
+    if (from <= t->first)
+        return t->first;
+    if (!t->image.has_inner)
+        return from < end ? from : COX_IMAGE_NONE;
+    while (from < end) {
+        cox_image_step(&t->image, from, &doc);
+        if (!doc.is_body)
+            return from;
+        from += 1 + doc.n_inner; /* runs in frames of its own */
+    }
+    return COX_IMAGE_NONE;
+}
+
+uint32_t task_n_members(const struct cox_task *t)
+{
+    uint32_t n = 0;
+    if (t->own_image)
+        return t->doc.n_members;
+    if (t->n_steps == 1)
+        return 1;
+    for (uint32_t i = t->first; i != COX_IMAGE_NONE; i = cox_task_next_step(t, i + 1))
+        n++; /* an agent in it has bodies of its own */
+    return n;
+}
+
+uint32_t task_next_inner(const struct cox_task *t, uint32_t owner, uint32_t after)
+{
+    struct cox_image_step doc;
+    if (!t->image.has_inner)
+        return COX_IMAGE_NONE;
+    cox_image_step(&t->image, owner, &doc);
+    uint32_t i = cox_task_next_step(t, after + 1);
+    return i <= owner + doc.n_inner ? i : COX_IMAGE_NONE;
+}
+
+bool task_is_member(const struct cox_task *t, uint32_t step)
+{
+    struct cox_image_step doc;
+    if (!t->image.has_inner)
+        return true;
+    for (uint32_t i = step; i != COX_IMAGE_NONE && i != t->first; i = doc.owner) {
+        cox_image_step(&t->image, i, &doc);
+        if (doc.is_body)
+            return false;
+    }
+    return true;
+}
+
 /* ---- addresses ---- */
 
 static void put_prefix(struct cox_buf *out, const struct cox_task *frame)
@@ -105,7 +162,9 @@ static void put_prefix(struct cox_buf *out, const struct cox_task *frame)
     if (frame->parent == NULL)
         return;
     cox_step_address(out, frame->parent, frame->parent_step);
-    if (frame->parent_item != UINT64_MAX)
+    if (frame_is_agents(frame))
+        agent_address(out, frame);
+    else if (frame->parent_item != UINT64_MAX)
         cox_buf_printf(out, "[%llu]", (unsigned long long)frame->parent_item);
     if (frame->own_image)
         cox_buf_append_str(out, ".");
@@ -189,8 +248,19 @@ const struct cox_task *cox_engine_find_step(const struct cox_engine *e, const st
         if (*ret_step != COX_IMAGE_NONE && task_is_member(root, *ret_step))
             return root;
     }
-    while ((frame = cox_engine_next_frame(e, root, &it)) != NULL)
-        if (find_in(frame, address, ret_step, ret_item))
+    const struct cox_task *ended = NULL;
+    uint32_t step;
+    uint64_t item;
+    while ((frame = cox_engine_next_frame(e, root, &it)) != NULL) {
+        if (!find_in(frame, address, &step, &item))
+            continue;
+        *ret_step = step;
+        *ret_item = item;
+        if (!cox_task_status_final(frame->status))
             return frame;
+        ended = frame; /* what runs again has the address of what had failed */
+    }
+    if (ended != NULL)
+        return ended;
     return find_in(root, address, ret_step, ret_item) ? root : NULL;
 }

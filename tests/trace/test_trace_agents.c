@@ -1,0 +1,303 @@
+/* Agents, told as timelines: turns of a model, and of the tools that it asks for. */
+#include "trace.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define DOC(steps) "{\"api_version\":\"v1\",\"name\":\"t\",\"steps\":{" steps "}}"
+#define RUN "\"run\":{\"argv\":[\"true\"]}"
+#define LOOK                                                                                                 \
+    "{\"name\":\"look\",\"description\":\"looks\",\"parameters\":{\"type\":\"object\",\"properties\":{"      \
+    "\"input\":{"                                                                                            \
+    "\"type\":\"string\"}},\"required\":[\"input\"]},\"run\":{\"argv\":[\"look\",\"${{ args.input }}\"]}}"
+#define AGENT(fields, tools)                                                                                 \
+    "\"a\":{\"agent\":{\"instructions\":\"do\",\"input\":\"x\"," fields "\"tools\":[" tools "]}}"
+
+#define ANSWER(text) "{\"content\":\"" text "\",\"finish_reason\":\"stop\"}"
+#define CALL(id, name, args)                                                                                 \
+    "{\"id\":\"" id "\",\"type\":\"function\",\"function\":{\"name\":\"" name "\",\"arguments\":\"" args     \
+    "\"}}"
+#define CALLS(calls) "{\"content\":null,\"tool_calls\":[" calls "],\"finish_reason\":\"tool_calls\"}"
+
+static struct trace *begin(void)
+{
+    struct trace *t = trace_begin();
+    attach_as(t, &(struct worker_spec){ .id = "router", .slots = 100, .handlers = "model", .inner = true });
+    attach(t, "w1", 4);
+    return t;
+}
+
+static void an_agent_that_answers_at_once(void **state)
+{
+    (void)state;
+    struct trace *t = begin();
+    submit(t, DOC(AGENT("", "")));
+    expect(t, "reply ok t0-000001", "evaluate for a");
+    evaluate(t);
+    expect(t, "a waits", "a begins", "which tools");
+    decide(t);
+    expect(t, "a has its tools", "a.t1 opens", "assign a.t1#1 to router");
+    assert_non_null(strstr(last_spec(t), "\"said\":[]"));
+    succeed(t, "router", "a.t1", ANSWER("42"));
+    expect(t, "a.t1 SUCCEEDED", "task SUCCEEDED {\"content\":\"42\",\"finish_reason\":\"stop\"}",
+           "a is answered", "what does it ask for", "answer accepted to router");
+    decide(t);
+    expect(t, "a SUCCEEDED", "task SUCCEEDED {}");
+    trace_end(t);
+}
+
+static void tools_run_and_the_model_hears_of_them(void **state)
+{
+    (void)state;
+    struct trace *t = begin();
+    submit(t, DOC(AGENT("", LOOK)));
+    evaluate(t);
+    decide(t);
+    ignore(t);
+    succeed(t, "router", "a.t1",
+            CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}") "," CALL("c2", "look",
+                                                                            "{\\\"input\\\":\\\"down\\\"}")));
+    decide(t);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t1.look.0"), COX_STEP_RUNNING);
+    assert_non_null(strstr(last_spec(t), "\"down\""));
+    succeed(t, "w1", "a.t1.look.1", "\"floor\"");
+    succeed(t, "w1", "a.t1.look.0", "\"sky\"");
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t2"), COX_STEP_RUNNING);
+    /* in the order of the calls */
+    assert_non_null(
+        strstr(last_spec(t), "{\"result\":\"sky\",\"id\":\"c1\"},{\"result\":\"floor\",\"id\":\"c2\"}"));
+    crash(t);
+    ignore(t);
+    trace_end(t);
+}
+
+/* Up to where the model is asked. */
+static struct trace *begun(const char *document)
+{
+    struct trace *t = begin();
+    submit(t, document);
+    evaluate(t);
+    decide(t);
+    ignore(t);
+    return t;
+}
+
+/* The model's answer, and what follows from it. */
+static void says(struct trace *t, const char *turn, const char *answer)
+{
+    succeed(t, "router", turn, answer);
+    decide(t);
+}
+
+static void what_the_model_gets_wrong_it_is_told(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", LOOK)));
+    says(t, "a.t1", CALLS(CALL("c1", "lick", "{}") "," CALL("c2", "look", "{\\\"input\\\":7}")));
+    expect(t, "a.t1 SUCCEEDED",
+           "task SUCCEEDED " CALLS(CALL("c1", "lick", "{}") "," CALL("c2", "look", "{\\\"input\\\":7}")),
+           "a is answered", "what does it ask for", "answer accepted to router", "a makes 2 calls",
+           "a.t2 opens", "assign a.t2#1 to router");
+    assert_non_null(strstr(last_spec(t), "there is no tool \\\"lick\\\"; the tools are: look"));
+    assert_non_null(strstr(last_spec(t), "input: expected string"));
+    says(t, "a.t2", "{\"content\":null,\"finish_reason\":\"stop\"}");
+    assert_non_null(strstr(last_spec(t), "neither a text nor a call"));
+    says(t, "a.t3", "{\"content\":null}");
+    ignore(t);
+    says(t, "a.t4", "{\"content\":null}"); /* twice is enough */
+    expect(t, "a.t4 SUCCEEDED", "task SUCCEEDED {\"content\":null}", "a is answered", "what does it ask for",
+           "answer accepted to router", "a FAILED after OUTPUT_INVALID",
+           "task FAILED OUTPUT_INVALID: the answer has neither a text nor a call of a tool");
+    trace_end(t);
+}
+
+static void a_tool_that_fails_is_an_answer(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", LOOK)));
+    says(t, "a.t1", CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}")));
+    fails(t, "w1", "a.t1.look.0", COX_CODE_EXIT_NONZERO);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t2"), COX_STEP_RUNNING);
+    assert_non_null(strstr(last_spec(t), "EXIT_NONZERO"));
+    trace_end(t);
+}
+
+static void no_more_calls_at_once_than_it_may_make(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("\"max_parallel_tool_calls\":1,", LOOK)));
+    says(t, "a.t1",
+         CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"1\\\"}") "," CALL("c2", "look",
+                                                                        "{\\\"input\\\":\\\"2\\\"}")));
+    ignore(t);
+    succeed(t, "w1", "a.t1.look.0", "1");
+    expect(t, "a.t1.look.0 SUCCEEDED", "task SUCCEEDED 1", "a call 0 returned 1", "a.t1.look.1 opens",
+           "answer accepted to w1", "assign a.t1.look.1#1 to w1 in a");
+    trace_end(t);
+}
+
+static void some_calls_need_a_person(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("\"approve\":[\"look\"],", LOOK)));
+    says(t, "a.t1",
+         CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}") "," CALL("c2", "look",
+                                                                         "{\\\"input\\\":\\\"down\\\"}")));
+    ignore(t);
+    assert_string_equal(reason_of(t, 1, "a.t1.look.0.approval"), "approval");
+    answer_approval(t, 1, "a.t1.look.0.approval", true, "");
+    answer_approval(t, 1, "a.t1.look.1.approval", false, "not there");
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t1.look.0"), COX_STEP_RUNNING);
+    succeed(t, "w1", "a.t1.look.0", "\"sky\"");
+    ignore(t);
+    assert_non_null(strstr(last_spec(t),
+                           "{\"result\":\"sky\",\"id\":\"c1\"},{\"result\":{\"error\":{\"code\":\"DENIED\""));
+    assert_non_null(strstr(last_spec(t), "not there"));
+    trace_end(t);
+}
+
+static void it_asks_no_more_often_than_it_may(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("\"max_turns\":1,", LOOK)));
+    says(t, "a.t1", CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}")));
+    ignore(t);
+    succeed(t, "w1", "a.t1.look.0", "1");
+    expect(t, "a.t1.look.0 SUCCEEDED", "task SUCCEEDED 1", "a call 0 returned 1",
+           "a FAILED after RESOURCE_EXHAUSTED",
+           "task FAILED RESOURCE_EXHAUSTED: no answer after 1 turns (`max_turns`)", "release t0-000001 on w1",
+           "answer accepted to w1");
+    trace_end(t);
+}
+
+static void a_failed_model_fails_it_and_a_retry_goes_on_where_it_was(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", LOOK)));
+    says(t, "a.t1", CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}")));
+    succeed(t, "w1", "a.t1.look.0", "\"sky\"");
+    ignore(t);
+    fails(t, "router", "a.t2", COX_CODE_MODEL_ERROR);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_FAILED);
+    for (uint32_t no = 4; no > 0; no--)
+        archived(t, no);
+    ignore(t);
+    retry_task(t, 1);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t2"), COX_STEP_RUNNING);
+    assert_non_null(strstr(last_spec(t), "{\"result\":\"sky\",\"id\":\"c1\"}"));
+    says(t, "a.t2", ANSWER("42"));
+    ignore(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+    trace_end(t);
+}
+
+static void cancelled_it_ends_when_what_it_has_begun_has_ended(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", LOOK)));
+    says(t, "a.t1", CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}")));
+    ignore(t);
+    cancel(t, 1, "enough");
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a"), COX_STEP_WAITING);
+    cancelled(t, "w1", "a.t1.look.0");
+    ignore(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_CANCELLED);
+    trace_end(t);
+}
+
+static void a_tool_that_nobody_offers_is_waited_for(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", "{\"uses\":\"offered@1\"}")));
+    assert_int_equal(status_of(t, 1, "a"), COX_STEP_WAITING);
+    program_offered(t, true);
+    attach_as(t, &(struct worker_spec){ .id = "w2", .slots = 1, .handlers = "offered@1=1.0.0" });
+    decide(t);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t1"), COX_STEP_RUNNING);
+    trace_end(t);
+}
+
+static void an_agent_may_be_a_tool(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(
+        AGENT("", "{\"name\":\"expert\",\"description\":\"knows\",\"agent\":{\"instructions\":\"know\"}}")));
+    says(t, "a.t1", CALLS(CALL("c1", "expert", "{\\\"input\\\":\\\"why\\\"}")));
+    evaluate(t);
+    decide(t);
+    ignore(t);
+    says(t, "a.t1.expert.0.t1", ANSWER("because"));
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t2"), COX_STEP_RUNNING);
+    assert_non_null(strstr(last_spec(t), "because"));
+    says(t, "a.t2", ANSWER("42"));
+    ignore(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+    trace_end(t);
+}
+
+/* What is said is kept once: a crash after each record of a run of turns finds the same conversation. */
+static void a_crash_at_any_moment_changes_nothing(void **state)
+{
+    (void)state;
+    for (int stop = 0; stop < 6; stop++) {
+        struct trace *t = begun(DOC(AGENT("", LOOK)));
+        int at = 0;
+#define MAYBE_CRASH()                                                                                        \
+    do {                                                                                                     \
+        if (at++ == stop) {                                                                                  \
+            crash(t);                                                                                        \
+            attach_as(                                                                                       \
+                t, &(struct worker_spec){                                                                    \
+                       .id = "router", .boot = "boot2", .slots = 100, .handlers = "model", .inner = true }); \
+            attach_as(t, &(struct worker_spec){ .id = "w1", .boot = "boot2", .slots = 4 });                  \
+        }                                                                                                    \
+        ignore(t);                                                                                           \
+    } while (0)
+        MAYBE_CRASH();
+        succeed(t, "router", "a.t1", CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}")));
+        MAYBE_CRASH();
+        decide(t);
+        MAYBE_CRASH();
+        succeed(t, "w1", "a.t1.look.0", "\"sky\"");
+        MAYBE_CRASH();
+        assert_non_null(strstr(last_spec(t), "{\"result\":\"sky\",\"id\":\"c1\"}"));
+        succeed(t, "router", "a.t2", ANSWER("42"));
+        MAYBE_CRASH();
+        decide(t);
+        assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+        ignore(t);
+        trace_end(t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_agent_that_answers_at_once),
+        cmocka_unit_test(tools_run_and_the_model_hears_of_them),
+        cmocka_unit_test(what_the_model_gets_wrong_it_is_told),
+        cmocka_unit_test(a_tool_that_fails_is_an_answer),
+        cmocka_unit_test(no_more_calls_at_once_than_it_may_make),
+        cmocka_unit_test(some_calls_need_a_person),
+        cmocka_unit_test(it_asks_no_more_often_than_it_may),
+        cmocka_unit_test(a_failed_model_fails_it_and_a_retry_goes_on_where_it_was),
+        cmocka_unit_test(cancelled_it_ends_when_what_it_has_begun_has_ended),
+        cmocka_unit_test(a_tool_that_nobody_offers_is_waited_for),
+        cmocka_unit_test(an_agent_may_be_a_tool),
+        cmocka_unit_test(a_crash_at_any_moment_changes_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -4,6 +4,7 @@
  * many turns. An entity that changes meanwhile is saved with the change; its applied_seq says so. When the
  * list is empty, everything up to the sequence at which the checkpoint began is covered, and the log may be
  * truncated there. What is removed leaves a tombstone until a checkpoint has passed it on. */
+#include "entity.h"
 #include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
@@ -45,10 +46,8 @@ void entity_forget(struct cox_engine *e, struct entity *en)
 
 /* ---- encoding: every entity begins with its format version ---- */
 
-#define ENTITY_VERSION 2
-
 /* Version 1 ended where the fields of expansion begin. */
-static uint8_t get_version(struct cox_reader *r)
+uint8_t entity_get_version(struct cox_reader *r)
 {
     uint8_t version = cox_get_u8(r);
     if (version < 1 || version > ENTITY_VERSION)
@@ -56,24 +55,24 @@ static uint8_t get_version(struct cox_reader *r)
     return version;
 }
 
-static void put_text(struct cox_buf *b, const char *s)
+void entity_put_text(struct cox_buf *b, const char *s)
 {
     cox_put_bytes(b, cox_slice_str(s));
 }
 
-static char *get_text(struct cox_reader *r)
+char *entity_get_text(struct cox_reader *r)
 {
     struct cox_slice s = cox_get_bytes(r);
     return s.len > 0 ? cox_strndup((const char *)s.data, s.len) : NULL;
 }
 
-static void put_value(struct cox_buf *b, const struct value *v)
+void entity_put_value(struct cox_buf *b, const struct value *v)
 {
     static const struct cox_payload none = { .kind = COX_PAYLOAD_NONE };
     payload_encode(b, v != NULL ? &v->payload : &none);
 }
 
-static struct value *get_value(struct cox_reader *r)
+struct value *entity_get_value(struct cox_reader *r)
 {
     struct cox_payload p;
     payload_decode(r, &p);
@@ -85,14 +84,14 @@ static void words_encode(struct cox_buf *b, const struct cox_task *t)
     uint32_t n_refs = t->template_pins != NULL ? cox_image_n_refs(&t->image) : 0, n_pinned = 0;
     cox_put_u8(b, t->paused);
     cox_put_i64(b, t->revived_wall_ms);
-    put_text(b, t->schedule);
+    entity_put_text(b, t->schedule);
     cox_put_u64(b, t->last_signal);
     cox_put_u32(b, t->n_signals);
     COX_LIST_FOR_EACH (it, &t->signals) {
         const struct signal *sig = COX_CONTAINER_OF(it, struct signal, in_signals);
         cox_put_u64(b, sig->number);
-        put_text(b, sig->name);
-        put_value(b, sig->payload);
+        entity_put_text(b, sig->name);
+        entity_put_value(b, sig->payload);
     }
     cox_put_u32(b, n_refs * (uint32_t)sizeof(uint64_t));
     for (uint32_t i = 0; i < n_refs; i++)
@@ -104,7 +103,7 @@ static void words_encode(struct cox_buf *b, const struct cox_task *t)
         if (t->version_pins[i] == NULL)
             continue;
         cox_put_u32(b, i);
-        put_text(b, t->version_pins[i]);
+        entity_put_text(b, t->version_pins[i]);
     }
 }
 
@@ -120,15 +119,15 @@ static void frame_encode(struct cox_buf *b, const struct cox_task *t)
     cox_put_u32(b, t->first);
     cox_put_u32(b, t->n_steps);
     cox_put_u8(b, t->own_image);
-    put_value(b, t->item);
-    put_value(b, t->args);
+    entity_put_value(b, t->item);
+    entity_put_value(b, t->args);
 }
 
 static void header_encode_with(struct cox_buf *b, const struct cox_task *t, struct cox_slice image)
 {
     cox_put_u8(b, ENTITY_VERSION);
-    put_text(b, t->tenant);
-    put_text(b, t->key);
+    entity_put_text(b, t->tenant);
+    entity_put_text(b, t->key);
     cox_buf_append(b, t->document.b, sizeof t->document.b);
     cox_put_u8(b, (uint8_t)t->status);
     cox_put_u8(b, (uint8_t)t->stopping);
@@ -136,10 +135,10 @@ static void header_encode_with(struct cox_buf *b, const struct cox_task *t, stru
     cox_put_i64(b, t->created_wall_ms);
     cox_put_i64(b, t->started_wall_ms);
     cox_put_i64(b, t->finished_wall_ms);
-    put_text(b, t->message);
+    entity_put_text(b, t->message);
     cox_put_u32(b, t->error_step);
     cox_put_u8(b, t->gone);
-    put_value(b, t->outputs);
+    entity_put_value(b, t->outputs);
     cox_put_bytes(b, image);
     words_encode(b, t);
     frame_encode(b, t);
@@ -156,7 +155,7 @@ static void words_decode(struct cox_task *t, struct cox_reader *r)
 {
     t->paused = cox_get_u8(r) != 0;
     t->revived_wall_ms = cox_get_i64(r);
-    t->schedule = get_text(r);
+    t->schedule = entity_get_text(r);
     t->last_signal = cox_get_u64(r);
     for (uint32_t n = cox_get_u32(r); n > 0 && !r->bad; n--) {
         struct cox_payload payload;
@@ -195,8 +194,8 @@ static void frame_decode(struct cox_task *t, struct cox_reader *r)
     t->first = cox_get_u32(r);
     t->n_steps = cox_get_u32(r);
     t->own_image = cox_get_u8(r) != 0;
-    t->item = get_value(r);
-    t->args = get_value(r);
+    t->item = entity_get_value(r);
+    t->args = entity_get_value(r);
     bool in_image =
         t->image_bytes == NULL || (t->first < t->image.n_steps && t->n_steps <= t->image.n_steps - t->first);
     if (t->n_steps == 0 || t->n_steps > COX_TASK_STEPS_MAX || !in_image ||
@@ -207,9 +206,9 @@ static void frame_decode(struct cox_task *t, struct cox_reader *r)
 enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    uint8_t version = get_version(&r);
-    t->tenant = get_text(&r);
-    t->key = get_text(&r);
+    uint8_t version = entity_get_version(&r);
+    t->tenant = entity_get_text(&r);
+    t->key = entity_get_text(&r);
     struct cox_slice hash = cox_get_raw(&r, sizeof t->document.b);
     if (hash.len == sizeof t->document.b)
         memcpy(t->document.b, hash.data, hash.len);
@@ -219,10 +218,10 @@ enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
     t->created_wall_ms = cox_get_i64(&r);
     t->started_wall_ms = cox_get_i64(&r);
     t->finished_wall_ms = cox_get_i64(&r);
-    t->message = get_text(&r);
+    t->message = entity_get_text(&r);
     t->error_step = cox_get_u32(&r);
     t->gone = cox_get_u8(&r) != 0;
-    t->outputs = get_value(&r);
+    t->outputs = entity_get_value(&r);
     struct cox_slice image = cox_get_bytes(&r);
     if (r.bad || t->status >= COX_TASK_STATUS_NR || t->stopping >= COX_TASK_STATUS_NR ||
         t->code >= COX_CODE_NR || t->tenant == NULL)
@@ -243,204 +242,6 @@ enum cox_err header_decode(struct cox_task *t, struct cox_slice bytes)
     return r.bad || (!t->own_image && t->parent_id == 0) ? COX_ERR_CORRUPT : COX_OK;
 }
 
-static void past_encode(struct cox_buf *b, const struct past_attempt *p)
-{
-    cox_put_u32(b, p->number);
-    cox_put_u32(b, p->worker);
-    cox_put_i64(b, p->started_wall_ms);
-    cox_put_i64(b, p->finished_wall_ms);
-    cox_put_u64(b, p->cpu_us);
-    put_text(b, p->message);
-    cox_put_u32(b, (uint32_t)p->exit_code);
-    cox_put_u8(b, p->has_exit_code);
-    cox_put_u8(b, p->fallback);
-    cox_put_u8(b, p->status);
-    cox_put_u8(b, p->code);
-    cox_put_u64(b, p->frame);
-}
-
-static void past_decode(struct cox_reader *r, uint8_t version, struct past_attempt *p)
-{
-    p->number = cox_get_u32(r);
-    p->worker = cox_get_u32(r);
-    p->started_wall_ms = cox_get_i64(r);
-    p->finished_wall_ms = cox_get_i64(r);
-    p->cpu_us = cox_get_u64(r);
-    p->message = get_text(r);
-    p->exit_code = (int32_t)cox_get_u32(r);
-    p->has_exit_code = cox_get_u8(r) != 0;
-    p->fallback = cox_get_u8(r) != 0;
-    p->status = cox_get_u8(r);
-    p->code = cox_get_u8(r);
-    p->frame = version >= 2 ? cox_get_u64(r) : 0;
-    if (p->status >= COX_ATTEMPT_STATUS_NR || p->code >= COX_CODE_NR)
-        r->bad = true;
-}
-
-#define STEP_DURABLE_FLAGS (STEP_OPEN | STEP_IN_FALLBACK | STEP_HAS_EXIT | STEP_STOPPING)
-
-/* That a step has one is derived; what stands in it is durable. */
-static bool expansion_untouched(const struct expansion *x)
-{
-    return x == NULL ||
-           (x->frame == 0 && x->wake_wall_ms == 0 && x->detail == NULL && x->n_continuations == 0 &&
-            !x->continuing && x->asked == NULL && x->resume == NULL && x->errors == NULL &&
-            x->artifacts == NULL && x->map_items == NULL && x->map_n_items == 0 && !x->map_begun);
-}
-
-enum { HAS_AGENT = 2 }; /* and what follows, which earlier versions had not */
-static void expansion_encode(struct cox_buf *b, const struct expansion *x)
-{
-    bool agent = x != NULL && !agent_untouched(x->agent), any = agent || !expansion_untouched(x);
-    cox_put_u8(b, agent ? HAS_AGENT : any);
-    if (!any)
-        return;
-    cox_put_u64(b, x->frame);
-    cox_put_i64(b, x->wake_wall_ms);
-    put_text(b, x->detail);
-    cox_put_u32(b, x->n_continuations);
-    cox_put_u8(b, x->continuing);
-    put_value(b, x->asked);
-    put_value(b, x->resume);
-    put_value(b, x->errors);
-    put_value(b, x->artifacts);
-    put_value(b, x->map_items);
-    cox_put_u32(b, x->map_n_items);
-    cox_put_u8(b, x->map_begun);
-    cox_put_u64(b, x->map_seq);
-    if (agent)
-        agent_encode(b, x->agent);
-}
-
-static void expansion_decode(struct cox_reader *r, struct step *s)
-{
-    uint8_t has = cox_get_u8(r);
-    struct expansion *x = has != 0 && !r->bad ? step_expansion(s) : NULL;
-    if (x == NULL)
-        return;
-    x->frame = cox_get_u64(r);
-    x->wake_wall_ms = cox_get_i64(r);
-    x->detail = get_text(r);
-    x->n_continuations = cox_get_u32(r);
-    x->continuing = cox_get_u8(r) != 0;
-    x->asked = get_value(r);
-    x->resume = get_value(r);
-    x->errors = get_value(r);
-    x->artifacts = get_value(r);
-    x->map_items = get_value(r);
-    x->map_n_items = cox_get_u32(r);
-    x->map_begun = cox_get_u8(r) != 0;
-    x->map_seq = cox_get_u64(r);
-    if (has == HAS_AGENT)
-        agent_decode(r, s);
-}
-
-/* Most steps of a large task have nothing to say yet: a byte in the page marks those that do. */
-enum { STEP_IS_TOUCHED = 1, STEP_HAS_FILES = 2 };
-static bool step_untouched(const struct step *s)
-{
-    return s->n_attempts == 0 && s->history == NULL && s->code == COX_CODE_NONE && s->token.counter == 0 &&
-           s->finished_wall_ms == 0;
-}
-
-static void step_encode(struct cox_buf *b, const struct step *s)
-{
-    /* READY is BLOCKED with nothing left to wait for: derived, so the two are one on disk */
-    cox_put_u8(b, s->status == COX_STEP_READY ? COX_STEP_BLOCKED : s->status);
-    cox_put_u8(b, (uint8_t)(s->flags & STEP_DURABLE_FLAGS));
-    cox_put_u32(b, s->n_attempts);
-    if (step_untouched(s))
-        return;
-    cox_put_u64(b, s->token.epoch);
-    cox_put_u64(b, s->token.counter);
-    cox_put_i64(b, s->started_wall_ms);
-    cox_put_i64(b, s->finished_wall_ms);
-    cox_put_i64(b, s->ready_wall_ms);
-    cox_put_u64(b, s->cpu_us);
-    cox_put_u32(b, s->worker);
-    cox_put_u32(b, (uint32_t)s->exit_code);
-    cox_put_u16(b, COX_PLANTED("retry-counter-reset") ? 0 : s->n_tries);
-    cox_put_u8(b, s->attempt_status);
-    cox_put_u8(b, s->code);
-    cox_put_u8(b, s->n_losses);
-    put_text(b, s->message);
-    put_value(b, s->output);
-    expansion_encode(b, s->x);
-    uint32_t n = s->history != NULL ? s->history->n : 0;
-    cox_put_u32(b, n);
-    if (n > 0)
-        cox_put_u64(b, s->history->forgotten_cpu_us);
-    for (uint32_t i = 0; i < n; i++)
-        past_encode(b, &s->history->items[i]);
-}
-
-static void step_decode(struct cox_reader *r, uint8_t version, struct step *s, bool touched)
-{
-    s->status = cox_get_u8(r);
-    s->flags = cox_get_u8(r) & STEP_DURABLE_FLAGS;
-    s->n_attempts = cox_get_u32(r);
-    if (s->status >= COX_STEP_STATUS_NR)
-        r->bad = true;
-    if (!touched || r->bad)
-        return;
-    s->token.epoch = cox_get_u64(r);
-    s->token.counter = cox_get_u64(r);
-    s->started_wall_ms = cox_get_i64(r);
-    s->finished_wall_ms = cox_get_i64(r);
-    s->ready_wall_ms = cox_get_i64(r);
-    s->cpu_us = cox_get_u64(r);
-    s->worker = cox_get_u32(r);
-    s->exit_code = (int32_t)cox_get_u32(r);
-    s->n_tries = cox_get_u16(r);
-    s->attempt_status = cox_get_u8(r);
-    s->code = cox_get_u8(r);
-    s->n_losses = cox_get_u8(r);
-    s->message = get_text(r);
-    s->output = get_value(r);
-    if (version >= 2)
-        expansion_decode(r, s);
-    uint32_t n = cox_get_u32(r);
-    if (s->attempt_status >= COX_ATTEMPT_STATUS_NR || s->code >= COX_CODE_NR || n > COX_ATTEMPTS_KEPT ||
-        (s->x != NULL && s->x->continuing && n == 0))
-        r->bad = true;
-    if (r->bad || n == 0)
-        return;
-    s->history = cox_calloc(1, sizeof *s->history + n * sizeof s->history->items[0]);
-    s->history->cap = n;
-    s->history->forgotten_cpu_us = cox_get_u64(r);
-    for (uint32_t i = 0; i < n && !r->bad; i++, s->history->n++)
-        past_decode(r, version, &s->history->items[i]);
-}
-
-void page_encode(struct cox_buf *b, const struct page *p)
-{
-    cox_put_u8(b, ENTITY_VERSION);
-    cox_put_u32(b, p->n_steps);
-    for (uint32_t i = 0; i < p->n_steps; i++) {
-        const struct files *files = p->steps[i].files;
-        cox_put_u8(b, (uint8_t)((step_untouched(&p->steps[i]) ? 0 : STEP_IS_TOUCHED) |
-                                (files != NULL ? STEP_HAS_FILES : 0)));
-        step_encode(b, &p->steps[i]);
-        if (files != NULL && !COX_PLANTED("workspace-not-saved"))
-            files_encode(b, files);
-    }
-}
-
-enum cox_err page_decode(struct page *p, struct cox_slice bytes)
-{
-    struct cox_reader r = cox_reader(bytes);
-    uint8_t version = get_version(&r);
-    if (cox_get_u32(&r) != p->n_steps)
-        return COX_ERR_CORRUPT;
-    for (uint32_t i = 0; i < p->n_steps && !r.bad; i++) {
-        uint8_t has = cox_get_u8(&r);
-        step_decode(&r, version, &p->steps[i], (has & STEP_IS_TOUCHED) != 0);
-        if (has & STEP_HAS_FILES && !r.bad && !COX_PLANTED("workspace-not-saved"))
-            p->steps[i].files = files_decode(&r);
-    }
-    return r.bad || cox_reader_left(&r) != 0 ? COX_ERR_CORRUPT : COX_OK;
-}
-
 void key_encode(struct cox_buf *b, const struct idem_key *k)
 {
     cox_put_u8(b, ENTITY_VERSION);
@@ -452,7 +253,7 @@ void key_encode(struct cox_buf *b, const struct idem_key *k)
 void worker_encode(struct cox_buf *b, const struct worker *w)
 {
     cox_put_u8(b, ENTITY_VERSION);
-    put_text(b, w->id);
+    entity_put_text(b, w->id);
     cox_put_u8(b, w->cordoned);
 }
 
@@ -573,7 +374,7 @@ void checkpoint_slice(struct cox_engine *e, size_t max_bytes)
 static enum cox_err load_key(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    get_version(&r);
+    entity_get_version(&r);
     struct cox_slice text = cox_get_bytes(&r);
     struct cox_slice hash = cox_get_raw(&r, sizeof(struct cox_hash));
     int64_t wall_ms = cox_get_i64(&r);
@@ -594,7 +395,7 @@ static enum cox_err load_key(struct cox_engine *e, uint64_t id, uint64_t seq, st
 static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    get_version(&r);
+    entity_get_version(&r);
     e->meta.epoch = cox_get_u64(&r);
     e->meta.last_task_counter = cox_get_u64(&r);
     e->meta.last_worker_ref = cox_get_u32(&r);
@@ -611,7 +412,7 @@ static enum cox_err load_meta(struct cox_engine *e, uint64_t seq, struct cox_sli
 static enum cox_err load_worker(struct cox_engine *e, uint64_t id, uint64_t seq, struct cox_slice bytes)
 {
     struct cox_reader r = cox_reader(bytes);
-    get_version(&r);
+    entity_get_version(&r);
     struct cox_slice name = cox_get_bytes(&r);
     if (r.bad || name.len == 0 || id == 0 || id > WORKERS_MAX || worker_by_ref(e, (uint32_t)id) != NULL ||
         cox_mapb_get(&e->workers_by_id, name) != NULL)
@@ -713,7 +514,7 @@ static void freeze_worker(const struct cox_engine *e, uint32_t ref, struct cox_m
         return;
     cox_map64_set(seen, ref, (void *)w);
     cox_put_u32(names, ref);
-    put_text(names, w->id);
+    entity_put_text(names, w->id);
     (*n)++;
 }
 
@@ -769,7 +570,7 @@ static enum cox_err thaw_names(struct cox_task *t, struct cox_reader *r)
     t->worker_names = cox_calloc(1, sizeof *t->worker_names);
     for (uint32_t i = 0; i < n && !r->bad; i++) {
         uint32_t ref = cox_get_u32(r);
-        char *name = get_text(r);
+        char *name = entity_get_text(r);
         if (name == NULL || ref == 0) {
             cox_free(name);
             return COX_ERR_CORRUPT;
@@ -782,7 +583,7 @@ static enum cox_err thaw_names(struct cox_task *t, struct cox_reader *r)
 enum cox_err cox_task_thaw(struct cox_slice archived, struct cox_task **ret)
 {
     struct cox_reader r = cox_reader(archived);
-    get_version(&r);
+    entity_get_version(&r);
     struct cox_task *t = task_create(NULL, cox_get_u64(&r));
     enum cox_err err = header_decode(t, cox_get_bytes(&r));
     err = err == COX_OK && t->image_bytes == NULL ? COX_ERR_CORRUPT : err; /* a frame stands alone there */

@@ -1,4 +1,5 @@
 /* What is durable of an agent: facts, and what they come to. */
+#include "../entity.h"
 #include "agent.h"
 #include "expand.h"
 
@@ -288,38 +289,14 @@ bool agent_fits(const struct step *s, const struct record *record)
 
 /* ---- bytes ---- */
 
-static void put_value(struct cox_buf *b, const struct value *v)
-{
-    const struct cox_payload none = { .kind = COX_PAYLOAD_NONE };
-    payload_encode(b, v != NULL ? &v->payload : &none);
-}
-
-static struct value *get_value(struct cox_reader *r)
-{
-    struct cox_payload p;
-    payload_decode(r, &p);
-    return r->bad ? NULL : value_make(&p);
-}
-
-static void put_text(struct cox_buf *b, const char *text)
-{
-    cox_put_bytes(b, cox_slice_str(text));
-}
-
-static char *get_text(struct cox_reader *r)
-{
-    struct cox_slice s = cox_get_bytes(r);
-    return cox_strndup((const char *)s.data, s.len);
-}
-
 enum { CALL_APPROVE = 1, CALL_ASK = 2, CALL_APPROVED = 4, CALL_FAILED = 8 };
 
 static void call_encode(struct cox_buf *b, const struct agent_call *c)
 {
-    put_text(b, c->id);
-    put_text(b, c->name);
-    put_value(b, c->args);
-    put_value(b, c->result);
+    entity_put_text(b, c->id);
+    entity_put_text(b, c->name);
+    entity_put_value(b, c->args);
+    entity_put_value(b, c->result);
     cox_put_u32(b, c->step);
     cox_put_u8(b, (uint8_t)((c->approve ? CALL_APPROVE : 0) | (c->ask ? CALL_ASK : 0) |
                             (c->approved ? CALL_APPROVED : 0) | (c->failed ? CALL_FAILED : 0)));
@@ -327,10 +304,10 @@ static void call_encode(struct cox_buf *b, const struct agent_call *c)
 
 static void call_decode(struct cox_reader *r, struct agent_call *c)
 {
-    c->id = get_text(r);
-    c->name = get_text(r);
-    c->args = get_value(r);
-    c->result = get_value(r);
+    c->id = entity_get_text(r);
+    c->name = entity_get_text(r);
+    c->args = entity_get_value(r);
+    c->result = entity_get_value(r);
     c->step = cox_get_u32(r);
     uint8_t flags = cox_get_u8(r);
     c->approve = flags & CALL_APPROVE;
@@ -341,27 +318,27 @@ static void call_decode(struct cox_reader *r, struct agent_call *c)
 
 void agent_encode(struct cox_buf *b, const struct agent *a)
 {
-    put_value(b, a->request);
-    put_value(b, a->tools);
+    entity_put_value(b, a->request);
+    entity_put_value(b, a->tools);
     cox_put_u32(b, a->turn);
     cox_put_u32(b, a->n_reasks);
     cox_put_u8(b, a->undecided);
     cox_put_u32(b, a->n_lists);
     for (uint32_t i = 0; i < a->n_lists; i++)
-        put_value(b, a->lists[i]);
+        entity_put_value(b, a->lists[i]);
     cox_put_u32(b, a->n_said);
     for (uint32_t i = 0; i < a->n_said; i++) {
         cox_put_u8(b, (uint8_t)a->said[i].what);
         cox_put_u8(b, a->said[i].failed);
-        put_value(b, a->said[i].value);
-        put_text(b, a->said[i].id != NULL ? a->said[i].id : "");
+        entity_put_value(b, a->said[i].value);
+        entity_put_text(b, a->said[i].id != NULL ? a->said[i].id : "");
     }
     cox_put_u32(b, a->n_calls);
     for (uint32_t i = 0; i < a->n_calls; i++)
         call_encode(b, &a->calls[i]);
     cox_put_u32(b, a->n_heard);
     for (uint32_t i = 0; i < a->n_heard; i++)
-        put_text(b, a->heard[i]);
+        entity_put_text(b, a->heard[i]);
 }
 
 static void said_decode(struct cox_reader *r, struct agent *a)
@@ -369,8 +346,8 @@ static void said_decode(struct cox_reader *r, struct agent *a)
     struct agent_entry *entry = say(a);
     uint8_t what = cox_get_u8(r);
     entry->failed = cox_get_u8(r) != 0;
-    entry->value = get_value(r);
-    char *id = get_text(r);
+    entry->value = entity_get_value(r);
+    char *id = entity_get_text(r);
     if (what < AGENT_ANSWER || what > AGENT_TEXT || entry->value == NULL)
         r->bad = true;
     entry->what = what;
@@ -383,8 +360,8 @@ static void said_decode(struct cox_reader *r, struct agent *a)
 void agent_decode(struct cox_reader *r, struct step *s)
 {
     struct agent *a = agent_make(s);
-    a->request = get_value(r);
-    a->tools = get_value(r);
+    a->request = entity_get_value(r);
+    a->tools = entity_get_value(r);
     a->turn = cox_get_u32(r);
     a->n_reasks = cox_get_u32(r);
     a->undecided = cox_get_u8(r) != 0;
@@ -396,7 +373,7 @@ void agent_decode(struct cox_reader *r, struct step *s)
     a->lists = cox_calloc(n + 1u, sizeof(a->lists[0]));
     a->list_frames = cox_calloc(n + 1u, sizeof(a->list_frames[0]));
     for (a->n_lists = n, n = 0; n < a->n_lists; n++)
-        a->lists[n] = get_value(r);
+        a->lists[n] = entity_get_value(r);
     for (n = cox_get_u32(r); n > 0 && !r->bad; n--)
         said_decode(r, a);
     n = cox_get_u32(r);

@@ -115,10 +115,8 @@ struct expansion {
     uint64_t map_seq; /* of the record that began it */
     /* derived */
     struct step *step;
-    struct cox_task *child; /* the live frame */
-    struct timer timer;     /* TIMER_WAITING: wake-up, or the time limit */
-    enum cox_code failing;  /* an agent that fails when what it has begun has ended; and why */
-    char *why;
+    struct cox_task *child;     /* the live frame */
+    struct timer timer;         /* TIMER_WAITING: wake-up, or the time limit */
     bool timed_out;             /* its time limit has passed: what it has begun is being stopped */
     struct cox_list in_waiters; /* WAIT signal: in the root's `waiters` */
     struct cox_buf *asked_bytes, *resume_bytes; /* fetched: of those that are stored */
@@ -282,10 +280,10 @@ enum asked_kind {
     ASKED_OUTPUT,  /* COMPOSE: a map's output */
     ASKED_ITEMS,   /* FETCH: a map's items after recovery */
     ASKED_BATCH,   /* a map's specs that are large */
-    ASKED_REQUEST, /* an agent's: kept, when it is large */
+    ASKED_REQUEST,
     ASKED_TOOLS,
-    ASKED_DECISION,
-    ASKED_STEPS /* FETCH: {"steps", "state"} that is stored */
+    ASKED_DECISION, /* an agent's */
+    ASKED_STEPS     /* FETCH: {"steps", "state"} that is stored */
 };
 struct evaluation {
     uint64_t ticket;
@@ -364,11 +362,6 @@ struct class
     uint32_t n_eligible;       /* attached workers that fit */
     struct cox_list in_active; /* engine's active, parked or homeless list while n_ready > 0 */
     struct cox_list in_idle;   /* while no task uses it */
-};
-
-struct zone { /* stats.h */
-    char *name;
-    uint64_t n_slots, n_busy;
 };
 
 struct worker {

@@ -5,6 +5,11 @@
 
 #include "state.h"
 
+struct zone {
+    char *name;
+    uint64_t n_slots, n_busy;
+};
+
 #define STATS_TENANTS_MAX 200u /* told apart */
 #define STATS_TENANT_OTHER 1u  /* the others, together: under a name that no tenant can have, and so see */
 #define STATS_TENANT_OTHER_TEXT "(other)"

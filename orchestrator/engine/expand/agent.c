@@ -213,7 +213,7 @@ static bool agent_waits(const struct cox_task *t, uint32_t step)
 {
     const struct step *s = task_step(t, step);
     return s->status == COX_STEP_WAITING && !(s->flags & STEP_STOPPING) && !s->x->timed_out &&
-           !s->x->failing && t->stopping == COX_TASK_NONE;
+           !s->x->agent->failing && t->stopping == COX_TASK_NONE;
 }
 
 static bool lists_missing(const struct agent *a)
@@ -294,11 +294,11 @@ static void end_if_over(struct cox_engine *e, struct cox_task *t, uint32_t step)
     if (a != NULL)
         cox_list_remove(&a->in_unequipped);
     evaluations_forget(e, t, step);
-    if (s->x->failing && !(s->flags & STEP_STOPPING) && t->stopping == COX_TASK_NONE) {
-        struct record_ended en = { .status = COX_ATTEMPT_FAILED, .code = s->x->failing };
-        char *why = s->x->why;
-        s->x->failing = COX_CODE_NONE;
-        s->x->why = NULL;
+    if (a != NULL && a->failing && !(s->flags & STEP_STOPPING) && t->stopping == COX_TASK_NONE) {
+        struct record_ended en = { .status = COX_ATTEMPT_FAILED, .code = a->failing };
+        char *why = a->why;
+        a->failing = COX_CODE_NONE;
+        a->why = NULL;
         en.message = text_cut(cox_slice_str(why), COX_ERROR_MESSAGE_LEN_MAX);
         expand_end(e, t, step, &en);
         cox_free(why);
@@ -317,11 +317,11 @@ void agent_stop(struct cox_engine *e, struct cox_task *t, uint32_t step)
 void agent_fail(struct cox_engine *e, struct cox_task *t, uint32_t step, enum cox_code code,
                 struct cox_slice message)
 {
-    struct expansion *x = task_step(t, step)->x;
-    if (x->failing)
+    struct agent *a = agent_of(t, step);
+    if (a->failing)
         return;
-    x->failing = code;
-    x->why = cox_strndup((const char *)message.data, message.len);
+    a->failing = code;
+    a->why = cox_strndup((const char *)message.data, message.len);
     agent_stop(e, t, step);
 }
 

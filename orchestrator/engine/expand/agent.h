@@ -57,6 +57,8 @@ struct agent {
     uint32_t n_reasks; /* answers in a row that were none */
     bool undecided;    /* the last that was said is an answer, and what follows is not known */
     /* derived */
+    enum cox_code failing; /* it fails so when what it has begun has ended, and why */
+    char *why;
     struct cox_task *model;        /* frame of the model's call under way */
     struct cox_task **list_frames; /* [n_lists] */
     struct cox_list in_unequipped; /* the engine's: some tool is offered by no worker */

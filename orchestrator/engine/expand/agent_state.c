@@ -62,6 +62,7 @@ void agent_free(struct agent *a)
         cox_free(a->said[i].id);
     }
     cox_free(a->said);
+    cox_free(a->why);
     calls_drop(a);
     heard_drop(a);
     cox_free(a);

@@ -40,7 +40,6 @@ void expansion_free(struct cox_engine *e, struct step *s)
         return;
     map_free(e, x);
     agent_free(x->agent);
-    cox_free(x->why);
     if (e != NULL && e->live)
         timer_clear(e, &x->timer);
     cox_list_remove(&x->in_waiters);

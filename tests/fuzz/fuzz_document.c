@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *end = size > 0 ? memchr(data, 0, size) : NULL;
     size_t len = end ? (size_t)(end - data) : size;
-    struct cox_task_source source = { .document = cox_slice(data, len), .agents = true };
+    struct cox_task_source source = { .document = cox_slice(data, len) };
 
     if (end)
         source.inputs_json = cox_slice(end + 1, size - len - 1);

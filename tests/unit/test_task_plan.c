@@ -139,7 +139,7 @@ static void answer(struct compiled *c, const char *text, const char *allow)
         .document = cox_buf_slice(&document),
         .inputs_json = cox_slice_str("{\"repo\":\"r\"}"),
         .allow_json = cox_buf_slice(&list),
-        
+
     };
 
     compile_source(c, &source);

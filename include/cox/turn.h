@@ -7,12 +7,13 @@
  *     answer   what a model step came to: {"content", "tool_calls", "finish_reason", ...}
  *     decision what follows from it
  *
- * config: {"max_turns", "max_parallel", "reasks", "output_schema"?, "plan"?: {...}, "context"?:
+ * config: {"max_turns", "max_parallel", "reasks", "output_schema"?, "plan"?: ALLOW, "context"?:
  * {"max_tokens", "on_full": "fail" | "summarize" | "trim_tool_results"}, "tools": [...]} a tool is one of
  *     {"name", "description"?, "parameters"?, "step", "uses"?: "name@major", "approve"?: true}
  *     {"mcp": true, "list", "step", "allow"?: ["get-*"], "approve"?: [...]}   every tool of a server
- *     {"name": "ask_user", "ask": true}
- *   `step` and `list` count inner steps of the agent's step from its first (cox_image_call.inner_first).
+ *     {"name": "ask_user", "description"?, "ask": true}   has no step: its `args` are {"question"}
+ *   `step` and `list` count inner steps of the agent's step from its first (cox_image_call.inner_first),
+ *   those of nested agents too. ALLOW: what cox_task_source.allow_json is of the answer.
  *
  * tools: [{"name", "description", "parameters", "step", "remote"?, "approve"?: true, "ask"?: true}, ...]
  *   `remote`: the tool's name on its MCP server; its step's `args` are {"tool", "arguments"} then.
@@ -20,14 +21,15 @@
  * decision, one of
  *   {"calls": [{"id", "name", "step", "args", "approve"?: true, "ask"?: true} |
  *              {"id", "name", "error": "what the model is told"}, ...]}
- *   {"output": VALUE}                   the agent's output
+ *   {"output": VALUE}                   the agent's output: the value that `output_schema` asked for, or
+ *                                       {"content", "finish_reason"?, "model"?}
  *   {"plan": {"steps", "output"?}}      of `plan`: to be compiled
  *   {"say": "TEXT"}                     the answer is none: the model is told so, and asked again
  *   {"fail": {"code", "message"}}       the same, and it has been asked often enough
  *
  * Whatever the model says, a decision is bounded: COX_TURN_CALLS_MAX calls, their `args` valid JSON that fits
- * the tools' schemas, COX_TURN_ARGS_LEN_MAX bytes together. Ids are those of the answer, which
- * are unique within it.
+ * the tools' schemas, COX_TURN_ARGS_LEN_MAX bytes together, each text of ours cut. Ids are those of the
+ * answer: two alike, and the answer is none.
  *
  * Thread: any. Cost: O(config + answer), and matching of schemas (cox/schema.h).
  */
@@ -49,7 +51,8 @@ struct cox_turn_programs {
 
 /* Appends `tools`. `lists`: outputs of the `list` steps, {"tools": [{"name", "description",
  * "input_schema"}]}, in the order of their tools in config. Names become what models take,
- * [a-zA-Z0-9_-]{1,64}: other bytes "_", versions dropped, the second of two alike gets "_2". Errors:
+ * [a-zA-Z0-9_-]{1,64}: other bytes "_", versions dropped, the second of two alike gets "_2",
+ * a server's in any case when the document has the name. Errors:
  * COX_ERR_NOT_FOUND: a program that no worker offers, which may change; COX_ERR_INVALID: what cannot be.
  * `error` says which tool, and why. */
 COX_MUST_CHECK enum cox_err cox_turn_tools(struct cox_slice config, const struct cox_slice *lists,

@@ -147,9 +147,45 @@ static void slices_compare_as_memcmp(void **state)
     assert_true(cox_slice_eq(cox_slice_str(NULL), cox_slice_str("")));
 }
 
+static void test_patterns(void **state)
+{
+    static const struct {
+        const char *text, *pattern;
+        bool like;
+    } cases[] = {
+        { "", "", true },
+        { "", "*", true },
+        { "a", "", false },
+        { "abc", "abc", true },
+        { "abc", "ab", false },
+        { "abc", "abcd", false },
+        { "abc", "a*", true },
+        { "abc", "*c", true },
+        { "abc", "a*c", true },
+        { "abc", "*b*", true },
+        { "abc", "*d*", false },
+        { "aXbXc", "a*b*c", true },
+        { "aab", "*ab", true },
+        { "abab", "*ab", true },
+        { "abac", "*ab", false },
+        { "a.c", "a?c", false },
+        { "code_x@1", "code_*", true },
+        { "xcode_1", "code_*", false },
+        { "mississippi", "m*issip*i", true },
+        { "**", "*", true },
+        { "a", "***", true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(cox_slice_like(cox_slice_str(cases[i].text), cox_slice_str(cases[i].pattern)),
+                         cases[i].like);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_patterns),
         cmocka_unit_test(integers_are_little_endian),
         cmocka_unit_test(reader_returns_what_was_put),
         cmocka_unit_test(reader_survives_every_truncation),

@@ -25,10 +25,12 @@ static void put_items(struct cox_buf *out, struct cox_slice list, bool *first)
 
 /* ---- messages ---- */
 
-static void put_answer(struct cox_buf *out, struct cox_slice output)
+/* `heard`: results of its calls follow. Without, it is as if it had not made them: servers refuse calls that
+ * nobody has answered. */
+static void put_answer(struct cox_buf *out, struct cox_slice output, bool heard)
 {
     struct cox_slice content, calls;
-    bool called = member(output, "tool_calls", COX_JSON_ARRAY, &calls);
+    bool called = heard && member(output, "tool_calls", COX_JSON_ARRAY, &calls);
 
     cox_buf_append_str(out, "{\"role\":\"assistant\",\"content\":");
     if (member(output, "content", COX_JSON_STRING, &content))
@@ -59,12 +61,12 @@ static void put_result(struct cox_buf *out, struct cox_slice value, struct cox_s
     cox_buf_fini(&compact);
 }
 
-static enum cox_err put_entry(struct cox_buf *out, struct cox_slice entry)
+static enum cox_err put_entry(struct cox_buf *out, struct cox_slice entry, struct cox_slice next)
 {
     struct cox_slice value, id;
 
     if (cox_json_member(entry, "answer", &value)) {
-        put_answer(out, value);
+        put_answer(out, value, cox_json_member(next, "result", &id));
     } else if (cox_json_member(entry, "result", &value) && member(entry, "id", COX_JSON_STRING, &id)) {
         put_result(out, value, id);
     } else if (member(entry, "text", COX_JSON_STRING, &value)) {
@@ -84,9 +86,14 @@ static enum cox_err put_messages(struct cox_buf *out, struct cox_slice begun, st
 
     cox_buf_append_str(out, "\"messages\":[");
     put_items(out, begun, &first);
+    struct cox_json_walk ahead = cox_json_walk(said);
+
+    (void)cox_json_next(&ahead);
     for (struct cox_json_walk w = cox_json_walk(said); !err && cox_json_next(&w);) {
+        bool more = cox_json_next(&ahead);
+
         put_comma(out, &first);
-        err = put_entry(out, w.value);
+        err = put_entry(out, w.value, more ? ahead.value : cox_slice_str("{}"));
     }
     cox_buf_append_str(out, "]");
     return err;

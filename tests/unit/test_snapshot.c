@@ -277,7 +277,7 @@ static void test_the_same_tree_has_the_same_hash(void **state)
     second = take(NULL);
     assert_true(same(tree_of(first), tree_of(second)));
     snapshot_free(second);
-    assert_int_equal(chmod(in("a"), 0600), 0);
+    assert_int_equal(chmod(in("a"), 0711), 0);
     second = take(NULL);
     assert_false(same(tree_of(first), tree_of(second)));
     snapshot_free(first);

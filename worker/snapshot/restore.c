@@ -193,6 +193,7 @@ static bool write_chunk(struct restore *r, int fd, uint64_t at, struct cox_slice
 static bool fill(struct restore *r, int fd, const struct entry *e, struct cox_slice path)
 {
     uint64_t done = 0;
+    bool hole = false;
 
     for (uint32_t i = 0; i < e->n; i++) {
         if (atomic_load(r->store->cancelled))
@@ -202,10 +203,11 @@ static bool fill(struct restore *r, int fd, const struct entry *e, struct cox_sl
         if (!write_chunk(r, fd, done, path))
             return false;
         done += r->chunk.len;
+        hole = is_zero(cox_buf_slice(&r->chunk));
     }
     if (done != e->size)
         return damaged(r, "a file is not as long as the list says");
-    return ftruncate(fd, (off_t)e->size) == 0 || fail_errno(r, path);
+    return !hole || ftruncate(fd, (off_t)e->size) == 0 || fail_errno(r, path);
 }
 
 static bool is_steps(const struct entry *e)
@@ -223,8 +225,9 @@ static bool finish_file(struct restore *r, int fd, struct entry *e, struct cox_s
         times[1].tv_nsec += 1000000000;
         times[1].tv_sec--;
     }
-    if ((is_steps(e) && fchown(fd, NOBODY, NOBODY) != 0) || fchmod(fd, e->mode) != 0 ||
-        futimens(fd, times) != 0 || fstat(fd, &st) != 0)
+    if ((is_steps(e) && fchown(fd, NOBODY, NOBODY) != 0) || futimens(fd, times) != 0 || fstat(fd, &st) != 0)
+        return fail_errno(r, path);
+    if ((st.st_mode & 07777) != e->mode && (fchmod(fd, e->mode) != 0 || fstat(fd, &st) != 0)) /* a umask */
         return fail_errno(r, path);
     e->inode = st.st_ino;
     e->changed_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
@@ -234,7 +237,7 @@ static bool finish_file(struct restore *r, int fd, struct entry *e, struct cox_s
 
 static bool make_file(struct restore *r, int parent, const char *name, struct entry *e, struct cox_slice path)
 {
-    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, e->mode);
     bool ok;
 
     if (fd < 0)

@@ -120,12 +120,24 @@ static void put_limits(struct compiler *c, const struct place *at, json_t *const
                    (long long)parallel, COX_TURN_REASKS_DEFAULT);
 }
 
+/* Where a server is held to a schema by `response_format`, its model cannot call a tool: with tools it is
+ * asked for in words, and its answer checked all the same. */
+static void put_preface(struct cox_buf *out, const json_t *schema)
+{
+    cox_buf_append_str(out,
+                       "When you are done with the tools, answer with JSON and nothing else, that fits this "
+                       "JSON Schema: ");
+    json_put(out, schema);
+    cox_buf_append_str(out, "\n\n");
+}
+
 /* An agent that is a tool says what it was asked when it says nothing else. */
 static void compile_agent(struct compiler *c, const struct place *at, const struct scope *scope,
                           const struct call_source *source, struct cox_image_call *call,
                           struct cox_buf *config)
 {
     struct place schema = place_key(at, "output_schema");
+    struct cox_buf preface = { 0 };
     json_t *f[AGENT_NR], *asked = NULL;
 
     if (!fields_check(&c->report, at, source->f[CALL_AGENT], "an object such as {\"input\": \"...\"}",
@@ -133,14 +145,20 @@ static void compile_agent(struct compiler *c, const struct place *at, const stru
         return;
     if (source->input && !f[REQUEST_INPUT] && !f[REQUEST_MESSAGES])
         f[REQUEST_INPUT] = asked = json_string(source->input);
+    bool in_words = f[REQUEST_OUTPUT_SCHEMA] && json_array_size(f[AGENT_TOOLS]) > 0;
+
+    if (in_words && !json_is_string(f[REQUEST_MESSAGES]))
+        put_preface(&preface, f[REQUEST_OUTPUT_SCHEMA]);
     draft_begin(c);
     put_request(c, scope, at, f,
                 &(struct request){ .kind = "agent",
+                                   .preface = cox_buf_slice(&preface),
                                    .instructions = f[AGENT_INSTRUCTIONS],
-                                   .schema = f[REQUEST_OUTPUT_SCHEMA] });
+                                   .schema = in_words ? NULL : f[REQUEST_OUTPUT_SCHEMA] });
     draft_raw(c, "}");
     call->spec_template = draft_end(c, at);
     json_decref(asked);
+    cox_buf_fini(&preface);
     put_limits(c, at, f, config);
     if (f[REQUEST_OUTPUT_SCHEMA]) {
         compile_schema(c, &schema, f[REQUEST_OUTPUT_SCHEMA]);

@@ -106,6 +106,14 @@ static void test_an_agent_says_what_it_is_for_and_what_is_asked(void **state)
              NULL);
     agent_is(AGENT("`messages`: `${{ inputs.q }}`"),
              "{\"request\":{\"model\":\"default\",\"messages\":{\"a\":1}}}", NULL);
+    /* with tools, what the answer is to look like is said in words: held to it, a model calls no tool */
+    agent_is(AGENT("`input`: `x`, `output_schema`: {`type`: `object`}, `tools`: [{`uses`: `w@1`}]"),
+             "{\"request\":{\"model\":\"default\",\"messages\":[{\"role\":\"system\",\"content\":\"When you "
+             "are done with "
+             "the tools, answer with JSON and nothing else, that fits this JSON Schema: "
+             "{\\\"type\\\":\\\"object\\\"}"
+             "\\n\\n\"},{\"role\":\"user\",\"content\":\"x\"}]}}",
+             NULL);
 }
 
 /* The answer is checked by who decides about turns: the router would take a call of a tool for a bad one. */

@@ -44,6 +44,7 @@ PARTS = {
     "cli": PROGRAM,
     "tests": ["libc", "cox/*", "proto", "protobuf-c", "jansson", "yaml", "event", "curl", "zlib", "crypto",
               "sqlite", "cmocka", "archive", "tests*", "lib*", "orchestrator*", "worker*", "cli*"],
+    "docs/examples": ["libc"],
 }
 LIBRARIES = {  # the first that fits
     "proto": r".*\.pb-c\.h",

@@ -1,0 +1,44 @@
+#!/bin/bash
+# Every example of docs/examples/agents, run by real programs on a scripted model. Its rules match on what tools really gave; what
+# comes out is checked here.
+. "$(dirname "$0")/lib.sh"
+need_programs coxd cox-worker cox cox-modelsim cc git python3
+
+examples=$scenario_root/docs/examples/agents
+"$COX_BUILD/cox-modelsim" --script "$examples/replies.yaml" --ready-file "$scenario_dir/modelsim.ready" \
+    >"$scenario_dir/modelsim.log" 2>&1 </dev/null &
+modelsim_pid=$!
+at_exit+=('stop_process "$modelsim_pid" TERM')
+await_file "$scenario_dir/modelsim.ready" "$modelsim_pid" || { not_ok "the model starts" "$scenario_dir/modelsim.log"; exit 1; }
+start_coxd --model "default=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["endpoints"][0])' "$scenario_dir/modelsim.ready")"
+start_worker w1 --slots 4 --handler-dir "$scenario_root/docs/examples/python/tools" --http-allow 127.0.0.0/8
+
+# run NAME [OPTION...]: the example's outputs to NAME.json; what happened to run.log.
+run() {
+    local name=$1
+    shift
+    cox task run -q "$examples/$name.yaml" "$@" >"$scenario_dir/$name.json" 2>>"$scenario_dir/run.log"
+}
+# is NAME EXPRESSION: true of the example's outputs, `o`.
+is() {
+    python3 -c 'import json, sys
+o = json.load(open(sys.argv[1]))
+sys.exit(not eval(sys.argv[2]) and f"not so: {sys.argv[2]}\n{json.dumps(o)}")' "$scenario_dir/$1.json" "$2"
+}
+
+for file in "$examples"/*.yaml; do
+    [ "$(basename "$file")" = replies.yaml ] || check "$(basename "$file") is valid" cox validate "$file"
+done
+
+# ---- coder ----
+check "coder: runs" run coder
+check "coder: the tests pass" is coder 'o["tests"] == "0 failed\n"'
+check "coder: it says why they did not" is coder '"pairs such as IV" in o["answer"]'
+cp -r "$examples/roman" "$scenario_dir/roman"
+check_exit "coder: before, a test fails" 1 env -C "$scenario_dir/roman" ./check
+cp -r "$examples/roman" "$scenario_dir/mended"
+python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["patch"], end="")' "$scenario_dir/coder.json" >"$scenario_dir/patch"
+check "coder: its patch fits" git -C "$scenario_dir/mended" apply "$scenario_dir/patch"
+check "coder: and mends" env -C "$scenario_dir/mended" ./check
+
+finish

@@ -41,4 +41,22 @@ python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["patch"], end="
 check "coder: its patch fits" git -C "$scenario_dir/mended" apply "$scenario_dir/patch"
 check "coder: and mends" env -C "$scenario_dir/mended" ./check
 
+# ---- cleaner: a question, an approval, a rejection ----
+id=$(cox task submit "$examples/cleaner.yaml" -o name -q)
+check "cleaner: it asks" await 20 cox task approve "$id" clean.t2.ask_user.0.approval --comment "the logs only"
+check "cleaner: a deletion waits, and is approved" await 20 cox task approve "$id" clean.t3.delete.0.approval
+check "cleaner: so does another, and is rejected" await 20 cox task reject "$id" clean.t3.delete.1.approval --comment "not that one"
+check "cleaner: it goes on" cox task watch "$id" --timeout 60s
+cox task output "$id" -o json >"$scenario_dir/cleaner.json"
+check "cleaner: only what was approved is gone" is cleaner 'o["left"] == ["notes.txt", "photo.jpg"]'
+check "cleaner: the agent was told" is cleaner 'o["answer"] == "old.log is deleted; notes.txt stays."'
+
+# ---- team ----
+check "team: runs" run team
+check "team: what its experts said" is team 'o == {"advice": "Take boots and an umbrella, and eat at the Fish Stall of Oslo.", "umbrella": True}'
+
+# ---- tools in Python ----
+check "python-tools: runs" run python-tools
+check "python-tools: what they counted" is python-tools 'o["answer"] == "\"oars\" went and \"together\" came; \"the\" is there three times."'
+
 finish

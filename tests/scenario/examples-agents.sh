@@ -59,4 +59,16 @@ check "team: what its experts said" is team 'o == {"advice": "Take boots and an 
 check "python-tools: runs" run python-tools
 check "python-tools: what they counted" is python-tools 'o["answer"] == "\"oars\" went and \"together\" came; \"the\" is there three times."'
 
+# ---- the audit's agent: what it may see, and what comes into the report ----
+mkdir "$scenario_dir/tree"
+printf 'int main(void) {}\n' >"$scenario_dir/tree/main.c"
+echo "# A tree" >"$scenario_dir/tree/README.md"
+check_exit "repo-audit: runs" 0 cox task run "$examples/../repo-audit.yaml" --input "repo=$scenario_dir/tree"
+cp "$scenario_dir/out" "$scenario_dir/audit.json"
+check "repo-audit: the report has what the agent said" is audit 'o["summary"].startswith("No model was asked") and o["summary"] in o["report"]'
+check_match "repo-audit: the agent opened a file" 'summary.t1.look.0 +SUCCEEDED' "$scenario_dir/err"
+ln -sf /etc/passwd "$scenario_dir/tree/README.md"
+check_exit "repo-audit: runs again" 0 cox task run "$examples/../repo-audit.yaml" --input "repo=$scenario_dir/tree"
+check_match "repo-audit: what is not audited is not shown to the agent" 'summary.t1.look.0 +FAILED .*there is no such file' "$scenario_dir/err"
+
 finish

@@ -1,5 +1,6 @@
 /* Attempts: one step with one worker, from `assigned` to its end. */
 #include "budget.h"
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "gate.h"
@@ -102,7 +103,7 @@ void attempt_assign(struct cox_engine *e, struct cox_task *t, uint32_t step, str
     r.u.assigned.worker = w->ref;
     uint64_t output_tokens = 0;
     if (cls->is_model)
-        r.u.assigned.call = budget_reservation_of(t, spec, &output_tokens);
+        r.u.assigned.call = budget_reservation_of(t, spec, agent_said_elsewhere(t, step), &output_tokens);
     emit(e, &r);
     workspace_begin(e, t, step, w);
     struct attempt *a = attempt_new(e, t, step, w, r.u.assigned.token);
@@ -161,7 +162,8 @@ void attempt_describe(struct cox_engine *e, const struct attempt *a, struct cox_
     struct cox_image_call call;
     cox_image_step(&t->image, a->step_index, &doc);
     step_call(t, a->step_index, a->step, &call);
-    while (!of->own_image || of->doc.outputs_always) /* what a program asks for has its task's bundle */
+    /* what a program asks for has its task's bundle, and what a model has planned */
+    while (!of->own_image || of->doc.outputs_always || frame_is_plans(of))
         of = of->parent;
     memset(ret, 0, sizeof *ret);
     ret->session = a->worker->session;

@@ -263,15 +263,21 @@ struct reservation budget_reservation(struct cox_task *t, uint64_t len, uint64_t
     return (struct reservation){ .reserved = len + output, .guessed = guess + expected };
 }
 
-struct reservation budget_reservation_of(struct cox_task *t, struct cox_slice spec, uint64_t *ret_output)
+struct reservation budget_reservation_of(struct cox_task *t, struct cox_slice spec, uint64_t elsewhere,
+                                         uint64_t *ret_output)
 {
-    struct cox_slice request, most;
+    uint64_t len = spec.len + (COX_PLANTED("said-elsewhere-is-free") ? 0 : elsewhere);
+    struct cox_slice request, most, conversation;
     int64_t n = 0;
-    bool said = spec.len <= LOOKED_AT_LEN_MAX && cox_json_member(spec, "request", &request) &&
+    bool looks = spec.len <= LOOKED_AT_LEN_MAX;
+    if (looks && cox_json_member(spec, "conversation", &conversation) &&
+        cox_json_member(conversation, "request", &request))
+        spec = request; /* an agent's: the first call of its model */
+    bool said = looks && cox_json_member(spec, "request", &request) &&
                 (cox_json_member(request, "max_completion_tokens", &most) ||
                  cox_json_member(request, "max_tokens", &most)) &&
                 cox_json_int(most, &n) && n > 0;
-    return budget_reservation(t, spec.len, said ? (uint64_t)n : 0, ret_output);
+    return budget_reservation(t, len, said ? (uint64_t)n : 0, ret_output);
 }
 
 void budget_add(struct cox_task *t, uint64_t tokens)

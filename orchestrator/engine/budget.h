@@ -37,8 +37,9 @@ budget_tokens_left(struct cox_task *t); /* of the tightest account; COX_BUDGET_N
 /* What a call of so many bytes, that says how long its answer may be (0: it does not), is to reserve.
  * `ret_output`: tokens that it is to be held to; 0: no budget does. */
 struct reservation budget_reservation(struct cox_task *t, uint64_t len, uint64_t said, uint64_t *ret_output);
-/* The same, of a step's spec. */
-struct reservation budget_reservation_of(struct cox_task *t, struct cox_slice spec, uint64_t *ret_output);
+/* The same, of a step's spec. `elsewhere`: bytes of what it only names (agent_said_elsewhere). */
+struct reservation budget_reservation_of(struct cox_task *t, struct cox_slice spec, uint64_t elsewhere,
+                                         uint64_t *ret_output);
 void budget_add(struct cox_task *t, uint64_t tokens); /* to what is reserved */
 void budget_sub(struct cox_engine *e, struct cox_task *t, uint64_t tokens);
 void budget_restore(struct attempt *a);                       /* after replay, of a model step */

@@ -283,6 +283,155 @@ static void a_crash_at_any_moment_changes_nothing(void **state)
     }
 }
 
+/* ---- plans ---- */
+
+#define PLAN(fields) "\"p\":{\"plan\":{\"input\":\"x\"" fields "}}"
+#define RUNS ",\"allow\":{\"kinds\":[\"run\"]}"
+#define PLANNED(steps, output)                                                                               \
+    "{\"content\":\"{\\\"steps\\\":{" steps "},\\\"output\\\":\\\"" output                                   \
+    "\\\"}\",\"finish_reason\":\"stop\"}"
+#define STEP_OF_PLAN(name) "\\\"" name "\\\":{\\\"run\\\":{\\\"argv\\\":[\\\"true\\\"]}}"
+#define OF(name) "${{ steps." name ".output }}"
+
+static void a_plan_is_run_and_comes_to_its_output(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(PLAN(RUNS)));
+    says(t, "p.t1", PLANNED(STEP_OF_PLAN("x"), OF("x")));
+    ignore(t);
+    assert_string_equal(reason_of(t, 1, "p"), "expanding");
+    compile(t);
+    expect(t, "frame 3 under p", "assign 3/x#1 to w1");
+    assert_string_equal(reason_of(t, 1, "p"), "children");
+    assert_int_equal(status_of(t, 1, "p.x"), COX_STEP_RUNNING);
+    succeed_in(t, 3, "w1", "x", "5");
+    expect(t, "3/x SUCCEEDED", "task SUCCEEDED 5", "p SUCCEEDED", "task SUCCEEDED {}",
+           "answer accepted to w1");
+    trace_end(t);
+}
+
+static void a_plan_that_cannot_be_run_is_told_to_the_model(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(PLAN(RUNS ",\"on_invalid\":{\"reask\":2}")));
+    says(t, "p.t1", PLANNED(STEP_OF_PLAN("x"), OF("y")));
+    ignore(t);
+    compile(t);
+    ignore(t);
+    assert_non_null(strstr(last_spec(t), "the plan cannot be run: "));
+    says(t, "p.t2", PLANNED(STEP_OF_PLAN("t1"), OF("t1"))); /* the address of the model's call */
+    ignore(t);
+    compile(t);
+    expect(t, "p is told the plan cannot be run: steps.t1: the name is taken, expected another", "p.t3 opens",
+           "assign p.t3#1 to router");
+    crash(t); /* how often it was asked is no secret of the process */
+    attach_as(t, &(struct worker_spec){
+                     .id = "router", .boot = "boot2", .slots = 100, .handlers = "model", .inner = true });
+    ignore(t);
+    says(t, "p.t3", PLANNED(STEP_OF_PLAN("t3"), OF("t3")));
+    ignore(t);
+    compile(t);
+    expect(
+        t, "p FAILED after OUTPUT_INVALID",
+        "task FAILED OUTPUT_INVALID: the plan cannot be run: steps.t3: the name is taken, expected another");
+    trace_end(t);
+}
+
+static void a_plan_has_no_more_than_it_may_have(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(PLAN(",\"allow\":{\"kinds\":[\"uses\"],\"uses\":[\"p@1\"]}")));
+    says(t, "p.t1", PLANNED(STEP_OF_PLAN("x"), OF("x")));
+    ignore(t);
+    compile(t);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "p.t2"), COX_STEP_RUNNING);
+    assert_non_null(strstr(last_spec(t), "a plan may not have `run`"));
+    trace_end(t);
+}
+
+/* The graph ran, and failed: the model has said what it had to say. */
+static void a_plan_whose_steps_fail_is_run_again_and_not_asked_for_again(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(PLAN(RUNS)));
+    says(t, "p.t1", PLANNED(STEP_OF_PLAN("x"), OF("x")));
+    compile(t);
+    ignore(t);
+    fails_in(t, 3, "w1", "x", COX_CODE_EXIT_NONZERO);
+    expect(t, "3/x FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: it broke",
+           "p FAILED after EXIT_NONZERO", "task FAILED EXIT_NONZERO: step x: it broke",
+           "answer accepted to w1");
+    for (uint32_t no = 3; no > 0; no--)
+        archived(t, no);
+    ignore(t);
+    retry_task(t, 1);
+    expect(t, "task 1 runs again", "p waits", "reply ok t0-000001", "what does it ask for");
+    decide(t);
+    expect(t, "compile plan with {}");
+    compile(t);
+    expect(t, "frame 4 under p", "assign 4/x#1 to w1");
+    succeed_in(t, 4, "w1", "x", "5");
+    ignore(t);
+    assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+    trace_end(t);
+}
+
+static void a_stopped_plan_stops_its_steps(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC("\"p\":{\"plan\":{\"input\":\"x\"" RUNS "},\"timeout\":\"5s\"}"));
+    says(t, "p.t1", PLANNED(STEP_OF_PLAN("x"), OF("x")));
+    compile(t);
+    ignore(t);
+    after_ms(t, 5000);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "p"), COX_STEP_WAITING); /* until they have ended */
+    cancelled_in(t, 3, "w1", "x");
+    expect(t, "3/x CANCELLED", "task CANCELLED CANCELLED: what it is part of was stopped",
+           "p FAILED after TIMEOUT", "task FAILED TIMEOUT: its `timeout` has passed",
+           "answer accepted to w1");
+    trace_end(t);
+}
+
+/* What its model used, and what the plan's steps use, is the task's. */
+static void a_plan_has_what_is_left_of_the_budget(void **state)
+{
+    (void)state;
+    struct trace *t =
+        begun("{\"api_version\":\"v1\",\"name\":\"t\",\"budget\":{\"tokens\":50},\"steps\":{" PLAN(
+            ",\"allow\":{\"kinds\":[\"model\"]}") "}}");
+    used(t, 40, 20, 0);
+    says(t, "p.t1", PLANNED("\\\"x\\\":{\\\"model\\\":{\\\"input\\\":\\\"x\\\"}}", OF("x")));
+    compile(t);
+    ignore(t);
+    assert_int_equal(view_of(t, 1).code, COX_CODE_BUDGET_EXHAUSTED);
+    trace_end(t);
+}
+
+static void a_crash_at_any_moment_of_a_plan_changes_nothing(void **state)
+{
+    (void)state;
+    for (int stop = 0; stop < 5; stop++) {
+        struct trace *t = begun(DOC(PLAN(RUNS)));
+        int at = 0;
+        MAYBE_CRASH();
+        succeed(t, "router", "p.t1", PLANNED(STEP_OF_PLAN("x"), OF("x")));
+        MAYBE_CRASH();
+        decide(t);
+        MAYBE_CRASH();
+        if (at - 1 == stop)
+            decide(t); /* anew, of the answer that is kept */
+        compile(t);
+        MAYBE_CRASH();
+        assert_int_equal(status_of(t, 1, "p.x"), COX_STEP_RUNNING);
+        succeed_in(t, 3, "w1", "x", "5");
+        assert_int_equal(view_of(t, 1).status, COX_TASK_SUCCEEDED);
+        MAYBE_CRASH();
+        trace_end(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +447,13 @@ int main(void)
         cmocka_unit_test(a_tool_that_nobody_offers_is_waited_for),
         cmocka_unit_test(an_agent_may_be_a_tool),
         cmocka_unit_test(a_crash_at_any_moment_changes_nothing),
+        cmocka_unit_test(a_plan_is_run_and_comes_to_its_output),
+        cmocka_unit_test(a_plan_that_cannot_be_run_is_told_to_the_model),
+        cmocka_unit_test(a_plan_has_no_more_than_it_may_have),
+        cmocka_unit_test(a_plan_whose_steps_fail_is_run_again_and_not_asked_for_again),
+        cmocka_unit_test(a_stopped_plan_stops_its_steps),
+        cmocka_unit_test(a_plan_has_what_is_left_of_the_budget),
+        cmocka_unit_test(a_crash_at_any_moment_of_a_plan_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

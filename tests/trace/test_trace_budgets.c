@@ -56,6 +56,36 @@ static void a_call_waits_for_what_another_has_reserved(void **state)
     trace_end(t);
 }
 
+/* What an agent's call only names is read by the model as well. */
+static void an_agent_reserves_what_its_call_only_names(void **state)
+{
+    (void)state;
+    struct trace *t = begin();
+    submit(t, WITH("\"tokens\":6000",
+                   "\"a\":{\"agent\":{\"input\":\"x\",\"max_tokens\":50,\"tools\":[{\"name\":\"look\","
+                   "\"description\":\"looks\"," RUN
+                   "}]}},\"w\":{\"wait\":{\"signal\":\"go\"}},\"b\":{\"needs\":[\"w\"]," MODEL "}"));
+    evaluate(t);
+    decide(t);
+    succeed(
+        t, "router", "a.t1",
+        "{\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"function\":{\"name\":\"look\",\"arguments\":\"{"
+        "}\"}}]}");
+    decide(t);
+    succeed_large(t, "w1", "a.t1.look.0", 6000);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t2"), COX_STEP_RUNNING);
+    assert_true(strlen(last_spec(t)) < 3000);
+    signal_task(t, 1, "go", "1");
+    ignore(t);
+    assert_string_equal(reason_of(t, 1, "b"), "budget");
+    used(t, 1, 1, 0);
+    succeed(t, "router", "a.t2", "{\"content\":\"42\"}");
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "b"), COX_STEP_RUNNING);
+    trace_end(t);
+}
+
 static void what_waits_fails_when_the_budget_is_used_up(void **state)
 {
     (void)state;
@@ -289,6 +319,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_waits_for_what_another_has_reserved),
+        cmocka_unit_test(an_agent_reserves_what_its_call_only_names),
         cmocka_unit_test(what_waits_fails_when_the_budget_is_used_up),
         cmocka_unit_test(a_reservation_outlives_a_restart),
         cmocka_unit_test(an_answer_is_held_to_what_is_left),

@@ -111,6 +111,7 @@ void trace_end(struct trace *t)
     for (size_t i = 0; i < COMPILES_MAX; i++) {
         cox_buf_fini(&t->compiles[i].document);
         cox_buf_fini(&t->compiles[i].inputs);
+        cox_buf_fini(&t->compiles[i].allow);
     }
     cox_effects_fini(&t->fx);
     trace_archive_fini(t);

@@ -21,7 +21,8 @@ void compile(struct trace *t)
     const struct open_compile *o = &t->compiles[t->n_done_compiles++ % COMPILES_MAX];
     struct cox_task_source source = { .kind = o->kind,
                                       .document = cox_buf_slice(&o->document),
-                                      .inputs_json = cox_buf_slice(&o->inputs) };
+                                      .inputs_json = cox_buf_slice(&o->inputs),
+                                      .allow_json = cox_buf_slice(&o->allow) };
     struct cox_buf image = { 0 };
     struct cox_violations v = { 0 };
     struct cox_input in = { .kind = COX_IN_COMPILED, .u.compiled.ticket = o->ticket };

@@ -52,7 +52,7 @@ struct owned { /* 0: nobody's, for ever */
 struct open_compile {
     uint64_t ticket;
     enum cox_source_kind kind;
-    struct cox_buf document, inputs;
+    struct cox_buf document, inputs, allow;
 };
 
 /* A TOOLS or DECIDE that waits for its answer. */

@@ -305,7 +305,12 @@ static void keep_compile(struct trace *t, const struct cox_act_compile *c)
     cox_buf_clear(&o->inputs);
     cox_buf_append_slice(&o->document, c->document.bytes);
     cox_buf_append_slice(&o->inputs, c->inputs_json);
-    say(t, "compile %s with %.*s", c->kind == COX_SOURCE_TEMPLATE ? "template" : "steps",
+    cox_buf_clear(&o->allow);
+    cox_buf_append_slice(&o->allow, c->allow_json);
+    say(t, "compile %s with %.*s",
+        c->kind == COX_SOURCE_TEMPLATE ? "template"
+        : c->kind == COX_SOURCE_PLAN   ? "plan"
+                                       : "steps",
         (int)c->inputs_json.len, (const char *)c->inputs_json.data);
 }
 

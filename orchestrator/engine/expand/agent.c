@@ -209,7 +209,7 @@ static void ask_decision(struct cox_engine *e, struct cox_task *t, uint32_t step
 
 /* ---- what is next ---- */
 
-static bool agent_waits(const struct cox_task *t, uint32_t step)
+bool agent_waits(const struct cox_task *t, uint32_t step)
 {
     const struct step *s = task_step(t, step);
     return s->status == COX_STEP_WAITING && !(s->flags & STEP_STOPPING) && !s->x->timed_out &&
@@ -229,7 +229,7 @@ void agent_go_on(struct cox_engine *e, struct cox_task *t, uint32_t step)
     struct agent *a = agent_of(t, step);
     struct cox_image_call call;
     if (!agent_waits(t, step) || task_step(t, step)->flags & STEP_EVALUATING ||
-        !cox_list_empty(&a->in_unequipped))
+        task_step(t, step)->x->child != NULL || !cox_list_empty(&a->in_unequipped))
         return;
     step_call(t, step, task_step(t, step), &call);
     if (a->tools == NULL && lists_missing(a))
@@ -261,6 +261,7 @@ void agent_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, const 
 static uint32_t n_under_way(const struct agent *a)
 {
     uint32_t n = a->model != NULL;
+    n += a->step->x->child != NULL;
     for (uint32_t i = 0; i < a->n_lists; i++)
         n += a->list_frames[i] != NULL;
     for (uint32_t i = 0; i < a->n_calls; i++)
@@ -283,6 +284,8 @@ static void stop_all(struct cox_engine *e, struct cox_task *t, uint32_t step)
     for (uint32_t i = 0; i < a->n_calls; i++)
         stop_frame(e, a->calls[i].frame);
     stop_frame(e, a->model);
+    if (!COX_PLANTED("plan-runs-on"))
+        stop_frame(e, task_step(t, step)->x->child);
 }
 
 static void end_if_over(struct cox_engine *e, struct cox_task *t, uint32_t step)
@@ -464,14 +467,23 @@ static void fail_as_said(struct cox_engine *e, struct cox_task *t, uint32_t step
     cox_buf_fini(&message);
 }
 
+void agent_tell(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice text)
+{
+    fact(e, t, step, &(struct record_agent){ .what = AGENT_TOLD, .failed = text.len > 0, .text = text });
+}
+
 static void told(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice say_json)
 {
-    struct record_agent r = { .what = AGENT_TOLD, .failed = true };
     struct cox_buf text = { 0 };
     cox_json_unquote(&text, say_json);
-    r.text = cox_buf_slice(&text);
-    fact(e, t, step, &r);
+    agent_tell(e, t, step, cox_buf_slice(&text));
     cox_buf_fini(&text);
+}
+
+static void run_plan(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice plan)
+{
+    if (may_begin(e, t, step))
+        plan_compile(e, t, step, plan);
 }
 
 void agent_decided(struct cox_engine *e, const struct evaluation *ev, const struct cox_in_decided *in)
@@ -489,7 +501,9 @@ void agent_decided(struct cox_engine *e, const struct evaluation *ev, const stru
     else if (cox_json_member(in->decision, "fail", &v))
         fail_as_said(e, t, ev->step, v);
     else if (agent_of(t, ev->step)->n_heard > 0) /* somebody has said something since: it goes on */
-        fact(e, t, ev->step, &(struct record_agent){ .what = AGENT_TOLD });
+        agent_tell(e, t, ev->step, cox_slice(NULL, 0));
+    else if (cox_json_member(in->decision, "plan", &v))
+        run_plan(e, t, ev->step, v);
     else
         succeed(e, t, ev->step, &in->output);
     agent_go_on(e, t, ev->step);
@@ -498,8 +512,8 @@ void agent_decided(struct cox_engine *e, const struct evaluation *ev, const stru
 enum cox_err agent_hear(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice text)
 {
     const struct agent *a = agent_of(t, step);
-    if (a == NULL || !agent_waits(t, step))
-        return COX_ERR_INVALID;
+    if (a == NULL || !agent_waits(t, step) || task_step(t, step)->x->child != NULL)
+        return COX_ERR_INVALID; /* the model of a plan that runs is asked no more */
     if (a->n_heard >= COX_AGENT_HEARD_MAX)
         return COX_ERR_FULL;
     fact(e, t, step, &(struct record_agent){ .what = AGENT_HEARD, .text = text });

@@ -3,7 +3,8 @@
  *     request ─> tools known ─> model asked ─> answered ─> decided ─┬─> calls ─> all returned ─┐
  *                                   ^                               ├─> told: it is no answer ─┤
  *                                   └───────────────────────────────┼──────────────────────────┘
- *                                                                   └─> its output
+ *                                                                   ├─> its output
+ *                                                                   └─> a plan: run, its output
  *
  * Each arrow is a fact (record_agent); what is to be done next follows from the facts alone, and agent_go_on
  * does what is missing of it: live, after recovery, and when an ended agent is tried again, which goes on
@@ -12,6 +13,9 @@
  * A call of the model, of a tool, an approval, a list of a server's tools are instances of the agent's inner
  * steps: frames over a range of its image, told apart by AGENT_ITEM. What is said is kept by reference
  * (COX_TURN_KEPT_LEN_MIN): a turn adds what it adds, however long the conversation is.
+ *
+ * A plan is compiled, and is a frame with an image of its own (agent_plan.c). Once it is compiled the model's
+ * part is over: a plan whose steps have failed is tried again without asking, from the answer that is kept.
  */
 #ifndef ENGINE_EXPAND_AGENT_H
 #define ENGINE_EXPAND_AGENT_H
@@ -78,6 +82,13 @@ uint32_t agent_n_left(const struct agent *a);                  /* calls that hav
 /* Is this step a turn's call of the model? Its spec then, in the effects' memory: how it is put together is
  * written at the router (inference/conversation.h). */
 bool agent_spec(struct cox_engine *e, const struct cox_task *t, uint32_t step, struct cox_slice *ret);
+/* Bytes of what such a spec only names; 0: it is none. O(what was said). */
+uint64_t agent_said_elsewhere(const struct cox_task *t, uint32_t step);
+
+/* ---- agent_plan.c: the steps that a model has made ---- */
+bool frame_is_plans(const struct cox_task *frame);
+void plan_compile(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice plan);
+void plan_compiled(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_in_compiled *in);
 
 /* ---- agent.c ---- */
 bool step_is_agent(const struct cox_task *t, uint32_t step);
@@ -92,6 +103,9 @@ void agent_fail(struct cox_engine *e, struct cox_task *t, uint32_t step, enum co
 void agent_stop(struct cox_engine *e, struct cox_task *t, uint32_t step);
 /* Recovery: a live frame finds the agent that it is under. */
 void agent_frame_back(struct cox_task *frame);
+bool agent_waits(const struct cox_task *t, uint32_t step); /* it may go on: nothing stops or fails it */
+/* What it is told of its answer, which was none; an empty text: to look at what people said. */
+void agent_tell(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice text);
 /* Answers to TOOLS and DECIDE. */
 void agent_equipped(struct cox_engine *e, const struct evaluation *ev, const struct cox_in_evaluated *in);
 void agent_decided(struct cox_engine *e, const struct evaluation *ev, const struct cox_in_decided *in);

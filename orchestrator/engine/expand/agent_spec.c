@@ -31,13 +31,37 @@ static void put_entry(struct cox_buf *out, const struct agent_entry *entry)
     cox_buf_append_str(out, "}");
 }
 
+/* The agent whose turn's call of the model this step is; NULL: it is none. */
+static const struct agent *speaker(const struct cox_task *t, uint32_t step)
+{
+    if (step != t->first || !frame_is_agents(t) || AGENT_ITEM_N(t->parent_item) != AGENT_N_MODEL ||
+        AGENT_ITEM_TURN(t->parent_item) == 0)
+        return NULL;
+    return task_step(t->parent, t->parent_step)->x->agent;
+}
+
+static uint64_t named_len(const struct value *v)
+{
+    return v->payload.kind == COX_PAYLOAD_STORED ? v->payload.size : 0;
+}
+
+uint64_t agent_said_elsewhere(const struct cox_task *t, uint32_t step)
+{
+    const struct agent *a = speaker(t, step);
+    uint64_t len = 0;
+    if (a == NULL)
+        return 0;
+    for (uint32_t i = 0; i < a->n_said; i++)
+        len += named_len(a->said[i].value);
+    return len + named_len(a->request) + named_len(a->tools);
+}
+
 bool agent_spec(struct cox_engine *e, const struct cox_task *t, uint32_t step, struct cox_slice *ret)
 {
     struct cox_buf out = { 0 };
-    if (step != t->first || !frame_is_agents(t) || AGENT_ITEM_N(t->parent_item) != AGENT_N_MODEL ||
-        AGENT_ITEM_TURN(t->parent_item) == 0)
+    const struct agent *a = speaker(t, step);
+    if (a == NULL)
         return false;
-    const struct agent *a = task_step(t->parent, t->parent_step)->x->agent;
     cox_buf_append_str(&out, "{\"conversation\":{\"request\":");
     put_value(&out, a->request);
     cox_buf_append_str(&out, ",\"tools\":");

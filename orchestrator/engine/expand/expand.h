@@ -65,6 +65,10 @@ void inner_close(struct cox_engine *e, struct cox_task *t,
 void subtask_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice inputs_json);
 void subtask_restore(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void subtask_compile(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice inputs_json);
+/* A frame over what was compiled, whose own sub-tasks are of the templates as they are now. False: `why`;
+ * INPUT_INVALID: the document is to blame. */
+bool subtask_open(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_in_compiled *in,
+                  enum cox_code *ret_code, struct cox_buf *why);
 
 /* ---- wait.c ---- */
 void wait_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice until_json);

@@ -160,7 +160,7 @@ static void assign(struct cox_engine *e, struct map *m, struct class *c, struct 
     r.u.items.n = g->n;
     uint64_t output_tokens = 0;
     if (c->is_model) /* a batch is one call */
-        r.u.items.call = budget_reservation_of(m->task, g->items[0].spec_json, &output_tokens);
+        r.u.items.call = budget_reservation_of(m->task, g->items[0].spec_json, 0, &output_tokens);
     emit(e, &r);
     workspace_begin(e, m->task, r.step, w);
     struct attempt *a = batch_attempt(e, m, p, cox_map64_get(&p->batches, g->first), w);

@@ -1,5 +1,6 @@
 /* task: a frame over the image of a template, compiled with this step's inputs. */
 #include "../template.h"
+#include "agent.h"
 #include "expand.h"
 
 #include <string.h>
@@ -58,28 +59,45 @@ void subtask_restore(struct cox_engine *e, struct cox_task *t, uint32_t step)
     evaluate_later(e, t, step, call.spec_template, ASKED_INPUTS);
 }
 
-/* The frame's own sub-tasks are of the templates as they are now. */
-static void open_compiled(struct cox_engine *e, struct cox_task *t, uint32_t step,
-                          const struct cox_in_compiled *in)
+bool subtask_open(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_in_compiled *in,
+                  enum cox_code *ret_code, struct cox_buf *why)
 {
-    enum cox_code code = task_step(t, step)->x->continuing ? COX_CODE_OUTPUT_INVALID : COX_CODE_INPUT_INVALID;
     struct record_frame f = { .item = UINT64_MAX, .image = in->image };
-    struct cox_buf pins = { 0 }, text = { 0 };
+    struct cox_buf pins = { 0 };
     struct cox_slice missing;
     struct cox_image image;
+    bool opens = false;
+    *ret_code = COX_CODE_INPUT_INVALID;
     if (!in->ok) {
-        expand_fail(e, t, step, code, in->error);
+        cox_buf_append_slice(why, in->error);
     } else if (cox_image_open(&image, in->image) != COX_OK) {
-        expand_fail(e, t, step, COX_CODE_INTERNAL, cox_slice_str("the compiled steps are damaged"));
+        *ret_code = COX_CODE_INTERNAL;
+        cox_buf_append_str(why, "the compiled steps are damaged");
     } else if (!templates_resolve(e, cox_slice_str(t->tenant), &image, &pins, &missing)) {
-        template_missing(&text, missing);
-        expand_fail(e, t, step, code, cox_buf_slice(&text));
+        template_missing(why, missing);
     } else {
         f.pins = cox_buf_slice(&pins);
         frame_open(e, t, step, &f);
+        opens = true;
     }
-    cox_buf_fini(&text);
     cox_buf_fini(&pins);
+    return opens;
+}
+
+static void open_compiled(struct cox_engine *e, struct cox_task *t, uint32_t step,
+                          const struct cox_in_compiled *in)
+{
+    bool continuing = task_step(t, step)->x->continuing;
+    struct cox_buf why = { 0 };
+    enum cox_code code;
+    if (!continuing && step_is_agent(t, step)) {
+        plan_compiled(e, t, step, in);
+    } else if (!subtask_open(e, t, step, in, &code, &why)) {
+        if (continuing && code == COX_CODE_INPUT_INVALID)
+            code = COX_CODE_OUTPUT_INVALID;
+        expand_fail(e, t, step, code, cox_buf_slice(&why));
+    }
+    cox_buf_fini(&why);
 }
 
 void expand_compiled(struct cox_engine *e, const struct cox_in_compiled *in)

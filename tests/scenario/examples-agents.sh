@@ -59,6 +59,30 @@ check "team: what its experts said" is team 'o == {"advice": "Take boots and an 
 check "python-tools: runs" run python-tools
 check "python-tools: what they counted" is python-tools 'o["answer"] == "\"oars\" went and \"together\" came; \"the\" is there three times."'
 
+# ---- research: a catalogue over MCP, documents over HTTP ----
+mkdir "$scenario_dir/site"
+echo "2.3.2 418 I'm a teapot: any attempt to brew coffee with a teapot" >"$scenario_dir/site/rfc2324.txt"
+python3 -u -m http.server --bind 127.0.0.1 --directory "$scenario_dir/site" 0 >"$scenario_dir/site.log" 2>&1 </dev/null &
+site_pid=$!
+at_exit+=('stop_process "$site_pid" TERM')
+check "research: a site" await_file "$scenario_dir/site.log" "$site_pid"
+port=$(sed -n 's/.* port \([0-9]*\) .*/\1/p' "$scenario_dir/site.log")
+check_exit "research: runs" 0 cox task run "$examples/research.yaml" --input "site=http://127.0.0.1:$port"
+cp "$scenario_dir/out" "$scenario_dir/research.json"
+check "research: the answer is that of the document" is research 'o == {"answer": "It answers 418, I am a teapot.", "sources": [2324]}'
+check_match "research: it searched" 'research.t1.mcp.0.call.1 +SUCCEEDED' "$scenario_dir/err"
+check_match "research: a document that is not there is said to be so" 'research.t2.read.0 +FAILED .*404' "$scenario_dir/err"
+check_exit "research: nothing was called that is not allowed" 1 grep -q 'research.t1.*order\|call.0' "$scenario_dir/err"
+
+# ---- documents: 10,000 calls of a model, reduced ----
+check "documents: runs" run documents --input n=10000
+check "documents: each has its topic" is documents 'o["by_topic"] == {"billing": 3334, "crash": 3333, "delivery": 3333} and o["failed"] == 0'
+check "documents: the agent reports" is documents 'o["report"].startswith("In equal parts: invoices")'
+
+# ---- a graph in a step ----
+check "graph: runs" run graph
+check "graph: it went round" is graph 'o == {"text": "Eight people row as one.", "rounds": 2, "reviews": ["Say who rows."]}'
+
 # ---- the audit's agent: what it may see, and what comes into the report ----
 mkdir "$scenario_dir/tree"
 printf 'int main(void) {}\n' >"$scenario_dir/tree/main.c"

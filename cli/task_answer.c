@@ -1,4 +1,4 @@
-/* Approvals, and forks of tasks. */
+/* Approvals, words to agents, and forks of tasks. */
 #include "task.h"
 #include "verbs.h"
 
@@ -67,6 +67,51 @@ enum cli_exit cli_task_approve(struct cli *cli)
 enum cli_exit cli_task_reject(struct cli *cli)
 {
     return answer(cli, false);
+}
+
+/* ---- messages ----------------------------------------------------------------------------------------- */
+
+const struct cli_option cli_task_message_options[] = { { 0 } };
+const char cli_task_message_help[] =
+    "The model hears it with its next turn; an answer that it was about to give is\n"
+    "not the last one then. STEP is needed where several agents of the task run,\n"
+    "and for an agent that is a tool of another.\n\n"
+    "Examples:\n"
+    "  cox task message t0-00000k 'leave the tests alone'\n"
+    "  cox task message t0-00000k triage 'look at the parser first'\n";
+
+enum cli_exit cli_task_message(struct cli *cli)
+{
+    Coxswain__V1__MessageTaskRequest request = COXSWAIN__V1__MESSAGE_TASK_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    struct cox_buf json = { 0 };
+
+    request.id = ID(cli->args[0]);
+    request.step = ID(cli->n_args > 2 ? cli->args[1] : "");
+    request.text = ID(cli->args[cli->n_args - 1]);
+    /* Not repeated: said twice is not said once. */
+    enum cli_exit code = cli_call(cli, &coxswain__v1__task_service__descriptor, "MessageTask", &request.base,
+                                  false, &response);
+
+    if (code)
+        return code;
+    protobuf_c_message_free_unpacked(response, NULL);
+    if (cli_structured(cli)) {
+        cox_buf_append_str(&json, "{\"id\":");
+        cox_json_quote(&json, cox_slice_str(cli->args[0]));
+        cox_buf_append_str(&json, ",\"step\":");
+        cox_json_quote(&json, cox_slice_str(request.step));
+        cox_buf_append_str(&json, ",\"said\":");
+        cox_json_quote(&json, cox_slice_str(request.text));
+        cox_buf_append_str(&json, "}");
+        cli_print_json(cli, cox_buf_slice(&json));
+        cox_buf_fini(&json);
+    } else {
+        printf("%s\n", cli->args[0]);
+        if (cli->format != CLI_NAME)
+            cli_note(cli, "said. Follow it: cox task watch %s", cli->args[0]);
+    }
+    return CLI_OK;
 }
 
 /* ---- fork --------------------------------------------------------------------------------------------- */

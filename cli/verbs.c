@@ -44,6 +44,7 @@ const struct cli_verb cli_verbs[] = {
     VERB(task_get, "task get", "ID", 1, 1, "show a task"),
     VERB(task_list, "task list", "", 0, 0, "list tasks, newest first"),
     VERB(task_logs, "task logs", "ID STEP", 2, 2, "print the log of a step"),
+    VERB(task_message, "task message", "ID [STEP] TEXT", 2, 3, "say something to a running agent"),
     VERB(task_output, "task output", "ID [STEP]", 1, 2,
          "print the outputs of a task, or the output of a step"),
     VERB(task_pause, "task pause", "[ID...]", 0, 1000,

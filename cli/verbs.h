@@ -39,6 +39,7 @@ CLI_VERB(task_fork);
 CLI_VERB(task_get);
 CLI_VERB(task_list);
 CLI_VERB(task_logs);
+CLI_VERB(task_message);
 CLI_VERB(task_output);
 CLI_VERB(task_pause);
 CLI_VERB(task_reject);

@@ -68,9 +68,10 @@ enum cox_input_kind {
     COX_IN_RESUME,
     COX_IN_SIGNAL,
     COX_IN_APPROVE,
-    COX_IN_WANT,  /* nothing but that it should be in memory: answered once it is */
-    COX_IN_RETRY, /* an ended task, thawed from the archive: what failed runs again */
-    COX_IN_FORK,  /* a new task from one that is live or archived */
+    COX_IN_MESSAGE, /* to an agent */
+    COX_IN_WANT,    /* nothing but that it should be in memory: answered once it is */
+    COX_IN_RETRY,   /* an ended task, thawed from the archive: what failed runs again */
+    COX_IN_FORK,    /* a new task from one that is live or archived */
 
     /* answers to actions */
     COX_IN_COMPILED, /* to COX_ACT_COMPILE */
@@ -120,6 +121,12 @@ struct cox_in_approve {
     struct cox_slice comment;
     struct cox_slice by;    /* who answers; empty: nobody is asked who they are, and anyone may */
     struct cox_slice roles; /* of whoever answers, each after a space */
+};
+struct cox_in_message {
+    uint64_t request;
+    cox_task_id task;
+    struct cox_slice step; /* the agent's address within the task; empty: the only one that runs */
+    struct cox_slice text; /* <= COX_AGENT_WORD_LEN_MAX; the model hears it with its next turn */
 };
 struct cox_in_retry {
     uint64_t request;
@@ -248,6 +255,7 @@ struct cox_input {
         struct cox_in_task of;             /* PAUSE, RESUME, WANT */
         struct cox_in_signal signal;
         struct cox_in_approve approve;
+        struct cox_in_message message;
         struct cox_in_retry retry;
         struct cox_in_fork fork;
         struct cox_in_compiled compiled;

@@ -62,6 +62,7 @@
 #define COX_TURN_PARALLEL_DEFAULT 8u     /* calls at once, unless the agent says otherwise */
 #define COX_TURN_REASKS_DEFAULT 2u       /* answers that are none, in a row, before it fails */
 #define COX_AGENT_HEARD_MAX 256u         /* words of people that it has not told the model yet */
+#define COX_AGENT_WORD_LEN_MAX 16384u    /* bytes of one of them */
 #define COX_TURN_KEPT_LEN_MIN 256u       /* texts of agents beyond this are kept once, and referred to */
 
 /* wire */

@@ -33,6 +33,7 @@ static const struct cox_rpc_method task_methods[] = {
     METHOD("ResumeTask", cox_api_resume_task),
     METHOD("SignalTask", cox_api_signal_task),
     METHOD("ApproveStep", cox_api_approve_step),
+    METHOD("MessageTask", cox_api_message_task),
     METHOD("RetryTask", cox_api_retry_task),
     METHOD("ForkTask", cox_api_fork_task),
     METHOD("Explain", cox_api_explain),

@@ -1,6 +1,6 @@
-/* Words to a task: pause, resume, signal, approve or reject, retry, fork. Each is an input of the engine,
- * whose answer leaves when it is durable. What the engine does not have is looked up in the archive: to say
- * that it has ended, or because an ended task is what a retry or a fork begins from. */
+/* Words to a task: pause, resume, signal, approve or reject, message, retry, fork. Each is an input of the
+ * engine, whose answer leaves when it is durable. What the engine does not have is looked up in the archive:
+ * to say that it has ended, or because an ended task is what a retry or a fork begins from. */
 #include "internal.h"
 
 #include "../sha256.h"
@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum word_kind { WORD_PAUSE, WORD_RESUME, WORD_SIGNAL, WORD_APPROVE, WORD_RETRY, WORD_FORK };
+enum word_kind { WORD_PAUSE, WORD_RESUME, WORD_SIGNAL, WORD_APPROVE, WORD_MESSAGE, WORD_RETRY, WORD_FORK };
 
 struct word {
     struct cox_op op;
@@ -63,6 +63,7 @@ static void reply_well(struct word *w, cox_task_id task)
         [WORD_RESUME] = &coxswain__v1__resume_task_response__descriptor,
         [WORD_SIGNAL] = &coxswain__v1__signal_task_response__descriptor,
         [WORD_APPROVE] = &coxswain__v1__approve_step_response__descriptor,
+        [WORD_MESSAGE] = &coxswain__v1__message_task_response__descriptor,
         [WORD_RETRY] = &coxswain__v1__retry_task_response__descriptor,
     };
 
@@ -419,6 +420,26 @@ void cox_api_approve_step(struct cox_rpc_call *call, const ProtobufCMessage *mes
         w->in.u.approve.by = keep(w, caller->name);
         w->in.u.approve.roles = keep(w, caller->roles);
     }
+    give(w);
+}
+
+void cox_api_message_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
+{
+    const Coxswain__V1__MessageTaskRequest *m = (const Coxswain__V1__MessageTaskRequest *)message;
+
+    if (*m->text == '\0' || strlen(m->text) > COX_AGENT_WORD_LEN_MAX) {
+        cox_call_fail(call, COX_RPC_INVALID_ARGUMENT, *m->text ? "TOO_LONG" : "NO_TEXT",
+                      "text: expected 1 to %u bytes, found %zu", COX_AGENT_WORD_LEN_MAX, strlen(m->text));
+        return;
+    }
+    struct word *w = word_create(user, call, m->id, WORD_MESSAGE);
+
+    if (!w)
+        return;
+    w->in.kind = COX_IN_MESSAGE;
+    w->in.u.message.task = w->task;
+    w->in.u.message.step = keep(w, m->step);
+    w->in.u.message.text = keep(w, m->text);
     give(w);
 }
 

@@ -3,13 +3,16 @@
 
 #include "../sha256.h"
 
+#include "cox/engine/agent.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #define DESCRIBED_LEN_MAX ((size_t)COX_MESSAGE_LEN_MAX - (2u << 20))
-#define STEP_LEN 64 /* what a described step takes beside its texts, about */
+#define ENDED_MAX 200u /* of an agent's calls that have ended, shown with the whole task: the last ones */
+#define STEP_LEN 64    /* what a described step takes beside its texts, about */
 
-/* The frame that has the step, NULL after saying that there is none. */
+/* The frame that has the step, NULL after saying that there is none, or that it is in another. */
 static const struct cox_task *find_step(struct cox_reading *r, const struct cox_engine *e,
                                         const struct cox_task *t, uint32_t *ret_step)
 {
@@ -19,12 +22,14 @@ static const struct cox_task *find_step(struct cox_reading *r, const struct cox_
 
     if (frame && item == UINT64_MAX)
         return frame;
+    if (!frame && cox_reading_ended(r, e, t))
+        return NULL;
     cox_task_id_format(r->task, id);
     cox_reading_fail(
         r, COX_RPC_NOT_FOUND, "NO_STEP",
         frame ? "task %s: \"%s\" is an item of a map: the step before the [ has its output and errors"
               : "task %s has no step \"%s\"",
-        id, (const char *)r->step_name.data);
+        id, (const char *)(r->shown_name.len > 0 ? r->shown_name : r->step_name).data);
     return NULL;
 }
 
@@ -34,13 +39,13 @@ struct description {
     const struct cox_task *root;
     Coxswain__V1__DescribeTaskResponse *message;
     size_t cap;
+    bool whole; /* all of the task */
 };
 
-static bool add_step(struct description *d, const struct cox_task *t, uint32_t step)
+static bool add(struct description *d, Coxswain__V1__Step *step)
 {
     struct cox_reading *r = d->reading;
     Coxswain__V1__DescribeTaskResponse *m = d->message;
-    struct cox_task_view v;
 
     if (m->n_steps == d->cap) {
         size_t cap = d->cap ? d->cap * 2 : 64;
@@ -50,14 +55,60 @@ static bool add_step(struct description *d, const struct cox_task *t, uint32_t s
         m->steps = more;
         d->cap = cap;
     }
-    cox_task_view(t, &v);
-    m->steps[m->n_steps++] = cox_show_step(&r->shown, d->engine, t, &v, step, true);
+    m->steps[m->n_steps++] = step;
     r->shown.len += STEP_LEN;
     if (r->shown.len <= DESCRIBED_LEN_MAX)
         return true;
     cox_reading_fail(r, COX_RPC_RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE",
                      "the description would have more than %zu bytes; name a step", DESCRIBED_LEN_MAX);
     return false;
+}
+
+/* Within an ended frame: addresses there begin with what was asked for. */
+static void put_whole_address(struct cox_reading *r, Coxswain__V1__Step *step)
+{
+    struct cox_slice asked = r->shown_name, rest = r->step_name;
+    const char *slash = strchr(step->address, '/');
+    struct cox_buf text = { 0 };
+    char id[COX_TASK_ID_TEXT_MAX];
+
+    if (asked.len == 0 || !slash)
+        return;
+    cox_task_id_format(r->task, id);
+    cox_buf_printf(&text, "%s/%.*s%s", id, (int)(asked.len - rest.len), (const char *)asked.data, slash + 1);
+    step->address = cox_show_text(&r->arena, cox_buf_slice(&text));
+    cox_buf_fini(&text);
+}
+
+static bool add_step(struct description *d, const struct cox_task *t, uint32_t step)
+{
+    struct cox_task_view v;
+
+    cox_task_view(t, &v);
+    Coxswain__V1__Step *shown = cox_show_step(&d->reading->shown, d->engine, t, &v, step, true);
+
+    put_whole_address(d->reading, shown);
+    return add(d, shown);
+}
+
+/* What an agent has begun that has left the engine. */
+static bool add_ended(struct description *d, const struct cox_task *t, uint32_t step)
+{
+    struct cox_agent_view agent;
+    struct cox_task_view v;
+    Coxswain__V1__Step *shown;
+
+    if (!cox_agent_view(t, step, &agent))
+        return true;
+    uint32_t it = d->whole && agent.n_places > ENDED_MAX ? agent.n_places - ENDED_MAX : 0;
+
+    cox_task_view(t, &v);
+    while ((shown = cox_show_ended(&d->reading->shown, t, &v, step, &it))) {
+        put_whole_address(d->reading, shown);
+        if (!add(d, shown))
+            return false;
+    }
+    return true;
 }
 
 /* A step, and behind it the steps of the frames under it. */
@@ -70,14 +121,18 @@ static bool add_with_frames(struct description *d, const struct cox_task *t, uin
     const void *it = NULL;
     const struct cox_task *frame;
 
-    if (!add_step(d, t, step))
+    if (!add_step(d, t, step) || !add_ended(d, t, step))
         return false;
     cox_step_view(d->engine, t, step, &view);
     if (view.status != COX_STEP_WAITING)
         return true;
     cox_task_view(t, &own);
+    bool agent = cox_agent_view(t, step, &(struct cox_agent_view){ 0 });
+
     while ((frame = cox_engine_next_frame(d->engine, d->root, &it))) {
         cox_task_view(frame, &v);
+        if (agent && v.parent_item != UINT64_MAX && cox_task_status_final(v.status))
+            continue; /* the agent has told of it */
         if (v.parent == own.id && v.parent_step == step && !add_frame(d, frame))
             return false;
     }
@@ -95,21 +150,24 @@ static bool add_frame(struct description *d, const struct cox_task *t)
 
 static void build_description(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
 {
-    struct description d = { .reading = r, .engine = e, .root = t };
+    struct description d = { .reading = r, .engine = e, .root = t, .whole = r->step_name.len == 0 };
     uint32_t step;
-    bool ok;
 
-    d.message = cox_arena_alloc(&r->arena, sizeof(*d.message));
-    coxswain__v1__describe_task_response__init(d.message);
-    d.message->task = cox_show_task(&r->shown, e, t, true);
-    if (r->step_name.len > 0) {
-        const struct cox_task *frame = find_step(r, e, t, &step);
-        ok = frame && add_with_frames(&d, frame, step);
+    if (r->message) { /* the task was shown, its step is in this frame */
+        d.message = (Coxswain__V1__DescribeTaskResponse *)(uintptr_t)r->message;
     } else {
-        ok = add_frame(&d, t);
-    }
-    if (ok)
+        d.message = cox_arena_alloc(&r->arena, sizeof(*d.message));
+        coxswain__v1__describe_task_response__init(d.message);
+        d.message->task = cox_show_task(&r->shown, e, t, true);
         r->message = &d.message->base;
+    }
+    if (r->step_name.len > 0 || r->shown_name.len > 0) {
+        const struct cox_task *frame = find_step(r, e, t, &step);
+        if (frame)
+            (void)add_with_frames(&d, frame, step);
+    } else {
+        (void)add_frame(&d, t);
+    }
 }
 
 void cox_api_describe_task(struct cox_rpc_call *call, const ProtobufCMessage *message, void *user)
@@ -157,7 +215,7 @@ static void build_output(struct cox_reading *r, const struct cox_engine *e, cons
     cox_task_view(t, &v);
     coxswain__v1__get_output_response__init(m);
     r->message = &m->base;
-    if (r->step_name.len == 0) {
+    if (r->step_name.len == 0 && r->shown_name.len == 0) {
         build_task_outputs(r, &v, &m->json);
         return;
     }
@@ -169,7 +227,8 @@ static void build_output(struct cox_reading *r, const struct cox_engine *e, cons
         cox_show_payload(&r->shown, &step.output, &m->json);
     else
         cox_reading_fail(r, COX_RPC_FAILED_PRECONDITION, "NOT_ENDED", "step %s has not ended: it is %s",
-                         (const char *)r->step_name.data, cox_step_status_text(step.status));
+                         (const char *)(r->shown_name.len > 0 ? r->shown_name : r->step_name).data,
+                         cox_step_status_text(step.status));
 }
 
 /* What does not fit one answer is a blob, and read as one. */

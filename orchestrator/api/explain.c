@@ -4,6 +4,7 @@
 #include "cox/base/alloc.h"
 #include "cox/base/plant.h"
 #include "cox/base/units.h"
+#include "cox/engine/agent.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -210,6 +211,56 @@ static void advise_ready(struct explanation *x, const struct cox_step_view *v, c
     }
 }
 
+/* What of it is under way, and what answers those that wait for a person. */
+static void explain_agent(struct explanation *x, const struct cox_engine *e, const struct cox_task *t,
+                          uint32_t step)
+{
+    struct cox_task_view own, v;
+    struct cox_step_view of;
+    const void *it = NULL;
+    const struct cox_task *frame;
+
+    cox_task_view(t, &own);
+    const struct cox_task *root = cox_engine_find(e, own.root);
+
+    while (root && (frame = cox_engine_next_frame(e, root, &it))) {
+        cox_task_view(frame, &v);
+        if (v.parent != own.id || v.parent_step != step || cox_task_status_final(v.status))
+            continue;
+        uint32_t first = cox_task_next_step(frame, 0);
+        char *address = step_address(x, frame, first);
+
+        cox_step_view(e, frame, first, &of);
+        const char *text = reason(x, e, frame, first, &of);
+
+        detail(x, "%s is %s%s%s", address, cox_step_status_text(of.status), *text ? ": " : "", text);
+        if (of.reason == COX_REASON_APPROVAL) {
+            command(x, "cox task approve %s %s --comment TEXT", x->id, address);
+            command(x, "cox task reject %s %s --comment TEXT", x->id, address);
+        } else {
+            command(x, "cox explain %s/%s", x->id, address);
+        }
+    }
+}
+
+/* False: it is none, or has not begun. */
+static bool advise_agent(struct explanation *x, const struct cox_engine *e, const struct cox_task *t,
+                         uint32_t step)
+{
+    struct cox_agent_view a;
+
+    if (!cox_agent_view(t, step, &a))
+        return false;
+    if (a.missing.len > 0) {
+        detail(x, "it goes on when a worker attaches that offers it: an executable of that name in its "
+                  "--handler-dir");
+        command(x, "cox worker list -o wide");
+    }
+    explain_agent(x, e, t, step);
+    command(x, "cox task message %s %s TEXT", x->id, x->address);
+    return true;
+}
+
 static void advise(struct explanation *x, const struct cox_engine *e, const struct cox_task *t, uint32_t step,
                    const struct cox_step_view *v)
 {
@@ -237,8 +288,13 @@ static void advise(struct explanation *x, const struct cox_engine *e, const stru
         command(x, "cox task approve %s %s", x->id, x->address);
         command(x, "cox task reject %s %s", x->id, x->address);
         break;
+    case COX_REASON_EXPANDING:
+        (void)advise_agent(x, e, t, step);
+        break;
     case COX_REASON_CHILDREN:
     case COX_REASON_ITEMS:
+        if (advise_agent(x, e, t, step))
+            break;
         detail(x, "its own steps are shown with the task");
         command(x, "cox task describe %s", x->id);
         break;
@@ -325,15 +381,16 @@ static void explain_final(struct explanation *x, const struct cox_engine *e, con
         explain_attempt(x, e, t, step, i);
 }
 
+/* `asked`: the address, where the frame does not know its own; empty: it does. */
 static void explain_step(struct explanation *x, const struct cox_engine *e, const struct cox_task *t,
-                         uint32_t step)
+                         uint32_t step, struct cox_slice asked)
 {
     struct cox_task_view task;
     struct cox_step_view v;
 
     cox_task_view(t, &task);
     cox_step_view(e, t, step, &v);
-    x->address = step_address(x, t, step);
+    x->address = asked.len > 0 ? cox_show_text(x->arena, asked) : step_address(x, t, step);
     if (cox_step_status_final(v.status)) {
         explain_final(x, e, t, task.image, step, &v);
         return;
@@ -450,20 +507,24 @@ static void build_explanation(struct cox_reading *r, const struct cox_engine *e,
     cox_task_id_format(r->task, x.id);
     x.quarantined = cox_engine_is_quarantined(cox_driver_engine(r->op.api->driver), r->task);
     r->message = &x.m->base;
-    if (r->step_name.len == 0) {
+    if (r->step_name.len == 0 && r->shown_name.len == 0) {
         explain_task(&x, e, t);
         return;
     }
-    t = cox_engine_find_step(e, t, r->step_name, &step, &item);
+    const struct cox_task *root = t;
+
+    t = cox_engine_find_step(e, root, r->step_name, &step, &item);
+    if (!t && cox_reading_ended(r, e, root))
+        return;
     if (t && has_item(t, step, item)) {
-        explain_step(&x, e, t, step);
+        explain_step(&x, e, t, step, r->shown_name);
         if (item != UINT64_MAX) {
             detail(&x, "of single items only those that failed are told apart: the step's errors list them");
             command(&x, "cox task describe %s %s", x.id, x.address);
         }
     } else {
         cox_reading_fail(r, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%.*s\"", x.id,
-                         SLICE(r->step_name));
+                         SLICE(r->shown_name.len > 0 ? r->shown_name : r->step_name));
     }
 }
 

@@ -157,6 +157,9 @@ Coxswain__V1__Task *cox_show_task(struct cox_shown *sh, const struct cox_engine 
 /* `v` is the task's view: taking it costs a look at every step. */
 Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,
                                   const struct cox_task_view *v, uint32_t step, bool with_values);
+/* What an agent's step has begun and what has ended, from place *it on (cox_agent_next); NULL at the end. */
+Coxswain__V1__Step *cox_show_ended(struct cox_shown *sh, const struct cox_task *t,
+                                   const struct cox_task_view *v, uint32_t step, uint32_t *it);
 char *cox_show_text(struct cox_arena *a, struct cox_slice s);
 char *cox_show_id(struct cox_arena *a, cox_task_id id);
 Google__Protobuf__Timestamp *cox_show_time(struct cox_arena *a, int64_t wall_ms); /* NULL for 0 */
@@ -170,6 +173,8 @@ struct cox_reading {
     struct cox_shown shown;
     cox_task_id task;
     struct cox_slice step_name;        /* in the arena */
+    struct cox_slice shown_name;       /* what was asked for, when `step_name` is within an ended frame */
+    cox_task_id ended;                 /* that frame, to be fetched: `build` is called with it */
     const ProtobufCMessage *message;   /* made by `build` */
     const struct cox_rpc_error *error; /* or this, in the arena */
     /* `e` is NULL for a task from the archive. Sets message or error. */
@@ -182,6 +187,9 @@ struct cox_reading {
 };
 struct cox_reading *cox_reading_create(struct cox_api *a, struct cox_rpc_call *call, const char *id);
 void cox_reading_start(struct cox_reading *r); /* looks the task up, builds, replies, frees */
+/* For `build`, of a `step_name` that is not there: true if an agent began it and it has ended. `build` is to
+ * return then, and is called again with the frame that it was in, and the name that it has there. */
+bool cox_reading_ended(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t);
 void cox_reading_fail(struct cox_reading *r, enum cox_rpc_status status, const char *reason, const char *fmt,
                       ...) __attribute__((format(printf, 4, 5)));
 /* The same fetching and sending for others: `then` is called when every wanted value is in place. */
@@ -204,7 +212,7 @@ cox_api_method cox_api_describe_task, cox_api_get_output; /* describe.c */
 cox_api_method cox_api_watch_task;                        /* watch.c */
 cox_api_method cox_api_get_logs;                          /* logs.c */
 cox_api_method cox_api_pause_task, cox_api_resume_task;   /* control.c */
-cox_api_method cox_api_signal_task, cox_api_approve_step;
+cox_api_method cox_api_signal_task, cox_api_approve_step, cox_api_message_task;
 cox_api_method cox_api_retry_task, cox_api_fork_task;
 cox_api_method cox_api_cancel_task;                           /* cancel.c */
 cox_api_method cox_api_list_workers, cox_api_describe_worker; /* workers.c */

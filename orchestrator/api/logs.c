@@ -9,6 +9,7 @@
 
 #include "cox/attach.h"
 #include "cox/base/alloc.h"
+#include "cox/engine/agent.h"
 #include "cox/engine/batch.h"
 #include "cox/json.h"
 
@@ -27,6 +28,7 @@ struct logs {
     struct cox_fetch fetch; /* of the task from the archive, or of the recorded output */
     struct cox_arena arena; /* the step's name; the recorded output until it is sent */
     char *step_name;
+    const char *asked_name; /* the same, but for what is within an ended frame */
     cox_task_id task;
     uint32_t wanted;        /* attempt; 0: the newest */
     uint32_t attempt;       /* now or last shown */
@@ -324,6 +326,24 @@ static void choose_item(struct logs *l, const struct cox_engine *e, const struct
     }
 }
 
+static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes);
+
+/* What an agent began and what has ended is in a frame of its own. */
+static bool look_into_ended(struct logs *l, const struct cox_engine *e, const struct cox_task *t)
+{
+    struct cox_slice rest;
+    cox_task_id ended = cox_engine_find_ended(e, t, cox_slice_str(l->step_name), &rest);
+
+    if (!ended)
+        return false;
+    cox_watcher_stop(l->op.api, &l->watcher); /* nothing of it changes any more */
+    l->step_name = cox_show_text(&l->arena, rest);
+    l->busy = true;
+    l->fetch = (struct cox_fetch){ .task = ended, .fn = on_archive };
+    cox_driver_fetch(l->op.api->driver, &l->fetch);
+    return true;
+}
+
 static void look(struct logs *l, const struct cox_engine *e, const struct cox_task *t)
 {
     struct cox_step_view step;
@@ -333,8 +353,10 @@ static void look(struct logs *l, const struct cox_engine *e, const struct cox_ta
     const struct cox_task *frame = cox_engine_find_step(e, t, cox_slice_str(l->step_name), &index, &item);
 
     if (!frame) {
+        if (look_into_ended(l, e, t))
+            return;
         cox_task_id_format(l->task, id);
-        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id, l->step_name);
+        cox_op_failf(&l->op, COX_RPC_NOT_FOUND, "NO_STEP", "task %s has no step \"%s\"", id, l->asked_name);
         free_if_over(l);
         return;
     }
@@ -445,6 +467,7 @@ void cox_api_get_logs(struct cox_rpc_call *call, const ProtobufCMessage *message
     l->wanted = m->attempt;
     l->follow = m->follow;
     l->step_name = cox_arena_dup(&l->arena, m->step, strlen(m->step));
+    l->asked_name = l->step_name;
     cox_list_init(&l->reader.node);
     l->awake.on_reply = on_awake;
     l->watcher.on_changed = on_changed;

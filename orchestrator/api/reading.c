@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include "cox/base/alloc.h"
+#include "cox/engine/agent.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -108,13 +109,42 @@ static void on_durable(struct cox_hold *h)
         cox_reading_fetch(r, answer);
 }
 
+bool cox_reading_ended(struct cox_reading *r, const struct cox_engine *e, const struct cox_task *t)
+{
+    struct cox_slice rest;
+
+    r->ended = cox_engine_find_ended(e, t, r->step_name, &rest);
+    if (!r->ended)
+        return false;
+    if (r->shown_name.len == 0)
+        r->shown_name = r->step_name;
+    r->step_name = rest;
+    return true;
+}
+
+static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes);
+
+/* Built with what is there; what remains is within a frame that the archive has. */
+static void go_on(struct cox_reading *r)
+{
+    cox_task_id ended = r->ended;
+
+    if (!ended || r->error || !r->op.call) {
+        cox_driver_hold(r->op.api->driver, &r->hold, on_durable);
+        return;
+    }
+    r->archive = (struct cox_fetch){ .task = ended, .fn = on_archive };
+    cox_driver_fetch(r->op.api->driver, &r->archive);
+}
+
 static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *bytes)
 {
     struct cox_reading *r = COX_CONTAINER_OF(f, struct cox_reading, archive);
     char id[COX_TASK_ID_TEXT_MAX];
     struct cox_task *task;
 
-    cox_task_id_format(r->task, id);
+    r->ended = 0;
+    cox_task_id_format(f->task, id);
     if (!err && (err = cox_api_thaw(&r->op, bytes, &task)) == COX_OK) {
         r->build(r, NULL, task);
         cox_task_free(task);
@@ -124,7 +154,7 @@ static void on_archive(struct cox_fetch *f, enum cox_err err, struct cox_buf *by
     else if (err)
         cox_reading_fail(r, COX_RPC_DATA_LOSS, "TASK_UNREADABLE", "task %s cannot be read: %s", id,
                          cox_err_text(err));
-    on_durable(&r->hold);
+    go_on(r);
 }
 
 static void on_awake(struct cox_requested *q, const struct cox_act_reply *reply)
@@ -144,7 +174,7 @@ void cox_reading_start(struct cox_reading *r)
 
     if (task) {
         r->build(r, cox_driver_engine(d), task);
-        cox_driver_hold(d, &r->hold, on_durable);
+        go_on(r);
     } else {
         r->archive.task = r->task;
         r->archive.fn = on_archive;

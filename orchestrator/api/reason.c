@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include "cox/base/units.h"
+#include "cox/engine/agent.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -191,8 +192,33 @@ static void put_version(struct text *out, const struct cox_step_why *why)
         put(out, "no attached worker offers the version that its task is pinned to");
 }
 
-static void put_waiting(struct text *out, const struct cox_step_view *v)
+/* False: it is no agent's. */
+static bool put_agent(struct text *out, const struct cox_task *t, uint32_t step)
 {
+    struct cox_agent_view a;
+
+    if (!cox_agent_view(t, step, &a))
+        return false;
+    if (a.missing.len > 0)
+        put(out, "%.*s", SLICE(a.missing));
+    else if (a.asks_model)
+        put(out, "turn %u: the model is asked", a.turn);
+    else if (a.n_calls > 0)
+        put(out, "turn %u: %u of %u calls have returned", a.turn, a.n_calls - a.n_left, a.n_calls);
+    else
+        put(out, "turn %u is being prepared", a.turn);
+    if (a.n_heard > 0)
+        put(out, "; it hears %u word%s with the next", a.n_heard, a.n_heard == 1 ? "" : "s");
+    return true;
+}
+
+static void put_waiting(struct text *out, const struct cox_task *t, uint32_t step,
+                        const struct cox_step_view *v)
+{
+    bool own = v->reason == COX_REASON_CHILDREN || v->reason == COX_REASON_EXPANDING;
+
+    if (own && put_agent(out, t, step))
+        return;
     switch (v->reason) {
     case COX_REASON_TIMER:
         put(out, "waits until ");
@@ -314,7 +340,7 @@ char *cox_show_reason(struct cox_arena *a, const struct cox_engine *e, const str
         break;
     default:
         if (v->status == COX_STEP_WAITING)
-            put_waiting(&out, v);
+            put_waiting(&out, t, step, v);
         else
             put_ready(&out, img, step, v, why);
         break;

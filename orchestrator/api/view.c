@@ -4,6 +4,8 @@
 #include "../sha256.h"
 
 #include "cox/base/units.h"
+#include "cox/engine/agent.h"
+#include "cox/json.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -222,6 +224,42 @@ static Coxswain__V1__Attempt *show_attempt(struct cox_arena *a, const struct cox
     return m;
 }
 
+/* Attempts are told apart in the frame itself: here when it began and ended. */
+static Coxswain__V1__Attempt *show_ran(struct cox_arena *a, const struct cox_agent_entry_view *v)
+{
+    Coxswain__V1__Attempt *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__attempt__init(m);
+    m->number = 1;
+    m->status = v->failed ? COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_FAILED
+                          : COXSWAIN__V1__ATTEMPT_STATUS__ATTEMPT_STATUS_SUCCEEDED;
+    m->started_at = cox_show_time(a, v->begun_wall_ms);
+    m->finished_at = cox_show_time(a, v->ended_wall_ms);
+    m->task = cox_show_id(a, v->frame);
+    return m;
+}
+
+/* {"error": TEXT} or {"error": {"code", "message"}}: what the model was told. */
+static Coxswain__V1__Error *show_told(struct cox_arena *a, struct cox_slice json)
+{
+    struct cox_slice error, code, message;
+    struct cox_buf text = { 0 };
+    Coxswain__V1__Error *m = cox_arena_alloc(a, sizeof(*m));
+
+    coxswain__v1__error__init(m);
+    m->code = (char *)(uintptr_t)cox_code_text(COX_CODE_INPUT_INVALID);
+    if (cox_json_member(json, "error", &error) && cox_json_kind(error) == COX_JSON_OBJECT) {
+        if (cox_json_member(error, "code", &code) && code.len > 2)
+            m->code = cox_show_text(a, cox_slice(code.data + 1, code.len - 2));
+        error = cox_json_member(error, "message", &message) ? message : cox_slice_str("\"\"");
+    }
+    if (cox_json_kind(error) == COX_JSON_STRING)
+        cox_json_unquote(&text, error);
+    m->message = cox_show_text(a, cox_buf_slice(&text));
+    cox_buf_fini(&text);
+    return m;
+}
+
 static char *show_address(struct cox_arena *a, const struct cox_task *t, cox_task_id root, uint32_t step)
 {
     struct cox_buf text = { 0 };
@@ -251,6 +289,43 @@ static void show_map(struct cox_arena *a, const struct cox_task *t, uint32_t ste
     m->map->tolerated = v.n_tolerated;
     if (m->status == COXSWAIN__V1__STEP_STATUS__STEP_STATUS_WAITING && v.n_running > 0)
         m->status = COXSWAIN__V1__STEP_STATUS__STEP_STATUS_RUNNING; /* its items are what runs */
+}
+
+/* A call of an agent's, of which the frame is in the archive: what the agent knows of it. */
+Coxswain__V1__Step *cox_show_ended(struct cox_shown *sh, const struct cox_task *t,
+                                   const struct cox_task_view *task, uint32_t step, uint32_t *it)
+{
+    struct cox_arena *a = sh->arena;
+    struct cox_buf address = { 0 };
+    struct cox_agent_entry_view v;
+    struct cox_image_step s;
+    Coxswain__V1__Step *m = NULL;
+    char id[COX_TASK_ID_TEXT_MAX];
+
+    cox_task_id_format(task->root, id);
+    cox_buf_printf(&address, "%s/", id);
+    if (cox_agent_next(t, step, it, &v, &address)) {
+        m = cox_arena_alloc(a, sizeof(*m));
+        coxswain__v1__step__init(m);
+        m->address = cox_show_text(a, cox_buf_slice(&address));
+        m->status = v.failed ? COXSWAIN__V1__STEP_STATUS__STEP_STATUS_FAILED
+                             : COXSWAIN__V1__STEP_STATUS__STEP_STATUS_SUCCEEDED;
+        m->kind = (char *)(uintptr_t) "tool";
+        if (v.step != COX_IMAGE_NONE) {
+            cox_image_step(task->image, v.step, &s);
+            m->kind = (char *)(uintptr_t)cox_step_kind_text(s.kind);
+        }
+        if (v.frame) {
+            m->n_attempts = 1;
+            m->attempts = cox_arena_alloc(a, sizeof(*m->attempts));
+            m->attempts[0] = show_ran(a, &v);
+        }
+        if (v.failed)
+            m->error = show_told(a, v.value.bytes);
+        show_value(sh, &v.value, "", &m->output_json);
+    }
+    cox_buf_fini(&address);
+    return m;
 }
 
 Coxswain__V1__Step *cox_show_step(struct cox_shown *sh, const struct cox_engine *e, const struct cox_task *t,

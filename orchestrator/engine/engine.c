@@ -400,6 +400,9 @@ static bool handle_word(struct cox_engine *e, const struct cox_input *in)
     case COX_IN_APPROVE:
         task_approve(e, &in->u.approve);
         return true;
+    case COX_IN_MESSAGE:
+        task_message(e, &in->u.message);
+        return true;
     case COX_IN_RETRY:
         task_retry(e, &in->u.retry);
         return true;

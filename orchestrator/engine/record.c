@@ -186,6 +186,30 @@ bool record_item_next(struct cox_reader *in, struct record_item *ret)
     return !in->bad;
 }
 
+static void encode_agent(struct cox_buf *b, const struct record_agent *a)
+{
+    cox_put_u8(b, (uint8_t)a->what);
+    cox_put_u32(b, a->index);
+    cox_put_u8(b, a->failed);
+    cox_put_u64(b, a->frame);
+    cox_put_i64(b, a->begun_wall_ms);
+    payload_encode(b, &a->value);
+    cox_put_bytes(b, a->text);
+}
+
+static void decode_agent(struct cox_reader *in, struct record_agent *a)
+{
+    a->what = (enum agent_fact)cox_get_u8(in);
+    a->index = cox_get_u32(in);
+    a->failed = cox_get_u8(in) != 0;
+    a->frame = cox_get_u64(in);
+    a->begun_wall_ms = cox_get_i64(in);
+    payload_decode(in, &a->value);
+    a->text = cox_get_bytes(in);
+    if (a->what < AGENT_BEGUN || a->what > AGENT_HEARD)
+        in->bad = true;
+}
+
 static void encode_expansion(struct cox_buf *b, const struct record *r)
 {
     switch (r->type) {
@@ -202,11 +226,7 @@ static void encode_expansion(struct cox_buf *b, const struct record *r)
         cox_put_u64(b, r->u.continued.cpu_us);
         break;
     case RECORD_AGENT:
-        cox_put_u8(b, (uint8_t)r->u.agent.what);
-        cox_put_u32(b, r->u.agent.index);
-        cox_put_u8(b, r->u.agent.failed);
-        payload_encode(b, &r->u.agent.value);
-        cox_put_bytes(b, r->u.agent.text);
+        encode_agent(b, &r->u.agent);
         break;
     case RECORD_MAP_BEGUN:
         cox_put_u32(b, r->u.map.n_items);
@@ -271,13 +291,7 @@ static void decode_expansion(struct cox_reader *in, struct record *r)
             r->u.continued.cpu_us = cox_get_u64(in);
         break;
     case RECORD_AGENT:
-        r->u.agent.what = (enum agent_fact)cox_get_u8(in);
-        r->u.agent.index = cox_get_u32(in);
-        r->u.agent.failed = cox_get_u8(in) != 0;
-        payload_decode(in, &r->u.agent.value);
-        r->u.agent.text = cox_get_bytes(in);
-        if (r->u.agent.what < AGENT_BEGUN || r->u.agent.what > AGENT_HEARD)
-            in->bad = true;
+        decode_agent(in, &r->u.agent);
         break;
     case RECORD_MAP_BEGUN:
         r->u.map.n_items = cox_get_u32(in);

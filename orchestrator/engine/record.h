@@ -134,6 +134,8 @@ struct record_agent {
     enum agent_fact what;
     uint32_t index;
     bool failed;
+    cox_task_id frame;     /* ANSWERED, RETURNED: what it ran in */
+    int64_t begun_wall_ms; /* the same; 0: in none */
     struct cox_payload value;
     struct cox_slice text;
 };

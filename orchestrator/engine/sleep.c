@@ -499,6 +499,8 @@ static cox_task_id named_task(const struct cox_input *in)
         return in->u.signal.task;
     case COX_IN_APPROVE:
         return in->u.approve.task;
+    case COX_IN_MESSAGE:
+        return in->u.message.task;
     case COX_IN_FORK:
         return in->u.fork.archived.len == 0 ? in->u.fork.from : 0;
     case COX_IN_RETRY:
@@ -527,6 +529,9 @@ static void own_slices(struct kept_input *k)
         slices[n++] = &in->u.approve.comment;
         slices[n++] = &in->u.approve.by;
         slices[n++] = &in->u.approve.roles;
+    } else if (in->kind == COX_IN_MESSAGE) {
+        slices[n++] = &in->u.message.step;
+        slices[n++] = &in->u.message.text;
     } else if (in->kind == COX_IN_RETRY) {
         slices[n++] = &in->u.retry.archived;
     } else if (in->kind == COX_IN_FORK) {
@@ -548,6 +553,8 @@ static uint64_t request_of(const struct cox_input *in)
         return in->u.signal.request;
     case COX_IN_APPROVE:
         return in->u.approve.request;
+    case COX_IN_MESSAGE:
+        return in->u.message.request;
     case COX_IN_FORK:
         return in->u.fork.request;
     case COX_IN_RETRY:

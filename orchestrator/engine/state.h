@@ -600,6 +600,7 @@ void inputs_keep(struct cox_engine *e, cox_task_id root, struct cox_slice json);
 void task_pause(struct cox_engine *e, const struct cox_in_task *in, bool pause);
 void task_signal(struct cox_engine *e, const struct cox_in_signal *in);
 void task_approve(struct cox_engine *e, const struct cox_in_approve *in);
+void task_message(struct cox_engine *e, const struct cox_in_message *in);
 void task_cancel(struct cox_engine *e, const struct cox_in_cancel *in);
 void signal_keep(struct cox_task *root, struct cox_slice name, const struct cox_payload *payload);
 void signal_drop(struct cox_task *root, uint64_t number);

@@ -1,4 +1,5 @@
 /* Reading: what users and operators see. Nothing here changes anything. */
+#include "expand/agent.h"
 #include "gate.h"
 #include "route.h"
 #include "schedule.h"
@@ -79,7 +80,7 @@ static enum cox_step_reason waiting_reason(const struct cox_task *t, uint32_t st
         return COX_REASON_EXPANDING;
     if (s->x->map != NULL)
         return t->root->paused ? COX_REASON_PAUSED : COX_REASON_ITEMS;
-    if (s->x->child != NULL || s->x->continuing)
+    if (s->x->child != NULL || s->x->continuing || (s->x->agent != NULL && s->x->agent->tools != NULL))
         return COX_REASON_CHILDREN;
     step_call(t, step, s, &call);
     if (call.kind == COX_KIND_APPROVAL)

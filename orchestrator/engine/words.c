@@ -1,4 +1,5 @@
-/* What people say to a live task: pause, resume, signal, approve, cancel. */
+/* What people say to a live task: pause, resume, signal, approve, cancel, and to its agents. */
+#include "expand/agent.h"
 #include "expand/expand.h"
 #include "expand/map.h"
 #include "sleep.h"
@@ -150,7 +151,7 @@ void task_free_words(struct cox_task *t)
     cox_free(t->args);
 }
 
-/* ---- approvals, cancelling ---- */
+/* ---- approvals ---- */
 
 static struct cox_task *find_step(struct cox_engine *e, const struct cox_task *root, struct cox_slice address,
                                   uint32_t *ret_step, uint64_t *ret_item)
@@ -176,6 +177,83 @@ void task_approve(struct cox_engine *e, const struct cox_in_approve *in)
     enum cox_err err = approval_answer(e, t, step, in, &message);
     reply(e, in->request, err, root, message);
 }
+
+/* ---- messages ---- */
+
+/* Those of the task itself: what is said to an agent within an agent is said to it by name. */
+static bool may_be_meant(const struct cox_task *frame)
+{
+    for (; frame->parent != NULL; frame = frame->parent)
+        if (frame_is_agents(frame))
+            return false;
+    return true;
+}
+
+static uint32_t find_agents_in(struct cox_task *frame, struct cox_task **ret, uint32_t *ret_step)
+{
+    uint32_t n = 0;
+    if (!may_be_meant(frame) || frame->n_by_status[COX_STEP_WAITING] == 0)
+        return 0;
+    for (uint32_t i = cox_task_next_step(frame, 0); i != COX_IMAGE_NONE;
+         i = cox_task_next_step(frame, i + 1)) {
+        if (task_step_status(frame, i) != COX_STEP_WAITING || !step_is_agent(frame, i) ||
+            task_step(frame, i)->x->child != NULL) /* a plan that runs: its model is asked no more */
+            continue;
+        *ret = frame;
+        *ret_step = i;
+        n++;
+    }
+    return n;
+}
+
+/* The only agent that runs. NULL after the answer. */
+static struct cox_task *find_only_agent(struct cox_engine *e, const struct cox_in_message *in,
+                                        struct cox_task *root, uint32_t *ret_step)
+{
+    struct cox_task *t = NULL;
+    uint32_t n = find_agents_in(root, &t, ret_step);
+    COX_LIST_FOR_EACH (it, &root->frames)
+        n += find_agents_in(COX_CONTAINER_OF(it, struct cox_task, in_frames), &t, ret_step);
+    if (n == 0)
+        reply(e, in->request, COX_ERR_INVALID, root, "no agent of the task runs now");
+    else if (n > 1)
+        reply(e, in->request, COX_ERR_INVALID, root, "several agents of the task run: name the step of one");
+    return n == 1 ? t : NULL;
+}
+
+static struct cox_task *find_agent(struct cox_engine *e, const struct cox_in_message *in,
+                                   struct cox_task *root, uint32_t *ret_step)
+{
+    uint64_t item;
+    if (in->step.len == 0)
+        return find_only_agent(e, in, root, ret_step);
+    struct cox_task *t = find_step(e, root, in->step, ret_step, &item);
+    if (t == NULL || item != UINT64_MAX || !task_has_step(t, *ret_step)) {
+        reply(e, in->request, COX_ERR_NOT_FOUND, root, "the task has no such step now");
+        return NULL;
+    }
+    if (!step_is_agent(t, *ret_step)) {
+        reply(e, in->request, COX_ERR_INVALID, root, "the step is no agent");
+        return NULL;
+    }
+    return t;
+}
+
+void task_message(struct cox_engine *e, const struct cox_in_message *in)
+{
+    uint32_t step;
+    struct cox_task *root = find_root(e, in->request, in->task);
+    struct cox_task *t = root != NULL ? find_agent(e, in, root, &step) : NULL;
+    if (t == NULL)
+        return;
+    enum cox_err err = agent_hear(e, t, step, in->text);
+    reply(e, in->request, err, root,
+          err == COX_ERR_FULL ? "the agent has not yet heard what was said before: too many words wait"
+          : err != COX_OK     ? "the agent does not run now"
+                              : NULL);
+}
+
+/* ---- cancelling ---- */
 
 static void cancel_step(struct cox_engine *e, struct cox_task *root, const struct cox_in_cancel *in)
 {

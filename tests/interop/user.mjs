@@ -86,10 +86,5 @@ await test('a bad document is refused in a way that programs can read', async ()
     match(details, /google\.rpc\.BadRequest/);
 });
 
-await test('what comes later says so', async () => {
-    const error = await failure(call(tasks, 'MessageTask', { id: 't0-000001', text: 'later' }));
-    equal(error.code, status.UNIMPLEMENTED);
-});
-
 grpc.closeClient(tasks);
 finish();

@@ -25,6 +25,7 @@ ONE = {"api_version": "v1", "name": "one", "labels": {"suite": "http"},
 FAILS = {"api_version": "v1", "name": "fails", "steps": {"a": {"run": {"argv": ["false"]}}}}
 LONG = {"api_version": "v1", "name": "long", "steps": {"a": {"run": {"argv": ["sleep", "60"]}}}}
 ASKS = {"api_version": "v1", "name": "asks", "steps": {"a": {"approval": {"prompt": "go on?"}}}}
+AGENT = {"api_version": "v1", "name": "agent", "steps": {"a": {"agent": {"instructions": "wait", "input": "for a model"}}}}
 SIGNALLED = {"api_version": "v1", "name": "signalled", "steps": {"a": {"wait": {"signal": "go"}}}}
 TEMPLATE = {"api_version": "v1", "kind": "template", "name": "kept", "version": 1,
             "steps": {"a": {"run": {"argv": ["true"]}}}}
@@ -194,8 +195,14 @@ def test_routes():
     route("POST", task + ":reject", asking("reject"), (none + ":reject", {"approve": True}, None, *invalid))
     route("POST", task + ":signal", on(SIGNALLED, ":signal", {"name": "go", "payload": {"n": 1}}),
           (none + ":signal", {"name": "go"}, None, *missing))
-    route("POST", task + ":message", on(LONG, ":message", {"text": "hi"}), (none + ":message", {"txt": "hi"}, None, *invalid),
-          None)
+
+    def agent_begun():
+        t = submit(AGENT)
+        until = time.monotonic() + 30
+        while ask("GET", f"/api/v1/tasks/{t}/steps/a").json["steps"][0]["status"] != "WAITING" and time.monotonic() < until:
+            time.sleep(0.05)
+        return (f"/api/v1/tasks/{t}:message", {"step": "a", "text": "hi"})
+    route("POST", task + ":message", agent_begun, (none + ":message", {"txt": "hi"}, None, *invalid))
     route("POST", task + ":token", on(ONE, ":token", {"expires_in": "60s"}, True),
           (none + ":token", {}, None, *missing), lambda a: a.json["token"].startswith("coxt_"))
     route("GET", task + ":explain", on(LONG, ":explain"), (none + ":explain", None, None, *missing),

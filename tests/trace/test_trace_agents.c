@@ -165,6 +165,81 @@ static void some_calls_need_a_person(void **state)
     trace_end(t);
 }
 
+static void a_question_is_answered_in_the_persons_words(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", "{\"ask_user\":true}")));
+    says(t, "a.t1", CALLS(CALL("c1", "ask_user", "{\\\"question\\\":\\\"which?\\\"}")));
+    ignore(t);
+    answer_approval(t, 1, "a.t1.ask_user.0.approval", true, "the \"red\" one");
+    ignore(t);
+    assert_non_null(strstr(last_spec(t), "{\"result\":\"the \\\"red\\\" one\",\"id\":\"c1\"}"));
+    says(t, "a.t2", CALLS(CALL("c2", "ask_user", "{\\\"question\\\":\\\"sure?\\\"}")));
+    answer_approval(t, 1, "a.t2.ask_user.0.approval", true, "");
+    ignore(t);
+    assert_non_null(strstr(last_spec(t), "{\"result\":\"yes\",\"id\":\"c2\"}"));
+    trace_end(t);
+}
+
+static void a_persons_word_comes_with_the_next_turn(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT("", LOOK)));
+    message_task(t, 1, "", "hurry");
+    expect(t, "a hears hurry", "reply ok t0-000001");
+    says(t, "a.t1", CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}")));
+    ignore(t);
+    message_task(t, 1, "a", "and look down");
+    ignore(t);
+    crash(t);
+    attach_as(t, &(struct worker_spec){
+                     .id = "router", .boot = "boot2", .slots = 100, .handlers = "model", .inner = true });
+    attach_as(t, &(struct worker_spec){ .id = "w1", .boot = "boot2", .slots = 4 });
+    succeed(t, "w1", "a.t1.look.0", "\"sky\"");
+    ignore(t);
+    assert_non_null(strstr(last_spec(t), "{\"result\":\"sky\",\"id\":\"c1\"},{\"text\":\"hurry\"},"
+                                         "{\"text\":\"and look down\"}]"));
+    message_task(t, 1, "", "wait"); /* what it was about to say is not its last word then */
+    says(t, "a.t2", ANSWER("42"));
+    ignore(t);
+    assert_non_null(strstr(last_spec(t), "42\",\"finish_reason\":\"stop\"}},{\"text\":\"wait\"}]"));
+    says(t, "a.t3", ANSWER("43"));
+    ignore(t);
+    message_task(t, 1, "", "too late");
+    expect(t, "reply invalid argument: the task has ended");
+    trace_end(t);
+}
+
+static void a_word_needs_an_agent_that_runs(void **state)
+{
+    (void)state;
+    struct trace *t = begin();
+    submit(t, DOC("\"b\":{" RUN
+                  "}," AGENT("", LOOK) ",\"c\":{\"agent\":{\"instructions\":\"do\",\"input\":\"x\"}}"));
+    ignore(t);
+    message_task(t, 1, "", "hello");
+    expect(t, "reply invalid argument: no agent of the task runs now");
+    message_task(t, 1, "a", "hello");
+    expect(t, "reply invalid argument: the agent does not run now");
+    evaluate(t);
+    evaluate(t);
+    decide(t);
+    decide(t);
+    ignore(t);
+    message_task(t, 1, "", "hello");
+    expect(t, "reply invalid argument: several agents of the task run: name the step of one");
+    message_task(t, 1, "b", "hello");
+    expect(t, "reply invalid argument: the step is no agent");
+    message_task(t, 1, "nobody", "hello");
+    expect(t, "reply not found: the task has no such step now");
+    for (int i = 0; i < 256; i++)
+        message_task(t, 1, "c", "hello");
+    ignore(t);
+    message_task(t, 1, "c", "hello");
+    expect(t, "reply limit reached: the agent has not yet heard what was said before: too many words wait");
+    trace_end(t);
+}
+
 static void it_asks_no_more_often_than_it_may(void **state)
 {
     (void)state;
@@ -441,6 +516,9 @@ int main(void)
         cmocka_unit_test(a_tool_that_fails_is_an_answer),
         cmocka_unit_test(no_more_calls_at_once_than_it_may_make),
         cmocka_unit_test(some_calls_need_a_person),
+        cmocka_unit_test(a_question_is_answered_in_the_persons_words),
+        cmocka_unit_test(a_persons_word_comes_with_the_next_turn),
+        cmocka_unit_test(a_word_needs_an_agent_that_runs),
         cmocka_unit_test(it_asks_no_more_often_than_it_may),
         cmocka_unit_test(a_failed_model_fails_it_and_a_retry_goes_on_where_it_was),
         cmocka_unit_test(cancelled_it_ends_when_what_it_has_begun_has_ended),

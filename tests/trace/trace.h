@@ -143,6 +143,7 @@ void archived(struct trace *t, uint32_t task_no);
 
 /* ---- trace_words.c ---- */
 void signal_task(struct trace *t, uint32_t task_no, const char *name, const char *json);
+void message_task(struct trace *t, uint32_t task_no, const char *address, const char *text);
 void answer_approval(struct trace *t, uint32_t task_no, const char *address, bool yes, const char *comment);
 void answer_approval_as(struct trace *t, const char *who, const char *roles, uint32_t task_no,
                         const char *address, bool yes, const char *comment);

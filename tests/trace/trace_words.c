@@ -44,6 +44,16 @@ void answer_approval_as(struct trace *t, const char *who, const char *roles, uin
     step(t, &in);
 }
 
+void message_task(struct trace *t, uint32_t task_no, const char *address, const char *text)
+{
+    struct cox_input in = { .kind = COX_IN_MESSAGE };
+    in.u.message.request = ++t->next_request;
+    in.u.message.task = task_no;
+    in.u.message.step = cox_slice_str(address);
+    in.u.message.text = cox_slice_str(text);
+    step(t, &in);
+}
+
 void pause_task(struct trace *t, uint32_t task_no, bool pause)
 {
     struct cox_input in = { .kind = pause ? COX_IN_PAUSE : COX_IN_RESUME };

@@ -363,31 +363,49 @@ static void put_error(struct cox_buf *out, enum cox_code code, const char *messa
     cox_buf_append_str(out, "}}");
 }
 
+/* Of a question it is the person's own words that the model gets. */
+static void put_words(struct cox_buf *out, struct cox_slice approval)
+{
+    struct cox_slice comment;
+    bool any = cox_json_member(approval, "comment", &comment) && comment.len > 2;
+    cox_buf_append_slice(out, any ? comment : cox_slice_str("\"yes\""));
+}
+
 static void call_returned(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t i,
                           const struct cox_task *frame, const struct cox_payload *outputs)
 {
     struct record_agent r = { .what = AGENT_RETURNED, .index = i };
-    struct cox_buf error = { 0 };
-    if (frame->status == COX_TASK_SUCCEEDED && outputs->kind != COX_PAYLOAD_NONE) {
+    struct cox_buf json = { 0 };
+    r.frame = frame->id;
+    r.begun_wall_ms = frame->created_wall_ms;
+    if (frame->status == COX_TASK_SUCCEEDED && agent_of(t, step)->calls[i].ask) {
+        put_words(&json, outputs->bytes);
+        r.value = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = cox_buf_slice(&json) };
+        r.value.size = json.len;
+    } else if (frame->status == COX_TASK_SUCCEEDED && outputs->kind != COX_PAYLOAD_NONE) {
         r.value = *outputs;
     } else if (frame->status == COX_TASK_SUCCEEDED) {
         r.value =
             (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = cox_slice_str("null"), .size = 4 };
     } else {
         r.failed = true;
-        put_error(&error, frame->code != COX_CODE_NONE ? frame->code : COX_CODE_CANCELLED, frame->message);
-        r.value = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = cox_buf_slice(&error) };
-        r.value.size = error.len;
+        put_error(&json, frame->code != COX_CODE_NONE ? frame->code : COX_CODE_CANCELLED, frame->message);
+        r.value = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = cox_buf_slice(&json) };
+        r.value.size = json.len;
     }
     fact(e, t, step, &r);
-    cox_buf_fini(&error);
+    cox_buf_fini(&json);
 }
 
 static void model_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_task *frame,
                         const struct cox_payload *outputs)
 {
     if (frame->status == COX_TASK_SUCCEEDED)
-        fact(e, t, step, &(struct record_agent){ .what = AGENT_ANSWERED, .value = *outputs });
+        fact(e, t, step,
+             &(struct record_agent){ .what = AGENT_ANSWERED,
+                                     .frame = frame->id,
+                                     .begun_wall_ms = frame->created_wall_ms,
+                                     .value = *outputs });
     else
         agent_fail(e, t, step, frame->code != COX_CODE_NONE ? frame->code : COX_CODE_CANCELLED,
                    cox_slice_str(frame->message != NULL ? frame->message : "the model's call was cancelled"));
@@ -439,7 +457,10 @@ void agent_equipped(struct cox_engine *e, const struct evaluation *ev, const str
         fact(e, t, ev->step, &(struct record_agent){ .what = AGENT_EQUIPPED, .value = in->value });
         agent_go_on(e, t, ev->step);
     } else if (in->later) {
-        cox_list_push_back(&e->unequipped, &agent_of(t, ev->step)->in_unequipped);
+        struct agent *a = agent_of(t, ev->step);
+        cox_list_push_back(&e->unequipped, &a->in_unequipped);
+        a->missing = cox_strndup((const char *)in->error.data, in->error.len);
+        changed(e, t, ev->step);
     } else {
         agent_fail(e, t, ev->step, COX_CODE_INPUT_INVALID, in->error);
     }
@@ -450,6 +471,8 @@ void agents_equip_more(struct cox_engine *e)
     while (!cox_list_empty(&e->unequipped)) { /* asking puts nobody back at once */
         struct agent *a = COX_CONTAINER_OF(e->unequipped.next, struct agent, in_unequipped);
         cox_list_remove(&a->in_unequipped);
+        cox_free(a->missing);
+        a->missing = NULL;
         agent_go_on(e, step_page(a->step)->task, step_index(a->step));
     }
 }
@@ -518,26 +541,4 @@ enum cox_err agent_hear(struct cox_engine *e, struct cox_task *t, uint32_t step,
         return COX_ERR_FULL;
     fact(e, t, step, &(struct record_agent){ .what = AGENT_HEARD, .text = text });
     return COX_OK;
-}
-
-void agent_address(struct cox_buf *out, const struct cox_task *frame)
-{
-    uint32_t turn = AGENT_ITEM_TURN(frame->parent_item), n = AGENT_ITEM_N(frame->parent_item);
-    struct cox_image_step agent, inner;
-    if (turn == 0) {
-        cox_buf_printf(out, ".tools.%u", n);
-        return;
-    }
-    cox_buf_printf(out, ".t%u", turn);
-    if (n == AGENT_N_MODEL)
-        return;
-    const struct agent *a = agent_of(frame->parent, frame->parent_step);
-    cox_image_step(&frame->image, frame->parent_step, &agent);
-    cox_image_step(&frame->image, frame->first, &inner);
-    if (n >= AGENT_N_APPROVAL && a != NULL && turn == a->turn && n - AGENT_N_APPROVAL < a->n_calls) {
-        cox_buf_printf(out, ".%s.%u.approval", a->calls[n - AGENT_N_APPROVAL].name, n - AGENT_N_APPROVAL);
-    } else if (inner.name.len > agent.name.len) {
-        cox_buf_append(out, inner.name.data + agent.name.len, inner.name.len - agent.name.len);
-        cox_buf_printf(out, ".%u", n % AGENT_N_APPROVAL);
-    }
 }

@@ -30,10 +30,19 @@
 #define AGENT_N_APPROVAL COX_TURN_CALLS_MAX /* + the call */
 #define AGENT_N_MODEL (2u * COX_TURN_CALLS_MAX)
 
+/* What a call ran in, once it has ended. */
+struct agent_ran {
+    cox_task_id frame; /* archived under this id; 0: in none */
+    int64_t begun_wall_ms, ended_wall_ms;
+};
+
 /* What has been said since the request, in order. */
 struct agent_entry {
     struct value *value; /* ANSWER: the model step's output. RESULT: the tool's. TEXT: a string */
     char *id;            /* RESULT: of the call in the answer before it */
+    char *name;          /* RESULT: of the tool */
+    struct agent_ran ran;
+    uint32_t turn, step; /* ANSWER, RESULT; step counts from the agent's first inner step */
     enum { AGENT_ANSWER = 1, AGENT_RESULT = 2, AGENT_TEXT = 3 } what; /* values are on disk */
     bool failed;                                                      /* RESULT */
 };
@@ -43,6 +52,7 @@ struct agent_call {
     char *id, *name;
     struct value *args;   /* NULL: answered without a step */
     struct value *result; /* once it has returned */
+    struct agent_ran ran; /* the same */
     uint32_t step;        /* counted from the agent's first inner step */
     bool approve, ask, approved, failed;
     struct cox_task *frame; /* derived: of the tool, or of its approval */
@@ -63,6 +73,7 @@ struct agent {
     /* derived */
     enum cox_code failing; /* it fails so when what it has begun has ended, and why */
     char *why;
+    char *missing;                 /* which of its tools no worker offers; NULL: none */
     struct cox_task *model;        /* frame of the model's call under way */
     struct cox_task **list_frames; /* [n_lists] */
     struct cox_list in_unequipped; /* the engine's: some tool is offered by no worker */
@@ -112,6 +123,8 @@ void agent_decided(struct cox_engine *e, const struct evaluation *ev, const stru
 void agents_equip_more(struct cox_engine *e); /* workers have come */
 /* A person's word, heard with the next turn. Errors: COX_ERR_INVALID: it does not run. */
 enum cox_err agent_hear(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice text);
+
+/* ---- agent_view.c ---- */
 /* Appends ".t2.python.0": behind the agent's address, that of what it has begun. */
 void agent_address(struct cox_buf *out, const struct cox_task *frame);
 

@@ -60,9 +60,11 @@ void agent_free(struct agent *a)
     for (uint32_t i = 0; i < a->n_said; i++) {
         cox_free(a->said[i].value);
         cox_free(a->said[i].id);
+        cox_free(a->said[i].name);
     }
     cox_free(a->said);
     cox_free(a->why);
+    cox_free(a->missing);
     calls_drop(a);
     heard_drop(a);
     cox_free(a);
@@ -88,7 +90,7 @@ static struct agent_entry *say(struct agent *a)
         a->cap_said = a->cap_said == 0 ? 8 : a->cap_said * 2;
         a->said = cox_realloc(a->said, a->cap_said, sizeof a->said[0]);
     }
-    a->said[a->n_said] = (struct agent_entry){ 0 };
+    a->said[a->n_said] = (struct agent_entry){ .turn = a->turn };
     return &a->said[a->n_said++];
 }
 
@@ -122,8 +124,12 @@ static void calls_over(struct agent *a)
         entry->failed = c->failed;
         entry->value = c->result;
         entry->id = c->id;
+        entry->name = c->name;
+        entry->step = c->ask ? COX_TURN_APPROVAL : c->step;
+        entry->ran = c->ran;
         c->result = NULL;
         c->id = NULL;
+        c->name = NULL;
     }
     calls_drop(a);
     turn_over(a);
@@ -186,18 +192,29 @@ static void called(struct agent *a, struct cox_slice calls)
         calls_over(a);
 }
 
-static void returned(struct agent *a, const struct record_agent *r)
+static struct agent_ran ran(const struct record *record)
 {
+    const struct record_agent *r = &record->u.agent;
+    return (struct agent_ran){ r->frame, r->begun_wall_ms, r->frame != 0 ? record->wall_ms : 0 };
+}
+
+static void returned(struct agent *a, const struct record *record)
+{
+    const struct record_agent *r = &record->u.agent;
+    a->calls[r->index].ran = ran(record);
     a->calls[r->index].result = value_make(&r->value);
     a->calls[r->index].failed = r->failed;
     if (agent_n_left(a) == 0)
         calls_over(a);
 }
 
-static void answered(struct agent *a, const struct record_agent *r)
+static void answered(struct agent *a, const struct record *record)
 {
+    const struct record_agent *r = &record->u.agent;
     struct agent_entry *entry = say(a);
     entry->what = AGENT_ANSWER;
+    entry->step = COX_TURN_MODEL;
+    entry->ran = ran(record);
     entry->value = value_make(&r->value);
     a->undecided = true;
 }
@@ -231,7 +248,7 @@ void agent_apply(struct step *s, const struct record *record)
         a->tools = value_make(&r->value);
         break;
     case AGENT_ANSWERED:
-        answered(a, r);
+        answered(a, record);
         break;
     case AGENT_CALLED:
         called(a, r->text);
@@ -240,7 +257,7 @@ void agent_apply(struct step *s, const struct record *record)
         a->calls[r->index].approved = true;
         break;
     case AGENT_RETURNED:
-        returned(a, r);
+        returned(a, record);
         break;
     case AGENT_TOLD:
         if (r->text.len > 0)
@@ -292,6 +309,22 @@ bool agent_fits(const struct step *s, const struct record *record)
 
 enum { CALL_APPROVE = 1, CALL_ASK = 2, CALL_APPROVED = 4, CALL_FAILED = 8 };
 
+static void ran_encode(struct cox_buf *b, const struct agent_ran *ran)
+{
+    cox_put_u64(b, ran->frame);
+    cox_put_i64(b, ran->begun_wall_ms);
+    cox_put_i64(b, ran->ended_wall_ms);
+}
+
+static struct agent_ran ran_decode(struct cox_reader *r)
+{
+    struct agent_ran ran;
+    ran.frame = cox_get_u64(r);
+    ran.begun_wall_ms = cox_get_i64(r);
+    ran.ended_wall_ms = cox_get_i64(r);
+    return ran;
+}
+
 static void call_encode(struct cox_buf *b, const struct agent_call *c)
 {
     entity_put_text(b, c->id);
@@ -299,6 +332,7 @@ static void call_encode(struct cox_buf *b, const struct agent_call *c)
     entity_put_value(b, c->args);
     entity_put_value(b, c->result);
     cox_put_u32(b, c->step);
+    ran_encode(b, &c->ran);
     cox_put_u8(b, (uint8_t)((c->approve ? CALL_APPROVE : 0) | (c->ask ? CALL_ASK : 0) |
                             (c->approved ? CALL_APPROVED : 0) | (c->failed ? CALL_FAILED : 0)));
 }
@@ -310,6 +344,7 @@ static void call_decode(struct cox_reader *r, struct agent_call *c)
     c->args = entity_get_value(r);
     c->result = entity_get_value(r);
     c->step = cox_get_u32(r);
+    c->ran = ran_decode(r);
     uint8_t flags = cox_get_u8(r);
     c->approve = flags & CALL_APPROVE;
     c->ask = flags & CALL_ASK;
@@ -333,6 +368,10 @@ void agent_encode(struct cox_buf *b, const struct agent *a)
         cox_put_u8(b, a->said[i].failed);
         entity_put_value(b, a->said[i].value);
         entity_put_text(b, a->said[i].id != NULL ? a->said[i].id : "");
+        entity_put_text(b, a->said[i].name != NULL ? a->said[i].name : "");
+        cox_put_u32(b, a->said[i].turn);
+        cox_put_u32(b, a->said[i].step);
+        ran_encode(b, &a->said[i].ran);
     }
     cox_put_u32(b, a->n_calls);
     for (uint32_t i = 0; i < a->n_calls; i++)
@@ -348,14 +387,20 @@ static void said_decode(struct cox_reader *r, struct agent *a)
     uint8_t what = cox_get_u8(r);
     entry->failed = cox_get_u8(r) != 0;
     entry->value = entity_get_value(r);
-    char *id = entity_get_text(r);
+    char *id = entity_get_text(r), *name = entity_get_text(r);
+    entry->turn = cox_get_u32(r);
+    entry->step = cox_get_u32(r);
+    entry->ran = ran_decode(r);
     if (what < AGENT_ANSWER || what > AGENT_TEXT || entry->value == NULL)
         r->bad = true;
     entry->what = what;
-    if (what == AGENT_RESULT)
+    if (what == AGENT_RESULT) {
         entry->id = id;
-    else
+        entry->name = name;
+    } else {
         cox_free(id);
+        cox_free(name);
+    }
 }
 
 void agent_decode(struct cox_reader *r, struct step *s)

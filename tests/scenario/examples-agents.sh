@@ -72,7 +72,8 @@ cp "$scenario_dir/out" "$scenario_dir/research.json"
 check "research: the answer is that of the document" is research 'o == {"answer": "It answers 418, I am a teapot.", "sources": [2324]}'
 check_match "research: it searched" 'research.t1.mcp.0.call.1 +SUCCEEDED' "$scenario_dir/err"
 check_match "research: a document that is not there is said to be so" 'research.t2.read.0 +FAILED .*404' "$scenario_dir/err"
-check_exit "research: nothing was called that is not allowed" 1 grep -q 'research.t1.*order\|call.0' "$scenario_dir/err"
+cp "$scenario_dir/err" "$scenario_dir/research.err" # check_exit writes its own
+check_exit "research: nothing was called that is not allowed" 1 grep -q 'research.t1.*order\|call.0' "$scenario_dir/research.err"
 
 # ---- documents: 10,000 calls of a model, reduced ----
 check "documents: runs" run documents --input n=10000
@@ -82,6 +83,15 @@ check "documents: the agent reports" is documents 'o["report"].startswith("In eq
 # ---- a graph in a step ----
 check "graph: runs" run graph
 check "graph: it went round" is graph 'o == {"text": "Eight people row as one.", "rounds": 2, "reviews": ["Say who rows."]}'
+
+# ---- planner: what is not allowed is refused, what is allowed is run ----
+check_exit "planner: runs" 0 cox task run "$examples/planner.yaml"
+cp "$scenario_dir/out" "$scenario_dir/planner.json"
+check "planner: what came of the plan" is planner 'o == {"answer": {"changed": ["oars", "the", "together"], "words": 4}}'
+check_match "planner: a step of the plan" 'solve.compare +SUCCEEDED' "$scenario_dir/err"
+check_match "planner: the second answer was taken" 'solve.t2 +SUCCEEDED' "$scenario_dir/err"
+cp "$scenario_dir/err" "$scenario_dir/planner.err"
+check_exit "planner: what is not allowed was not run" 1 grep -q "solve.count" "$scenario_dir/planner.err"
 
 # ---- the audit's agent: what it may see, and what comes into the report ----
 mkdir "$scenario_dir/tree"

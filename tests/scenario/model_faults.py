@@ -258,7 +258,7 @@ def faults(in_flight_max):
 # ---- leaving ----
 
 async def leave(n):
-    calls = [Call(True, 900) for _ in range(n)]
+    calls = [Call(True, 100000) for _ in range(n)]
     await asyncio.gather(*(c.begin() for c in calls))
     for c in calls:
         await c.reader.readline()

@@ -17,6 +17,7 @@
     "},\"steps\":{" steps "}}"
 #define RUN "\"run\":{\"argv\":[\"true\"]}"
 #define MODEL "\"model\":{\"input\":\"x\",\"max_tokens\":50}"
+#define LONG "\"model\":{\"input\":\"x\",\"max_tokens\":9000}"
 #define CALL(ref) "\"task\":{\"ref\":\"" ref "\"}"
 
 static struct trace *begin(void)
@@ -105,7 +106,8 @@ static void a_reservation_outlives_a_restart(void **state)
 {
     (void)state;
     struct trace *t = begin();
-    submit(t, WITH("\"tokens\":130", "\"a\":{" MODEL "},\"b\":{" MODEL "}"));
+    /* More than would be taken for a call of which nothing was written down. */
+    submit(t, WITH("\"tokens\":8000", "\"a\":{" LONG "},\"b\":{" LONG "}"));
     started(t, "router", "a");
     for (int i = 0; i < 2; i++) { /* from the log, and from the checkpoint */
         crash(t);

@@ -150,6 +150,7 @@ void cli_table_print(struct cli_table *t, FILE *out); /* and empties it */
 struct cli_listing {
     struct cli_table table;
     struct cox_buf json;
+    struct cox_buf beside; /* members beside the array, in JSON: "a":1,"b":2 */
     size_t n;
 };
 /* `json` is what stands for it in JSON, `cells` in the table. */

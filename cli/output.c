@@ -215,10 +215,13 @@ void cli_listing_finish(struct cli_listing *l, const struct cli *cli, const char
     } else if (cli->format == CLI_JSON || cli->format == CLI_YAML) {
         cox_buf_printf(&all, "{\"%s\":[", plural);
         cox_buf_append_slice(&all, cox_buf_slice(&l->json));
-        cox_buf_append_str(&all, "]}");
+        cox_buf_append_str(&all, l->beside.len > 0 ? "]," : "]");
+        cox_buf_append_slice(&all, cox_buf_slice(&l->beside));
+        cox_buf_append_str(&all, "}");
         cli_print_json(cli, cox_buf_slice(&all));
     }
     cox_buf_fini(&all);
+    cox_buf_fini(&l->beside);
     cox_buf_fini(&l->json);
     cox_buf_fini(&l->table.text);
 }

@@ -13,7 +13,8 @@ const struct cli_option cli_usage_options[] = {
     { 0 },
 };
 const char cli_usage_help[] =
-    "What model calls used since the orchestrator was started. A program is a task, or a session of a client "
+    "What model calls used since the orchestrator was started, which the last line says. A program is a "
+    "task, or a session of a client "
     "of "
     "/v1;\n"
     "the 1,000 that called last are shown. --tenant NAME (or that of the context) shows one tenant's. Usage "
@@ -108,6 +109,22 @@ static void add_row(struct cli_listing *l, const struct cli *cli, Coxswain__V1__
         cox_buf_fini(&b[i]);
 }
 
+/* What ended before the orchestrator was started last is not in the rows. An older one does not say when. */
+static void finish(struct cli_listing *l, const struct cli *cli, const Google__Protobuf__Timestamp *since)
+{
+    struct cox_buf json = { 0 };
+    bool is_table = cli->format == CLI_TABLE || cli->format == CLI_WIDE;
+
+    if (since) {
+        cox_wire_put_json(&json, &since->base);
+        cox_buf_printf(&l->beside, "\"since\":%s", cox_buf_cstr(&json));
+    }
+    cli_listing_finish(l, cli, "rows");
+    if (since && is_table)
+        printf("since %.*s\n", (int)json.len - 2, cox_buf_cstr(&json) + 1);
+    cox_buf_fini(&json);
+}
+
 enum cli_exit cli_usage(struct cli *cli)
 {
     Coxswain__V1__GetUsageRequest request = COXSWAIN__V1__GET_USAGE_REQUEST__INIT;
@@ -131,7 +148,7 @@ enum cli_exit cli_usage(struct cli *cli)
     add_row(&l, cli, request.by, NULL);
     for (size_t i = 0; i < answer->n_rows; i++)
         add_row(&l, cli, request.by, answer->rows[i]);
-    cli_listing_finish(&l, cli, "rows");
+    finish(&l, cli, answer->since);
     protobuf_c_message_free_unpacked(response, NULL);
     return CLI_OK;
 }

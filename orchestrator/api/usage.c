@@ -136,8 +136,10 @@ void cox_api_get_usage(struct cox_rpc_call *call, const ProtobufCMessage *messag
     }
     struct router_stats *stats = cox_api_read_router(user);
 
-    if (stats)
+    if (stats) {
         add_rows(&r, stats);
+        r.answer.since = cox_show_time(&r.arena, stats->since_wall_ms);
+    }
     cox_rpc_reply(call, &r.answer.base);
     router_stats_free(stats);
     cox_free(r.answer.rows);

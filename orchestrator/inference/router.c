@@ -266,6 +266,7 @@ struct router *router_create(const struct router_config *config)
     r->config = *config;
     set_defaults(&r->config);
     r->base = config->base;
+    r->since_wall_ms = cox_clock_wall_ms();
     cox_list_init(&r->calls);
     cox_list_init(&r->over);
     cox_rng_init(&r->rng, config->seed);

@@ -166,6 +166,7 @@ struct router_stats {
     size_t n_programs;
     struct router_tenant_stats *tenants;
     size_t n_tenants;
+    int64_t since_wall_ms; /* the router's beginning */
 };
 struct router_stats *router_stats(struct router *r); /* a copy of the caller's; O(models + programs) */
 void router_stats_free(struct router_stats *s);

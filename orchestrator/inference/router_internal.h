@@ -197,6 +197,7 @@ struct router_call {
 
 struct router {
     struct router_config config;
+    int64_t since_wall_ms;
     struct event_base *base;
     struct upstream *upstream;
     struct health *health;

@@ -145,6 +145,7 @@ struct router_stats *router_stats(struct router *r)
         s->programs[s->n_programs].program = cox_strdup(r->stats->programs[s->n_programs].program);
     }
     copy_tenants(r->stats->tenants, r->stats->n_tenants, s);
+    s->since_wall_ms = r->since_wall_ms;
     pthread_mutex_unlock(&r->mutex);
     return s;
 }

@@ -154,8 +154,10 @@ check "has tokens and money" python3 -c 'import json
 row = {r["model"]: r["usage"] for r in json.load(open("usage.json"))["rows"]}["llama"]
 assert row["model_calls"] > 5 and row["input_tokens"] > 0 and row["output_tokens"] > 0, row
 assert row["cost"]["currency"] == "EUR" and row["cost"]["micros"] > 0, row'
+check_match "and says since when" '"since": *"2[0-9]{3}-[0-9]{2}-[0-9]{2}T' usage.json
 check_exit "usage by program" 0 cox usage --program s1
 check_match "names the session" '^default +s1 +[1-9]' out
+check_match "and since when that is" '^since 2[0-9]{3}-[0-9]{2}-[0-9]{2}T' out
 check_exit "usage by tenant" 0 cox usage --by tenant
 check_match "names the tenant" '^default +[1-9][0-9]* ' out
 curl -sS "http://$coxd_http/api/v1/models/default" >out

@@ -63,6 +63,7 @@ static struct router_stats *read_numbers(void *user)
 {
     struct router_stats *s = COX_NEW(struct router_stats);
 
+    s->since_wall_ms = 1700000000000;
     (void)user;
     s->models = cox_calloc(3, sizeof(*s->models));
     s->n_models = 2;
@@ -237,6 +238,7 @@ static void usage_is_added_up_as_asked(void **state)
     const Coxswain__V1__GetUsageResponse *u = (const Coxswain__V1__GetUsageResponse *)answer;
 
     assert_int_equal(u->n_rows, 3);
+    assert_int_equal(u->since->seconds, 1700000000);
     assert_int_equal(u->rows[1]->usage->model_calls, 11);
     assert_string_equal(u->rows[1]->usage->cost->currency, "USD");
     assert_false(u->rows[1]->is_task);

@@ -372,9 +372,15 @@ bool worker_has_room(const struct worker *w, const struct class *c)
 
 #define UNSTARTED_LEN_MAX COX_SPEC_LEN_MAX /* twice this fits into a stream's outbox */
 
+/* Who had the router's name once may have left a cordon with it, and nobody could lift that. */
+bool worker_is_cordoned(const struct worker *w)
+{
+    return w->cordoned && (!w->inner || COX_PLANTED("router-cordoned"));
+}
+
 bool worker_available(const struct worker *w)
 {
-    return w->session != 0 && !w->draining && (!w->cordoned || COX_PLANTED("cordon-ignored")) &&
+    return w->session != 0 && !w->draining && (!worker_is_cordoned(w) || COX_PLANTED("cordon-ignored")) &&
            w->granted + COX_PLANTED("credit-off-by-one") > w->taken && w->unstarted_len < UNSTARTED_LEN_MAX;
 }
 

@@ -744,6 +744,7 @@ void queue_remove(struct step_queue *q, struct step *s);
 struct step *queue_first(const struct step_queue *q); /* NULL: empty */
 void queue_fini(struct step_queue *q);
 bool worker_available(const struct worker *w); /* may be given a step */
+bool worker_is_cordoned(const struct worker *w);
 void placement_check(const struct cox_engine *e);
 void placement_worker_changed(struct cox_engine *e, struct worker *w); /* credit, resources, session */
 void placement_worker_classes(struct cox_engine *e, struct worker *w); /* labels or handlers are new */

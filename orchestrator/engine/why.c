@@ -42,7 +42,7 @@ static void count_worker(const struct worker *w, const struct class *c, struct c
     if (!resources_hold(&w->resources, &c->resources))
         return;
     ret->n_fit++;
-    if (w->cordoned || w->draining)
+    if (worker_is_cordoned(w) || w->draining)
         ret->n_cordoned++;
     else if (worker_available(w) && worker_has_room(w, c))
         ret->n_free++;

@@ -369,6 +369,22 @@ static void nobody_takes_the_routers_name(void **state)
     trace_end(t);
 }
 
+static void a_cordon_of_the_routers_name_is_nothing_to_the_router(void **state)
+{
+    (void)state;
+    struct trace *t = trace_begin();
+    attach(t, "router", 4); /* somebody's worker, once */
+    policy(t, "router", COX_POLICY_CORDON);
+    expect(t, "reply ok -");
+    checkpoint(t);
+    crash(t);
+    ignore(t);
+    router(t);
+    submit(t, DOC("\"a\":{" MODEL "}"));
+    expect(t, "reply ok t0-000001", "assign a#1 to router");
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +404,7 @@ int main(void)
         cmocka_unit_test(hints_come_from_the_graph),
         cmocka_unit_test(the_router_hears_when_the_next_call_may_come),
         cmocka_unit_test(nobody_takes_the_routers_name),
+        cmocka_unit_test(a_cordon_of_the_routers_name_is_nothing_to_the_router),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

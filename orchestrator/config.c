@@ -92,6 +92,8 @@ static const struct cox_config_key keys[] = {
     { "model-replay", "FILE", NULL,
       "answer model calls from such a file, and from nowhere else: what is not in it is refused",
       cox_config_set_text, AT(model_replay), 0 },
+    { "drain-timeout", "DURATION", "30s", "SIGTERM: time for model calls to end", cox_config_set_duration,
+      AT(drain_timeout_ms), 0 },
     { "ready-file", "FILE", NULL,
       "written once it serves: {\"grpc\":\"host:port\",\"http\":\"host:port\",\"pid\":N}",
       cox_config_set_text, AT(ready_file), 0 },
@@ -124,7 +126,8 @@ const struct cox_config_program coxd_config_program = {
     .name = "coxd",
     .version = COXD_VERSION,
     .intro = "coxd: the orchestrator of Coxswain\n\nusage: coxd [flags]\n\n",
-    .outro = "Exit codes: 0 stopped as asked, 1 could not start, 2 wrong usage, 75 start me again.\n",
+    .outro = "SIGTERM lets model calls end, and takes nothing new; a second SIGTERM does not wait.\n"
+             "Exit codes: 0 stopped as asked, 1 could not start, 2 wrong usage, 75 start me again.\n",
     .keys = keys,
     .n_keys = sizeof(keys) / sizeof(keys[0]),
     .others = others,

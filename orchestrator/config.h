@@ -21,6 +21,7 @@ struct coxd_config {
     int64_t model_first_token_ms;
     const char *model_record, *model_replay; /* files; NULL: not */
     const char *models; /* "NAME=URL,URL,NAME=URL"; NULL: none. coxd_models_read reads it, and the file's */
+    int64_t drain_timeout_ms;
     const char *ready_file; /* NULL: none */
     const char *token_file; /* NULL: none */
     bool insecure;

@@ -490,6 +490,30 @@ static bool find_attempt(void *user, const struct cox_edge_claim *claim, struct 
     return true;
 }
 
+struct once_durable {
+    struct cox_hold hold;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void on_durable(struct cox_hold *hold)
+{
+    struct once_durable *w = COX_CONTAINER_OF(hold, struct once_durable, hold);
+
+    w->fn(w->arg);
+    cox_free(w);
+}
+
+static void when_durable(void *user, void (*fn)(void *arg), void *arg)
+{
+    const struct coxd *c = user;
+    struct once_durable *w = COX_NEW(struct once_durable);
+
+    w->fn = fn;
+    w->arg = arg;
+    cox_driver_hold(c->driver, &w->hold, on_durable);
+}
+
 static enum cox_err start_tls(struct coxd *c)
 {
     const struct cox_tls_files files = tls_files(&c->config);
@@ -555,8 +579,10 @@ static enum cox_err start_edge(struct coxd *c)
         .model_policy = c->config.model_policy,
         .first_token_ms = c->config.model_first_token_ms,
         .tape = c->tape,
+        .drain_ms = c->config.drain_timeout_ms,
         .ready = is_ready,
         .attempt = find_attempt,
+        .when_durable = when_durable,
         .user = c,
     };
     struct cox_buf error = { 0 };
@@ -633,6 +659,19 @@ static enum cox_err write_ready_file(const struct coxd *c, const char *grpc, con
 
 /* ---- end ---- */
 
+/* Who has begun a call of a model has paid for a part of its answer. */
+static void drain_calls(struct coxd *c)
+{
+    int64_t until_ns = cox_clock_mono_ns() + c->config.drain_timeout_ms * NS_PER_MS;
+
+    cox_edge_drain(c->edge);
+    while (!cox_edge_drained(c->edge) && cox_clock_mono_ns() < until_ns && !COX_PLANTED("stops-at-once"))
+        turn(c, until_ns);
+    if (!cox_edge_drained(c->edge))
+        cox_log(COX_LOG_WARN, "model calls are cut off: they took longer than --drain-timeout", NULL);
+    cox_edge_leave(c->edge);
+}
+
 /* Peers are told and have a moment to leave; then what the engine knows is saved, so that the next start is
  * quick. What cannot be saved in time is in the log. */
 static void stop(struct coxd *c)
@@ -640,7 +679,7 @@ static void stop(struct coxd *c)
     cox_log(COX_LOG_INFO, "stopping", "signal", strsignal(atomic_load(&c->signalled)), NULL);
     cox_rpc_server_set_serving(c->server, false);
     if (c->edge)
-        cox_edge_drain(c->edge);
+        drain_calls(c);
     cox_api_drain(c->api);
     cox_fleet_drain(c->fleet);
     cox_rpc_server_drain(c->server);

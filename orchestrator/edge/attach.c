@@ -7,7 +7,8 @@
 struct attach {
     struct cox_edge *edge;
     struct steps *steps;
-    struct call *call;     /* NULL: no stream */
+    struct call *call; /* NULL: no stream */
+    bool leaving;
     struct cox_list calls; /* struct steps_call */
 };
 
@@ -41,6 +42,7 @@ static void on_closed(void *user, const struct cox_rpc_error *status)
 
     a->call = NULL;
     steps_on_closed(a->steps, status->status == COX_RPC_ABORTED);
+    edge_mind_calls(a->edge);
 }
 
 static const struct call_events events = { on_message, on_read, on_closed };
@@ -167,13 +169,20 @@ struct attach *attach_create(struct cox_edge *e, struct router *router, struct a
                                                     .version = e->config.version,
                                                     .port = &port,
                                                     .port_user = a,
-                                                    .attempts = attempts });
+                                                    .attempts = attempts,
+                                                    .drain_ms = e->config.drain_ms });
     return a;
 }
 
 void attach_shutdown(struct attach *a)
 {
+    a->leaving = true;
     steps_shutdown(a->steps);
+}
+
+bool attach_is_over(const struct attach *a)
+{
+    return a->leaving && !a->call;
 }
 
 void attach_on_spend(struct attach *a)

@@ -18,8 +18,9 @@ struct call {
     struct cox_rpc_metadata *metadata;
     size_t n_metadata;
     call_ask *ask;
-    struct cox_buf question;
-    bool inside; /* of coxd itself */
+    struct cox_buf question, answer;
+    bool changes; /* its answer waits until it is durable */
+    bool inside;  /* of coxd itself */
 
     struct cox_list node; /* edge's thread, with all below */
     const struct call_events *events;
@@ -89,6 +90,7 @@ static void call_destroy(struct call *c)
     cox_free(c->peer);
     cox_free(c->certificate);
     cox_buf_fini(&c->question);
+    cox_buf_fini(&c->answer);
     cox_free(c);
 }
 
@@ -150,15 +152,28 @@ struct call *call_start_inside(struct cox_edge *e, const char *path, struct cox_
     return c;
 }
 
-struct call *call_start_ask(struct cox_edge *e, call_ask *ask, struct cox_slice question,
-                            const struct call_events *events, void *user)
+static struct call *start_ask(struct cox_edge *e, call_ask *ask, bool changes, struct cox_slice question,
+                              const struct call_events *events, void *user)
 {
     struct call *c = call_create(e, events, user);
 
     c->ask = ask;
+    c->changes = changes;
     cox_buf_append_slice(&c->question, question);
     tell(c, ITEM_START, cox_slice(NULL, 0));
     return c;
+}
+
+struct call *call_start_ask(struct cox_edge *e, call_ask *ask, struct cox_slice question,
+                            const struct call_events *events, void *user)
+{
+    return start_ask(e, ask, false, question, events, user);
+}
+
+struct call *call_start_change(struct cox_edge *e, call_ask *ask, struct cox_slice question,
+                               const struct call_events *events, void *user)
+{
+    return start_ask(e, ask, true, question, events, user);
 }
 
 void call_send(struct call *c, struct cox_slice packed)
@@ -271,18 +286,29 @@ static void on_closed(void *user, const struct cox_rpc_error *status)
     report_closed(c, c->refused ? &call_too_much : status);
 }
 
+static void say_changed(void *arg)
+{
+    struct call *c = arg;
+
+    report_message(c, cox_buf_slice(&c->answer));
+    report_closed(c, &(struct cox_rpc_error){ .status = COX_RPC_OK });
+}
+
 static void run_ask(struct call *c)
 {
-    struct cox_buf out = { 0 };
+    const struct cox_edge_config *config = &c->edge->config;
     bool ok = true;
 
-    c->ask(c->edge, cox_buf_slice(&c->question), &out, &ok);
+    c->ask(c->edge, cox_buf_slice(&c->question), &c->answer, &ok);
+    if (ok && c->changes && config->when_durable && !COX_PLANTED("call-before-its-promise")) {
+        config->when_durable(config->user, say_changed, c);
+        return;
+    }
     if (ok)
-        report_message(c, cox_buf_slice(&out));
+        report_message(c, cox_buf_slice(&c->answer));
     report_closed(c, &(struct cox_rpc_error){ .status = ok ? COX_RPC_OK : COX_RPC_UNAVAILABLE,
-                                              .message = ok ? NULL : cox_buf_cstr(&out),
+                                              .message = ok ? NULL : cox_buf_cstr(&c->answer),
                                               .reason = ok ? NULL : "NOT_READY" });
-    cox_buf_fini(&out);
 }
 
 static void start(struct call *c)

@@ -55,7 +55,7 @@ static void ask_attempt(struct cox_edge *e, struct cox_slice question, struct co
 struct call *claim_ask(struct cox_edge *e, const struct cox_edge_claim *claim,
                        const struct call_events *events, void *user)
 {
-    return call_start_ask(e, ask_attempt, cox_slice(claim, sizeof(*claim)), events, user);
+    return call_start_change(e, ask_attempt, cox_slice(claim, sizeof(*claim)), events, user);
 }
 
 bool claim_answer(struct cox_slice message, struct cox_edge_attempt *ret)

@@ -118,6 +118,7 @@ void conn_calls(struct conn *c, bool calls)
         return;
     c->calls = calls;
     e->n_calling += calls ? 1 : SIZE_MAX;
+    edge_mind_calls(e);
     if (room_taken(e) + 1 < COX_HTTP_CONNECTIONS_MAX)
         return;
     if (!calls && room_taken(e) > COX_HTTP_CONNECTIONS_MAX) {

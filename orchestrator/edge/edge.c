@@ -83,6 +83,7 @@ static void on_woken(int fd, short what, void *arg)
             edge_on_draining(e);
         e->told_draining = true;
         close_idle(e);
+        edge_mind_calls(e);
     }
     if (atomic_load(&e->stop))
         begin_to_stop(e);
@@ -227,6 +228,14 @@ void edge_on_draining(struct cox_edge *e)
         attach_shutdown(e->attach);
 }
 
+void edge_mind_calls(struct cox_edge *e)
+{
+    if (!e->told_draining || e->n_calling > 0 || (e->attach && !attach_is_over(e->attach)) ||
+        atomic_exchange(&e->drained, true))
+        return;
+    edge_wake_engine(e);
+}
+
 static void on_spend(void *user)
 {
     struct cox_edge *e = user;
@@ -347,6 +356,7 @@ enum cox_err cox_edge_create(const struct cox_edge_config *config, struct cox_ed
     cox_list_init(&e->gathering);
     atomic_init(&e->state, EDGE_STARTING);
     atomic_init(&e->stop, false);
+    atomic_init(&e->drained, false);
     atomic_init(&e->held_len, 0);
     e->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     COX_ASSERT(e->wake_fd >= 0);
@@ -398,12 +408,21 @@ void cox_edge_turn(struct cox_edge *e)
     call_engine_turn(e);
 }
 
-/* A request whose head came before may have its body only when the server is gone: it begins no call then. */
 void cox_edge_drain(struct cox_edge *e)
 {
-    e->rpc = NULL;
     atomic_store(&e->state, EDGE_DRAINING);
     wake_edge(e);
+}
+
+bool cox_edge_drained(const struct cox_edge *e)
+{
+    return atomic_load(&e->drained);
+}
+
+/* A request whose head came before may have its body only when the server is gone: it begins no call then. */
+void cox_edge_leave(struct cox_edge *e)
+{
+    e->rpc = NULL;
 }
 
 void cox_edge_destroy(struct cox_edge *e)

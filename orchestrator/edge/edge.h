@@ -52,6 +52,9 @@ struct cox_edge_config {
     bool (*ready)(void *user, struct cox_buf *ret_why); /* false: /readyz is 503, with this reason */
     /* False: that stream does not hold that attempt of that tenant, or it is not current. */
     bool (*attempt)(void *user, const struct cox_edge_claim *claim, struct cox_edge_attempt *ret);
+    /* Calls `fn` once all that the engine has done up to now is durable, `attempt` included; never from
+     * inside this call. NULL: everything is, at once. */
+    void (*when_durable)(void *user, void (*fn)(void *arg), void *arg);
     void *user;
     /* Why the request is refused by its head, before its body is read: the peer is nobody, or, where a
      * service is named, may not call its method. NULL, and no function: let it in. Thread: the edge's. */
@@ -66,6 +69,7 @@ struct cox_edge_config {
     enum placement_policy model_policy;
     struct tape *tape;      /* of model calls, outlives the edge; NULL: none */
     int64_t first_token_ms; /* the least that a model's first token may take; 0: the router's */
+    int64_t drain_ms;       /* that model steps may go on once it drains; 0: what steps.h says */
 };
 
 /* Listens at once: /healthz says yes and everything else 503 until cox_edge_serve.
@@ -86,8 +90,14 @@ void cox_edge_serve(struct cox_edge *e, struct cox_rpc_server *server);
 /* Takes what has crossed; to be called after each cox_rpc_loop_run_once, which the edge wakes. */
 void cox_edge_turn(struct cox_edge *e);
 
-/* No new requests: 503, and connections close as they become idle. */
+/* No new requests: 503, and connections close as they become idle. Calls of models go on, those of steps,
+ * too.
+ */
 void cox_edge_drain(struct cox_edge *e);
+/* Since then the last of them has ended; the loop is woken then. */
+bool cox_edge_drained(const struct cox_edge *e);
+/* The server goes: nothing more becomes a call of it. */
+void cox_edge_leave(struct cox_edge *e);
 
 /* After its server is gone: answers under way get a moment to leave, then the thread ends. NULL is allowed.
  */

@@ -38,6 +38,7 @@ struct cox_edge {
     pthread_t thread;
     atomic_int state; /* enum edge_state */
     atomic_bool stop;
+    atomic_bool drained; /* it drains, and the last model call has ended */
 
     /* The edge's thread. */
     struct event_base *base;
@@ -80,6 +81,8 @@ struct cox_edge {
 void edge_on_serving(struct cox_edge *e);
 /* Likewise: no more calls from here, and those under way are to end. Also when it never served. */
 void edge_on_draining(struct cox_edge *e);
+/* A call of a model may have been the last. */
+void edge_mind_calls(struct cox_edge *e);
 
 /* ---- call.c: a call of a service, across the threads ---- */
 
@@ -106,6 +109,9 @@ struct call *call_start_inside(struct cox_edge *e, const char *path, struct cox_
  * wrote comes as the one message, and the status is OK or UNAVAILABLE. */
 struct call *call_start_ask(struct cox_edge *e, call_ask *ask, struct cox_slice question,
                             const struct call_events *events, void *user);
+/* Likewise, of what changes something there: the answer comes once that is durable. */
+struct call *call_start_change(struct cox_edge *e, call_ask *ask, struct cox_slice question,
+                               const struct call_events *events, void *user);
 void call_send(struct call *c, struct cox_slice packed);
 void call_half_close(struct call *c);
 void call_taken(struct call *c, size_t len); /* so many bytes of messages have been passed on */
@@ -122,9 +128,10 @@ void call_fini(struct cox_edge *e); /* when both threads are done */
 struct attach;
 /* Attaches as soon as calls reach a server, and again whenever the stream has ended. */
 struct attach *attach_create(struct cox_edge *e, struct router *router, struct attempts *attempts);
-void attach_on_spend(struct attach *a); /* there is something to take from the attempts */
-void attach_shutdown(struct attach *a); /* no more attempts; what runs has STEPS_DRAIN_MS */
-void attach_destroy(struct attach *a);  /* before its router, and when no callback comes any more */
+void attach_on_spend(struct attach *a);      /* there is something to take from the attempts */
+void attach_shutdown(struct attach *a);      /* no more attempts; what runs has the edge's drain_ms */
+bool attach_is_over(const struct attach *a); /* since then what ran has ended, and the engine knows */
+void attach_destroy(struct attach *a);       /* before its router, and when no callback comes any more */
 
 /* ---- conn.c: a connection and the request on it ---- */
 

@@ -117,6 +117,11 @@ static void forget(struct attempts *a, struct attempt *t)
     cox_free(t);
 }
 
+bool attempts_any(const struct attempts *a)
+{
+    return !cox_list_empty(&a->all);
+}
+
 bool attempts_take(struct attempts *a, struct attempts_spend *ret)
 {
     struct attempt *t;

@@ -74,6 +74,8 @@ struct attempts_spend {
 };
 /* What is to be told next; it is ours no more. False: nothing. */
 bool attempts_take(struct attempts *a, struct attempts_spend *ret);
+/* Calls are under way, or something is to be told. */
+bool attempts_any(const struct attempts *a);
 /* The engine said so: its calls are told, and it spends nothing more. */
 void attempts_fence(struct attempts *a, struct cox_ref ref);
 

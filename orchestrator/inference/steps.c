@@ -334,8 +334,7 @@ static void steer(struct steps *s)
         if (wishes[i].kind == COX_AGENT_HANG_UP) {
             hang_up(s, wishes[i].u.why);
         } else if (wishes[i].kind == COX_AGENT_EXIT) {
-            if (s->is_open)
-                s->config.port->close(s->config.port_user);
+            s->leaves = true;
         } else if (wishes[i].kind == COX_AGENT_DIAL) {
             s->is_open = true;
             s->unread_len = 0;
@@ -344,6 +343,16 @@ static void steer(struct steps *s)
             steps_stir(s);
         }
     }
+}
+
+/* Who calls from a step's process has his answer, and the engine is to hear what that used. */
+static void mind_leaving(struct steps *s)
+{
+    if (!s->leaves || (s->config.attempts && attempts_any(s->config.attempts)))
+        return;
+    s->leaves = false;
+    if (s->is_open)
+        s->config.port->close(s->config.port_user);
 }
 
 static void wait_for(struct steps *s, int64_t wake_ns)
@@ -376,6 +385,7 @@ static void on_turn(int fd, short what, void *arg)
     cox_free(pieces.items);
     s->in_turn = false;
     steer(s);
+    mind_leaving(s);
     wait_for(s, cox_agent_wake_ns(s->agent));
 }
 
@@ -448,6 +458,8 @@ struct steps *steps_create(const struct steps_config *config)
     struct steps *s = COX_NEW(struct steps);
 
     s->config = *config;
+    if (s->config.drain_ms == 0)
+        s->config.drain_ms = STEPS_DRAIN_MS;
     if (s->config.slots == 0)
         s->config.slots = STEPS_SLOTS;
     if (s->config.held_len_max == 0)
@@ -455,7 +467,7 @@ struct steps *steps_create(const struct steps_config *config)
     make_boot_id(s->boot_id);
     s->agent = cox_agent_create(&(struct cox_agent_config){ .slots = s->config.slots,
                                                             .n_addresses = 1,
-                                                            .drain_timeout_ms = STEPS_DRAIN_MS,
+                                                            .drain_timeout_ms = s->config.drain_ms,
                                                             .orphan_timeout_ms = COX_AGENT_ORPHAN_TIMEOUT_MS,
                                                             .seed = (uint64_t)cox_clock_mono_ns() });
     s->slots = cox_calloc(s->config.slots, sizeof(*s->slots));

@@ -62,9 +62,11 @@ struct steps_config {
     /* The calls of attempts' own processes: what they spend is told to the engine, and what that fences is
      * told to them. Outlives this. NULL: there are none. */
     struct attempts *attempts;
+    int64_t drain_ms; /* that what runs may go on at a shutdown; 0: STEPS_DRAIN_MS */
 };
 struct steps *steps_create(const struct steps_config *config);
-/* Takes nothing new and lets what runs end, for at most STEPS_DRAIN_MS; then closes the stream. */
+/* Takes nothing new and lets what runs end, for at most drain_ms; closes the stream once nothing is left to
+ * be told on it, of the calls of attempts' processes either. */
 void steps_shutdown(struct steps *s);
 #define STEPS_DRAIN_MS 1000
 /* Cancels what is under way: before router_destroy, which tells the calls' ends. The stream is the caller's

@@ -63,6 +63,7 @@ struct steps {
     bool in_turn;
     char boot_id[33];
     bool is_open, welcomed;
+    bool leaves; /* the agent has nothing more to say: its stream closes once others have nothing either */
     size_t unread_len;            /* sent, and not yet taken by the engine */
     struct cox_mapb programs;     /* task id -> struct step_program */
     struct cox_list program_list; /* least recently used first */

@@ -86,6 +86,14 @@ bool attempts_take(struct attempts *a, struct attempts_spend *ret)
     return had;
 }
 
+static bool processes_call;
+
+bool attempts_any(const struct attempts *a)
+{
+    (void)a;
+    return processes_call || has_spend;
+}
+
 void attempts_fence(struct attempts *a, struct cox_ref ref)
 {
     (void)a;

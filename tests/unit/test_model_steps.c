@@ -426,6 +426,24 @@ static void test_a_shutdown_lets_the_last_answers_out(void **state)
     end();
 }
 
+static void test_a_shutdown_tells_what_processes_spend(void **state)
+{
+    (void)state;
+    begin();
+    processes_call = true;
+    steps_shutdown(e.steps);
+    UNTIL(e.n_drains == 1);
+    spend = (struct attempts_spend){ .ref = { 7, 3, { 1, 3 } }, .n_calls = 1, .n_ended = 1 };
+    has_spend = true;
+    steps_on_spend(e.steps);
+    UNTIL(e.n_spends == 1);
+    assert_int_equal(e.n_closed, 0);
+    processes_call = false;
+    steps_on_spend(e.steps);
+    UNTIL(e.n_closed == 1);
+    end();
+}
+
 /* The router tells the end of a call that was cancelled by it some time later. */
 static void test_calls_outlive_the_end(void **state)
 {
@@ -466,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_words_about_programs_are_passed_on),
         cmocka_unit_test(test_spends_and_fences_are_passed_on),
         cmocka_unit_test(test_a_shutdown_lets_the_last_answers_out),
+        cmocka_unit_test(test_a_shutdown_tells_what_processes_spend),
         cmocka_unit_test(test_calls_outlive_the_end),
     };
 

@@ -13,13 +13,13 @@ const struct cli_option cli_usage_options[] = {
     { 0 },
 };
 const char cli_usage_help[] =
-    "What model calls used since the orchestrator was started, which the last line says. A program is a "
-    "task, or a session of a client "
-    "of "
-    "/v1;\n"
-    "the 1,000 that called last are shown. --tenant NAME (or that of the context) shows one tenant's. Usage "
-    "by\n"
-    "model is of all tenants together. All that a task used stands in `cox task get TASK -o json`.\n\n"
+    "What model calls used since the orchestrator was started; the last line says when that was. A program "
+    "is "
+    "a task,\n"
+    "or a session of a client of /v1; the 1,000 that called last are shown. --tenant NAME (or that of the "
+    "context) shows\n"
+    "one tenant's. Usage by model is of all tenants together. All that a task used stands in\n"
+    "`cox task get TASK -o json`.\n\n"
     "Examples:\n"
     "  cox usage\n"
     "  cox usage --by tenant\n"

@@ -206,7 +206,7 @@ static void decode_agent(struct cox_reader *in, struct record_agent *a)
     a->begun_wall_ms = cox_get_i64(in);
     payload_decode(in, &a->value);
     a->text = cox_get_bytes(in);
-    if (a->what < AGENT_BEGUN || a->what > AGENT_HEARD)
+    if (a->what < AGENT_BEGUN || a->what > AGENT_REFUSED)
         in->bad = true;
 }
 

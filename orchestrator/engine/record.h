@@ -123,12 +123,14 @@ enum agent_fact {                     /* values are in logs */
                   AGENT_BEGUN = 1,    /* value: the request; index: how many lists of tools it waits for */
                   AGENT_LISTED = 2,   /* value: list `index` of a server's tools */
                   AGENT_EQUIPPED = 3, /* value: its tools */
-                  AGENT_ANSWERED = 4, /* value: what the model said */
+                  AGENT_ANSWERED = 4, /* value: what the model said; index: tokens it was given, 0: unknown */
                   AGENT_CALLED = 5,   /* text: the calls of a decision (cox/turn.h) */
                   AGENT_APPROVED = 6, /* call `index` may run */
                   AGENT_RETURNED = 7, /* value: what came of call `index` */
                   AGENT_TOLD = 8,     /* text: what the model is told of its answer; failed: it was none */
-                  AGENT_HEARD = 9     /* text: a person's word */
+                  AGENT_HEARD = 9,    /* text: a person's word */
+                  AGENT_TRIMMED = 10, /* long results among the first `index` entries are left out */
+                  AGENT_REFUSED = 11  /* the model's server found the conversation too long */
 };
 struct record_agent {
     enum agent_fact what;

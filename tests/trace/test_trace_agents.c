@@ -507,6 +507,75 @@ static void a_crash_at_any_moment_of_a_plan_changes_nothing(void **state)
     }
 }
 
+/* ---- how long the conversation may be ---- */
+
+#define CONTEXT(max, full) "\"context\":{\"max_tokens\":" max ",\"on_full\":\"" full "\"},"
+#define LOOKS CALLS(CALL("c1", "look", "{\\\"input\\\":\\\"up\\\"}"))
+
+/* A turn that looks, and sees so much. */
+static void looks(struct trace *t, uint64_t input_tokens, const char *turn, const char *tool, int len)
+{
+    char seen[2000];
+    snprintf(seen, sizeof seen, "\"%0*d\"", len, 7);
+    used(t, input_tokens, 10, 0);
+    says(t, turn, LOOKS);
+    ignore(t);
+    succeed(t, "w1", tool, seen);
+}
+
+static void a_conversation_that_is_too_long_fails(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT(CONTEXT("1000", "fail"), LOOK)));
+    looks(t, 700, "a.t1", "a.t1.look.0", 400);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t2"), COX_STEP_RUNNING); /* 700 and a bit */
+    looks(t, 950, "a.t2", "a.t2.look.0", 400);
+    ignore(t);
+    assert_int_equal(view_of(t, 1).code, COX_CODE_CONTEXT_LENGTH);
+    trace_end(t);
+}
+
+static void the_oldest_results_make_room(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT(CONTEXT("1000", "trim_tool_results"), LOOK)));
+    looks(t, 300, "a.t1", "a.t1.look.0", 1000);
+    looks(t, 600, "a.t2", "a.t2.look.0", 10);
+    looks(t, 900, "a.t3", "a.t3.look.0", 600);
+    ignore(t);
+    assert_int_equal(status_of(t, 1, "a.t4"), COX_STEP_RUNNING);
+    assert_non_null(strstr(last_spec(t), "[left out: a result of 1002 bytes]"));
+    assert_null(strstr(last_spec(t), "a result of 602 bytes")); /* the model has not seen it yet */
+    assert_non_null(strstr(last_spec(t), "\"0000000007\""));
+    trace_end(t);
+}
+
+static void a_call_that_is_refused_as_too_long_is_tried_with_less(void **state)
+{
+    (void)state;
+    struct trace *t = begun(DOC(AGENT(CONTEXT("100000", "trim_tool_results"), LOOK)));
+    looks(t, 300, "a.t1", "a.t1.look.0", 1600);
+    looks(t, 300, "a.t2", "a.t2.look.0", 400);
+    looks(t, 300, "a.t3", "a.t3.look.0", 10);
+    ignore(t);
+    fails(t, "router", "a.t4", COX_CODE_CONTEXT_LENGTH);
+    expect(t, "a.t4 FAILED after CONTEXT_LENGTH", "task FAILED CONTEXT_LENGTH: it broke",
+           "a is refused as too long", "a leaves out results before 2", "a.t5 opens",
+           "answer accepted to router", "assign a.t5#1 to router");
+    crash(t); /* what was left out stays so */
+    attach_as(t, &(struct worker_spec){
+                     .id = "router", .boot = "boot2", .slots = 100, .handlers = "model", .inner = true });
+    ignore(t);
+    assert_non_null(strstr(last_spec(t), "[left out: a result of 1602 bytes]"));
+    assert_non_null(strstr(last_spec(t), "0000000007"));
+    fails(t, "router", "a.t5", COX_CODE_CONTEXT_LENGTH);
+    expect(t, "a.t5 FAILED after CONTEXT_LENGTH", "task FAILED CONTEXT_LENGTH: it broke",
+           "a FAILED after CONTEXT_LENGTH", "task FAILED CONTEXT_LENGTH: it broke",
+           "answer accepted to router");
+    trace_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +601,9 @@ int main(void)
         cmocka_unit_test(a_stopped_plan_stops_its_steps),
         cmocka_unit_test(a_plan_has_what_is_left_of_the_budget),
         cmocka_unit_test(a_crash_at_any_moment_of_a_plan_changes_nothing),
+        cmocka_unit_test(a_conversation_that_is_too_long_fails),
+        cmocka_unit_test(the_oldest_results_make_room),
+        cmocka_unit_test(a_call_that_is_refused_as_too_long_is_tried_with_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -154,6 +154,12 @@ void trace_say_agent(struct trace *t, const struct record *r)
         say(t, "%s is told%s%.*s", name, a->text.len > 0 ? " " : "", (int)a->text.len,
             (const char *)a->text.data);
         break;
+    case AGENT_TRIMMED:
+        say(t, "%s leaves out results before %u", name, a->index);
+        break;
+    case AGENT_REFUSED:
+        say(t, "%s is refused as too long", name);
+        break;
     case AGENT_HEARD:
         say(t, "%s hears %.*s", name, (int)a->text.len, (const char *)a->text.data);
         break;

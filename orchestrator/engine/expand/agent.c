@@ -63,7 +63,7 @@ static uint32_t n_list_steps(struct cox_slice config)
 
 /* ---- facts ---- */
 
-static void fact(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct record_agent *what)
+void agent_say_fact(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct record_agent *what)
 {
     struct record r = { .type = RECORD_AGENT, .task = t->id, .step = step, .wall_ms = e->now.wall_ms };
     payload_keep(e, t->root->id, &what->value);
@@ -105,7 +105,7 @@ static void ask_model(struct cox_engine *e, struct cox_task *t, uint32_t step, s
 {
     struct agent *a = agent_of(t, step);
     uint32_t max = config_number(config, "max_turns", COX_TURNS_DEFAULT);
-    if (a->model != NULL)
+    if (a->model != NULL || !agent_has_room(e, t, step, config))
         return;
     if (a->turn > max) {
         struct cox_buf text = { 0 };
@@ -250,9 +250,9 @@ void agent_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, const 
     step_call(t, step, task_step(t, step), &call);
     waiting_begins(e, t, step, 0, cox_slice(NULL, 0));
     if (request != NULL)
-        fact(e, t, step,
-             &(struct record_agent){
-                 .what = AGENT_BEGUN, .value = *request, .index = n_list_steps(call.ref) });
+        agent_say_fact(e, t, step,
+                       &(struct record_agent){
+                           .what = AGENT_BEGUN, .value = *request, .index = n_list_steps(call.ref) });
     agent_go_on(e, t, step);
 }
 
@@ -393,20 +393,31 @@ static void call_returned(struct cox_engine *e, struct cox_task *t, uint32_t ste
         r.value = (struct cox_payload){ .kind = COX_PAYLOAD_INLINE, .bytes = cox_buf_slice(&json) };
         r.value.size = json.len;
     }
-    fact(e, t, step, &r);
+    agent_say_fact(e, t, step, &r);
     cox_buf_fini(&json);
+}
+
+/* By the call; tries that failed were given about as much. */
+static uint32_t tokens_given(const struct cox_task *frame)
+{
+    const struct cox_usage *u = frame->ledger != NULL ? &frame->ledger->usage : NULL;
+    uint64_t tokens = u != NULL && u->model_calls > 0 ? u->input_tokens / u->model_calls : 0;
+    return tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
 }
 
 static void model_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_task *frame,
                         const struct cox_payload *outputs)
 {
+    struct cox_image_call call;
+    step_call(t, step, task_step(t, step), &call);
     if (frame->status == COX_TASK_SUCCEEDED)
-        fact(e, t, step,
-             &(struct record_agent){ .what = AGENT_ANSWERED,
-                                     .frame = frame->id,
-                                     .begun_wall_ms = frame->created_wall_ms,
-                                     .value = *outputs });
-    else
+        agent_say_fact(e, t, step,
+                       &(struct record_agent){ .what = AGENT_ANSWERED,
+                                               .index = tokens_given(frame),
+                                               .frame = frame->id,
+                                               .begun_wall_ms = frame->created_wall_ms,
+                                               .value = *outputs });
+    else if (frame->code != COX_CODE_CONTEXT_LENGTH || !agent_makes_room(e, t, step, call.ref))
         agent_fail(e, t, step, frame->code != COX_CODE_NONE ? frame->code : COX_CODE_CANCELLED,
                    cox_slice_str(frame->message != NULL ? frame->message : "the model's call was cancelled"));
 }
@@ -415,7 +426,8 @@ static void list_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, 
                        const struct cox_task *frame, const struct cox_payload *outputs)
 {
     if (frame->status == COX_TASK_SUCCEEDED)
-        fact(e, t, step, &(struct record_agent){ .what = AGENT_LISTED, .index = i, .value = *outputs });
+        agent_say_fact(e, t, step,
+                       &(struct record_agent){ .what = AGENT_LISTED, .index = i, .value = *outputs });
     else
         agent_fail(e, t, step, frame->code != COX_CODE_NONE ? frame->code : COX_CODE_CANCELLED,
                    cox_slice_str(frame->message != NULL ? frame->message : "its tools could not be listed"));
@@ -440,7 +452,8 @@ void agent_frame_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, 
         model_ended(e, t, step, frame, outputs);
     else if (n >= AGENT_N_APPROVAL && !a->calls[n - AGENT_N_APPROVAL].ask &&
              frame->status == COX_TASK_SUCCEEDED)
-        fact(e, t, step, &(struct record_agent){ .what = AGENT_APPROVED, .index = n - AGENT_N_APPROVAL });
+        agent_say_fact(e, t, step,
+                       &(struct record_agent){ .what = AGENT_APPROVED, .index = n - AGENT_N_APPROVAL });
     else
         call_returned(e, t, step, n % AGENT_N_APPROVAL, frame, outputs);
     agent_go_on(e, t, step);
@@ -454,7 +467,7 @@ void agent_equipped(struct cox_engine *e, const struct evaluation *ev, const str
     if (!agent_waits(t, ev->step))
         return;
     if (in->ok) {
-        fact(e, t, ev->step, &(struct record_agent){ .what = AGENT_EQUIPPED, .value = in->value });
+        agent_say_fact(e, t, ev->step, &(struct record_agent){ .what = AGENT_EQUIPPED, .value = in->value });
         agent_go_on(e, t, ev->step);
     } else if (in->later) {
         struct agent *a = agent_of(t, ev->step);
@@ -492,7 +505,8 @@ static void fail_as_said(struct cox_engine *e, struct cox_task *t, uint32_t step
 
 void agent_tell(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice text)
 {
-    fact(e, t, step, &(struct record_agent){ .what = AGENT_TOLD, .failed = text.len > 0, .text = text });
+    agent_say_fact(e, t, step,
+                   &(struct record_agent){ .what = AGENT_TOLD, .failed = text.len > 0, .text = text });
 }
 
 static void told(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice say_json)
@@ -518,7 +532,7 @@ void agent_decided(struct cox_engine *e, const struct evaluation *ev, const stru
     if (!in->ok)
         agent_fail(e, t, ev->step, COX_CODE_INTERNAL, in->error);
     else if (cox_json_member(in->decision, "calls", &v))
-        fact(e, t, ev->step, &(struct record_agent){ .what = AGENT_CALLED, .text = v });
+        agent_say_fact(e, t, ev->step, &(struct record_agent){ .what = AGENT_CALLED, .text = v });
     else if (cox_json_member(in->decision, "say", &v))
         told(e, t, ev->step, v);
     else if (cox_json_member(in->decision, "fail", &v))
@@ -539,6 +553,6 @@ enum cox_err agent_hear(struct cox_engine *e, struct cox_task *t, uint32_t step,
         return COX_ERR_INVALID; /* the model of a plan that runs is asked no more */
     if (a->n_heard >= COX_AGENT_HEARD_MAX)
         return COX_ERR_FULL;
-    fact(e, t, step, &(struct record_agent){ .what = AGENT_HEARD, .text = text });
+    agent_say_fact(e, t, step, &(struct record_agent){ .what = AGENT_HEARD, .text = text });
     return COX_OK;
 }

@@ -58,6 +58,14 @@ struct agent_call {
     struct cox_task *frame; /* derived: of the tool, or of its approval */
 };
 
+/* values are on disk */
+enum agent_room {
+    AGENT_ROOM_SOME = 0, /* as far as is known */
+    AGENT_ROOM_NONE = 1, /* the model's call was refused as too long: something is to be left out */
+    AGENT_ROOM_MADE = 2  /* it was; refused again, the agent fails */
+};
+#define AGENT_LEFT_OUT_LEN_MIN 256u /* bytes: shorter results stay */
+
 struct agent {
     /* durable */
     struct value *request; /* what its template came to: the first call of the model */
@@ -67,9 +75,12 @@ struct agent {
     struct agent_call *calls;
     char **heard; /* what people said since the model was last asked */
     uint32_t n_lists, n_said, cap_said, n_calls, n_heard;
-    uint32_t turn;     /* from 1 */
-    uint32_t n_reasks; /* answers in a row that were none */
-    bool undecided;    /* the last that was said is an answer, and what follows is not known */
+    uint32_t turn;      /* from 1 */
+    uint32_t n_reasks;  /* answers in a row that were none */
+    bool undecided;     /* the last that was said is an answer, and what follows is not known */
+    uint64_t tokens;    /* of its last call that was counted, with what was said before it; 0: unknown */
+    uint32_t n_counted; /* entries of `said` in it */
+    uint8_t room;       /* enum agent_room */
     /* derived */
     enum cox_code failing; /* it fails so when what it has begun has ended, and why */
     char *why;
@@ -96,6 +107,13 @@ bool agent_spec(struct cox_engine *e, const struct cox_task *t, uint32_t step, s
 /* Bytes of what such a spec only names; 0: it is none. O(what was said). */
 uint64_t agent_said_elsewhere(const struct cox_task *t, uint32_t step);
 
+/* ---- agent_context.c: how long the conversation is ---- */
+/* The model may be asked: there is room, or room was made (TRIMMED). False: the agent has failed. O(said). */
+bool agent_has_room(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice config);
+/* Its call was refused as too long. True: it is asked again with less (REFUSED). */
+bool agent_makes_room(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice config);
+void agent_leave_out(struct agent *a, uint32_t n); /* applies TRIMMED */
+
 /* ---- agent_plan.c: the steps that a model has made ---- */
 bool frame_is_plans(const struct cox_task *frame);
 void plan_compile(struct cox_engine *e, struct cox_task *t, uint32_t step, struct cox_slice plan);
@@ -106,6 +124,7 @@ bool step_is_agent(const struct cox_task *t, uint32_t step);
 /* Is this frame something that an agent has begun? */
 bool frame_is_agents(const struct cox_task *frame);
 void agent_begin(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_payload *request);
+void agent_say_fact(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct record_agent *what);
 void agent_go_on(struct cox_engine *e, struct cox_task *t, uint32_t step);
 void agent_frame_ended(struct cox_engine *e, struct cox_task *t, uint32_t step, const struct cox_task *frame,
                        const struct cox_payload *outputs);

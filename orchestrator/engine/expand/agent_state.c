@@ -211,6 +211,9 @@ static void returned(struct agent *a, const struct record *record)
 static void answered(struct agent *a, const struct record *record)
 {
     const struct record_agent *r = &record->u.agent;
+    a->tokens = r->index;
+    a->n_counted = a->n_said;
+    a->room = AGENT_ROOM_SOME;
     struct agent_entry *entry = say(a);
     entry->what = AGENT_ANSWER;
     entry->step = COX_TURN_MODEL;
@@ -269,6 +272,15 @@ void agent_apply(struct step *s, const struct record *record)
     case AGENT_HEARD:
         heard(a, r->text);
         break;
+    case AGENT_TRIMMED:
+        agent_leave_out(a, r->index);
+        if (a->room == AGENT_ROOM_NONE)
+            a->room = AGENT_ROOM_MADE;
+        break;
+    case AGENT_REFUSED:
+        a->room = AGENT_ROOM_NONE;
+        turn_over(a);
+        break;
     }
 }
 
@@ -300,6 +312,10 @@ bool agent_fits(const struct step *s, const struct record *record)
         return a->undecided;
     case AGENT_HEARD:
         return a->n_heard < COX_AGENT_HEARD_MAX;
+    case AGENT_TRIMMED:
+        return r->index <= a->n_said;
+    case AGENT_REFUSED:
+        return !a->undecided && a->n_calls == 0;
     default:
         return false;
     }
@@ -379,6 +395,9 @@ void agent_encode(struct cox_buf *b, const struct agent *a)
     cox_put_u32(b, a->n_heard);
     for (uint32_t i = 0; i < a->n_heard; i++)
         entity_put_text(b, a->heard[i]);
+    cox_put_u64(b, a->tokens);
+    cox_put_u32(b, a->n_counted);
+    cox_put_u8(b, a->room);
 }
 
 static void said_decode(struct cox_reader *r, struct agent *a)
@@ -433,4 +452,9 @@ void agent_decode(struct cox_reader *r, struct step *s)
         struct cox_slice text = cox_get_bytes(r);
         heard(a, text);
     }
+    a->tokens = cox_get_u64(r);
+    a->n_counted = cox_get_u32(r);
+    a->room = cox_get_u8(r);
+    if (a->n_counted > a->n_said || a->room > AGENT_ROOM_MADE)
+        r->bad = true;
 }

@@ -35,7 +35,8 @@ static void print(struct reading *r, struct cox_slice data, bool is_end)
             terminal_end(r->shown, &clean);
         data = cox_buf_slice(&clean);
     }
-    fwrite(data.data, 1, data.len, stdout);
+    if (data.len > 0)
+        fwrite(data.data, 1, data.len, stdout);
     fflush(stdout);
     cox_buf_fini(&clean);
 }

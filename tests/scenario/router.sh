@@ -28,6 +28,7 @@ while IFS= read -r line; do
     esac
 done <"$scenario_dir/out"
 check_match "router.py went through" '^[01]$' "$scenario_dir/code"
+! grep -q '^Traceback' "$scenario_dir/out" || not_ok "router.py runs to its end"
 
 # A reload with other models does not drop a call.
 curl -sN -m 60 "http://$coxd_http/v1/chat/completions" -H 'Content-Type: application/json' \

@@ -193,7 +193,8 @@ static void put_version(struct text *out, const struct cox_step_why *why)
 }
 
 /* False: it is no agent's. */
-static bool put_agent(struct text *out, const struct cox_task *t, uint32_t step)
+static bool put_agent(struct text *out, const struct cox_task *t, uint32_t step,
+                      const struct cox_step_view *v)
 {
     struct cox_agent_view a;
 
@@ -203,6 +204,10 @@ static bool put_agent(struct text *out, const struct cox_task *t, uint32_t step)
         put(out, "%.*s", SLICE(a.missing));
     else if (a.asks_model)
         put(out, "turn %u: the model is asked", a.turn);
+    else if (a.undecided && v->reason == COX_REASON_EXPANDING)
+        put(out, "turn %u: the answer is being read", a.turn);
+    else if (a.undecided)
+        put(out, "turn %u: what it planned runs", a.turn);
     else if (a.n_calls > 0)
         put(out, "turn %u: %u of %u calls have returned", a.turn, a.n_calls - a.n_left, a.n_calls);
     else
@@ -217,7 +222,7 @@ static void put_waiting(struct text *out, const struct cox_task *t, uint32_t ste
 {
     bool own = v->reason == COX_REASON_CHILDREN || v->reason == COX_REASON_EXPANDING;
 
-    if (own && put_agent(out, t, step))
+    if (own && put_agent(out, t, step, v))
         return;
     switch (v->reason) {
     case COX_REASON_TIMER:

@@ -305,6 +305,20 @@ v 3 "an unknown step" "task approve" "$asks2" nowhere
 v 0 "do not" "task reject" "$asks2" ask --comment no
 check "task reject: it fails" await 20 is "$asks2" FAILED
 v 3 "an unknown id" "task reject" t0-zzzzzz ask
+cat >hears.yaml <<'E'
+api_version: v1
+name: hears
+steps: {listener: {agent: {instructions: Listen., input: Well., tools: [{uses: nobody@1}]}}}
+E
+hears=$(submit hears.yaml)
+begun() { cox explain "$hears/listener" | grep -q 'nobody@1'; }
+check "an agent waits for its tool" await 20 begun
+v 0 "to the only agent" "task message" "$hears" "go on" -o json
+json "task message: said" 'v["said"] == "go on" and v["step"] == ""'
+v 0 "to one by name" "task message" "$hears" listener "and hurry" -o name
+v 3 "an unknown step" "task message" "$hears" nowhere hello
+v 3 "an unknown id" "task message" t0-zzzzzz hello
+v 2 "nothing" "task message" "$hears" ""
 
 # ---- templates, schedules ----
 v 0 "a file" "template apply" template.yaml
@@ -344,7 +358,7 @@ said "model describe: says so" "no model gpt"
 for by in program task tenant model; do v 0 "by $by" usage --by $by; done
 printed "usage: a row a model" "^llama +0 "
 v 0 "of one program" usage --program none -o json
-json "usage: nothing yet" 'v == {"rows": []}'
+json "usage: nothing yet" 'v["rows"] == []'
 v 2 "by something else" usage --by hour
 v 0 "wide" "worker list" -o wide
 printed "worker list: its label" "w1 .*zone=a"

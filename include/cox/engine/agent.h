@@ -12,6 +12,7 @@ struct cox_agent_view {
     uint32_t n_calls;         /* of the present turn; 0: the model is asked, or is to be */
     uint32_t n_left;          /* of these: have not returned */
     bool asks_model;          /* its call is under way */
+    bool undecided;           /* it has answered: that is being read, or what it planned runs */
     struct cox_slice missing; /* not empty: which of its tools no worker offers */
 };
 /* False: no agent, or not begun. */

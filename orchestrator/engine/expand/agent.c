@@ -368,7 +368,7 @@ static void put_words(struct cox_buf *out, struct cox_slice approval)
 {
     struct cox_slice comment;
     bool any = cox_json_member(approval, "comment", &comment) && comment.len > 2;
-    cox_buf_append_slice(out, any ? comment : cox_slice_str("\"yes\""));
+    cox_buf_append_slice(out, any && !COX_PLANTED("answer-unread") ? comment : cox_slice_str("\"yes\""));
 }
 
 static void call_returned(struct cox_engine *e, struct cox_task *t, uint32_t step, uint32_t i,

@@ -108,7 +108,7 @@ static void say_text(struct agent *a, struct cox_slice text)
 /* The model's turn again: what people have said meanwhile comes last. */
 static void turn_over(struct agent *a)
 {
-    for (uint32_t i = 0; i < a->n_heard; i++)
+    for (uint32_t i = 0; i < a->n_heard && !COX_PLANTED("words-unheard"); i++)
         say_text(a, cox_slice_str(a->heard[i]));
     heard_drop(a);
     a->turn++;

@@ -79,6 +79,7 @@ bool cox_agent_view(const struct cox_task *t, uint32_t step, struct cox_agent_vi
                                     .n_calls = a->n_calls,
                                     .n_left = agent_n_left(a),
                                     .asks_model = a->model != NULL,
+                                    .undecided = a->undecided,
                                     .missing = cox_slice_str(a->missing) };
     return true;
 }

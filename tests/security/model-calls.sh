@@ -50,7 +50,8 @@ process=$(cox task submit process.yaml -o name)
 check "a step's process has its model called, whole and as a stream" cox task watch "$process"
 cox task get "$process" -o json >task.json
 check "its task pays" ask usage task.json "model_calls == 2 and output_tokens == 16 and wasted_tokens == 0"
-check "it was its tenant's" eval 'cox usage --by tenant | grep -Eq "^blue +2 "'
+was_its_tenants() { cox usage --by tenant | grep -Eq "^blue +2 "; }
+check "it was its tenant's" await 20 was_its_tenants
 check "nobody else called" ask sim "$admin" "calls == 2 and answered == 2"
 
 body='{"model": "default", "messages": [{"role": "user", "content": "x"}]}'

@@ -25,7 +25,7 @@ LIMIT_S = {"sim": 900, "scenario": 400}  # else:
 LIMIT_S_ELSE = 300
 SLOW = {"trace/trace-schedules", "trace/trace-map_random"}
 SCENARIO_TARGETS = ["coxd", "cox-worker", "cox-sandbox", "cox", "cox-bench", "cox-modelsim", "tests/scenario/step-body", "tests/scenario/operate",
-                    "tests/scenario/hold-sync:shared_library"]
+                    "tests/scenario/libhold-sync.so"]
 BESIDE = {"unit/cgroups": ["cox-sandbox"], "unit/sandbox": ["cox-sandbox"]}  # what a test starts
 
 

@@ -51,15 +51,14 @@ static void print_structured(const struct cli *cli, const Coxswain__V1__Describe
     cox_buf_fini(&out);
 }
 
-static void add_step(struct cli_table *table, const Coxswain__V1__Step *step, unsigned depth)
+static void add_step(struct cli_table *table, const Coxswain__V1__Step *step, const struct cli_branch *branch)
 {
     const Coxswain__V1__Attempt *first = step->n_attempts > 0 ? step->attempts[0] : NULL;
     const Coxswain__V1__Attempt *last = step->n_attempts > 0 ? step->attempts[step->n_attempts - 1] : NULL;
     const char *status = cox_wire_enum_text(&coxswain__v1__step_status__descriptor, (int)step->status);
     struct cox_buf name = { 0 }, attempts = { 0 }, duration = { 0 }, reason = { 0 };
 
-    cox_buf_printf(&name, "%*s%s", (int)(2 * depth), "",
-                   depth > 0 ? cli_tree_leaf(cli_step_name(step)) : cli_step_name(step));
+    cox_buf_printf(&name, "%*s%s", (int)(2 * branch->depth), "", cli_step_name(step) + branch->leaf);
     cox_buf_printf(&attempts, "%u", last ? last->number : 0); /* of many, not all are kept */
     if (first)
         cli_put_between(&duration, first->started_at, last->finished_at);
@@ -156,7 +155,7 @@ static void print_text(struct cli *cli, const Coxswain__V1__DescribeTaskResponse
 
     for (size_t i = 0; i < d->n_steps; i++) {
         const Coxswain__V1__Step *step = d->steps[order[i].step];
-        add_step(&table, step, order[i].depth);
+        add_step(&table, step, &order[i]);
         if (step->status == COXSWAIN__V1__STEP_STATUS__STEP_STATUS_FAILED) {
             cox_put_u8(&failures, '\n');
             cli_put_failure(cli, &failures, d->task->id, step);

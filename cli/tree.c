@@ -25,13 +25,6 @@ static size_t last_part(const char *name, size_t len)
     return 0;
 }
 
-const char *cli_tree_leaf(const char *name)
-{
-    size_t at = last_part(name, strlen(name));
-
-    return name + at + (name[at] == '.');
-}
-
 /* Index + 1 of the nearest step above; 0: none. */
 static size_t parent_of(const struct cox_mapb *known, const char *name)
 {
@@ -41,6 +34,13 @@ static size_t parent_of(const struct cox_mapb *known, const char *name)
             return (size_t)(uintptr_t)found;
     }
     return 0;
+}
+
+static size_t leaf_of(const char *name, const char *parent)
+{
+    size_t at = parent ? strlen(parent) : 0;
+
+    return at + (name[at] == '.');
 }
 
 struct cli_branch *cli_tree_order(size_t n, const char *const *names)
@@ -67,7 +67,8 @@ struct cli_branch *cli_tree_order(size_t n, const char *const *names)
     size_t at = first[0];
 
     for (size_t k = 0; at; k++) {
-        order[k] = (struct cli_branch){ at - 1, depth };
+        order[k] = (struct cli_branch){ at - 1, depth,
+                                        leaf_of(names[at - 1], parent[at] ? names[parent[at] - 1] : NULL) };
         if (first[at]) {
             at = first[at];
             depth++;
@@ -190,16 +191,17 @@ static int rank_of(const Coxswain__V1__Step *step)
     }
 }
 
-static void put_step(struct cox_buf *out, const Coxswain__V1__Step *step, unsigned depth, unsigned columns,
-                     bool color)
+static void put_step(struct cox_buf *out, const Coxswain__V1__Step *step, const struct cli_branch *branch,
+                     unsigned columns, bool color)
 {
     const char *status = cox_wire_enum_text(&coxswain__v1__step_status__descriptor, (int)step->status);
     const Coxswain__V1__Attempt *last = step->n_attempts > 0 ? step->attempts[step->n_attempts - 1] : NULL;
-    const char *name = cli_step_name(step);
+    const char *name = cli_step_name(step) + branch->leaf;
+    unsigned depth = branch->depth;
     struct cox_buf line = { 0 };
 
     cox_buf_printf(&line, "  %*s%-*s %-9s ", (int)(2 * depth), "", depth < 10 ? (int)(24 - 2 * depth) : 0,
-                   depth > 0 ? cli_tree_leaf(name) : name, status ? status : "?");
+                   name, status ? status : "?");
     size_t before = line.len;
 
     cli_put_map(&line, step, MAP_CELLS);
@@ -251,7 +253,7 @@ unsigned cli_tree_put(struct cli_tree *tree, struct cox_buf *out, unsigned rows,
         const Coxswain__V1__Step *step = tree->steps[tree->order[i].step];
         if (rank_of(step) > worst || (tree->n > rows && shown + 1 >= rows))
             continue;
-        put_step(out, step, tree->order[i].depth, columns, color);
+        put_step(out, step, &tree->order[i], columns, color);
         shown++;
     }
     if (shown < tree->n && rows > 0) {

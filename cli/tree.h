@@ -7,15 +7,13 @@
 struct cli_branch {
     size_t step;    /* index into the steps */
     unsigned depth; /* 0: no parent among them */
+    size_t leaf; /* where in its name that begins which its parent's has not: "build" of "scan[17].build" */
 };
 
 /* The steps in the order in which they are shown: as given, children right under their parents. `names` as
  * cli_step_name gives them: "scan[17].build" belongs to "scan[17]", or to "scan" when that is not there.
  * ret_order has n entries, freed by the caller. O(n). */
 struct cli_branch *cli_tree_order(size_t n, const char *const *names);
-
-/* The last part of a name: "build" of "scan[17].build", "[17]" of "scan[17]". */
-const char *cli_tree_leaf(const char *name);
 
 /* "[######......] 12/40, 2 failed" of a map that has begun; nothing for others. */
 void cli_put_map(struct cox_buf *out, const Coxswain__V1__Step *step, unsigned cells);

@@ -57,7 +57,7 @@ def planted(program):
     text = run_help(program)
     names = [line.split()[0] for line in text.split("must be caught:\n")[1].split("\n\n")[0].splitlines()]
     assert len(names) > 14
-    rare = {"forget-owners": 2900}  # one history in thousands shows it: from the first seed on it would take a minute
+    rare = {"forget-owners": 7200}  # one history in thousands shows it: from the first seed on it would take a minute
     for name in names:
         found = run(program, "--seed", rare.get(name, 1), "--runs", 2000, "--plant", name, expect=1)
         again = run(program, *found["again"].split()[1:], "--shorten", "off", expect=1)

@@ -599,6 +599,9 @@ bool cox_engine_asleep(const struct cox_engine *e, cox_task_id id);
 /* Whose a task is: of one that lives or sleeps; empty: the engine has it not. Of any frame or thawed task. */
 struct cox_slice cox_engine_tenant(const struct cox_engine *e, cox_task_id id);
 struct cox_slice cox_task_tenant(const struct cox_task *t);
+/* Is it a frame that an agent has begun? What a step of it returns beyond COX_TURN_KEPT_LEN_MIN is to be
+ * STORED: the step, the frame, its agent and each turn after it name it again. Unknown: false. O(1). */
+bool cox_engine_in_agent(const struct cox_engine *e, cox_task_id id);
 bool cox_engine_asleep_paused(const struct cox_engine *e, cox_task_id id); /* and it is paused */
 
 /* Frames: a step that expands runs steps of its own in a frame, which is a task under the step. All frames of

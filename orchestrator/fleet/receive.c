@@ -227,6 +227,7 @@ struct large_result {
     struct cox_work work;
     struct cox_session *session;
     struct cox_input in;
+    size_t output_inline_len;
     struct cox_arena arena;
 };
 
@@ -284,13 +285,14 @@ static struct complaint check_json(struct cox_arena *arena, const char *what, st
     return (struct complaint){ 0 };
 }
 
-static struct complaint check_value(struct cox_arena *arena, const char *what, struct cox_payload *p)
+static struct complaint check_value(struct cox_arena *arena, const char *what, size_t inline_len_max,
+                                    struct cox_payload *p)
 {
     struct complaint c = check_json(arena, what, p->bytes, COX_LOGGED_PAYLOAD_LEN_MAX);
 
     if (c.code != COX_CODE_NONE) {
         *p = (struct cox_payload){ .kind = COX_PAYLOAD_NONE };
-    } else if (p->bytes.len > COX_INLINE_PAYLOAD_LEN_MAX) {
+    } else if (p->bytes.len > inline_len_max) {
         p->kind = COX_PAYLOAD_STORED;
         p->hash = cox_sha256(p->bytes);
     }
@@ -367,14 +369,24 @@ static void resolve_output(struct cox_store *store, const struct cox_space *spac
     }
 }
 
+/* What an output may have that is not named by its content: an agent would copy it into its own record, and
+ * each of its turns again. */
+static size_t output_inline_len_max(const struct cox_session *s, const struct cox_in_result *r)
+{
+    return cox_engine_in_agent(cox_driver_engine(s->fleet->driver), r->ref.task) ? COX_TURN_KEPT_LEN_MIN
+                                                                                 : COX_INLINE_PAYLOAD_LEN_MAX;
+}
+
 /* Checks every value, and names the large ones by content. Thread: any. */
 static void settle(struct cox_arena *arena, struct cox_store *store, const struct cox_space *space,
-                   struct cox_in_result *r)
+                   size_t output_inline_len, struct cox_in_result *r)
 {
-    struct complaint found[4] = { check_value(arena, "output", &r->output),
-                                  check_value(arena, "list of artifacts", &r->artifacts),
-                                  check_value(arena, "continuation", &r->continuation),
-                                  check_blobs(arena, store, space, r) };
+    struct complaint found[4] = {
+        check_value(arena, "output", output_inline_len, &r->output),
+        check_value(arena, "list of artifacts", COX_INLINE_PAYLOAD_LEN_MAX, &r->artifacts),
+        check_value(arena, "continuation", COX_INLINE_PAYLOAD_LEN_MAX, &r->continuation),
+        check_blobs(arena, store, space, r)
+    };
 
     check_files(arena, store, space, &r->files);
     for (size_t i = 0; i < r->n_items; i++)
@@ -395,7 +407,8 @@ static void large_work(struct cox_work *w)
 {
     struct large_result *l = COX_CONTAINER_OF(w, struct large_result, work);
 
-    settle(&l->arena, cox_driver_store(l->session->fleet->driver), &l->space, &l->in.u.result);
+    settle(&l->arena, cox_driver_store(l->session->fleet->driver), &l->space, l->output_inline_len,
+           &l->in.u.result);
 }
 
 static void large_done(struct cox_work *w)
@@ -415,13 +428,15 @@ static void keep(struct cox_arena *arena, struct cox_slice *s)
     *s = cox_slice(cox_arena_dup(arena, s->data, s->len), s->len);
 }
 
-static void large_start(struct cox_session *s, const struct cox_input *in, size_t len)
+static void large_start(struct cox_session *s, const struct cox_input *in, size_t output_inline_len,
+                        size_t len)
 {
     struct large_result *l = COX_NEW(struct large_result);
     struct cox_in_result *r = &l->in.u.result;
 
     l->in = *in;
     l->session = s;
+    l->output_inline_len = output_inline_len;
     l->space = cox_driver_space(s->fleet->driver, r->ref.task);
     keep(&l->arena, &r->output.bytes);
     keep(&l->arena, &r->artifacts.bytes);
@@ -578,7 +593,8 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
     r->artifacts = inline_value(&m->artifacts_json);
     r->continuation = inline_value(&m->continue_json);
     size_t len = m->output_json.len + m->artifacts_json.len + m->continue_json.len;
-    bool stored = m->output_json.len > COX_INLINE_PAYLOAD_LEN_MAX ||
+    size_t output_inline_len = output_inline_len_max(s, r);
+    bool stored = m->output_json.len > output_inline_len ||
                   m->artifacts_json.len > COX_INLINE_PAYLOAD_LEN_MAX ||
                   m->continue_json.len > COX_INLINE_PAYLOAD_LEN_MAX;
 
@@ -588,10 +604,10 @@ static const char *receive_result(struct cox_session *s, const Coxswain__V1__Res
         (bad = read_files(s, m->workspace, i, &r->files)))
         return bad;
     if (stored || len > SMALL_LEN_MAX || r->n_blobs > 0 || r->files.saved) {
-        large_start(s, &in, len);
+        large_start(s, &in, output_inline_len, len);
         return NULL;
     }
-    settle(&s->fleet->arena, NULL, NULL, r);
+    settle(&s->fleet->arena, NULL, NULL, output_inline_len, r);
     cox_driver_step(s->fleet->driver, &in);
     return NULL;
 }

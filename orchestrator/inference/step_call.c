@@ -1,5 +1,4 @@
 /* One attempt at a model step: what is asked, what came, and what that means for the step. */
-#include "conversation.h"
 #include "output_cap.h"
 #include "steps_internal.h"
 
@@ -373,34 +372,31 @@ static struct router_who who_of(const struct step_call *c)
     };
 }
 
-void step_call_ask(struct step_call *c, struct cox_slice request)
+void step_call_send(struct step_call *c, struct cox_buf *body)
 {
-    struct cox_buf body = { 0 }, whole = { 0 };
-
-    if (c->is_conversation) {
-        if (conversation_put(request, &whole) != COX_OK) {
-            step_call_fail(c, COX_CODE_INTERNAL, "what was said so far is damaged");
-            step_call_end(c);
-            cox_buf_fini(&whole);
-            return;
-        }
-        request = cox_buf_slice(&whole);
-    }
-    put_body(&body, request);
-    cox_buf_fini(&whole);
-    if (c->assign->hint.output_tokens > 0)
-        output_cap_apply(&body, c->assign->hint.output_tokens);
     c->steps->n_calls++;
-    c->call = router_start(
-        c->steps->config.router,
-        &(struct router_request){
-            .api = CHAT_COMPLETIONS, .body = &body, .who = who_of(c), .sink = &sink, .user = c });
-    cox_buf_fini(&body);
+    c->call =
+        router_start(c->steps->config.router,
+                     &(struct router_request){
+                         .api = CHAT_COMPLETIONS, .body = body, .who = who_of(c), .sink = &sink, .user = c });
+    cox_buf_fini(body);
 }
 
-/* All at once: a conversation is long, and each look at it goes over all of it. */
-static void read_spec(struct step_call *c, struct cox_slice spec)
+void step_call_ask(struct step_call *c, struct cox_slice request)
 {
+    struct cox_buf body = { 0 };
+
+    put_body(&body, request);
+    if (c->assign->hint.output_tokens > 0)
+        output_cap_apply(&body, c->assign->hint.output_tokens);
+    step_call_send(c, &body);
+}
+
+/* All at once: a request is long, and each look at it goes over all of it. Returns the conversation of an
+ * agent's turn; empty: it is none. */
+static struct cox_slice read_spec(struct step_call *c, struct cox_slice spec)
+{
+    struct cox_slice conversation = { 0 };
     int64_t n;
 
     for (struct cox_json_walk w = cox_json_walk(spec); cox_json_next(&w);) {
@@ -410,30 +406,30 @@ static void read_spec(struct step_call *c, struct cox_slice spec)
             c->schema = w.value;
         else if (cox_json_string_is(w.key, cox_slice_str("cache_ms")))
             c->cache_ms = cox_json_int(w.value, &n) && n > 0 ? n : 0;
+        else if (cox_json_string_is(w.key, cox_slice_str("conversation")))
+            conversation = w.value;
     }
+    return conversation;
 }
 
 static void begin(struct step_call *c)
 {
-    struct cox_slice spec = spec_of(c);
+    struct cox_slice spec = spec_of(c), conversation;
 
-    c->is_conversation = cox_json_member(spec, "conversation", &c->request);
-    if (c->is_conversation) {
-        step_values_fetch(c);
-        return;
-    }
     if (cox_json_kind(spec) == COX_JSON_ARRAY) {
         step_call_fail(c, COX_CODE_DENIED, "a model step cannot use secrets: workers alone know them");
         step_call_end(c);
         return;
     }
-    read_spec(c, spec);
-    if (cox_json_kind(c->request) != COX_JSON_OBJECT) {
+    conversation = read_spec(c, spec);
+    if (conversation.len > 0) {
+        step_values_converse(c, conversation);
+    } else if (cox_json_kind(c->request) == COX_JSON_OBJECT) {
+        step_values_fetch(c);
+    } else {
         step_call_fail(c, COX_CODE_INPUT_INVALID, "the spec of a model step has no request");
         step_call_end(c);
-        return;
     }
-    step_values_fetch(c);
 }
 
 /* ---- the attempt ---- */

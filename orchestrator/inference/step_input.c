@@ -134,53 +134,17 @@ static bool mentions_blob(struct cox_slice text)
     return false;
 }
 
-static void walk_request(struct search *s, struct cox_slice request)
-{
-    for (struct cox_json_walk w = cox_json_walk(request); !s->full && cox_json_next(&w);) {
-        if (cox_json_string_is(w.key, cox_slice_str("messages")))
-            walk_messages(s, w.value);
-        else
-            walk(s, w.value, STEP_INPUT_VALUE);
-    }
-}
-
 enum cox_err step_input_find(struct step_input *in, struct cox_slice request)
 {
     struct search s = { .in = in, .start = request.data };
 
     if (!mentions_blob(request) || COX_PLANTED("model-input-unresolved"))
         return COX_OK;
-    walk_request(&s, request);
-    cox_mapb_fini(&s.by_hash);
-    return s.full ? COX_ERR_FULL : COX_OK;
-}
-
-static bool add_if_ref(struct search *s, struct cox_slice value)
-{
-    struct cox_hash hash;
-    bool is = is_object_ref(value, &hash);
-
-    if (is)
-        add(s, value, &hash, STEP_INPUT_VALUE);
-    return is;
-}
-
-enum cox_err step_input_find_said(struct step_input *in, struct cox_slice conversation)
-{
-    struct search s = { .in = in, .start = conversation.data };
-    struct cox_slice request;
-
-    for (struct cox_json_walk w = cox_json_walk(conversation); !s.full && cox_json_next(&w);) {
-        if (add_if_ref(&s, w.value))
-            continue;
-        if (cox_json_string_is(w.key, cox_slice_str("request")) &&
-            cox_json_member(w.value, "request", &request))
-            walk_request(&s, request);
-        if (!cox_json_string_is(w.key, cox_slice_str("said")))
-            continue;
-        for (struct cox_json_walk said = cox_json_walk(w.value); !s.full && cox_json_next(&said);)
-            for (struct cox_json_walk m = cox_json_walk(said.value); !s.full && cox_json_next(&m);)
-                (void)add_if_ref(&s, m.value);
+    for (struct cox_json_walk w = cox_json_walk(request); !s.full && cox_json_next(&w);) {
+        if (cox_json_string_is(w.key, cox_slice_str("messages")))
+            walk_messages(&s, w.value);
+        else
+            walk(&s, w.value, STEP_INPUT_VALUE);
     }
     cox_mapb_fini(&s.by_hash);
     return s.full ? COX_ERR_FULL : COX_OK;

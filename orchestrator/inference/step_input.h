@@ -34,10 +34,6 @@ void step_input_fini(struct step_input *in);
  * search for "$blob" when there is none. */
 COX_MUST_CHECK enum cox_err step_input_find(struct step_input *in, struct cox_slice request);
 
-/* The same of a conversation (conversation.h), where a reference stands for a whole value of those that it
- * names, or stands in its request: what tools and models have said is not searched. */
-COX_MUST_CHECK enum cox_err step_input_find_said(struct step_input *in, struct cox_slice conversation);
-
 /* Appends the request with the bytes in the places of their names.
  * Errors: COX_ERR_INVALID, `why` says which value is not what its place needs; COX_ERR_FULL, the whole has
  * more than STEP_INPUT_LEN_MAX. */

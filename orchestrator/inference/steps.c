@@ -464,6 +464,7 @@ struct steps *steps_create(const struct steps_config *config)
         s->config.slots = STEPS_SLOTS;
     if (s->config.held_len_max == 0)
         s->config.held_len_max = STEPS_HELD_LEN_MAX;
+    said_cache_init(&s->said, config->said_len_max > 0 ? config->said_len_max : STEPS_SAID_LEN_MAX);
     make_boot_id(s->boot_id);
     s->agent = cox_agent_create(&(struct cox_agent_config){ .slots = s->config.slots,
                                                             .n_addresses = 1,
@@ -500,6 +501,7 @@ void steps_destroy(struct steps *s)
     while (!cox_list_empty(&s->program_list))
         program_end(s, COX_CONTAINER_OF(s->program_list.next, struct step_program, node));
     cox_mapb_fini(&s->programs);
+    said_cache_fini(&s->said);
     cox_agent_destroy(s->agent);
     cox_agent_actions_fini(&s->actions);
     cox_arena_fini(&s->arena);

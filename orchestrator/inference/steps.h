@@ -23,8 +23,9 @@
 
 #define STEPS_SLOTS 4096u
 #define STEPS_HELD_LEN_MAX                                                                                   \
-    ((size_t)256 << 20) /* of answers being put together, and values being exchanged                         \
-                         */
+    ((size_t)256 << 20)                        /* of answers being put together, and values being exchanged  \
+                                                */
+#define STEPS_SAID_LEN_MAX ((size_t)256 << 20) /* of what agents' turns have rendered */
 
 struct steps;
 
@@ -56,6 +57,7 @@ struct steps_config {
     struct router *router;
     uint32_t slots;      /* 0: STEPS_SLOTS */
     size_t held_len_max; /* 0: STEPS_HELD_LEN_MAX; the first 64 KiB of each call do not count */
+    size_t said_len_max; /* 0: STEPS_SAID_LEN_MAX */
     const char *version; /* outlives this */
     const struct steps_port *port;
     void *port_user;

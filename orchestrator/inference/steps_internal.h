@@ -2,6 +2,7 @@
 #ifndef COX_ORCHESTRATOR_INFERENCE_STEPS_INTERNAL_H
 #define COX_ORCHESTRATOR_INFERENCE_STEPS_INTERNAL_H
 
+#include "said.h"
 #include "step_answer.h"
 #include "step_blob.h"
 #include "step_input.h"
@@ -25,14 +26,18 @@ struct step_call {
     enum cox_err spoilt; /* what came is of no use: it is being cancelled */
 
     /* large values */
-    size_t held_len;      /* ours of steps->held_len */
-    bool is_conversation; /* an agent's turn: `request` is a conversation, of which a request is made */
-    struct cox_slice request;
+    size_t held_len;              /* ours of steps->held_len */
+    struct cox_slice request;     /* of an agent's turn: its first, once that is there */
     int64_t cache_ms;             /* 0: none */
     struct step_input input;      /* that it refers to */
-    struct step_fetch *fetches;   /* STEP_FETCHES_MAX; NULL: none is needed */
+    struct step_fetch *fetches;   /* NULL: none was needed yet */
     uint32_t next_ref, n_fetches; /* of input.refs, to be fetched; those under way */
     size_t fetched_len;
+    struct conversation conversation; /* an agent's turn; n_parts 0: it is none */
+    struct said **said;               /* what its parts come to, [n_parts]; NULL: not there yet */
+    uint32_t next_part;
+    size_t said_len;
+    struct cox_buf begun;      /* what `request` is of, where it was fetched */
     struct step_blob *keeping; /* the output is being stored; NULL: it is not */
     struct cox_hash kept;
     bool is_kept;
@@ -69,7 +74,8 @@ struct steps {
     struct cox_list program_list; /* least recently used first */
     uint64_t n_calls;
     size_t held_len; /* of all calls; see steps_config.held_len_max */
-    bool ending;     /* nothing of the port is to be called any more */
+    struct said_cache said;
+    bool ending; /* nothing of the port is to be called any more */
 };
 
 void steps_stir(struct steps *s); /* something has happened: a turn is due */
@@ -86,11 +92,14 @@ void step_call_fail(struct step_call *c, enum cox_code code, const char *fmt, ..
     __attribute__((format(printf, 3, 4)));
 void step_call_end(struct step_call *c); /* the call is over, or never began */
 void step_call_ask(struct step_call *c, struct cox_slice request);
+void step_call_send(struct step_call *c, struct cox_buf *body); /* the same, as it goes out; taken over */
 
 /* ---- step_values.c: what is too large for a message ---- */
 
 /* Asks with the request, once it has in it what it refers to; or fails. */
 void step_values_fetch(struct step_call *c);
+/* The same of an agent's turn. */
+void step_values_converse(struct step_call *c, struct cox_slice conversation);
 /* Ends with the output, once it is stored if it is too large for a result; or fails. */
 void step_values_keep(struct step_call *c);
 /* It holds so many bytes now. False: all calls together hold too many, and it has got more. */

@@ -231,6 +231,105 @@ static void test_a_request_has_an_end(void **state)
     end();
 }
 
+#define TALK(request, said) "{\"conversation\":{\"request\":" request ",\"tools\":[],\"said\":[" said "]}}"
+#define BEGUN "{\"request\":{\"model\":\"m\",\"messages\":[" REF_B "]}}"
+
+/* The first request is fetched, then what it refers to, then what was said; with the next turn only what is
+ * new; and of what a tool has said nothing but what the engine has put aside. */
+static void test_a_turn_fetches_what_it_adds(void **state)
+{
+    (void)state;
+    begin();
+    assign_as(1, TALK(REF_A, "{\"result\":" REF_B ",\"id\":\"x\"}"), 0, "acme");
+    UNTIL(b.n_calls == 1 || r.n_calls > 0);
+    assert_string_equal(cox_buf_cstr(&b.calls[0].tenant), "acme");
+    answer_get(asked_for(HASH_A), BEGUN);
+    UNTIL(b.n_calls == 2 || r.n_calls > 0);
+    answer_get(asked_for(HASH_B), "[{\"role\":\"user\",\"content\":" TEXT_A "}]");
+    UNTIL(r.n_calls == 1);
+    assert_string_equal(
+        cox_buf_cstr(&r.calls[0].body),
+        "{\"stream\":true,\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":" TEXT_A
+        "},{\"role\":\"tool\",\"tool_call_id\":\"x\",\"content\":\"{\\\"$blob\\\":\\\"" HASH_B "\\\"}\"}]}");
+    assign_as(2, TALK(REF_A, "{\"result\":" REF_B ",\"kept\":true,\"id\":\"y\"}"), 0, "acme");
+    UNTIL(b.n_calls == 3 || r.n_calls > 1);
+    answer_get(&b.calls[2], "\"seen\"");
+    UNTIL(r.n_calls == 2);
+    assign_as(3, TALK(REF_A, "{\"result\":" REF_B ",\"kept\":true,\"id\":\"z\"}"), 0, "acme");
+    UNTIL(r.n_calls == 3 || b.n_calls > 3);
+    assert_int_equal(b.n_calls, 3);
+    assert_string_equal(
+        cox_buf_cstr(&r.calls[2].body),
+        "{\"stream\":true,\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":" TEXT_A
+        "},{\"role\":\"tool\",\"tool_call_id\":\"z\",\"content\":\"seen\"}]}");
+    assign_as(4, TALK(REF_A, ""), 0, "other"); /* what one tenant has said is nothing to another */
+    UNTIL(b.n_calls == 4 || r.n_calls > 3);
+    assert_int_equal(r.n_calls, 3);
+    assert_string_equal(cox_buf_cstr(&b.calls[3].tenant), "other");
+    end();
+}
+
+static void test_a_turn_that_cannot_be_put_together_fails(void **state)
+{
+    struct cox_buf much = { 0 };
+    unsigned n = 0;
+
+    (void)state;
+    cox_buf_append_str(&much, "\"");
+    memset(cox_buf_extend(&much, 9u << 20), 'x', 9u << 20);
+    cox_buf_append_str(&much, "\"");
+    begin();
+    assign(++n, TALK("{\"request\":{\"model\":\"m\"}}", "{\"text\":" REF_A ",\"kept\":true}"));
+    UNTIL(b.n_calls == 1 || r.n_calls > 0);
+    close_call(asked_for(HASH_A), COX_CODE_UNAVAILABLE, "it is gone");
+    UNTIL(e.n_results == n);
+    expect_failure(COX_CODE_UNAVAILABLE, "cannot fetch " HASH_A);
+    assign(++n, TALK("{\"request\":{\"model\":\"m\"}}", "{\"text\":" REF_A ",\"kept\":true}"));
+    UNTIL(b.n_calls == 2 || r.n_calls > 0);
+    answer_get(&b.calls[1], "{}");
+    UNTIL(e.n_results == n);
+    expect_failure(COX_CODE_INTERNAL, "what was said so far is damaged");
+    assign(++n, TALK(REF_A, ""));
+    UNTIL(b.n_calls == 3 || r.n_calls > 0);
+    answer_get(&b.calls[2], "{\"request\":1}");
+    UNTIL(e.n_results == n);
+    expect_failure(COX_CODE_INTERNAL, "what was said so far is damaged");
+    assign(++n, "{\"conversation\":[]}");
+    UNTIL(e.n_results == n);
+    expect_failure(COX_CODE_INTERNAL, "what was said so far is damaged");
+    /* the same 9 MiB twice is more than a model is asked with, though it is fetched once */
+    assign(++n, TALK("{\"request\":{\"model\":\"m\"}}", "{\"result\":" REF_A ",\"kept\":true,\"id\":\"a\"}"));
+    UNTIL(b.n_calls == 4 || r.n_calls > 0);
+    answer_get(&b.calls[3], cox_buf_cstr(&much));
+    UNTIL(r.n_calls == 1);
+    assign(++n, TALK("{\"request\":{\"model\":\"m\"}}",
+                     "{\"result\":" REF_A ",\"kept\":true,\"id\":\"a\"},{\"result\":" REF_A
+                     ",\"kept\":true,\"id\":\"b\"}"));
+    UNTIL(e.n_results == n - 1 || b.n_calls > 4);
+    assert_int_equal(b.n_calls, 4);
+    expect_failure(COX_CODE_CONTEXT_LENGTH, "more than 16 MiB by its part 4 of 4");
+    assert_int_equal(r.n_calls, 1);
+    cox_buf_fini(&much);
+    end();
+}
+
+static void test_a_cancel_stops_a_turns_fetching(void **state)
+{
+    (void)state;
+    begin();
+    assign(1, TALK(REF_A, "{\"text\":" REF_B ",\"kept\":true}"));
+    UNTIL(b.n_calls == 1 || r.n_calls > 0);
+    answer_get(asked_for(HASH_A), "{\"request\":{\"model\":\"m\"}}");
+    UNTIL(b.n_calls == 2 || r.n_calls > 0);
+    cancel(1);
+    UNTIL(e.n_results == 1);
+    expect_failure(COX_CODE_CANCELLED, "");
+    assert_true(b.calls[1].dropped);
+    assign(2, TALK(REF_A, "{\"text\":" REF_B ",\"kept\":true}"));
+    UNTIL(b.n_calls == 3 || r.n_calls > 0);
+    end(); /* while it is fetched */
+}
+
 static void put(const char *request, const char *a, const char *b_bytes, const char *expected)
 {
     struct step_input in = { 0 };
@@ -345,6 +444,9 @@ int main(void)
         cmocka_unit_test(test_what_a_request_refers_to_is_fetched),
         cmocka_unit_test(test_what_cannot_be_fetched_fails_the_step),
         cmocka_unit_test(test_a_request_has_an_end),
+        cmocka_unit_test(test_a_turn_fetches_what_it_adds),
+        cmocka_unit_test(test_a_turn_that_cannot_be_put_together_fails),
+        cmocka_unit_test(test_a_cancel_stops_a_turns_fetching),
         cmocka_unit_test(test_values_take_the_places_of_their_names),
         cmocka_unit_test(test_a_request_refers_to_so_many_values),
         cmocka_unit_test(test_all_answers_together_have_a_bound),

@@ -30,6 +30,12 @@ bool frame_is_agents(const struct cox_task *frame)
            step_is_agent(frame->parent, frame->parent_step);
 }
 
+bool cox_engine_in_agent(const struct cox_engine *e, cox_task_id id)
+{
+    const struct cox_task *t = cox_engine_find(e, id);
+    return t != NULL && frame_is_agents(t) && !COX_PLANTED("said-is-copied");
+}
+
 /* ---- its config ---- */
 
 static uint32_t config_number(struct cox_slice config, const char *name, uint32_t otherwise)

@@ -24,6 +24,8 @@ static void put_entry(struct cox_buf *out, const struct agent_entry *entry)
     };
     cox_buf_printf(out, "{\"%s\":", names[entry->what]);
     put_value(out, entry->value);
+    if (entry->value->payload.kind != COX_PAYLOAD_INLINE) /* a value may look like a reference */
+        cox_buf_append_str(out, ",\"kept\":true");
     if (entry->what == AGENT_RESULT) {
         cox_buf_append_str(out, ",\"id\":");
         cox_json_quote(out, cox_slice_str(entry->id));

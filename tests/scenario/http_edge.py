@@ -25,7 +25,8 @@ ONE = {"api_version": "v1", "name": "one", "labels": {"suite": "http"},
 FAILS = {"api_version": "v1", "name": "fails", "steps": {"a": {"run": {"argv": ["false"]}}}}
 LONG = {"api_version": "v1", "name": "long", "steps": {"a": {"run": {"argv": ["sleep", "60"]}}}}
 ASKS = {"api_version": "v1", "name": "asks", "steps": {"a": {"approval": {"prompt": "go on?"}}}}
-AGENT = {"api_version": "v1", "name": "agent", "steps": {"a": {"agent": {"instructions": "wait", "input": "for a model"}}}}
+# it waits for a program that nobody offers
+AGENT = {"api_version": "v1", "name": "agent", "steps": {"a": {"agent": {"input": "x", "tools": [{"uses": "nobody@1"}]}}}}
 SIGNALLED = {"api_version": "v1", "name": "signalled", "steps": {"a": {"wait": {"signal": "go"}}}}
 TEMPLATE = {"api_version": "v1", "kind": "template", "name": "kept", "version": 1,
             "steps": {"a": {"run": {"argv": ["true"]}}}}

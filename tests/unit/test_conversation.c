@@ -49,14 +49,17 @@ static void test_what_was_said_becomes_messages(void **state)
     put(TALK(
             "{\"answer\":{\"content\":\"well\",\"finish_reason\":\"stop\",\"usage\":{}}},{\"text\":\"and\"}"),
         0, HEAD ",{\"role\":\"assistant\",\"content\":\"well\"},{\"role\":\"user\",\"content\":\"and\"}]}");
-    /* without a text: nothing is said beside calls, and something must be without them */
-    put(TALK("{\"answer\":{\"content\":null,\"tool_calls\":[{\"id\":\"a\"}]}},{\"answer\":{\"tool_calls\":[]}"
+    /* without a text: nothing is said beside calls, and something must be without them; calls that nobody has
+     * answered are none */
+    put(TALK("{\"answer\":{\"content\":null,\"tool_calls\":[{\"id\":\"a\"}]}},{\"result\":1,\"id\":\"a\"},"
+             "{\"answer\":{\"tool_calls\":[]}},{\"answer\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"b\"}]}"
              "},"
-             "{\"answer\":{\"content\":\"\"}}"),
+             "{\"text\":\"no\"}"),
         0,
-        HEAD
-        ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\"}]},{\"role\":\"assistant\","
-        "\"content\":\"\"},{\"role\":\"assistant\",\"content\":\"\"}]}");
+        HEAD ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\"}]},{\"role\":\"tool\","
+             "\"tool_call_id\":\"a\",\"content\":\"1\"},{\"role\":\"assistant\",\"content\":\"\"},{\"role\":"
+             "\"assistant\","
+             "\"content\":\"\"},{\"role\":\"user\",\"content\":\"no\"}]}");
     /* strings as they are, all else as its JSON */
     put(TALK("{\"result\":\"a\\nb\",\"id\":\"x\\\"\"},{\"result\":{\"a\" : [1, \"q\"]},\"id\":\"y\"},"
              "{\"result\":null,\"id\":\"z\"}"),

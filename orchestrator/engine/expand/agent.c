@@ -33,7 +33,7 @@ bool frame_is_agents(const struct cox_task *frame)
 bool cox_engine_in_agent(const struct cox_engine *e, cox_task_id id)
 {
     const struct cox_task *t = cox_engine_find(e, id);
-    return t != NULL && frame_is_agents(t) && !COX_PLANTED("said-is-copied");
+    return t != NULL && frame_is_agents(t);
 }
 
 /* ---- its config ---- */

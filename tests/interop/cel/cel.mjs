@@ -196,8 +196,9 @@ const choices = [
   {
     name: 'negation and division overflow',
     why: 'as the specification of CEL says; cel-js goes on with an integer of more than 64 bits',
-    covers: (expr, a, b) => /integer overflow/.test(a.error ?? '') && 'value' in b && /inputs\.least|9223/.test(expr)
-      && /-[(i1]/.test(expr),
+    // behind && and || the error that is told may be the other operand's
+    covers: (expr, a, b) => (/integer overflow/.test(a.error ?? '') || ('error' in a && /&&|\|\|/.test(expr)))
+      && 'value' in b && /inputs\.least|9223/.test(expr) && /-[(i1]/.test(expr),
   },
   {
     name: 'types are checked when values are there',
